@@ -1,0 +1,168 @@
+//! What keeps tasks: the [`Backend`] trait, and the backends.
+//!
+//! A backend is synchronous and works in batches: the queue hands it everything that gathered since the last
+//! call as one [`Commit`], and the backend makes it one transaction. It never sees an actor, and actors never see
+//! a connection. All of its methods take `&self` and may be called from several threads at once.
+//!
+//! Adding one: implement [`Backend`], pass the conformance suite, and give it a URL scheme in [`open`].
+
+mod error;
+pub mod memory;
+mod open;
+#[cfg(feature = "sqlite")]
+pub mod sql;
+mod types;
+
+use std::time::Duration;
+
+pub use error::BackendError;
+pub use open::{OpenOptions, Opened, Synchronous, open};
+pub use types::{
+    Capabilities, ClaimRequest, Claimed, Commit, Cursor, Edit, EditAction, EditReport, Execution, ExecutionEnd,
+    InsertGroup, Inserted, Insertion, NodeBeat, NodeRecord, ProgressUpdate, Prune, Pruned, QueueSettings, Receipt,
+    Released, Rescued, Retention, Selection, Settled, Settlement, StateCount, Sweep, SweepReport, TaskFilter,
+    TaskOrder, TaskPage,
+};
+
+use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
+
+/// Keeps tasks, their executions, nodes and queue settings.
+///
+/// # Rules for every implementation
+/// - Each method is atomic: it happens wholly or not at all, also when the process dies in the middle.
+/// - An error means that nothing happened, save [`BackendError::Unknown`]: then it may have. Every write can be
+///   repeated safely: inserts by task id, settlements by claim token.
+/// - A row that cannot be read (a state that is no state, params that are no JSON) never makes a method fail: it
+///   is moved to `dead` with the reason when a claim meets it, and shown as well as possible in lists.
+/// - No method panics on bad data, and none blocks for longer than a few seconds.
+pub trait Backend: Send + Sync + 'static {
+    /// What this backend can and cannot do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// One transaction that settles finished runs, inserts pushed tasks, records progress, and claims the next
+    /// tasks, in this order.
+    ///
+    /// - **Settle**: a settlement applies only to a row that is `running` under its token; otherwise it answers
+    ///   [`Settled::Fenced`] and changes nothing. An applied one writes its execution row, sets `crash_count` to 0
+    ///   unless it is a release (no `execution`), which gives the crash count back the 1 that the claim added, and
+    ///   clears node, token and the cancel request. A task that came to a terminal state sets the tasks that
+    ///   waited for it (`waiting`, `parent_id`) to `pending`.
+    /// - **Insert**: a group is all or nothing. A known `task_id` is a duplicate and changes nothing. A unique key
+    ///   that is held (see [`holds_key`](crate::task::holds_key)) is treated by its
+    ///   [`UniqueMode`](crate::task::UniqueMode); one that is no longer held is taken from its old holder.
+    ///   An insertion with `claim` set becomes `running` under the commit's token at once, without being read back.
+    /// - **Claim**: per request up to `limit` pending, unexpired tasks of its queue and types, by priority, then
+    ///   `run_at`, then push order. A claim writes node, token and start, and adds 1 to `crash_count`. Tasks whose
+    ///   `crash_count` is 2 or more are on their last chance: at most one of them runs on a node at a time, so that
+    ///   the one that kills its process is found without taking its neighbours with it.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError>;
+
+    /// Promotes what is due, cancels what expired, rescues the tasks of dead nodes, and reports what this node
+    /// should know. Safe to repeat; each kind of work is bounded by `sweep.limit`.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn sweep(&self, sweep: &Sweep) -> Result<SweepReport, BackendError>;
+
+    /// Says that a node lives, and renews its lease. Creates its row when it is not there.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn heartbeat(&self, beat: &NodeBeat) -> Result<(), BackendError>;
+
+    /// Gives back the tasks that `node` holds and whose token is not in `keep`: they become pending again, at
+    /// once, without using up an attempt or counting a crash. With `retire` the node's row goes too.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn release(
+        &self,
+        node: NodeId,
+        keep: &[(TaskId, ClaimToken)],
+        retire: bool,
+        now: crate::clock::Timestamp,
+    ) -> Result<Released, BackendError>;
+
+    /// One task.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn get(&self, task_id: TaskId) -> Result<Option<TaskRecord>, BackendError>;
+
+    /// The attempts at a task, oldest first; one that is under way is included with status `running`.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn executions(&self, task_id: TaskId) -> Result<Vec<Execution>, BackendError>;
+
+    /// Tasks that match `filter`, one page.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn list(
+        &self,
+        filter: &TaskFilter,
+        order: TaskOrder,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<TaskPage, BackendError>;
+
+    /// How many tasks there are in each state of each queue; pairs without tasks are left out.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn counts(&self) -> Result<Vec<StateCount>, BackendError>;
+
+    /// Applies `edit` to what it selects, at most `edit.limit` tasks of a filter.
+    ///
+    /// - `Cancel`: a task that is not running becomes `cancelled`; a running one gets its cancel request.
+    /// - `Retry`: a terminal, scheduled or retrying task becomes `pending` now, a terminal one with its attempts
+    ///   and crashes back at 0. A running or pending one is left alone.
+    /// - `Delete`: the task and its executions go, unless it is running.
+    /// - `Reprioritise`, `Reschedule`: for tasks that are neither running nor terminal.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn edit(&self, edit: &Edit) -> Result<EditReport, BackendError>;
+
+    /// Stores how a queue is to be run; it reaches the nodes with their next sweep.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn save_queue(&self, settings: &QueueSettings) -> Result<(), BackendError>;
+
+    /// All stored queue settings, by name.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn queues(&self) -> Result<Vec<QueueSettings>, BackendError>;
+
+    /// The nodes that are known, by name.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError>;
+
+    /// Deletes finished tasks that the retention rules do not keep, with their executions; at most
+    /// `prune.limit` in one call.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn prune(&self, prune: &Prune) -> Result<Pruned, BackendError>;
+
+    /// Answers when storage can be read.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn health(&self) -> Result<(), BackendError>;
+
+    /// Blocks until another process may have changed something (true), or `timeout` has passed (false). Called on
+    /// a thread of its own.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn watch(&self, timeout: Duration) -> Result<bool, BackendError>;
+}

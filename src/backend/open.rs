@@ -1,0 +1,77 @@
+//! From a URL to a backend: by its scheme, never by trying one after another.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Backend, BackendError};
+use crate::clock::Clock;
+
+/// How a database makes commits durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Each commit is on the disk before it is acknowledged.
+    #[default]
+    Full,
+    /// A commit survives the death of the process; the last ones may be lost when the machine loses power.
+    Normal,
+}
+
+/// What a backend is opened with.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Where it reads time, when it has no clock of its own.
+    pub clock: Clock,
+    /// How long to wait for a connection or a lock before the attempt counts as failed.
+    pub busy_timeout: Duration,
+    /// Connections for reading beside the writer.
+    pub readers: usize,
+    /// How durable a commit is.
+    pub synchronous: Synchronous,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            busy_timeout: Duration::from_secs(2),
+            readers: 2,
+            synchronous: Synchronous::Full,
+        }
+    }
+}
+
+/// A backend that is open.
+pub type Opened = Arc<dyn Backend>;
+
+/// Opens the backend that `url` names: `memory:` or `sqlite:PATH`.
+///
+/// A backend that keeps its data is brought to the schema of this program first.
+///
+/// # Errors
+/// [`BackendError::BadUrl`] for a scheme that this program does not have, and whatever opening can meet.
+pub fn open(url: &str, options: &OpenOptions) -> Result<Opened, BackendError> {
+    let bad = |reason: &str| BackendError::BadUrl { url: redact(url), reason: reason.into() };
+    match url.split_once(':').map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest)) {
+        Some((scheme, "")) if scheme == "memory" => Ok(Arc::new(super::memory::Memory::new())),
+        Some((scheme, _)) if scheme == "memory" => Err(bad("nothing may follow memory:")),
+        #[cfg(feature = "sqlite")]
+        Some((scheme, path)) if scheme == "sqlite" => Ok(Arc::new(super::sql::Sqlite::open(path, options)?)),
+        #[cfg(not(feature = "sqlite"))]
+        Some((scheme, _)) if scheme == "sqlite" => {
+            Err(bad("this program was built without SQLite; build it with the feature `sqlite`"))
+        }
+        Some((scheme, _)) => {
+            Err(bad(&format!("{scheme:?} is no backend of this program; allowed are memory: and sqlite:PATH")))
+        }
+        None => Err(bad("a URL such as sqlite:tasks.db or memory: is expected")),
+    }
+}
+
+/// The URL without what stands between `//user:` and `@`.
+fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("//") else { return url.into() };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}//***@{host}"),
+        None => url.into(),
+    }
+}

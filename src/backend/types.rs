@@ -1,0 +1,485 @@
+//! What travels between the actors and a backend.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::clock::Timestamp;
+use crate::name::Name;
+pub use crate::task::Execution;
+use crate::task::{ClaimToken, ExecutionStatus, NodeId, Progress, TaskId, TaskRecord, TaskSpec, TaskState};
+
+/// What a backend can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// The URL scheme.
+    pub name: &'static str,
+    /// Acknowledged tasks survive the process.
+    pub durable: bool,
+    /// Several processes may share it.
+    pub shared: bool,
+    /// Its methods touch no disk and no network, so an actor may call them directly.
+    pub never_blocks: bool,
+    /// How many commits it can take side by side.
+    pub parallel_commits: usize,
+}
+
+impl Capabilities {
+    /// A backend that keeps nothing, shares nothing, and blocks.
+    pub const fn new(name: &'static str) -> Self {
+        Self { name, durable: false, shared: false, never_blocks: false, parallel_commits: 1 }
+    }
+}
+
+/// Everything that goes into one transaction.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The time of the writer.
+    pub now: Timestamp,
+    /// The node that writes, and that claims.
+    pub node: NodeId,
+    /// The token of all claims of this commit.
+    pub token: ClaimToken,
+    /// Runs that ended.
+    pub settle: Vec<Settlement>,
+    /// Tasks that were pushed.
+    pub insert: Vec<InsertGroup>,
+    /// How far running tasks have come.
+    pub progress: Vec<ProgressUpdate>,
+    /// What there is room for.
+    pub claim: Vec<ClaimRequest>,
+}
+
+impl Commit {
+    /// A commit in which nothing happens.
+    pub fn new(node: NodeId, now: Timestamp) -> Self {
+        Self {
+            now,
+            node,
+            token: ClaimToken::random(),
+            settle: Vec::new(),
+            insert: Vec::new(),
+            progress: Vec::new(),
+            claim: Vec::new(),
+        }
+    }
+
+    /// True when there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.settle.is_empty() && self.insert.is_empty() && self.progress.is_empty() && self.claim.is_empty()
+    }
+}
+
+/// The end of one run, or the release of a claim that did not run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settlement {
+    /// The task's place in push order.
+    pub seq: i64,
+    /// The task.
+    pub task_id: TaskId,
+    /// The claim it ran under.
+    pub token: ClaimToken,
+    /// Where the task goes: terminal, `retrying`, `scheduled` or `pending`.
+    pub state: TaskState,
+    /// When it may run again, for a state that is not terminal.
+    pub run_at: Timestamp,
+    /// Attempts used up, this run included where it counts.
+    pub attempt: u32,
+    /// What happened, for the history; nothing for a claim that is given back.
+    pub execution: Option<ExecutionEnd>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExecutionEnd {
+    /// The number of the run: 1 is the first attempt.
+    pub attempt: u32,
+    /// How it ended.
+    pub status: ExecutionStatus,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// JSON text to keep as the task's result.
+    pub result: Option<Box<str>>,
+    /// Why it failed, or why it was cancelled; becomes the task's `last_error`.
+    pub error: Option<Box<str>>,
+}
+
+/// Tasks that are stored together or not at all.
+#[derive(Clone, Debug)]
+pub struct InsertGroup {
+    /// The tasks, in push order; never empty.
+    pub tasks: Vec<Insertion>,
+}
+
+/// One task to store.
+#[derive(Clone, Debug)]
+pub struct Insertion {
+    /// The task.
+    pub spec: Arc<TaskSpec>,
+    /// `pending` or `scheduled`.
+    pub state: TaskState,
+    /// Store it as `running`, claimed by the commit's node under its token. Only with state `pending`.
+    pub claim: bool,
+}
+
+/// What became of one insertion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// Stored, at this place in push order.
+    New {
+        /// Its place.
+        seq: i64,
+    },
+    /// A task with this id, or with its unique key, is there already.
+    Duplicate {
+        /// The one that is there.
+        task_id: TaskId,
+        /// Its state.
+        state: TaskState,
+    },
+    /// The task that holds the unique key took over the params, priority and run_at.
+    Replaced {
+        /// The holder.
+        task_id: TaskId,
+        /// Its state.
+        state: TaskState,
+    },
+    /// The unique key is held and the mode is `reject`: nothing of the group was stored.
+    Refused {
+        /// The holder.
+        existing: TaskId,
+    },
+    /// Another task of the group was refused.
+    GroupRefused,
+}
+
+/// How far a running task has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProgressUpdate {
+    /// The task's place in push order.
+    pub seq: i64,
+    /// The claim it runs under; a stale one changes nothing.
+    pub token: ClaimToken,
+    /// How far.
+    pub progress: Progress,
+}
+
+/// Room for tasks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimRequest {
+    /// From this queue.
+    pub queue: Name,
+    /// Only these types; any type when nothing is given.
+    pub types: Option<Arc<[Name]>>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A task in the hands of a node.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The task.
+    pub spec: Arc<TaskSpec>,
+    /// Its place in push order.
+    pub seq: i64,
+    /// The claim.
+    pub token: ClaimToken,
+    /// Attempts used up before this run.
+    pub attempt: u32,
+}
+
+/// What became of a [`Commit`], part by part in the same order.
+#[derive(Clone, Debug, Default)]
+pub struct Receipt {
+    /// For each settlement.
+    pub settled: Vec<Settled>,
+    /// For each insertion, group after group.
+    pub inserted: Vec<Inserted>,
+    /// For each claim request. Fewer tasks than asked for means that the queue has no more for it now.
+    pub claimed: Vec<Vec<Claimed>>,
+    /// Some task moved from `waiting` to `pending`.
+    pub freed_waiting: bool,
+}
+
+/// What became of a settlement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Written.
+    Accepted,
+    /// The claim no longer holds; nothing was written.
+    Fenced,
+}
+
+/// One round of upkeep.
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// The time.
+    pub now: Timestamp,
+    /// The node that asks.
+    pub node: NodeId,
+    /// Look for dead nodes as well.
+    pub rescue: bool,
+    /// A task that crashed so often is dead.
+    pub crash_limit: u32,
+    /// At most so many tasks for each kind of work.
+    pub limit: usize,
+    /// Tasks whose end somebody on this node waits for.
+    pub awaited: Vec<TaskId>,
+}
+
+/// What a round of upkeep did and found.
+#[derive(Clone, Debug, Default)]
+pub struct SweepReport {
+    /// Queues in which tasks came to `pending`.
+    pub promoted: Vec<Name>,
+    /// The next `run_at` or `expires_at` that lies ahead.
+    pub next_due: Option<Timestamp>,
+    /// More was due than `limit`: sweep again soon.
+    pub more: bool,
+    /// Tasks taken from dead nodes.
+    pub rescued: Vec<Rescued>,
+    /// Tasks that expired and are now cancelled.
+    pub expired: Vec<TaskId>,
+    /// Running tasks of this node that somebody asked to cancel.
+    pub cancel: Vec<TaskId>,
+    /// All stored queue settings.
+    pub queues: Vec<QueueSettings>,
+    /// Awaited tasks that have come to a terminal state, or no longer exist.
+    pub ended: Vec<TaskId>,
+}
+
+/// A task taken from a dead node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rescued {
+    /// The task.
+    pub task_id: TaskId,
+    /// Its type.
+    pub kind: Name,
+    /// Its queue.
+    pub queue: Name,
+    /// The node that died.
+    pub node: NodeId,
+    /// `pending`; `dead` when it crashed too often; `cancelled` when its cancel was asked for.
+    pub state: TaskState,
+}
+
+/// A sign of life.
+#[derive(Clone, Debug)]
+pub struct NodeBeat {
+    /// The incarnation.
+    pub node_id: NodeId,
+    /// The name it was given.
+    pub name: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The time.
+    pub now: Timestamp,
+    /// How long it is to be believed alive after this.
+    pub lease: Duration,
+    /// The program's version.
+    pub version: String,
+    /// Its queues with their concurrency.
+    pub queues: Vec<(Name, usize)>,
+}
+
+/// A node as storage knows it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NodeRecord {
+    /// The incarnation.
+    pub node_id: NodeId,
+    /// The name it was given.
+    pub name: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it last gave a sign of life.
+    pub heartbeat_at: Timestamp,
+    /// Until when it is believed alive.
+    pub lease_until: Timestamp,
+    /// The program's version.
+    pub version: String,
+    /// Its queues with their concurrency.
+    pub queues: Vec<(Name, usize)>,
+}
+
+/// What [`release`](super::Backend::release) gave back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Released {
+    /// How many tasks.
+    pub tasks: u64,
+}
+
+/// How a queue is to be run, on every node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueSettings {
+    /// Its name.
+    pub queue: Name,
+    /// Nothing is claimed from it.
+    pub paused: bool,
+    /// Concurrency on each node, in place of the configured one.
+    pub concurrency: Option<usize>,
+}
+
+/// Which tasks. Every field narrows it; the default matches all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TaskFilter {
+    /// In one of these states; any when empty.
+    pub states: Vec<TaskState>,
+    /// In one of these queues; any when empty.
+    pub queues: Vec<String>,
+    /// Of one of these types; any when empty.
+    pub types: Vec<String>,
+    /// With this tag.
+    pub tag: Option<String>,
+    /// Pushed at or after this time.
+    pub created_from: Option<Timestamp>,
+    /// Pushed before this time.
+    pub created_until: Option<Timestamp>,
+    /// With this text in params or last error; upper and lower case of ASCII letters are the same.
+    pub text: Option<String>,
+}
+
+impl TaskFilter {
+    /// True when it matches every task.
+    pub fn is_everything(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which end of the list comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskOrder {
+    /// The latest push first.
+    #[default]
+    NewestFirst,
+    /// The earliest push first.
+    OldestFirst,
+}
+
+/// Where the next page begins; opaque to callers, and stable while tasks come and go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Cursor(pub(crate) i64);
+
+impl Cursor {
+    /// The cursor after the task at `seq`.
+    pub const fn after(seq: i64) -> Self {
+        Self(seq)
+    }
+
+    /// The place in push order after which the next page begins.
+    pub const fn seq(self) -> i64 {
+        self.0
+    }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TaskPage {
+    /// The tasks.
+    pub tasks: Vec<TaskRecord>,
+    /// Where the next page begins; nothing on the last.
+    pub next: Option<Cursor>,
+}
+
+/// How many tasks of a queue are in a state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StateCount {
+    /// The queue.
+    pub queue: Name,
+    /// The state.
+    pub state: TaskState,
+    /// How many.
+    pub tasks: u64,
+}
+
+/// A change to stored tasks.
+#[derive(Clone, Debug)]
+pub struct Edit {
+    /// Which tasks.
+    pub selection: Selection,
+    /// What to do with them.
+    pub action: EditAction,
+    /// The time.
+    pub now: Timestamp,
+    /// At most so many tasks; [`EditReport::more`] tells when there were more.
+    pub limit: usize,
+}
+
+/// Which tasks an [`Edit`] is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// These.
+    Ids(Vec<TaskId>),
+    /// Those that match and that the action can change.
+    Filter(TaskFilter),
+}
+
+/// What an [`Edit`] does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EditAction {
+    /// Call off; the text is the reason.
+    Cancel(String),
+    /// Run again, now.
+    Retry,
+    /// Remove.
+    Delete,
+    /// Change the priority.
+    Reprioritise(i32),
+    /// Change `run_at`.
+    Reschedule(Timestamp),
+}
+
+/// What an [`Edit`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EditReport {
+    /// Tasks that were changed.
+    pub changed: Vec<TaskId>,
+    /// Running tasks that got a cancel request.
+    pub cancelling: Vec<TaskId>,
+    /// Queues in which tasks came to `pending`.
+    pub queues: Vec<Name>,
+    /// The filter matched more than `limit`.
+    pub more: bool,
+}
+
+/// How long finished tasks are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// For this terminal state.
+    pub state: TaskState,
+    /// Delete those finished before this time.
+    pub finished_before: Option<Timestamp>,
+    /// Keep at most so many, the latest.
+    pub keep: Option<u64>,
+}
+
+/// One round of pruning.
+#[derive(Clone, Debug)]
+pub struct Prune {
+    /// What is kept.
+    pub rules: Vec<Retention>,
+    /// At most so many tasks.
+    pub limit: usize,
+}
+
+/// What a round of pruning did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// Tasks that are gone.
+    pub tasks: Vec<TaskId>,
+    /// There is more to delete.
+    pub more: bool,
+}
+
+/// JSON text from storage as a value; text that is no JSON becomes a JSON string, so that it is shown.
+#[allow(dead_code)]
+pub(crate) fn shown_json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()))
+}

@@ -1,0 +1,93 @@
+//! The errors that callers meet: one small enum per boundary.
+
+use crate::backend::BackendError;
+use crate::task::TaskId;
+
+/// Why a push was not accepted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PushError {
+    /// The task itself is wrong; pushing it again cannot help.
+    #[error("task refused: {0}")]
+    Invalid(String),
+    /// Its unique key is held and its mode is `reject`.
+    #[error("unique key {key:?} is held by task {existing}; wait for it, or push with another mode")]
+    UniqueKeyHeld {
+        /// The key.
+        key: String,
+        /// Its holder.
+        existing: TaskId,
+    },
+    /// As many pushes are waiting as are allowed to (only from `try_push`).
+    #[error(
+        "the board is full: as many pushes wait for storage as `max_waiting_pushes` allows; await `push` or try later"
+    )]
+    Full,
+    /// The board is stopping or has stopped.
+    #[error("the board takes no more pushes: it is stopping; start it again to push")]
+    Closed,
+    /// Storage did not take it within the push deadline. Whether it was stored is unknown when the fault came
+    /// after the commit was sent; pushing it again with the same `task_id` or unique key gives one task.
+    #[error("storage did not accept the push in time: {0}; push again with the same task_id")]
+    Storage(#[source] BackendError),
+    /// No answer came; pushing again with the same `task_id` or unique key gives one task.
+    #[error("the outcome of the push is unknown: its answer was lost; push again with the same task_id")]
+    Unknown,
+}
+
+/// Why another request to the board failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BoardError {
+    /// Storage failed.
+    #[error("storage failed: {0}")]
+    Storage(#[from] BackendError),
+    /// No task has this id.
+    #[error("no task {0}; it may have been deleted or pruned")]
+    NoSuchTask(TaskId),
+    /// The part that answers is not running.
+    #[error("the {part} is not answering; see `health()`, and try again")]
+    NotAnswering {
+        /// Which part.
+        part: &'static str,
+    },
+    /// The board is stopping or has stopped.
+    #[error("the board is stopping or has stopped")]
+    Closed,
+    /// The request itself is wrong.
+    #[error("request refused: {0}")]
+    Invalid(String),
+}
+
+/// Why a board did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration has faults; all of them are listed.
+    #[error("the configuration has {} fault(s): {}", .0.len(), .0.join("; "))]
+    Config(Vec<String>),
+    /// Two handlers for one type.
+    #[error("type {0:?} has two handlers; register one of them only")]
+    TwoHandlers(String),
+    /// Storage could not be opened.
+    #[error("storage could not be opened: {0}")]
+    Storage(#[from] BackendError),
+    /// The operating system gave no thread.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+    /// A part did not come up.
+    #[error("the {0} did not start")]
+    Part(&'static str),
+}
+
+/// Why a delivery could not be settled.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliveryError {
+    /// The claim no longer holds: its time ran out or the task was taken back. Another run may be under way.
+    #[error("task {0} is no longer held by this delivery; drop it, another run decides")]
+    Fenced(TaskId),
+    /// No answer came; the task is offered again when its lease ends.
+    #[error("the outcome for task {0} is unknown: the board stopped before it answered")]
+    Unknown(TaskId),
+}

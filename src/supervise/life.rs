@@ -1,0 +1,91 @@
+//! Signs of life: what a part leaves behind for the guardian and for `health()`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::clock::Clock;
+use crate::task::spelled;
+
+spelled! {
+    /// A part of the board that the guardian watches.
+    Part ("part") {
+        /// Pushes, claims and settlements.
+        Queue = "queue",
+        /// The threads that talk to storage.
+        Persistence = "persistence",
+        /// The public store.
+        Store = "store",
+        /// Promotes, rescues, prunes.
+        Maintenance = "maintenance",
+        /// Fan-out of facts.
+        Events = "events",
+        /// A worker.
+        Worker = "worker",
+        /// The guardian itself.
+        Guardian = "guardian",
+        /// The thread that renews the lease.
+        Heartbeat = "heartbeat",
+        /// The thread that waits for other processes' changes.
+        Watch = "watch",
+    }
+}
+
+/// What a part shows of itself; survives its restarts.
+#[derive(Debug, Default)]
+pub(crate) struct Pulse {
+    // Microseconds on the clock's growing hand, plus 1; 0 before the first tick.
+    last_tick: AtomicU64,
+    restarts: AtomicU32,
+}
+
+impl Pulse {
+    pub(crate) fn tick(&self, clock: &Clock) {
+        let at = u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
+        self.last_tick.store(at + 1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn age(&self, clock: &Clock) -> Option<Duration> {
+        let at = self.last_tick.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(clock.elapsed().saturating_sub(Duration::from_micros(at)))
+    }
+
+    pub(crate) fn restarted(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn restarts(&self) -> u32 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+}
+
+/// Held by an actor; when the actor goes, by a panic or by its own will, the guardian hears of it.
+///
+/// actix drops an actor whose handler panicked without calling `stopped()`, so a destructor is the one place
+/// that always runs. It only sends on a channel, which cannot panic.
+#[derive(Debug)]
+pub(crate) struct Life {
+    part: Part,
+    died: UnboundedSender<Part>,
+    pulse: Arc<Pulse>,
+}
+
+impl Life {
+    pub(crate) fn new(part: Part, died: UnboundedSender<Part>, pulse: Arc<Pulse>) -> Self {
+        Self { part, died, pulse }
+    }
+
+    /// Notes that the part has just done its round.
+    pub(crate) fn tick(&self, clock: &Clock) {
+        self.pulse.tick(clock);
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        // An error means that the guardian is gone too: the board is stopping, and nobody needs to know.
+        drop(self.died.send(self.part));
+    }
+}

@@ -1,0 +1,72 @@
+//! The address of a core actor, as everyone but the guardian reads it.
+
+use std::sync::Arc;
+
+use actix::dev::ToEnvelope;
+use actix::{Actor, Addr, Handler, Message};
+use parking_lot::RwLock;
+
+use crate::error::BoardError;
+
+/// A line to an actor that may be replaced by a fresh one at any time.
+///
+/// An actix address stays dead for ever once its actor has panicked. The guardian puts the address of the next
+/// incarnation here, so whoever holds the line never holds a dead address for longer than a restart takes.
+pub(crate) struct Line<A: Actor> {
+    part: &'static str,
+    address: Arc<RwLock<Option<Addr<A>>>>,
+}
+
+impl<A: Actor> Clone for Line<A> {
+    fn clone(&self) -> Self {
+        Self { part: self.part, address: Arc::clone(&self.address) }
+    }
+}
+
+impl<A: Actor> Line<A> {
+    /// A line with nobody at the other end yet.
+    pub(crate) fn new(part: &'static str) -> Self {
+        Self { part, address: Arc::default() }
+    }
+
+    /// Puts an address in place; the old one, if any, is dropped.
+    pub(crate) fn connect(&self, address: Addr<A>) {
+        *self.address.write() = Some(address);
+    }
+
+    /// Takes the address away: the part is stopped on purpose.
+    pub(crate) fn disconnect(&self) {
+        *self.address.write() = None;
+    }
+
+    /// The present address.
+    pub(crate) fn address(&self) -> Option<Addr<A>> {
+        self.address.read().clone()
+    }
+
+    /// Sends a message that may be lost: a wake-up, never data.
+    pub(crate) fn poke<M>(&self, message: M)
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+    {
+        if let Some(address) = &*self.address.read() {
+            address.do_send(message);
+        }
+    }
+
+    /// Sends a message and awaits its answer.
+    pub(crate) async fn ask<M>(&self, message: M) -> Result<M::Result, BoardError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        A: Handler<M>,
+        A::Context: ToEnvelope<A, M>,
+    {
+        let silent = BoardError::NotAnswering { part: self.part };
+        let Some(address) = self.address() else { return Err(silent) };
+        address.send(message).await.map_err(|_| silent)
+    }
+}

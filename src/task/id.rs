@@ -1,0 +1,128 @@
+//! Identifiers.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use uuid::{ContextV7, Uuid};
+
+use crate::clock::Timestamp;
+
+/// Names a task: a UUID, version 7 unless the pusher chose another.
+///
+/// Version 7 sorts by time of creation, which keeps the indexes of a database append-only.
+///
+/// ```
+/// use callboard::{Clock, TaskId};
+/// let id = TaskId::new(Clock::system().now());
+/// assert_eq!(id.to_string().parse(), Ok(id));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(Uuid);
+
+impl TaskId {
+    /// A new id, later in order than every id this process made before at the same or an earlier time.
+    pub fn new(now: Timestamp) -> Self {
+        static CONTEXT: std::sync::Mutex<ContextV7> = std::sync::Mutex::new(ContextV7::new());
+        let micros = now.as_micros().max(0).unsigned_abs();
+        let nanos = u32::try_from(micros % 1_000_000).unwrap_or(0) * 1_000;
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(&CONTEXT, micros / 1_000_000, nanos)))
+    }
+
+    /// The UUID itself.
+    pub const fn as_uuid(&self) -> &Uuid {
+        &self.0
+    }
+}
+
+impl From<Uuid> for TaskId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = InvalidTaskId;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::parse_str(text).map(Self).map_err(|_| InvalidTaskId(text.chars().take(64).collect()))
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A text that should have been a task id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no task id; a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057 is expected")]
+pub struct InvalidTaskId(String);
+
+/// Proves that a node holds a task: written at the claim, asked for by every write after it.
+///
+/// Drawn at random for each commit, so that a claim of a dead node can never be mistaken for a live one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ClaimToken(i64);
+
+impl ClaimToken {
+    /// A new token.
+    pub fn random() -> Self {
+        Self(rand::random::<i64>() & i64::MAX)
+    }
+
+    /// From the number in storage.
+    pub const fn from_i64(token: i64) -> Self {
+        Self(token)
+    }
+
+    /// The number as stored; never negative.
+    pub const fn as_i64(self) -> i64 {
+        self.0
+    }
+}
+
+/// One running process: the incarnation id, new at every start.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(Uuid);
+
+impl NodeId {
+    /// A new incarnation.
+    pub fn new(now: Timestamp) -> Self {
+        Self(TaskId::new(now).0)
+    }
+}
+
+impl From<Uuid> for NodeId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl FromStr for NodeId {
+    type Err = uuid::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Uuid::parse_str(text).map(Self)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,20 @@
+//! Tasks: what is pushed, how it runs, and what is known of it afterwards.
+
+mod id;
+mod outcome;
+mod record;
+mod retry;
+mod spec;
+mod state;
+mod typed;
+mod unique;
+
+pub use id::{ClaimToken, InvalidTaskId, NodeId, TaskId};
+pub use outcome::{Outcome, TaskError, TaskResult};
+pub use record::{Execution, Progress, TaskRecord};
+pub use retry::Retry;
+pub use spec::{DEFAULT_QUEUE, Extras, IntoNewTask, NewTask, TaskSpec};
+pub(crate) use state::spelled;
+pub use state::{ExecutionStatus, TaskState, UnknownSpelling};
+pub use typed::Task;
+pub use unique::{Unique, UniqueMode, UniqueScope, holds_key};

@@ -1,0 +1,389 @@
+//! What is pushed: a task before it has a history.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{Retry, Task, TaskId, Unique};
+use crate::clock::{Clock, Timestamp};
+use crate::error::PushError;
+use crate::name::Name;
+
+/// The queue of tasks that name none.
+pub const DEFAULT_QUEUE: &str = "default";
+
+/// A task as its pusher defined it; never changed after the push, save by an explicit edit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskSpec {
+    /// Its id.
+    pub task_id: TaskId,
+    /// The name that picks the handler (`type` in SQL, CLI and HTTP).
+    pub kind: Name,
+    /// The lane it waits in.
+    pub queue: Name,
+    /// What the handler gets: JSON text.
+    pub params: Box<str>,
+    /// Smaller runs first.
+    pub priority: i32,
+    /// Not before this time.
+    pub run_at: Timestamp,
+    /// Attempts before it is dead; at least 1.
+    pub max_attempts: u32,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// The wait between attempts.
+    pub retry: Retry,
+    /// When it was pushed.
+    pub created_at: Timestamp,
+    /// What most tasks do not have.
+    pub extras: Option<Box<Extras>>,
+}
+
+/// Options that most tasks do not have, kept apart so that a plain task stays small.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Extras {
+    /// The unique key.
+    pub unique: Option<Unique>,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+    /// JSON of the pusher's own.
+    pub meta: Option<Value>,
+    /// Not started by then: cancelled.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl TaskSpec {
+    /// The extras, or the empty ones.
+    pub fn extras(&self) -> &Extras {
+        static NONE: Extras = Extras { unique: None, tags: Vec::new(), meta: None, expires_at: None };
+        self.extras.as_deref().unwrap_or(&NONE)
+    }
+}
+
+/// When a pushed task may run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum When {
+    Now,
+    After(Duration),
+    At(Timestamp),
+}
+
+/// A task to push, with its options.
+///
+/// ```
+/// use callboard::NewTask;
+/// use serde_json::json;
+/// use std::time::Duration;
+/// let task = NewTask::new("download_audio", &json!({"url": "https://example.org/a.wav"}))
+///     .queue("downloads")
+///     .priority(-5)
+///     .delay(Duration::from_secs(30))
+///     .max_attempts(3)
+///     .tag("music");
+/// # let _ = task;
+/// ```
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    task_id: Option<TaskId>,
+    kind: Name,
+    queue: Name,
+    params: Result<Box<str>, String>,
+    priority: i32,
+    when: When,
+    max_attempts: u32,
+    timeout: Option<Duration>,
+    retry: Retry,
+    expires: Option<When>,
+    extras: Option<Box<Extras>>,
+}
+
+impl NewTask {
+    /// A task of the type `kind` with `params`, which may be anything that serialises to JSON.
+    ///
+    /// A value that cannot be written as JSON is reported by the push.
+    pub fn new(kind: impl Into<Name>, params: &impl Serialize) -> Self {
+        Self {
+            task_id: None,
+            kind: kind.into(),
+            queue: Name::from(DEFAULT_QUEUE),
+            params: serde_json::to_string(params).map(String::into_boxed_str).map_err(|e| e.to_string()),
+            priority: 0,
+            when: When::Now,
+            max_attempts: 5,
+            timeout: None,
+            retry: Retry::default(),
+            expires: None,
+            extras: None,
+        }
+    }
+
+    /// A typed task with the options of its type.
+    pub fn of<T: Task>(task: &T) -> Self {
+        let mut new = Self::new(T::TYPE, task);
+        new.queue = Name::from(T::QUEUE);
+        new.priority = T::PRIORITY;
+        new.max_attempts = T::MAX_ATTEMPTS;
+        new.timeout = T::TIMEOUT;
+        new.retry = T::retry();
+        match task.unique() {
+            Some(unique) => new.unique(unique),
+            None => new,
+        }
+    }
+
+    /// Reads the untyped form, `{"task_id", "type", "params"}` with further options under their names.
+    ///
+    /// # Errors
+    /// [`PushError::Invalid`] when a field is unknown, missing or of the wrong kind.
+    pub fn from_json(value: Value) -> Result<Self, PushError> {
+        let raw: RawTask =
+            serde_json::from_value(value).map_err(|error| PushError::Invalid(format!("not a task: {error}")))?;
+        Ok(raw.into_new_task())
+    }
+
+    /// Chooses the id; pushing the same id again gives the same task.
+    #[must_use]
+    pub fn task_id(mut self, id: impl Into<TaskId>) -> Self {
+        self.task_id = Some(id.into());
+        self
+    }
+
+    /// Chooses the queue; `default` otherwise.
+    #[must_use]
+    pub fn queue(mut self, queue: impl Into<Name>) -> Self {
+        self.queue = queue.into();
+        self
+    }
+
+    /// Sets the priority: smaller runs first, 0 otherwise.
+    #[must_use]
+    pub fn priority(mut self, priority: i32) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Runs no sooner than `delay` after the push.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.when = When::After(delay);
+        self
+    }
+
+    /// Runs no sooner than `time`; a time that has passed means at once.
+    #[must_use]
+    pub fn run_at(mut self, time: impl Into<Timestamp>) -> Self {
+        self.when = When::At(time.into());
+        self
+    }
+
+    /// Sets how many attempts it gets, the first included; 5 otherwise.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// Sets how long one attempt may take; without it, as long as it likes.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets the wait between attempts; see [`Retry`].
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// The simple form: `count` retries after the first attempt, `delay_seconds` apart.
+    #[must_use]
+    pub fn retry_count(mut self, count: u32, delay_seconds: u64) -> Self {
+        self.max_attempts = count.saturating_add(1);
+        self.retry = Retry::fixed(Duration::from_secs(delay_seconds));
+        self
+    }
+
+    /// Gives it a unique key.
+    #[must_use]
+    pub fn unique(mut self, unique: Unique) -> Self {
+        self.extras().unique = Some(unique);
+        self
+    }
+
+    /// Adds a tag.
+    #[must_use]
+    pub fn tag(mut self, tag: impl Into<String>) -> Self {
+        self.extras().tags.push(tag.into());
+        self
+    }
+
+    /// Attaches JSON of your own, kept with the task and given to its handler.
+    #[must_use]
+    pub fn meta(mut self, meta: Value) -> Self {
+        self.extras().meta = Some(meta);
+        self
+    }
+
+    /// Cancels the task when it has not started `after` the push.
+    #[must_use]
+    pub fn expires_in(mut self, after: Duration) -> Self {
+        self.expires = Some(When::After(after));
+        self
+    }
+
+    /// Cancels the task when it has not started by `time`.
+    #[must_use]
+    pub fn expires_at(mut self, time: impl Into<Timestamp>) -> Self {
+        self.expires = Some(When::At(time.into()));
+        self
+    }
+
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+
+    /// Checks it and fills in what was left open.
+    pub(crate) fn into_spec(mut self, clock: &Clock, max_params: usize) -> Result<TaskSpec, PushError> {
+        let now = clock.now();
+        let params = std::mem::replace(&mut self.params, Ok(Box::from("null")))
+            .map_err(|error| PushError::Invalid(format!("params cannot be written as JSON: {error}")))?;
+        self.check(params.len(), max_params)?;
+        if let Some(expires) = self.expires {
+            self.extras().expires_at = Some(at(expires, now));
+        }
+        Ok(TaskSpec {
+            task_id: self.task_id.unwrap_or_else(|| TaskId::new(now)),
+            kind: self.kind,
+            queue: self.queue,
+            params,
+            priority: self.priority,
+            run_at: at(self.when, now),
+            max_attempts: self.max_attempts,
+            timeout: self.timeout,
+            retry: self.retry,
+            created_at: now,
+            extras: self.extras,
+        })
+    }
+
+    fn check(&self, params: usize, max_params: usize) -> Result<(), PushError> {
+        let fault = |text: String| Err(PushError::Invalid(text));
+        if params > max_params {
+            return fault(format!(
+                "params take {params} bytes, more than the {max_params} that `max_params_bytes` allows; \
+                 store the data elsewhere and push a reference to it"
+            ));
+        }
+        for (what, name) in [("type", &self.kind), ("queue", &self.queue)] {
+            if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+                return fault(format!(
+                    "{what} {:?} must have 1 to 200 bytes and no control characters",
+                    name.chars().take(40).collect::<String>()
+                ));
+            }
+        }
+        if self.max_attempts == 0 {
+            return fault("max_attempts is 0; a task needs at least 1 attempt".into());
+        }
+        if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return fault("timeout is 0; leave it out for none".into());
+        }
+        let extras = self.extras.as_deref();
+        if let Some(unique) = extras.and_then(|extras| extras.unique.as_ref())
+            && (unique.key.is_empty() || unique.key.len() > 250)
+        {
+            return fault(format!("a unique key has 1 to 250 bytes, this one {}", unique.key.len()));
+        }
+        Ok(())
+    }
+}
+
+fn at(when: When, now: Timestamp) -> Timestamp {
+    match when {
+        When::Now => now,
+        When::After(delay) => now + delay,
+        When::At(time) => time,
+    }
+}
+
+/// The untyped form as it comes in JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTask {
+    task_id: Option<TaskId>,
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    params: Value,
+    queue: Option<String>,
+    priority: Option<i32>,
+    run_at: Option<Timestamp>,
+    delay_seconds: Option<f64>,
+    max_attempts: Option<u32>,
+    retry_count: Option<u32>,
+    retry_delay_seconds: Option<u64>,
+    retry: Option<Retry>,
+    timeout_seconds: Option<f64>,
+    expires_at: Option<Timestamp>,
+    unique: Option<Unique>,
+    tags: Option<Vec<String>>,
+    meta: Option<Value>,
+}
+
+impl RawTask {
+    fn into_new_task(self) -> NewTask {
+        let mut new = NewTask::new(self.kind, &self.params);
+        new.task_id = self.task_id;
+        new.queue = self.queue.map_or(new.queue, Name::from);
+        new.priority = self.priority.unwrap_or(0);
+        if let Some(time) = self.run_at {
+            new.when = When::At(time);
+        } else if let Some(delay) = self.delay_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()) {
+            new.when = When::After(delay);
+        }
+        if let Some(count) = self.retry_count {
+            new = new.retry_count(count, self.retry_delay_seconds.unwrap_or(1));
+        }
+        new.max_attempts = self.max_attempts.unwrap_or(new.max_attempts);
+        new.retry = self.retry.unwrap_or(new.retry);
+        new.timeout = self.timeout_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
+        new.expires = self.expires_at.map(When::At);
+        if self.unique.is_some() || self.tags.is_some() || self.meta.is_some() {
+            let extras = new.extras();
+            extras.unique = self.unique;
+            extras.tags = self.tags.unwrap_or_default();
+            extras.meta = self.meta;
+        }
+        new
+    }
+}
+
+/// What can be pushed: a typed [`Task`], a [`NewTask`], or JSON in the untyped form.
+pub trait IntoNewTask {
+    /// The task with its options.
+    ///
+    /// # Errors
+    /// [`PushError::Invalid`] when it is no task.
+    fn into_new_task(self) -> Result<NewTask, PushError>;
+}
+
+impl IntoNewTask for NewTask {
+    fn into_new_task(self) -> Result<NewTask, PushError> {
+        Ok(self)
+    }
+}
+
+impl IntoNewTask for Value {
+    fn into_new_task(self) -> Result<NewTask, PushError> {
+        NewTask::from_json(self)
+    }
+}
+
+impl<T: Task> IntoNewTask for T {
+    fn into_new_task(self) -> Result<NewTask, PushError> {
+        Ok(NewTask::of(&self))
+    }
+}

@@ -1,0 +1,124 @@
+//! Task states, execution states, and which moves are allowed.
+
+/// Makes an enum whose variants have one spelling everywhere: Rust, SQL, CLI, HTTP and logs.
+macro_rules! spelled {
+    ($(#[$doc:meta])* $name:ident ($what:literal) { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// All of them, in the order in which a task meets them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The one spelling used in SQL, CLI, HTTP and logs.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = crate::task::UnknownSpelling;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($text => Ok(Self::$variant),)+
+                    _ => Err(crate::task::UnknownSpelling::new($what, text, &[$($text),+])),
+                }
+            }
+        }
+    };
+}
+pub(crate) use spelled;
+
+/// A word that names no state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is no {what}; allowed are {}", allowed.join(", "))]
+pub struct UnknownSpelling {
+    what: &'static str,
+    given: String,
+    allowed: &'static [&'static str],
+}
+
+impl UnknownSpelling {
+    pub(crate) fn new(what: &'static str, given: &str, allowed: &'static [&'static str]) -> Self {
+        Self { what, given: given.chars().take(64).collect(), allowed }
+    }
+}
+
+spelled! {
+    /// Where a task stands.
+    ///
+    /// ```
+    /// use callboard::TaskState;
+    /// assert!(TaskState::Running.may_become(TaskState::Completed));
+    /// assert!(!TaskState::Completed.may_become(TaskState::Running));
+    /// assert_eq!("dead".parse(), Ok(TaskState::Dead));
+    /// ```
+    TaskState ("task state") {
+        /// Another task must end first.
+        Waiting = "waiting",
+        /// Its `run_at` lies in the future.
+        Scheduled = "scheduled",
+        /// May run now.
+        Pending = "pending",
+        /// Claimed by a node.
+        Running = "running",
+        /// Failed; runs again at `run_at`.
+        Retrying = "retrying",
+        /// Done.
+        Completed = "completed",
+        /// Dead letter: attempts used up, fatal error, undecodable, or crash-looping.
+        Dead = "dead",
+        /// Called off before it was done.
+        Cancelled = "cancelled",
+    }
+}
+
+impl TaskState {
+    /// True for the states in which a task stays: completed, dead, cancelled.
+    pub const fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::Dead | Self::Cancelled)
+    }
+
+    /// True when a task may move from this state to `next`: the one table of allowed moves.
+    pub const fn may_become(self, next: Self) -> bool {
+        use TaskState::{Cancelled, Completed, Dead, Pending, Retrying, Running, Scheduled, Waiting};
+        match self {
+            Waiting => matches!(next, Pending | Scheduled | Cancelled),
+            // Straight to running: a claim takes a task whose time has come without a stop at pending.
+            Scheduled | Retrying => matches!(next, Pending | Scheduled | Running | Cancelled),
+            Pending => matches!(next, Running | Scheduled | Cancelled),
+            // Back to pending or scheduled: released, snoozed or rescued.
+            Running => matches!(next, Completed | Dead | Cancelled | Retrying | Pending | Scheduled),
+            // Only by an explicit retry.
+            Completed | Dead | Cancelled => matches!(next, Pending),
+        }
+    }
+}
+
+spelled! {
+    /// How one attempt at a task ended, or that it has not yet.
+    ExecutionStatus ("execution status") {
+        /// Under way.
+        Running = "running",
+        /// The handler returned.
+        Success = "success",
+        /// The handler returned an error or panicked.
+        Failed = "failed",
+        /// It took longer than the task's timeout.
+        Timeout = "timeout",
+        /// It was cancelled.
+        Cancelled = "cancelled",
+        /// Its node died or lost its lease.
+        Lost = "lost",
+        /// The handler asked for another time.
+        Snoozed = "snoozed",
+    }
+}

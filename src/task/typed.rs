@@ -1,0 +1,79 @@
+//! The typed trait.
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{DEFAULT_QUEUE, Retry, TaskError, TaskResult, Unique};
+use crate::worker::Context;
+
+/// A task type of your own: a serde struct, its name, its options, and what it does.
+///
+/// Only [`TYPE`](Task::TYPE) must be given. Give [`run`](Task::run) too, and register it with
+/// [`BoardBuilder::task`](crate::BoardBuilder::task); or leave it out and register the type with a blocking function
+/// or an actor instead.
+///
+/// ```
+/// use callboard::{Context, Outcome, Task, TaskResult};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Greet { name: String }
+///
+/// impl Task for Greet {
+///     const TYPE: &'static str = "greet";
+///     const MAX_ATTEMPTS: u32 = 3;
+///     async fn run(self, cx: &Context) -> TaskResult {
+///         slog::info!(cx.log(), "hello"; "name" => &self.name);
+///         Ok(Outcome::done())
+///     }
+/// }
+/// ```
+pub trait Task: Serialize + DeserializeOwned + 'static {
+    /// The name that picks the handler; written to storage, so it should not change.
+    const TYPE: &'static str;
+    /// The queue, unless the push names another.
+    const QUEUE: &'static str = DEFAULT_QUEUE;
+    /// Smaller runs first.
+    const PRIORITY: i32 = 0;
+    /// Attempts before it is dead, the first included.
+    const MAX_ATTEMPTS: u32 = 5;
+    /// How long one attempt may take; nothing for as long as it likes.
+    const TIMEOUT: Option<Duration> = None;
+
+    /// The wait between attempts.
+    fn retry() -> Retry {
+        Retry::default()
+    }
+
+    /// A wait of your own after the `failures`-th failure, in place of [`retry`](Task::retry); nothing to leave it
+    /// to the policy.
+    fn retry_delay(failures: u32, error: &TaskError) -> Option<Duration> {
+        let _ = (failures, error);
+        None
+    }
+
+    /// The unique key of this task, if it has one.
+    fn unique(&self) -> Option<Unique> {
+        None
+    }
+
+    /// Does the work. The future may hold what is not `Send`: it stays on its worker's thread.
+    ///
+    /// # Errors
+    /// Whatever goes wrong; the retry policy decides what then happens.
+    fn run(self, cx: &Context) -> impl Future<Output = TaskResult>
+    where
+        Self: Sized,
+    {
+        let _ = cx;
+        async {
+            Err(TaskError::fatal(format!(
+                "type {:?} has no run() of its own; give it one, or register it with .blocking() or .actor()",
+                Self::TYPE
+            )))
+        }
+    }
+}

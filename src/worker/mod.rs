@@ -1,0 +1,5 @@
+//! Workers: they run tasks.
+
+mod context;
+
+pub use context::Context;
