@@ -1,0 +1,158 @@
+//! One commit: settle, insert, record progress, claim.
+
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use super::pending::Verdict;
+use super::rows::{Claim, Row};
+use super::store::Store;
+use super::unique::Conflict;
+use crate::backend::{
+    ClaimRequest, Claimed, Commit, InsertGroup, Inserted, Insertion, ProgressUpdate, Receipt, Settled, Settlement,
+};
+use crate::clock::Timestamp;
+use crate::task::TaskState;
+
+impl Store {
+    pub(super) fn commit(&mut self, commit: &Commit) -> Receipt {
+        self.freed = false;
+        let mut receipt = Receipt::default();
+        receipt.settled = commit.settle.iter().map(|settlement| self.settle(settlement, commit.now)).collect();
+        receipt.inserted.reserve(commit.insert.len());
+        for group in &commit.insert {
+            self.insert_group(group, commit, &mut receipt.inserted);
+        }
+        for update in &commit.progress {
+            self.progress(update);
+        }
+        receipt.claimed = commit.claim.iter().map(|request| self.claim(request, commit)).collect();
+        receipt.freed_waiting = self.freed;
+        receipt
+    }
+
+    fn settle(&mut self, settlement: &Settlement, now: Timestamp) -> Settled {
+        let holds = |row: &Row| {
+            row.spec.task_id == settlement.task_id
+                && row.runs_under(settlement.token)
+                && row.state.may_become(settlement.state)
+        };
+        if !self.rows.get(settlement.seq).is_some_and(holds) {
+            return Settled::Fenced;
+        }
+        self.change(settlement.seq, |row| apply(row, settlement, now));
+        Settled::Accepted
+    }
+
+    fn insert_group(&mut self, group: &InsertGroup, commit: &Commit, answers: &mut Vec<Inserted>) {
+        match self.refusal(group, commit) {
+            Some(refused) => answers.extend(refused),
+            None => answers.extend(group.tasks.iter().map(|task| self.insert(task, commit))),
+        }
+    }
+
+    fn insert(&mut self, insertion: &Insertion, commit: &Commit) -> Inserted {
+        let spec = &insertion.spec;
+        let conflict = match &spec.extras().unique {
+            Some(unique) if !self.ids.contains_key(&spec.task_id) => self.conflict(insertion, unique, commit.now),
+            _ => Conflict::None,
+        };
+        let follows = match conflict {
+            Conflict::Answered(answer) => return answer,
+            Conflict::Follow(parent) => Some(parent),
+            Conflict::None => None,
+        };
+        match self.ids.entry(spec.task_id) {
+            Entry::Occupied(known) => {
+                let state = self.rows.get(*known.get()).map_or(insertion.state, |row| row.state);
+                return Inserted::Duplicate { task_id: spec.task_id, state };
+            }
+            Entry::Vacant(free) => free.insert(self.rows.next_seq()),
+        };
+        let mut row = self.new_row(insertion, commit);
+        if follows.is_some() {
+            row.state = TaskState::Waiting;
+        } else if insertion.claim {
+            row.start(commit.claim());
+        }
+        let has_key = spec.extras().unique.is_some();
+        let seq = self.add(row);
+        match follows {
+            Some(parent) => self.follow(seq, parent),
+            None if has_key => self.take_key(seq),
+            None => {}
+        }
+        Inserted::New { seq }
+    }
+
+    fn new_row(&mut self, insertion: &Insertion, commit: &Commit) -> Row {
+        let spec = &insertion.spec;
+        Row {
+            spec: Arc::clone(spec),
+            run_at: spec.run_at,
+            updated_at: commit.now,
+            claim: None,
+            end: None,
+            rare: None,
+            attempt: 0,
+            crash_count: 0,
+            queue: self.queues.number(&spec.queue),
+            slot: 0,
+            state: insertion.state,
+        }
+    }
+
+    fn progress(&mut self, update: &ProgressUpdate) {
+        if let Some(row) = self.rows.get_mut(update.seq).filter(|row| row.runs_under(update.token)) {
+            row.rare().progress = Some(update.progress.clone());
+        }
+    }
+
+    fn claim(&mut self, request: &ClaimRequest, commit: &Commit) -> Vec<Claimed> {
+        let last_chance = !self.runs_suspect(commit.node);
+        let Some(queue) = self.queues.by_name(&request.queue) else { return Vec::new() };
+        let rows = &self.rows;
+        let judge = |seq| match rows.get(seq).and_then(Row::expires_at) {
+            Some(expires_at) if expires_at <= commit.now => Verdict::Leave,
+            _ => Verdict::Take,
+        };
+        let taken = queue.pending.take(request.types.as_deref(), request.limit, last_chance, judge);
+        taken.into_iter().filter_map(|seq| self.start(seq, commit)).collect()
+    }
+
+    /// Starts a task that was taken out of line.
+    fn start(&mut self, seq: i64, commit: &Commit) -> Option<Claimed> {
+        self.change(seq, |row| row.start(commit.claim()));
+        let row = self.rows.get(seq)?;
+        Some(Claimed { spec: Arc::clone(&row.spec), seq, token: commit.token, attempt: row.attempt })
+    }
+}
+
+impl Commit {
+    fn claim(&self) -> Claim {
+        Claim { token: self.token, node: self.node, started_at: self.now }
+    }
+}
+
+/// Writes the end of a run, or the return of a claim, to its row.
+fn apply(row: &mut Row, settlement: &Settlement, now: Timestamp) {
+    row.state = settlement.state;
+    if !settlement.state.is_terminal() {
+        row.run_at = settlement.run_at;
+    }
+    row.attempt = settlement.attempt;
+    row.updated_at = now;
+    row.crash_count = match &settlement.execution {
+        Some(_) => 0,
+        None => row.crash_count.saturating_sub(1),
+    };
+    row.end.clone_from(&settlement.execution);
+    if let Some(rare) = &mut row.rare {
+        let asked = rare.cancel.take();
+        let silent = row.end.as_ref().is_none_or(|end| end.error.is_none());
+        if settlement.state == TaskState::Cancelled && silent {
+            rare.reason = asked;
+        } else if !silent {
+            rare.reason = None;
+        }
+    }
+}

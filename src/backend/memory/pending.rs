@@ -1,0 +1,135 @@
+//! The tasks of one queue that may run now, in the order in which they run.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+
+use super::hash::FastMap;
+use crate::clock::Timestamp;
+use crate::name::Name;
+
+/// A pending task's place in line: priority, then `run_at`, then push order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) priority: i32,
+    pub(super) run_at: Timestamp,
+    pub(super) seq: i64,
+}
+
+/// One line per type: a claim that asks for some types looks at no task of the others.
+#[derive(Default)]
+struct Lines(FastMap<Name, BTreeSet<Place>>);
+
+/// The lines of a queue. Tasks on their last chance stand apart, so that a node which runs one already does not
+/// have to step over all the others.
+#[derive(Default)]
+pub(super) struct Pending {
+    plain: Lines,
+    last_chance: Lines,
+}
+
+/// Whether a claim takes the task it meets.
+pub(super) enum Verdict {
+    Take,
+    /// It stays pending; upkeep deals with it.
+    Leave,
+}
+
+impl Lines {
+    /// Moves the lines of `types` out, to be put back by [`Lines::put_back`].
+    fn take_out(&mut self, types: Option<&[Name]>) -> Vec<(Name, BTreeSet<Place>)> {
+        match types {
+            _ if self.0.is_empty() => Vec::new(),
+            None => self.0.drain().collect(),
+            // A type that is named twice is gone at the second time.
+            Some(types) => types.iter().filter_map(|kind| self.0.remove_entry(kind)).collect(),
+        }
+    }
+
+    fn put_back(&mut self, lines: impl Iterator<Item = (Name, BTreeSet<Place>)>) {
+        self.0.extend(lines.filter(|(_, line)| !line.is_empty()));
+    }
+}
+
+impl Pending {
+    fn lines(&mut self, last_chance: bool) -> &mut Lines {
+        if last_chance { &mut self.last_chance } else { &mut self.plain }
+    }
+
+    pub(super) fn insert(&mut self, kind: &Name, last_chance: bool, place: Place) {
+        let lines = &mut self.lines(last_chance).0;
+        match lines.get_mut(kind) {
+            Some(line) => line.insert(place),
+            None => lines.entry(kind.clone()).or_default().insert(place),
+        };
+    }
+
+    pub(super) fn remove(&mut self, kind: &Name, last_chance: bool, place: Place) {
+        let lines = &mut self.lines(last_chance).0;
+        if let Some(line) = lines.get_mut(kind) {
+            line.remove(&place);
+            if line.is_empty() {
+                lines.remove(kind);
+            }
+        }
+    }
+
+    /// Takes up to `limit` tasks of `types` out of line, the first ones that `judge` accepts; at most one on its
+    /// last chance, and none without `last_chance`.
+    pub(super) fn take(
+        &mut self,
+        types: Option<&[Name]>,
+        limit: usize,
+        last_chance: bool,
+        judge: impl Fn(i64) -> Verdict,
+    ) -> Vec<i64> {
+        if limit == 0 {
+            return Vec::new();
+        }
+        let mut lines = self.plain.take_out(types);
+        let plain = lines.len();
+        if last_chance {
+            lines.extend(self.last_chance.take_out(types));
+        }
+        let taken = merge(&mut lines, plain, limit, judge);
+        let mut lines = lines.into_iter();
+        self.plain.put_back(lines.by_ref().take(plain));
+        self.last_chance.put_back(lines);
+        taken
+    }
+}
+
+/// Merges the heads of `lines`; those from `plain` on hold the tasks on their last chance.
+fn merge(
+    lines: &mut [(Name, BTreeSet<Place>)],
+    plain: usize,
+    limit: usize,
+    judge: impl Fn(i64) -> Verdict,
+) -> Vec<i64> {
+    let heads = lines.iter().enumerate().filter_map(|(line, (_, tasks))| Some(Reverse((*tasks.first()?, line))));
+    let mut heads: BinaryHeap<_> = heads.collect();
+    let mut taken = Vec::new();
+    let mut left = Vec::new();
+    let mut last_chance_taken = false;
+    while taken.len() < limit {
+        let Some(Reverse((place, line))) = heads.pop() else { break };
+        if line >= plain && last_chance_taken {
+            continue;
+        }
+        let tasks = &mut lines[line].1;
+        tasks.pop_first();
+        if let Some(next) = tasks.first() {
+            heads.push(Reverse((*next, line)));
+        }
+        match judge(place.seq) {
+            Verdict::Take => {
+                last_chance_taken |= line >= plain;
+                taken.push(place.seq);
+            }
+            Verdict::Leave => left.push((line, place)),
+        }
+    }
+    for (line, place) in left {
+        lines[line].1.insert(place);
+    }
+    taken
+}

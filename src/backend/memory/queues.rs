@@ -1,0 +1,96 @@
+//! The queues that have tasks: their numbers, counts and pending tasks.
+
+use super::hash::FastMap;
+use super::pending::Pending;
+use super::rows::ByState;
+use crate::backend::StateCount;
+use crate::name::Name;
+use crate::task::TaskState;
+
+pub(super) struct Queue {
+    pub(super) name: Name,
+    pub(super) counts: ByState<u64>,
+    pub(super) pending: Pending,
+}
+
+/// Gives each queue a number, so that a row names its queue in four bytes and counting needs no hash.
+pub(super) struct Queues {
+    list: Vec<Queue>,
+    numbers: FastMap<Name, u32>,
+    /// Numbers of queues that have no tasks left.
+    free: Vec<u32>,
+    /// The one asked for last: most pushes follow one to the same queue.
+    latest: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self { list: Vec::new(), numbers: FastMap::default(), free: Vec::new(), latest: NONE }
+    }
+}
+
+impl Queues {
+    pub(super) fn get(&self, number: u32) -> &Queue {
+        &self.list[number as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> &mut Queue {
+        &mut self.list[number as usize]
+    }
+
+    pub(super) fn by_name(&mut self, name: &Name) -> Option<&mut Queue> {
+        let number = *self.numbers.get(name)?;
+        self.list.get_mut(number as usize)
+    }
+
+    /// The number of the queue `name`, a new one when it has no tasks yet.
+    pub(super) fn number(&mut self, name: &Name) -> u32 {
+        if self.list.get(self.latest as usize).is_some_and(|queue| queue.name == *name) {
+            return self.latest;
+        }
+        self.latest = match self.numbers.get(name) {
+            Some(number) => *number,
+            None => self.add(name.clone()),
+        };
+        self.latest
+    }
+
+    fn add(&mut self, name: Name) -> u32 {
+        let queue = Queue { name: name.clone(), counts: [0; _], pending: Pending::default() };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.list[number as usize] = queue;
+                number
+            }
+            None => {
+                self.list.push(queue);
+                u32::try_from(self.list.len() - 1).expect("fewer than 2^32 queues: each takes over 100 bytes")
+            }
+        };
+        self.numbers.insert(name, number);
+        number
+    }
+
+    /// Forgets a queue that has no tasks left.
+    pub(super) fn forget_if_empty(&mut self, number: u32) {
+        let queue = &self.list[number as usize];
+        if queue.counts.iter().all(|tasks| *tasks == 0) && self.numbers.remove(&queue.name).is_some() {
+            self.free.push(number);
+            self.latest = NONE;
+        }
+    }
+
+    pub(super) fn counts(&self) -> Vec<StateCount> {
+        let mut queues: Vec<&Queue> = self.numbers.values().map(|number| self.get(*number)).collect();
+        queues.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let of_queue = |queue: &Queue| {
+            let counted = TaskState::ALL.iter().map(|state| (*state, queue.counts[*state as usize]));
+            let present = counted.filter(|(_, tasks)| *tasks > 0);
+            let name = queue.name.clone();
+            present.map(move |(state, tasks)| StateCount { queue: name.clone(), state, tasks }).collect::<Vec<_>>()
+        };
+        queues.into_iter().flat_map(of_queue).collect()
+    }
+}

@@ -1,0 +1,247 @@
+//! Rows with everything that finds them, and the one door through which a row changes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::hash::FastMap;
+use super::pending::Place;
+use super::queues::Queues;
+use super::rows::{ByState, Row, Rows};
+use crate::backend::{NodeRecord, QueueSettings};
+use crate::clock::Timestamp;
+use crate::name::Name;
+use crate::task::{NodeId, TaskId, TaskState};
+
+/// Claims before this one that may have ended in a crash: from then on a task runs alone.
+const LAST_CHANCE: u32 = 2;
+
+/// Everything that the backend keeps. Each index holds only the tasks that need it, so that a task which is
+/// claimed as it is pushed enters few of them.
+#[derive(Default)]
+pub(super) struct Store {
+    pub(super) rows: Rows,
+    pub(super) ids: FastMap<TaskId, i64>,
+    pub(super) queues: Queues,
+    /// Who holds a unique key, or held it last.
+    pub(super) keys: FastMap<Box<str>, i64>,
+    /// Scheduled and retrying tasks by `run_at`.
+    pub(super) due: BTreeSet<(Timestamp, i64)>,
+    /// Tasks that are not running nor terminal and that expire.
+    pub(super) expiring: BTreeSet<(Timestamp, i64)>,
+    /// Running tasks, in no order; each knows its slot.
+    pub(super) running: Vec<i64>,
+    /// The running ones that are on their last chance, with their nodes.
+    suspects: Vec<(NodeId, i64)>,
+    /// Terminal tasks per state in the order in which they finished, for pruning.
+    pub(super) finished: ByState<Finished>,
+    pub(super) nodes: BTreeMap<NodeId, NodeRecord>,
+    pub(super) settings: BTreeMap<Name, QueueSettings>,
+    /// Queues in which a stored task came to `pending`, for the report of the call under way.
+    pub(super) woken: BTreeSet<Name>,
+    /// A task that waited for another went on, in the call under way.
+    pub(super) freed: bool,
+}
+
+/// The terminal tasks of one state.
+#[derive(Default)]
+pub(super) struct Finished {
+    /// By time and place, earliest first. Tasks that were retried or deleted since stay until they are met.
+    pub(super) order: VecDeque<(Timestamp, i64)>,
+    /// Tasks in this state; `order` may be longer.
+    pub(super) tasks: usize,
+}
+
+impl Finished {
+    fn push(&mut self, at: Timestamp, seq: i64) {
+        self.tasks += 1;
+        let entry = (at, seq);
+        match self.order.back() {
+            // Two nodes whose clocks differ, or a clock that was set back.
+            Some(last) if *last > entry => {
+                let place = self.order.partition_point(|other| *other <= entry);
+                self.order.insert(place, entry);
+            }
+            _ => self.order.push_back(entry),
+        }
+    }
+}
+
+impl Row {
+    /// True when at most one such task may run on a node; asked before a claim counts itself.
+    fn on_last_chance(&self) -> bool {
+        self.crash_count >= LAST_CHANCE
+    }
+
+    fn place(&self, seq: i64) -> Place {
+        Place { priority: self.spec.priority, run_at: self.run_at, seq }
+    }
+
+    /// True when it finished at this time in this state, and has not moved since.
+    pub(super) fn finished_as(&self, state: TaskState, at: Timestamp) -> bool {
+        self.state == state && self.updated_at == at
+    }
+}
+
+impl Store {
+    /// The row of a task.
+    pub(super) fn find(&self, task_id: TaskId) -> Option<(i64, &Row)> {
+        let seq = *self.ids.get(&task_id)?;
+        Some((seq, self.rows.get(seq)?))
+    }
+
+    /// Stores a new row, whose id is in `ids` already.
+    pub(super) fn add(&mut self, row: Row) -> i64 {
+        let seq = self.rows.next_seq();
+        self.rows.push(row);
+        self.enter(seq);
+        seq
+    }
+
+    /// Changes a row and moves it between the indexes; a task that came to its end frees the one that waits.
+    pub(super) fn change(&mut self, seq: i64, change: impl FnOnce(&mut Row)) {
+        self.leave(seq);
+        let Some(row) = self.rows.get_mut(seq) else { return };
+        change(row);
+        let ended = (row.rare.is_some() && row.state.is_terminal()).then_some(row.updated_at);
+        self.enter(seq);
+        if let Some(now) = ended {
+            self.free_follower(seq, now);
+        }
+    }
+
+    /// Moves a stored task to `state`.
+    pub(super) fn move_to(&mut self, seq: i64, state: TaskState, now: Timestamp) {
+        self.change(seq, |row| {
+            row.state = state;
+            row.updated_at = now;
+        });
+        if state == TaskState::Pending {
+            self.wake(seq);
+        }
+    }
+
+    /// Ends a task for a reason that no run of its own gave.
+    pub(super) fn end_for(&mut self, seq: i64, state: TaskState, reason: &str, now: Timestamp) {
+        self.change(seq, |row| {
+            row.rare().reason = Some(reason.into());
+            row.state = state;
+            row.updated_at = now;
+        });
+        self.unlink_parent(seq);
+    }
+
+    /// Notes that a task came to `pending` in its queue.
+    pub(super) fn wake(&mut self, seq: i64) {
+        if let Some(row) = self.rows.get(seq)
+            && !self.woken.contains(&row.spec.queue)
+        {
+            self.woken.insert(row.spec.queue.clone());
+        }
+    }
+
+    /// Removes a task that is not running and that no task waits for, and its history.
+    pub(super) fn delete(&mut self, seq: i64) {
+        self.unlink_parent(seq);
+        self.leave(seq);
+        let Some(row) = self.rows.remove(seq) else { return };
+        self.ids.remove(&row.spec.task_id);
+        if let Some(unique) = &row.spec.extras().unique
+            && self.keys.get(unique.key.as_str()) == Some(&seq)
+        {
+            self.keys.remove(unique.key.as_str());
+        }
+        self.queues.forget_if_empty(row.queue);
+    }
+
+    /// True when `node` runs a task on its last chance.
+    pub(super) fn runs_suspect(&self, node: NodeId) -> bool {
+        self.suspects.iter().any(|(holder, _)| *holder == node)
+    }
+
+    /// The running tasks that `wanted` picks, in push order.
+    pub(super) fn running_where(&self, wanted: impl Fn(&Row) -> bool) -> Vec<i64> {
+        let picked = |seq: &&i64| self.rows.get(**seq).is_some_and(&wanted);
+        let mut picked: Vec<i64> = self.running.iter().filter(picked).copied().collect();
+        picked.sort_unstable();
+        picked
+    }
+
+    /// Puts a row into the indexes of its state.
+    fn enter(&mut self, seq: i64) {
+        let Some(row) = self.rows.get_mut(seq) else { return };
+        let state = row.state;
+        let queue = self.queues.get_mut(row.queue);
+        queue.counts[state as usize] += 1;
+        match state {
+            TaskState::Running => {
+                row.slot = u32::try_from(self.running.len()).expect("fewer than 2^32 tasks run at once");
+                self.running.push(seq);
+                // The claim has counted itself.
+                if let Some(claim) = row.claim
+                    && row.crash_count > LAST_CHANCE
+                {
+                    self.suspects.push((claim.node, seq));
+                }
+            }
+            TaskState::Pending => queue.pending.insert(&row.spec.kind, row.on_last_chance(), row.place(seq)),
+            TaskState::Scheduled | TaskState::Retrying => drop(self.due.insert((row.run_at, seq))),
+            TaskState::Waiting => {}
+            TaskState::Completed | TaskState::Dead | TaskState::Cancelled => {
+                self.finished[state as usize].push(row.updated_at, seq);
+            }
+        }
+        if let Some(time) = row.expires_at().filter(|_| may_expire(state)) {
+            self.expiring.insert((time, seq));
+        }
+        self.rows.count(seq, state, true);
+    }
+
+    /// Takes a row out of the indexes of its state.
+    fn leave(&mut self, seq: i64) {
+        let Some(row) = self.rows.get(seq) else { return };
+        let state = row.state;
+        let queue = self.queues.get_mut(row.queue);
+        queue.counts[state as usize] -= 1;
+        if let Some(time) = row.expires_at().filter(|_| may_expire(state)) {
+            self.expiring.remove(&(time, seq));
+        }
+        match state {
+            TaskState::Running => {
+                let (slot, suspect) = (row.slot, row.crash_count > LAST_CHANCE);
+                self.leave_running(slot);
+                if suspect {
+                    self.suspects.retain(|(_, suspect)| *suspect != seq);
+                }
+            }
+            TaskState::Pending => queue.pending.remove(&row.spec.kind, row.on_last_chance(), row.place(seq)),
+            TaskState::Scheduled | TaskState::Retrying => drop(self.due.remove(&(row.run_at, seq))),
+            TaskState::Waiting => {}
+            TaskState::Completed | TaskState::Dead | TaskState::Cancelled => self.leave_finished(state),
+        }
+        self.rows.count(seq, state, false);
+    }
+
+    fn leave_running(&mut self, slot: u32) {
+        self.running.swap_remove(slot as usize);
+        if let Some(moved) = self.running.get(slot as usize)
+            && let Some(row) = self.rows.get_mut(*moved)
+        {
+            row.slot = slot;
+        }
+    }
+
+    /// Counts a task out of a terminal state. Its entry stays, for finding it costs more than meeting it; once
+    /// most entries are such, all of them go.
+    fn leave_finished(&mut self, state: TaskState) {
+        let finished = &mut self.finished[state as usize];
+        finished.tasks -= 1;
+        if finished.order.len() > 64 + 2 * finished.tasks {
+            let rows = &self.rows;
+            finished.order.retain(|(at, seq)| rows.get(*seq).is_some_and(|row| row.finished_as(state, *at)));
+        }
+    }
+}
+
+/// The states in which a task has not started and can run out of time.
+const fn may_expire(state: TaskState) -> bool {
+    !state.is_terminal() && !matches!(state, TaskState::Running)
+}
