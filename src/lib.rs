@@ -4,6 +4,7 @@ pub mod backend;
 mod clock;
 mod error;
 mod name;
+pub mod store;
 mod supervise;
 mod task;
 mod worker;

@@ -1,0 +1,109 @@
+//! Why the public store refused.
+
+/// Why a request to the public store failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The empty text names nothing.
+    #[error("the key is empty; give it at least 1 byte")]
+    EmptyKey,
+    /// The key, or the prefix to watch, is too long.
+    #[error("key {key:?} takes {bytes} bytes, more than the {max} that `max_key_bytes` allows; shorten it")]
+    KeyTooLong {
+        /// Its beginning.
+        key: String,
+        /// Its length.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// The value is too long.
+    #[error(
+        "the value of {key:?} takes {bytes} bytes as JSON, more than the {max} that `max_value_bytes` allows; \
+         store it elsewhere and keep a reference to it here"
+    )]
+    ValueTooLong {
+        /// Its key.
+        key: String,
+        /// Its length as JSON text.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// The value cannot be written as JSON that could be read again.
+    #[error("the value cannot be kept as JSON: {0}")]
+    Encode(String),
+    /// The value is there, but is no such type.
+    #[error("the value of {key:?} cannot be read as the type asked for: {reason}; read it as a JSON value to see it")]
+    Decode {
+        /// Its key.
+        key: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A time to live of zero.
+    #[error("the time to live of {key:?} is 0; leave it out to keep the value for ever, or delete the key")]
+    ZeroTtl {
+        /// The key.
+        key: String,
+    },
+    /// No more keys fit.
+    #[error("the store holds {max} keys, as many as `max_entries` allows; delete some or give them a time to live")]
+    TooManyEntries {
+        /// What is allowed.
+        max: usize,
+    },
+    /// No more bytes fit.
+    #[error(
+        "{bytes} more bytes would exceed the {max} that `max_total_bytes` allows; delete keys or raise the limit"
+    )]
+    TooManyBytes {
+        /// What the write would add.
+        bytes: usize,
+        /// What is allowed.
+        max: usize,
+    },
+    /// No more watches fit.
+    #[error("there are {max} watches, as many as `max_watches` allows; unwatch some, or watch a prefix instead")]
+    TooManyWatches {
+        /// What is allowed.
+        max: usize,
+    },
+    /// Only a whole number can be incremented.
+    #[error("the value of {key:?} is no whole number of 64 bits, so it cannot be incremented; set it to one first")]
+    NotAnInteger {
+        /// The key.
+        key: String,
+    },
+    /// The sum does not fit in 64 bits; the value stays as it was.
+    #[error("{value} + {by} does not fit in 64 bits; {key:?} stays as it was, set it to a smaller number first")]
+    Overflow {
+        /// The key.
+        key: String,
+        /// What it holds.
+        value: i64,
+        /// What was to be added.
+        by: i64,
+    },
+    /// The store is not running; the request had no effect, or it was one that may be repeated without harm.
+    #[error("the store is not answering; see `health()`, and try again")]
+    NotAnswering,
+    /// The store stopped before it answered. Whether the request took effect is unknown.
+    #[error("the store stopped before it answered; read {key:?} to see whether the change was made")]
+    Unknown {
+        /// The key.
+        key: String,
+    },
+}
+
+impl StoreError {
+    /// True when the same request may succeed later without anyone changing it.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::NotAnswering)
+    }
+}
+
+/// As much of a key as belongs in an error.
+pub(super) fn shown(key: &str) -> String {
+    key.chars().take(64).collect()
+}

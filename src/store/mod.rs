@@ -1,0 +1,268 @@
+//! The public store: a key-value store that every part of an application shares, with an optional time to live for
+//! each value.
+//!
+//! It lives in memory, in this process; a restart of its actor loses nothing, a restart of the process loses all of
+//! it. [`StoreHandle`] is what an application holds.
+//!
+//! | message | sent by | reply | may it be lost | safe to repeat |
+//! |---|---|---|---|---|
+//! | `Set` | handle | done, or why not | no: an error says so | yes |
+//! | `Get` | handle | the value with its remaining time, if live | no | yes |
+//! | `Delete` | handle | whether there was a live value | no | yes, though the second reply is `false` |
+//! | `SetIfAbsent` | handle | whether it was set | no | no: the second reply would deny the first |
+//! | `CompareAndSet` | handle | whether it was set | no | no, as above |
+//! | `Increment` | handle | the sum | no | no: it would count twice |
+//! | `Keys` | handle | one page of keys | no | yes |
+//! | `Cleanup` | handle | what one slice removed | no | yes |
+//! | `Stats` | handle, `health()` | how much it holds | no | yes |
+//! | `Watch` | handle | done, or why not | no | yes: the asker chooses the id |
+//! | `Unwatch` | handle | whether there was such a watch | no | yes |
+//! | `Crash` | tests | none | yes | yes: it panics again |
+//!
+//! What may not be repeated is sent once; if its reply is lost, the handle says [`StoreError::Unknown`].
+//!
+//! The actor removes what has expired when it expires: it sleeps until the next moment, and works in slices of
+//! 10,000 so that everyone else has a turn in between. Correctness does not hang on it: an expired value is never
+//! returned, removed or not, and each write takes two expired ones with it.
+
+mod entries;
+mod error;
+mod handle;
+mod messages;
+#[cfg(test)]
+mod tests;
+mod value;
+mod watchers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, StreamHandler};
+use futures_util::stream::{self, Stream};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+pub(crate) use entries::{Entries, Swept};
+pub use error::StoreError;
+pub use handle::StoreHandle;
+#[cfg(any(test, feature = "testing"))]
+pub use messages::Crash;
+use messages::{Cleanup, CompareAndSet, Delete, Get, Increment, Keys, Set, SetIfAbsent, Stats, Unwatch, Watch};
+pub use value::{StoreEntry, StoreLimits, StorePage, StoreStats, StoreValue};
+use watchers::Watchers;
+pub use watchers::{StoreChange, StoreEvent, WatchId};
+
+use crate::clock::Clock;
+use crate::supervise::Life;
+
+/// Expired entries removed in one turn: a few milliseconds of work.
+const SLICE: usize = 10_000;
+/// The longest sleep. With nothing to expire it is the beat by which the guardian sees the actor alive.
+const LONGEST_NAP: Duration = Duration::from_secs(10);
+/// Requests that wait for their turn before senders do.
+const MAILBOX: usize = 1024;
+
+/// What outlives an incarnation of the actor.
+pub(crate) struct Kept {
+    entries: Entries,
+    watchers: Watchers,
+}
+
+impl Kept {
+    /// An empty store.
+    pub(crate) fn new(limits: StoreLimits) -> Arc<Mutex<Self>> {
+        Arc::new(Mutex::new(Self { entries: Entries::new(limits), watchers: Watchers::new(limits) }))
+    }
+
+    fn announce(&mut self) {
+        for change in self.entries.changes() {
+            self.watchers.announce(&change);
+        }
+    }
+
+    fn stats(&self) -> StoreStats {
+        let (entries, with_ttl, bytes) = self.entries.size();
+        let (watches, missed_events) = self.watchers.size();
+        StoreStats { entries, with_ttl, bytes, watches, missed_events }
+    }
+}
+
+/// The actor of the public store.
+pub(crate) struct Store {
+    kept: Arc<Mutex<Kept>>,
+    clock: Clock,
+    life: Life,
+    // When the alarm rings next, as the alarm was told; asking the channel itself would lock it at each write.
+    due: Option<Duration>,
+    alarm: watch::Sender<Option<Duration>>,
+}
+
+impl Store {
+    /// An incarnation over what earlier ones kept.
+    pub(crate) fn new(kept: Arc<Mutex<Kept>>, clock: Clock, life: Life) -> Self {
+        let due = kept.lock().entries.next_expiry();
+        Self { kept, clock, life, due, alarm: watch::Sender::new(due) }
+    }
+
+    /// Removes one slice of what has expired at `now` on the clock's growing hand.
+    pub(crate) fn sweep(&mut self, now: Duration) -> Swept {
+        let mut kept = self.kept.lock();
+        let swept = kept.entries.remove_expired(now, SLICE);
+        kept.announce();
+        swept
+    }
+
+    fn read<R>(&self, ask: impl FnOnce(&Entries, Duration) -> R) -> R {
+        ask(&self.kept.lock().entries, self.clock.elapsed())
+    }
+
+    /// Does a write, tells the watchers, and sees to it that the alarm rings early enough.
+    fn write<R>(&mut self, act: impl FnOnce(&mut Entries, Duration) -> R) -> R {
+        let mut kept = self.kept.lock();
+        let answer = act(&mut kept.entries, self.clock.elapsed());
+        kept.announce();
+        let next = kept.entries.next_expiry();
+        drop(kept);
+        if next.is_some_and(|next| self.due.is_none_or(|due| next < due)) {
+            self.set_alarm(next);
+        }
+        answer
+    }
+
+    fn set_alarm(&mut self, due: Option<Duration>) {
+        self.due = due;
+        self.alarm.send_replace(due);
+    }
+}
+
+/// The alarm has rung: it is time to look for what has expired.
+struct Ring;
+
+/// Rings at each due moment. One stream for the actor's whole life: a timer for each change of plan would pile up
+/// while a flooded actor does not get to poll them.
+fn rings(clock: Clock, due: watch::Receiver<Option<Duration>>) -> impl Stream<Item = Ring> {
+    stream::unfold((clock, due), |(clock, mut due)| async move {
+        loop {
+            let at = *due.borrow_and_update();
+            let nap = at.map_or(LONGEST_NAP, |at| at.saturating_sub(clock.elapsed()).min(LONGEST_NAP));
+            if nap.is_zero() {
+                // Overdue, perhaps with many slices to come: others on this thread get a turn first.
+                tokio::task::yield_now().await;
+                return Some((Ring, (clock, due)));
+            }
+            tokio::select! {
+                () = clock.sleep(nap) => return Some((Ring, (clock, due))),
+                changed = due.changed() => if changed.is_err() { return None },
+            }
+        }
+    })
+}
+
+impl Actor for Store {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.add_stream(Box::pin(rings(self.clock.clone(), self.alarm.subscribe())));
+        self.life.tick(&self.clock);
+    }
+}
+
+impl StreamHandler<Ring> for Store {
+    fn handle(&mut self, _: Ring, ctx: &mut Self::Context) {
+        if !ctx.connected() {
+            // The alarm alone would keep an actor alive that nobody can reach any more.
+            return ctx.stop();
+        }
+        self.sweep(self.clock.elapsed());
+        self.life.tick(&self.clock);
+        let next = self.read(|entries, _| entries.next_expiry());
+        self.set_alarm(next);
+    }
+}
+
+impl Handler<Set> for Store {
+    type Result = Result<(), StoreError>;
+    fn handle(&mut self, Set { key, value, ttl }: Set, _: &mut Self::Context) -> Self::Result {
+        self.write(|entries, now| entries.set(now, key, value, ttl))
+    }
+}
+
+impl Handler<Get> for Store {
+    type Result = Option<StoreEntry>;
+    fn handle(&mut self, Get { key }: Get, _: &mut Self::Context) -> Self::Result {
+        self.read(|entries, now| entries.get(now, &key))
+    }
+}
+
+impl Handler<Delete> for Store {
+    type Result = bool;
+    fn handle(&mut self, Delete { key }: Delete, _: &mut Self::Context) -> Self::Result {
+        self.write(|entries, now| entries.delete(now, &key))
+    }
+}
+
+impl Handler<SetIfAbsent> for Store {
+    type Result = Result<bool, StoreError>;
+    fn handle(&mut self, SetIfAbsent { key, value, ttl }: SetIfAbsent, _: &mut Self::Context) -> Self::Result {
+        self.write(|entries, now| entries.set_if_absent(now, key, value, ttl))
+    }
+}
+
+impl Handler<CompareAndSet> for Store {
+    type Result = Result<bool, StoreError>;
+    fn handle(&mut self, message: CompareAndSet, _: &mut Self::Context) -> Self::Result {
+        let CompareAndSet { key, expected, value, ttl } = message;
+        self.write(|entries, now| entries.compare_and_set(now, key, &expected, value, ttl))
+    }
+}
+
+impl Handler<Increment> for Store {
+    type Result = Result<i64, StoreError>;
+    fn handle(&mut self, Increment { key, by }: Increment, _: &mut Self::Context) -> Self::Result {
+        self.write(|entries, now| entries.increment(now, key, by))
+    }
+}
+
+impl Handler<Keys> for Store {
+    type Result = MessageResult<Keys>;
+    fn handle(&mut self, Keys { prefix, after, limit }: Keys, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.read(|entries, now| entries.page(now, &prefix, after.as_deref(), limit)))
+    }
+}
+
+impl Handler<Cleanup> for Store {
+    type Result = MessageResult<Cleanup>;
+    fn handle(&mut self, _: Cleanup, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.sweep(self.clock.elapsed()))
+    }
+}
+
+impl Handler<Stats> for Store {
+    type Result = MessageResult<Stats>;
+    fn handle(&mut self, _: Stats, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.kept.lock().stats())
+    }
+}
+
+impl Handler<Watch> for Store {
+    type Result = Result<(), StoreError>;
+    fn handle(&mut self, Watch { id, target, to }: Watch, _: &mut Self::Context) -> Self::Result {
+        self.kept.lock().watchers.add(id, target, to)
+    }
+}
+
+impl Handler<Unwatch> for Store {
+    type Result = bool;
+    fn handle(&mut self, Unwatch { id }: Unwatch, _: &mut Self::Context) -> Self::Result {
+        self.kept.lock().watchers.remove(id)
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Handler<Crash> for Store {
+    type Result = ();
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("the store crashes because a test asked for it");
+    }
+}

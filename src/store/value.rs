@@ -1,0 +1,235 @@
+//! What the store keeps under a key.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::StoreError;
+
+/// The reader of JSON refuses what is nested deeper, so the writer must too.
+const MAX_DEPTH: usize = 127;
+
+/// A JSON value as the store keeps it: its text behind a reference count.
+///
+/// Text, because it is what limits can count honestly (a small array takes 16 times its text once it is parsed),
+/// because a get then costs a reference count whatever the size, and because each reader parses straight into its
+/// own type, on its own thread.
+///
+/// ```
+/// use callboard::store::StoreValue;
+/// let value = StoreValue::encode(&("a", 1))?;
+/// assert_eq!(value.as_str(), r#"["a",1]"#);
+/// let (name, count): (String, u32) = value.decode()?;
+/// # assert_eq!((name.as_str(), count), ("a", 1));
+/// # Ok::<(), callboard::store::StoreError>(())
+/// ```
+#[derive(Clone)]
+pub struct StoreValue(Arc<str>);
+
+impl StoreValue {
+    /// Writes a value as JSON.
+    ///
+    /// # Errors
+    /// [`StoreError::Encode`] when it has no JSON form, or is nested deeper than 127 levels.
+    pub fn encode(value: &(impl Serialize + ?Sized)) -> Result<Self, StoreError> {
+        let text = serde_json::to_string(value).map_err(|error| StoreError::Encode(error.to_string()))?;
+        let depth = depth(&text);
+        if depth > MAX_DEPTH {
+            return Err(StoreError::Encode(format!(
+                "it is nested {depth} levels deep, and {MAX_DEPTH} can be read again; flatten it"
+            )));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// A whole number.
+    pub(super) fn integer(number: i64) -> Self {
+        Self(number.to_string().into())
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Reads it as a type.
+    ///
+    /// # Errors
+    /// What serde says when it is no such type.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
+        self.decode_as("")
+    }
+
+    pub(super) fn decode_as<T: DeserializeOwned>(&self, key: &str) -> Result<T, StoreError> {
+        serde_json::from_str(&self.0)
+            .map_err(|error| StoreError::Decode { key: super::error::shown(key), reason: error.to_string() })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// Equal as JSON: the order of an object's keys does not count.
+impl PartialEq for StoreValue {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+            || matches!(
+                (serde_json::from_str::<Value>(&self.0), serde_json::from_str::<Value>(&other.0)),
+                (Ok(one), Ok(two)) if one == two
+            )
+    }
+}
+
+impl fmt::Debug for StoreValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for StoreValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The deepest nesting of a JSON text.
+fn depth(text: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in text.bytes() {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// A value with the time it has left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoreEntry {
+    /// The value.
+    pub value: StoreValue,
+    /// The time until it expires; nothing when it stays for ever.
+    pub ttl: Option<Duration>,
+}
+
+/// One page of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorePage {
+    /// Live keys in order. A page may hold fewer than were asked for, even none, and still not be the last.
+    pub keys: Vec<Arc<str>>,
+    /// Where the next page starts; nothing after the last.
+    pub next: Option<Arc<str>>,
+}
+
+/// What the store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Keys, those included that have expired and await their removal.
+    pub entries: usize,
+    /// Of them, those with a time to live.
+    pub with_ttl: usize,
+    /// Bytes of keys and of values as JSON text. The memory they take is greater by about 200 bytes a key.
+    pub bytes: usize,
+    /// Watches.
+    pub watches: usize,
+    /// Events that a watcher's full mailbox did not take, since the board started.
+    pub missed_events: u64,
+}
+
+/// How much the store takes before it refuses.
+///
+/// ```
+/// use callboard::store::StoreLimits;
+/// let small = StoreLimits { max_entries: 1_000, ..StoreLimits::default() };
+/// # let _ = small;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreLimits {
+    /// Keys; 10,000,000 by default.
+    pub max_entries: usize,
+    /// Bytes of one key; 1 KiB by default.
+    pub max_key_bytes: usize,
+    /// Bytes of one value as JSON text; 1 MiB by default.
+    pub max_value_bytes: usize,
+    /// Bytes of all keys and values as JSON text; 1 GiB by default. The memory they take is greater by about 200
+    /// bytes a key.
+    pub max_total_bytes: usize,
+    /// Watches; 10,000 by default.
+    pub max_watches: usize,
+}
+
+impl Default for StoreLimits {
+    fn default() -> Self {
+        Self {
+            max_entries: 10_000_000,
+            max_key_bytes: 1 << 10,
+            max_value_bytes: 1 << 20,
+            max_total_bytes: 1 << 30,
+            max_watches: 10_000,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(Value::Null, |inner, _| json!([inner]))
+    }
+
+    #[test]
+    fn as_deep_as_can_be_read_again_and_no_deeper() {
+        assert_eq!(StoreValue::encode(&nested(127)).unwrap().decode::<Value>().unwrap(), nested(127));
+        assert!(matches!(StoreValue::encode(&nested(128)), Err(StoreError::Encode(_))));
+        assert!(serde_json::from_str::<Value>(&nested(128).to_string()).is_err(), "the limit is the reader's");
+    }
+
+    #[test]
+    fn brackets_in_strings_are_no_nesting() {
+        assert_eq!(depth(r#"["[[\"[{\\",{"a]":"}"}]"#), 2);
+    }
+
+    #[test]
+    fn equal_whatever_the_order_of_keys() {
+        let text = |text: &str| StoreValue(text.into());
+        assert_eq!(text(r#"{"a":1,"b":2}"#), text(r#"{"b":2,"a":1}"#));
+        assert_ne!(text("1"), text("1.0"));
+        assert_ne!(text("1"), text("\"1\""));
+    }
+
+    #[test]
+    fn every_float_comes_back_as_it_went_in() {
+        for bits in (0..100_000_u64).map(|step| 0x3FB9_9999_9999_999A_u64.wrapping_mul(step | 1)) {
+            let float = f64::from_bits(bits);
+            if float.is_finite() {
+                let back: f64 = StoreValue::encode(&float).unwrap().decode().unwrap();
+                assert_eq!(back.to_bits(), bits);
+            }
+        }
+    }
+}
