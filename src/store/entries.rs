@@ -254,7 +254,7 @@ impl Entries {
         }
         let old = old.unwrap_or(0);
         let grows_past = added > old && self.bytes - old + added > max_total_bytes;
-        grows_past.then_some(StoreError::TooManyBytes { bytes: added - old, max: max_total_bytes })
+        grows_past.then(|| StoreError::TooManyBytes { bytes: added - old, max: max_total_bytes })
     }
 
     fn remove_first(&mut self) -> usize {

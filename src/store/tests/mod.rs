@@ -1,1 +1,3 @@
-
+mod actor;
+mod entries;
+mod model;
