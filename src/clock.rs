@@ -187,18 +187,18 @@ impl Clock {
         }
     }
 
-    /// Resolves when `span` has passed. On the system's clock it must be polled inside a tokio or actix
+    /// Resolves when `span` has passed since the call. On the system's clock it must be polled inside a tokio or actix
     /// runtime.
     pub fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send + 'static {
-        let source = self.0.clone();
+        let clock = self.clone();
         // Read now, not at the first poll: the span counts from the call.
         let until = self.elapsed().saturating_add(span);
         async move {
-            match source {
-                Source::System(_) => tokio::time::sleep(span).await,
+            match &clock.0 {
+                Source::System(_) => tokio::time::sleep(until.saturating_sub(clock.elapsed())).await,
                 Source::Manual(manual) => {
                     let mut moves = manual.announce.subscribe();
-                    drop(manual);
+                    drop(clock);
                     // An error means that the clock is gone, and nobody is left to move it.
                     if moves.wait_for(|elapsed| *elapsed >= until).await.is_err() {
                         std::future::pending::<()>().await;

@@ -1,21 +1,35 @@
 //! A queue, a persistent scheduler and a public key-value store run by actix actors.
 
 pub mod backend;
+mod board;
 mod clock;
+mod config;
+mod core;
 mod error;
+mod events;
+mod logging;
+mod maintenance;
 mod name;
+mod persistence;
+mod queue;
 pub mod store;
 mod supervise;
 mod task;
 mod worker;
 
+pub use board::{Board, BoardBuilder, Edited, Health, PartHealth, PartState, QueueHealth};
 pub use clock::{Clock, Timestamp};
+pub use config::{Config, Keep};
+pub use crate::core::Stage;
 pub use error::{BoardError, DeliveryError, PushError, StartError};
+pub use events::{Event, SubscriptionId, TaskFact};
 pub use name::Name;
+pub use queue::Pushed;
+pub use queue::delivery::Delivery;
 pub use supervise::Part;
 pub use task::{
     ClaimToken, DEFAULT_QUEUE, Execution, ExecutionStatus, Extras, IntoNewTask, InvalidTaskId, NewTask, NodeId,
     Outcome, Progress, Retry, Task, TaskError, TaskId, TaskRecord, TaskResult, TaskSpec, TaskState, Unique,
     UniqueMode, UniqueScope, UnknownSpelling, holds_key,
 };
-pub use worker::Context;
+pub use worker::{CancelReason, Context, Run};

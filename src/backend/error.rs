@@ -1,7 +1,7 @@
 //! What can go wrong in storage.
 
 /// Why storage did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
     /// It may work when tried again: busy, out of reach, disk full, deadlock.

@@ -44,6 +44,11 @@ impl<A: Actor> Line<A> {
         self.address.read().clone()
     }
 
+    /// True while somebody is at the other end.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.address.read().as_ref().is_some_and(Addr::connected)
+    }
+
     /// Sends a message that may be lost: a wake-up, never data.
     pub(crate) fn poke<M>(&self, message: M)
     where

@@ -1,8 +1,14 @@
 //! Supervision: who watches the actors, and what happens when one dies.
 
+pub(crate) mod guardian;
 mod life;
 mod line;
+mod parts;
+mod threads;
 
+pub(crate) use guardian::{Guardian, start_part};
 pub use life::Part;
 pub(crate) use life::{Life, Pulse};
 pub(crate) use line::Line;
+pub(crate) use parts::Parts;
+pub(crate) use threads::{Threads, beat};

@@ -1,11 +1,193 @@
 //! What a handler sees of its task and of the board.
 
-/// What a running handler has in hand.
-pub struct Context {}
+use std::any::TypeId;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::Value;
+use slog::Logger;
+
+use super::cancel::{Cancel, CancelReason};
+use super::log::AttemptLog;
+use crate::backend::{Claimed, ProgressUpdate};
+use crate::clock::{Clock, Timestamp};
+use crate::core::Core;
+use crate::error::PushError;
+use crate::events::Fact;
+use crate::logging::keys;
+use crate::queue::Pushed;
+use crate::store::StoreHandle;
+use crate::task::{IntoNewTask, Progress, TaskError, TaskId, TaskSpec};
+
+/// What a running handler has in hand: its task, a logger, progress, cancellation, shared data, the public store and the
+/// board. Cloning is cheap; a clone may outlive the run, but can no longer change the task then.
+#[derive(Clone)]
+pub struct Context(Arc<Inner>);
+
+struct Inner {
+    core: Arc<Core>,
+    claimed: Claimed,
+    started_at: Timestamp,
+    cancel: Cancel,
+    log: OnceLock<Logger>,
+    attempt_log: OnceLock<Arc<AttemptLog>>,
+    result: Mutex<Option<Value>>,
+    // On the clock's growing hand: when progress was last sent on.
+    told: Mutex<Option<Duration>>,
+}
+
+/// Progress is stored no more often than this, however often a handler reports it.
+const BETWEEN_PROGRESS: Duration = Duration::from_millis(500);
 
 impl Context {
-    /// The task's logger.
-    pub fn log(&self) -> &slog::Logger {
-        todo!()
+    pub(crate) fn new(core: Arc<Core>, claimed: Claimed, started_at: Timestamp) -> Self {
+        Self(Arc::new(Inner {
+            core,
+            claimed,
+            started_at,
+            cancel: Cancel::default(),
+            log: OnceLock::new(),
+            attempt_log: OnceLock::new(),
+            result: Mutex::new(None),
+            told: Mutex::new(None),
+        }))
+    }
+
+    /// The task as it was pushed.
+    pub fn task(&self) -> &TaskSpec {
+        &self.0.claimed.spec
+    }
+
+    /// The task's id.
+    pub fn task_id(&self) -> TaskId {
+        self.0.claimed.spec.task_id
+    }
+
+    /// Which attempt this is; 1 is the first.
+    pub fn attempt(&self) -> u32 {
+        self.0.claimed.attempt + 1
+    }
+
+    /// When this run began.
+    pub fn started_at(&self) -> Timestamp {
+        self.0.started_at
+    }
+
+    /// The board's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.0.core.clock
+    }
+
+    /// The task's logger: writes to the board's logger and, where task logs are kept, to the files of this attempt.
+    pub fn log(&self) -> &Logger {
+        self.0.log.get_or_init(|| {
+            let spec = &self.0.claimed.spec;
+            let values = slog::o!(keys::TASK_ID => spec.task_id.to_string(), keys::TYPE => spec.kind.to_string(),
+                keys::ATTEMPT => self.attempt());
+            match &self.0.core.task_logs {
+                None => self.0.core.log.new(values),
+                Some(logs) => {
+                    let file = Arc::new(logs.attempt(spec.task_id, self.attempt()));
+                    let log = super::log::both(&self.0.core.log, Arc::clone(&file), values);
+                    // Set once: this closure runs once.
+                    drop(self.0.attempt_log.set(file));
+                    log
+                }
+            }
+        })
+    }
+
+    /// Says how far the task has come, 0 to 1, and what it is doing. Stored at most twice a second; events carry every
+    /// report.
+    pub fn progress(&self, fraction: f64, message: impl Into<String>) {
+        let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
+        let progress = Progress { fraction, message: message.into() };
+        let core = &self.0.core;
+        core.events.publish(|| Fact::progress(&self.0.claimed, self.0.core.clock.now(), progress.clone()));
+        let update = ProgressUpdate { seq: self.0.claimed.seq, token: self.0.claimed.token, progress };
+        let task_id = self.task_id();
+        let now = core.clock.elapsed();
+        let mut told = self.0.told.lock();
+        if told.is_none_or(|last| now.saturating_sub(last) >= BETWEEN_PROGRESS) {
+            *told = Some(now);
+            core.desk.hand_in(|g| drop(g.progress.insert(task_id, update)));
+        } else {
+            core.desk.leave(|g| drop(g.progress.insert(task_id, update)));
+        }
+    }
+
+    /// True when the run is asked to end early.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel_reason().is_some()
+    }
+
+    /// Why the run is asked to end early, if it is.
+    pub fn cancel_reason(&self) -> Option<CancelReason> {
+        self.0.cancel.reason()
+    }
+
+    /// Resolves when the run is asked to end early.
+    pub async fn cancelled(&self) {
+        self.0.cancel.raised().await;
+    }
+
+    /// What was given to the builder with [`data`](crate::BoardBuilder::data).
+    pub fn data<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.core.data.get(&TypeId::of::<T>())?.downcast_ref()
+    }
+
+    /// The public store.
+    pub fn store(&self) -> &StoreHandle {
+        &self.0.core.store
+    }
+
+    /// Pushes a further task.
+    ///
+    /// # Errors
+    /// [`PushError`], as [`Board::push`](crate::Board::push).
+    pub async fn push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
+        crate::board::push(&self.0.core, task).await
+    }
+
+    /// Keeps `value` as the task's result, unless the handler returns one.
+    ///
+    /// # Errors
+    /// A fatal error when `value` cannot be written as JSON.
+    pub fn set_result(&self, value: &impl Serialize) -> Result<(), TaskError> {
+        let value = serde_json::to_value(value)
+            .map_err(|error| TaskError::fatal(format!("the result cannot be written as JSON: {error}")))?;
+        *self.0.result.lock() = Some(value);
+        Ok(())
+    }
+
+    pub(crate) fn take_result(&self) -> Option<Value> {
+        self.0.result.lock().take()
+    }
+
+    pub(crate) fn claimed(&self) -> &Claimed {
+        &self.0.claimed
+    }
+
+    pub(crate) fn cancel(&self, reason: CancelReason) {
+        self.0.cancel.raise(reason);
+    }
+
+    pub(crate) fn blocking_pool(&self) -> &super::BlockingPool {
+        self.0.core.crew.blocking()
+    }
+
+    /// The run is over: what it logged goes to the disk.
+    pub(crate) fn close_log(&self) {
+        if let Some(log) = self.0.attempt_log.get() {
+            log.flush();
+        }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("task_id", &self.task_id()).field("attempt", &self.attempt()).finish()
     }
 }

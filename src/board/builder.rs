@@ -1,0 +1,237 @@
+//! Describes a board before it starts.
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Recipient;
+use serde_json::Value;
+use slog::Logger;
+
+use super::{Board, start};
+use crate::backend::{Backend, Synchronous};
+use crate::clock::Clock;
+use crate::config::{Config, Keep};
+use crate::error::StartError;
+use crate::events::{Event, TaskFact};
+use crate::name::Name;
+use crate::task::{Outcome, Task, TaskError, TaskResult, TaskState};
+use crate::worker::{ActorHandler, AsyncFn, BlockingFn, Context, Handle, Run, Typed};
+
+/// Callbacks that wait for the board to start.
+pub(crate) type EventCallback = Box<dyn Fn(&Event) + Send + Sync>;
+
+/// Describes a board: storage, queues, handlers, and everything in [`Config`].
+#[must_use = "a builder does nothing before start()"]
+pub struct BoardBuilder {
+    pub(super) config: Config,
+    pub(super) backend: Option<Arc<dyn Backend>>,
+    pub(super) log: Logger,
+    pub(super) handlers: Vec<(Name, Box<dyn Handle>)>,
+    pub(super) data: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    pub(super) callbacks: Vec<EventCallback>,
+    default_queues: bool,
+}
+
+macro_rules! callbacks {
+    ($($(#[$doc:meta])* $name:ident => $event:ident;)+) => {$(
+        $(#[$doc])*
+        pub fn $name(self, kind: impl Into<Name>, call: impl Fn(&TaskFact) + Send + Sync + 'static) -> Self {
+            let kind = kind.into();
+            self.callback(Box::new(move |event| {
+                if let Event::$event(fact) = event
+                    && fact.kind == kind
+                {
+                    call(fact);
+                }
+            }))
+        }
+    )+};
+}
+
+impl BoardBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            config: Config::default(),
+            backend: None,
+            log: Logger::root(slog::Discard, slog::o!()),
+            handlers: Vec::new(),
+            data: HashMap::new(),
+            callbacks: Vec::new(),
+            default_queues: true,
+        }
+    }
+
+    /// Replaces all settings.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self.default_queues = false;
+        self
+    }
+
+    /// Changes single settings: `.configure(|c| c.lease = Duration::from_secs(5))`.
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Where tasks are kept: `memory:` or `sqlite:PATH`.
+    pub fn url(mut self, url: impl Into<String>) -> Self {
+        self.config.url = url.into();
+        self
+    }
+
+    /// A backend of your own, in place of a URL.
+    pub fn backend(mut self, backend: Arc<dyn Backend>) -> Self {
+        self.backend = Some(backend);
+        self
+    }
+
+    /// A queue and how many of its tasks may run here at a time. The first call replaces the default queue.
+    pub fn queue(mut self, queue: impl Into<Name>, concurrency: usize) -> Self {
+        if std::mem::take(&mut self.default_queues) {
+            self.config.queues.clear();
+        }
+        self.config.queues.push((queue.into(), concurrency));
+        self
+    }
+
+    /// A task type with a `run` of its own.
+    pub fn task<T: Task>(self) -> Self {
+        self.add(T::TYPE, Box::new(Typed::<T>(PhantomData)))
+    }
+
+    /// An async function for the tasks of type `kind`, which gets their params as JSON.
+    pub fn handler<F, Fut, O>(self, kind: impl Into<Name>, run: F) -> Self
+    where
+        F: Fn(Value, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<O, TaskError>> + 'static,
+        O: Into<Outcome> + 'static,
+    {
+        self.add(kind, Box::new(AsyncFn(run)))
+    }
+
+    /// A blocking function for a typed task; it runs on a bounded pool of threads of its own.
+    pub fn blocking<T, F>(self, run: F) -> Self
+    where
+        T: Task + Send,
+        F: Fn(T, &Context) -> TaskResult + Clone + Send + Sync + 'static,
+    {
+        self.add(T::TYPE, Box::new(BlockingFn(run, PhantomData::<fn() -> T>)))
+    }
+
+    /// An actor of the application that runs the tasks of type `T`; see [`Run`].
+    pub fn actor<T: Task + Send>(self, actor: impl Into<Recipient<Run<T>>>) -> Self {
+        self.add(T::TYPE, Box::new(ActorHandler(actor.into())))
+    }
+
+    fn add(mut self, kind: impl Into<Name>, handler: Box<dyn Handle>) -> Self {
+        self.handlers.push((kind.into(), handler));
+        self
+    }
+
+    /// Shared state that handlers reach with [`Context::data`]; one value for each type.
+    pub fn data<T: Send + Sync + 'static>(mut self, data: T) -> Self {
+        self.data.insert(TypeId::of::<T>(), Box::new(data));
+        self
+    }
+
+    /// The logger of the application; without one nothing is logged.
+    pub fn logger(mut self, log: Logger) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// Keeps the log of every task under `dir/{task_id}/`.
+    pub fn task_logs(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.config.task_logs = Some(dir.into());
+        self
+    }
+
+    /// The node's name in lists.
+    pub fn node_name(mut self, name: impl Into<String>) -> Self {
+        self.config.node_name = name.into();
+        self
+    }
+
+    /// How long after its last sign of life a node is believed alive.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.config.lease = lease;
+        self
+    }
+
+    /// How long a stop lets running tasks go on before it cancels them.
+    pub fn drain(mut self, drain: Duration) -> Self {
+        self.config.drain = drain;
+        self
+    }
+
+    /// How long a cancelled run may go on before it is dropped.
+    pub fn cancel_grace(mut self, grace: Duration) -> Self {
+        self.config.cancel_grace = grace;
+        self
+    }
+
+    /// How durable a commit is.
+    pub fn synchronous(mut self, synchronous: Synchronous) -> Self {
+        self.config.synchronous = synchronous;
+        self
+    }
+
+    /// How long finished tasks are kept.
+    pub fn retention(mut self, state: TaskState, age: Option<Duration>, count: Option<u64>) -> Self {
+        self.config.retention.retain(|keep| keep.state != state);
+        self.config.retention.push(Keep { state, age, count });
+        self
+    }
+
+    /// The clock.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.config.clock = clock;
+        self
+    }
+
+    /// Calls a function with every event.
+    pub fn on_event(self, call: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        self.callback(Box::new(call))
+    }
+
+    callbacks! {
+        /// Calls a function when a task of type `kind` begins to run.
+        on_running => Running;
+        /// Calls a function when a task of type `kind` has failed and will run again.
+        on_retrying => Retrying;
+        /// Calls a function when a task of type `kind` is completed.
+        on_completed => Completed;
+        /// Calls a function when a task of type `kind` is dead.
+        on_dead => Dead;
+        /// Calls a function when a task of type `kind` is cancelled.
+        on_cancelled => Cancelled;
+        /// Calls a function when a task of type `kind` says how far it has come.
+        on_progress => Progress;
+    }
+
+    fn callback(mut self, call: EventCallback) -> Self {
+        self.callbacks.push(call);
+        self
+    }
+
+    /// Opens storage and starts the actors: in the actix system of the caller, or in one of its own when there is none.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(self) -> Result<Board, StartError> {
+        start::start(self).await
+    }
+}
+
+impl std::fmt::Debug for BoardBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let types: Vec<_> = self.handlers.iter().map(|(kind, _)| kind).collect();
+        f.debug_struct("BoardBuilder").field("config", &self.config).field("types", &types).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,198 @@
+//! Changes to stored tasks and to queues.
+
+use super::{Board, start};
+use crate::backend::{Edit, EditAction, EditReport, QueueSettings, Selection, TaskFilter};
+use crate::clock::Timestamp;
+use crate::error::BoardError;
+use crate::events::Event;
+use crate::name::Name;
+use crate::persistence::{ApplyEdit, ListQueues, SaveQueue};
+use crate::queue::Configure;
+use crate::task::TaskId;
+use crate::worker::CancelReason;
+
+/// Tasks changed in one transaction of an edit by filter.
+const MOST_PER_EDIT: usize = 1_000;
+
+/// What an edit did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Edited {
+    /// Tasks that were changed.
+    pub changed: u64,
+    /// Running tasks that were asked to end.
+    pub cancelling: u64,
+}
+
+impl Board {
+    /// Calls a task off. One that runs is asked to end, and dropped after the grace; true when there was something to
+    /// call off.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn cancel(&self, task_id: TaskId, reason: impl Into<String>) -> Result<bool, BoardError> {
+        self.edit_one(task_id, EditAction::Cancel(reason.into())).await
+    }
+
+    /// Runs a task again, now, also a dead, cancelled or completed one; false when it is running or already pending.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn retry(&self, task_id: TaskId) -> Result<bool, BoardError> {
+        self.edit_one(task_id, EditAction::Retry).await
+    }
+
+    /// Removes a task, its history and its logs, unless it is running.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn delete(&self, task_id: TaskId) -> Result<bool, BoardError> {
+        self.edit_one(task_id, EditAction::Delete).await
+    }
+
+    /// Changes the priority of a task that has not started.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn reprioritise(&self, task_id: TaskId, priority: i32) -> Result<bool, BoardError> {
+        self.edit_one(task_id, EditAction::Reprioritise(priority)).await
+    }
+
+    /// Changes the `run_at` of a task that has not started.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn reschedule(&self, task_id: TaskId, run_at: impl Into<Timestamp>) -> Result<bool, BoardError> {
+        self.edit_one(task_id, EditAction::Reschedule(run_at.into())).await
+    }
+
+    async fn edit_one(&self, task_id: TaskId, action: EditAction) -> Result<bool, BoardError> {
+        let report = self.apply_edit(Selection::Ids(vec![task_id]), action).await?;
+        Ok(!report.changed.is_empty() || !report.cancelling.is_empty())
+    }
+
+    /// Does `action` with every task that matches `filter` and that it can change, in small transactions.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] for a filter that matches everything, unless the action is
+    /// harmless: deleting all tasks takes [`edit_everything`](Board::edit_everything).
+    pub async fn edit_all(&self, filter: TaskFilter, action: EditAction) -> Result<Edited, BoardError> {
+        if filter.is_everything() {
+            let text = "the filter matches every task; narrow it, or use edit_everything on purpose";
+            return Err(BoardError::Invalid(text.into()));
+        }
+        self.edit_filter(filter, action).await
+    }
+
+    /// Does `action` with every task there is.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn edit_everything(&self, action: EditAction) -> Result<Edited, BoardError> {
+        self.edit_filter(TaskFilter::default(), action).await
+    }
+
+    async fn edit_filter(&self, filter: TaskFilter, action: EditAction) -> Result<Edited, BoardError> {
+        let mut edited = Edited::default();
+        loop {
+            let report = self.apply_edit(Selection::Filter(filter.clone()), action.clone()).await?;
+            let (changed, cancelling) = (report.changed.len() as u64, report.cancelling.len() as u64);
+            edited.changed += changed;
+            edited.cancelling += cancelling;
+            if !report.more || changed + cancelling == 0 {
+                return Ok(edited);
+            }
+        }
+    }
+
+    async fn apply_edit(&self, selection: Selection, action: EditAction) -> Result<EditReport, BoardError> {
+        let core = &self.core;
+        let edit = Edit { selection, action: action.clone(), now: core.clock.now(), limit: MOST_PER_EDIT };
+        let report = core.persistence.ask(ApplyEdit { edit }).await?;
+        match &action {
+            EditAction::Cancel(reason) => {
+                for task_id in &report.cancelling {
+                    core.crew.cancel(*task_id, &CancelReason::Requested(reason.clone()));
+                }
+                report.changed.iter().for_each(|task_id| core.awaited.ended(*task_id));
+            }
+            EditAction::Delete => {
+                core.forget_logs(&report.changed);
+                report.changed.iter().for_each(|task_id| core.awaited.ended(*task_id));
+            }
+            EditAction::Reschedule(run_at) => core.due_at(*run_at),
+            EditAction::Retry | EditAction::Reprioritise(_) => {}
+        }
+        if !report.queues.is_empty() {
+            let queues = report.queues.clone();
+            core.desk.hand_in(|g| g.hints.extend(queues));
+        }
+        Ok(report)
+    }
+
+    /// Claims nothing more from a queue, on every node, until it is resumed; what runs goes on.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn pause(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
+        let queue = queue.into();
+        self.set_queue(&queue, |settings| settings.paused = true).await?;
+        self.core.events.publish(|| Event::QueuePaused { queue });
+        Ok(())
+    }
+
+    /// Lets a paused queue go on.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn resume(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
+        let queue = queue.into();
+        self.set_queue(&queue, |settings| settings.paused = false).await?;
+        self.core.events.publish(|| Event::QueueResumed { queue });
+        Ok(())
+    }
+
+    /// Pauses a queue and resolves when nothing of it runs on this node.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn drain(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
+        let queue = queue.into();
+        self.pause(queue.clone()).await?;
+        start::idle(&self.core, Some(queue)).await
+    }
+
+    /// Changes how many tasks of a queue run at a time on each node; nothing to go back to each node's own setting.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] over 100,000.
+    pub async fn set_concurrency(
+        &self,
+        queue: impl Into<Name>,
+        concurrency: Option<usize>,
+    ) -> Result<(), BoardError> {
+        if concurrency.is_some_and(|n| n > 100_000) {
+            return Err(BoardError::Invalid("a concurrency of at most 100000 is allowed".into()));
+        }
+        self.set_queue(&queue.into(), |settings| settings.concurrency = concurrency).await
+    }
+
+    /// Queues whose settings were changed while running.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn queue_settings(&self) -> Result<Vec<QueueSettings>, BoardError> {
+        Ok(self.core.persistence.ask(ListQueues {}).await?)
+    }
+
+    async fn set_queue(&self, queue: &Name, change: impl FnOnce(&mut QueueSettings)) -> Result<(), BoardError> {
+        let persistence = &self.core.persistence;
+        let stored = persistence.ask(ListQueues {}).await?.into_iter().find(|s| s.queue == *queue);
+        let fresh = || QueueSettings { queue: queue.clone(), paused: false, concurrency: None };
+        let mut settings = stored.unwrap_or_else(fresh);
+        change(&mut settings);
+        persistence.ask(SaveQueue { settings }).await?;
+        let all = persistence.ask(ListQueues {}).await?;
+        // Awaited, so that what the caller does next meets the new settings.
+        self.core.queue.ask(Configure(all)).await
+    }
+}

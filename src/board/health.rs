@@ -1,0 +1,115 @@
+//! How a board is.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Board;
+use crate::backend::Capabilities;
+use crate::core::Stage;
+use crate::persistence::CheckHealth;
+use crate::supervise::Part;
+use crate::task::NodeId;
+
+/// How a board is, part by part.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Health {
+    /// The node.
+    pub node: NodeId,
+    /// How far the board has come.
+    pub stage: Stage,
+    /// True when every part is up, storage answers and the lease holds.
+    pub healthy: bool,
+    /// What the storage is.
+    pub backend: Capabilities,
+    /// Why storage does not answer, if it does not.
+    pub storage_error: Option<String>,
+    /// True while the node may claim.
+    pub lease_holds: bool,
+    /// The parts.
+    pub parts: Vec<PartHealth>,
+    /// The queues that this node runs.
+    pub queues: Vec<QueueHealth>,
+    /// Outcomes refused because their claim no longer held.
+    pub fenced: u64,
+    /// Commits that storage refused and that were tried again.
+    pub storage_retries: u64,
+    /// Tasks that this node rescued from dead ones.
+    pub rescued: u64,
+    /// Events that some subscriber was too slow for.
+    pub missed_events: u64,
+}
+
+/// One part of a board.
+#[derive(Clone, Debug, Serialize)]
+pub struct PartHealth {
+    /// Which.
+    pub part: Part,
+    /// Whether it works.
+    pub state: PartState,
+    /// How long ago it last did its round; nothing for a part without rounds.
+    pub last_tick_age: Option<Duration>,
+    /// How often it died and was started anew.
+    pub restarts: u32,
+}
+
+/// Whether a part works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PartState {
+    /// It works.
+    Up,
+    /// It died, and is being started anew.
+    Down,
+}
+
+/// One queue on this node.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueHealth {
+    /// Its name.
+    pub queue: String,
+    /// Tasks of it that run here.
+    pub running: usize,
+}
+
+impl Board {
+    /// How the board is. Asks storage, so it may take as long as storage does to answer.
+    pub async fn health(&self) -> Health {
+        let core = &self.core;
+        let storage_error = core.persistence.ask(CheckHealth {}).await.err().map(|error| error.to_string());
+        let parts: Vec<_> = Part::ALL.iter().map(|part| self.part_health(*part)).collect();
+        let lease_holds = core.lease.is_safe(core.clock.elapsed(), Duration::ZERO);
+        let stage = core.stage();
+        Health {
+            node: core.node,
+            stage,
+            healthy: stage == Stage::Running
+                && storage_error.is_none()
+                && lease_holds
+                && parts.iter().all(|part| part.state == PartState::Up),
+            backend: core.backend.capabilities(),
+            storage_error,
+            lease_holds,
+            parts,
+            queues: core
+                .config
+                .queues
+                .iter()
+                .map(|(name, _)| QueueHealth { queue: name.to_string(), running: core.crew.claims(name).len() })
+                .collect(),
+            fenced: core.counters.fenced.load(Ordering::Relaxed),
+            storage_retries: core.counters.storage_retries.load(Ordering::Relaxed),
+            rescued: core.counters.rescued.load(Ordering::Relaxed),
+            missed_events: core.events.missed_by_all(),
+        }
+    }
+
+    fn part_health(&self, part: Part) -> PartHealth {
+        let core = &self.core;
+        let pulse = core.parts.pulse(part);
+        let state = if core.is_down(part) { PartState::Down } else { PartState::Up };
+        PartHealth { part, state, last_tick_age: pulse.age(&core.clock), restarts: pulse.restarts() }
+    }
+}

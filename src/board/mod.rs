@@ -1,0 +1,282 @@
+//! The board: the handle an application holds.
+
+mod builder;
+mod edit;
+mod health;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Recipient;
+use futures_util::future::{Either, select};
+use tokio::sync::oneshot;
+
+pub use builder::BoardBuilder;
+pub use edit::Edited;
+pub use health::{Health, PartHealth, PartState, QueueHealth};
+
+use crate::backend::{Cursor, NodeRecord, StateCount, TaskFilter, TaskOrder, TaskPage};
+use crate::clock::Clock;
+use crate::core::{Core, Stage};
+use crate::error::{BoardError, PushError};
+use crate::events::{Event, SubscriptionId};
+use crate::name::Name;
+use crate::persistence::{CountStates, GetTask, ListExecutions, ListNodes, ListTasks};
+use crate::queue::Pushed;
+use crate::queue::delivery::Delivery;
+use crate::queue::desk::{PopRequest, PushReply, PushRequest};
+use crate::store::StoreHandle;
+use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord};
+
+/// A running board. Cloning is cheap; all clones are the same board.
+///
+/// Its methods may be awaited from any thread and any executor. A board stops when [`stop`](Board::stop) is called; one
+/// that is dropped without it goes on for as long as its process.
+///
+/// ```
+/// use callboard::{Board, Outcome};
+/// use serde_json::json;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// actix_rt::System::new().block_on(async {
+///     let board = Board::builder()
+///         .handler("greet", |params, _cx| async move {
+///             println!("hello, {}", params["name"]);
+///             Ok(Outcome::done())
+///         })
+///         .start()
+///         .await?;
+///     let pushed = board.push(json!({"type": "greet", "params": {"name": "world"}})).await?;
+///     let task = board.wait(pushed.task_id).await?;
+///     assert_eq!(task.state, callboard::TaskState::Completed);
+///     board.stop().await;
+///     Ok(())
+/// })
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Board {
+    core: Arc<Core>,
+    house: Arc<start::House>,
+}
+
+impl Board {
+    /// Begins to describe a board.
+    pub fn builder() -> BoardBuilder {
+        BoardBuilder::new()
+    }
+
+    /// Pushes a task: a typed [`Task`](crate::Task), a [`NewTask`](crate::NewTask) with options, or JSON. Resolves when
+    /// storage has it.
+    ///
+    /// # Errors
+    /// [`PushError`]; after [`PushError::Storage`] or [`PushError::Unknown`] pushing again with the same `task_id` gives
+    /// one task.
+    pub async fn push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
+        push(&self.core, task).await
+    }
+
+    /// As [`push`](Board::push), but says [`PushError::Full`] instead of waiting for its turn.
+    ///
+    /// # Errors
+    /// [`PushError`].
+    pub async fn try_push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
+        let spec = Arc::new(task.into_new_task()?.into_spec(&self.core.clock, self.core.config.max_params_bytes)?);
+        let place = self.core.desk.try_place(1, spec.params.len())?;
+        one(hand_in(&self.core, vec![spec], place).await?)
+    }
+
+    /// Pushes several tasks in one transaction: all of them or none. The answers come in the same order.
+    ///
+    /// # Errors
+    /// [`PushError`]; then none is stored.
+    pub async fn push_many<T: IntoNewTask>(
+        &self,
+        tasks: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<Pushed>, PushError> {
+        let (clock, most) = (&self.core.clock, self.core.config.max_params_bytes);
+        let specs = tasks
+            .into_iter()
+            .map(|task| Ok(Arc::new(task.into_new_task()?.into_spec(clock, most)?)))
+            .collect::<Result<Vec<_>, PushError>>()?;
+        if specs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bytes = specs.iter().map(|spec| spec.params.len()).sum();
+        let place = self.core.desk.place(specs.len(), bytes).await?;
+        hand_in(&self.core, specs, place).await
+    }
+
+    /// Takes the next task of a queue, whatever its type; waits up to `timeout` for one, for ever without.
+    ///
+    /// # Errors
+    /// [`BoardError::Closed`] when the board stops.
+    pub async fn pop(
+        &self,
+        queue: impl Into<Name>,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Delivery>, BoardError> {
+        if self.core.stage() != Stage::Running {
+            return Err(BoardError::Closed);
+        }
+        let (answer, delivery) = oneshot::channel();
+        let request = PopRequest { queue: queue.into(), answer };
+        let time = timeout.map(|timeout| self.core.timeout(timeout));
+        self.core.desk.hand_in(|g| g.pops.push(request));
+        let Some(time) = time else { return delivery.await.map(Some).map_err(|_| BoardError::Closed) };
+        match select(delivery, time).await {
+            Either::Left((delivered, _)) => delivered.map(Some).map_err(|_| BoardError::Closed),
+            Either::Right((_, mut delivery)) => {
+                // One may have come at the last moment; dropped unread it would give itself back, but it is wanted.
+                delivery.close();
+                Ok(delivery.try_recv().ok())
+            }
+        }
+    }
+
+    /// One task with all that is known of it.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn get(&self, task_id: TaskId) -> Result<Option<TaskRecord>, BoardError> {
+        Ok(self.core.persistence.ask(GetTask { task_id }).await?)
+    }
+
+    /// The attempts at a task, oldest first.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn executions(&self, task_id: TaskId) -> Result<Vec<Execution>, BoardError> {
+        Ok(self.core.persistence.ask(ListExecutions { task_id }).await?)
+    }
+
+    /// A page of at most `limit` tasks that match `filter`; `after` is the cursor of the page before.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when `limit` is 0 or over 10,000.
+    pub async fn list(
+        &self,
+        filter: TaskFilter,
+        order: TaskOrder,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<TaskPage, BoardError> {
+        if limit == 0 || limit > 10_000 {
+            return Err(BoardError::Invalid(format!("a page has 1 to 10000 tasks, not {limit}")));
+        }
+        Ok(self.core.persistence.ask(ListTasks { filter, order, after, limit }).await?)
+    }
+
+    /// How many tasks there are in each state of each queue.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn counts(&self) -> Result<Vec<StateCount>, BoardError> {
+        Ok(self.core.persistence.ask(CountStates {}).await?)
+    }
+
+    /// The nodes that share this board's storage.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`].
+    pub async fn nodes(&self) -> Result<Vec<NodeRecord>, BoardError> {
+        Ok(self.core.persistence.ask(ListNodes {}).await?)
+    }
+
+    /// Resolves when the task has come to a terminal state, on whichever node, and returns it.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchTask`], also when it is deleted meanwhile; [`BoardError::Storage`]; [`BoardError::Closed`].
+    pub async fn wait(&self, task_id: TaskId) -> Result<TaskRecord, BoardError> {
+        loop {
+            // Registered before the look: an end in between is then not missed.
+            let ended = self.core.awaited.register(task_id);
+            let task = self.get(task_id).await?.ok_or(BoardError::NoSuchTask(task_id))?;
+            if task.state.is_terminal() {
+                return Ok(task);
+            }
+            ended.await.map_err(|_| BoardError::Closed)?;
+        }
+    }
+
+    /// The public store.
+    pub fn store(&self) -> &StoreHandle {
+        &self.core.store
+    }
+
+    /// Sends every event from now on to `recipient`. At most [`event_buffer`](crate::Config::event_buffer) events wait for
+    /// it; further ones are counted as missed.
+    pub fn subscribe(&self, recipient: Recipient<Event>) -> SubscriptionId {
+        self.core.events.subscribe(recipient)
+    }
+
+    /// Ends a subscription; false when there was none.
+    pub fn unsubscribe(&self, id: SubscriptionId) -> bool {
+        self.core.events.unsubscribe(id)
+    }
+
+    /// Events that a subscriber was too slow for; nothing when there is no such subscription.
+    pub fn missed(&self, id: SubscriptionId) -> Option<u64> {
+        self.core.events.missed(id)
+    }
+
+    /// This node's incarnation.
+    pub fn node(&self) -> NodeId {
+        self.core.node
+    }
+
+    /// The board's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.core.clock
+    }
+
+    /// The handle of the shared state, for the crate's own helpers.
+    #[cfg(feature = "testing")]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Resolves when the board has stopped, or has given up: then with true, and whoever runs it should exit non-zero.
+    pub async fn ended(&self) -> bool {
+        let mut stage = self.core.stage.subscribe();
+        // An error means that the board is gone altogether.
+        let end = stage.wait_for(|stage| *stage >= Stage::Stopped).await.map(|stage| *stage);
+        end.is_ok_and(|stage| stage == Stage::Failed)
+    }
+
+    /// Stops the board: takes nothing new, lets running tasks go on for the drain time, then asks them to end, then gives
+    /// their claims back without using up an attempt. Safe to call twice.
+    pub async fn stop(&self) {
+        self.house.stop(&self.core).await;
+    }
+}
+
+impl std::fmt::Debug for Board {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Board").field("node", &self.core.node).field("stage", &self.core.stage()).finish()
+    }
+}
+
+/// Pushes one task.
+pub(crate) async fn push(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
+    let spec = Arc::new(task.into_new_task()?.into_spec(&core.clock, core.config.max_params_bytes)?);
+    let place = core.desk.place(1, spec.params.len()).await?;
+    one(hand_in(core, vec![spec], place).await?)
+}
+
+fn one(answers: Vec<Pushed>) -> Result<Pushed, PushError> {
+    answers.into_iter().next().ok_or(PushError::Unknown)
+}
+
+async fn hand_in(
+    core: &Arc<Core>,
+    specs: Vec<Arc<crate::task::TaskSpec>>,
+    place: tokio::sync::OwnedSemaphorePermit,
+) -> Result<Vec<Pushed>, PushError> {
+    let (answer, outcome) = oneshot::channel();
+    let deadline = core.clock.elapsed() + core.config.push_deadline;
+    let reply = PushReply { answer, deadline, _place: place };
+    core.desk.hand_in(|g| g.pushes.push(PushRequest { specs, reply }));
+    outcome.await.unwrap_or(Err(PushError::Unknown))
+}

@@ -1,0 +1,153 @@
+//! Settings of a board: plain values, checked all at once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::backend::Synchronous;
+use crate::clock::Clock;
+use crate::name::Name;
+use crate::task::{DEFAULT_QUEUE, TaskState};
+
+/// Every setting of a board, with its default.
+///
+/// ```
+/// let config = callboard::Config::default();
+/// assert_eq!(config.faults(), Vec::<String>::new());
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where tasks are kept: `memory:` or `sqlite:PATH`. `memory:` by default.
+    pub url: String,
+    /// The node's name in lists; the machine's host name does not matter. `node` by default.
+    pub node_name: String,
+    /// Queues with their concurrency on this node. `default` with 10 by default.
+    pub queues: Vec<(Name, usize)>,
+    /// Threads that run async handlers. The number of cores by default.
+    pub worker_threads: usize,
+    /// Threads that run blocking handlers, made when needed. 32 by default.
+    pub blocking_threads: usize,
+    /// How long after its last sign of life a node is believed alive. 15 s by default; heartbeats come three times
+    /// as often.
+    pub lease: Duration,
+    /// How often storage is looked at without a wake-up. 1 s by default.
+    pub check_interval: Duration,
+    /// How long a push waits for storage that is away before it fails. 10 s by default.
+    pub push_deadline: Duration,
+    /// Pushes that may wait for storage at a time; further ones await their turn. 10,000 by default.
+    pub max_waiting_pushes: usize,
+    /// The largest params, in bytes of JSON. 1 MiB by default.
+    pub max_params_bytes: usize,
+    /// How long a stop lets running tasks go on before it cancels them. 30 s by default.
+    pub drain: Duration,
+    /// How long a cancelled run may go on before it is dropped. 5 s by default.
+    pub cancel_grace: Duration,
+    /// Node deaths during a task's runs after which it is dead. 3 by default.
+    pub crash_limit: u32,
+    /// How long finished tasks are kept.
+    pub retention: Vec<Keep>,
+    /// Where the tasks' own logs go; nothing for none, which is the default.
+    pub task_logs: Option<PathBuf>,
+    /// The largest log file of one attempt, in bytes. 1 MiB by default.
+    pub task_log_bytes: u64,
+    /// How durable a commit is, where the backend lets one choose. Full by default.
+    pub synchronous: Synchronous,
+    /// Threads that read from storage. 2 by default.
+    pub readers: usize,
+    /// Events that wait for a slow subscriber before further ones are counted as missed. 1,024 by default.
+    pub event_buffer: usize,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// How long tasks in a terminal state are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// The state.
+    pub state: TaskState,
+    /// Deleted when older than this.
+    pub age: Option<Duration>,
+    /// At most so many, the latest.
+    pub count: Option<u64>,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Default for Config {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            url: "memory:".into(),
+            node_name: "node".into(),
+            queues: vec![(Name::from(DEFAULT_QUEUE), 10)],
+            worker_threads: cores,
+            blocking_threads: 32,
+            lease: Duration::from_secs(15),
+            check_interval: Duration::from_secs(1),
+            push_deadline: Duration::from_secs(10),
+            max_waiting_pushes: 10_000,
+            max_params_bytes: 1 << 20,
+            drain: Duration::from_secs(30),
+            cancel_grace: Duration::from_secs(5),
+            crash_limit: 3,
+            retention: vec![
+                Keep { state: TaskState::Completed, age: Some(7 * DAY), count: Some(1_000_000) },
+                Keep { state: TaskState::Cancelled, age: Some(7 * DAY), count: Some(1_000_000) },
+                Keep { state: TaskState::Dead, age: Some(90 * DAY), count: None },
+            ],
+            task_logs: None,
+            task_log_bytes: 1 << 20,
+            synchronous: Synchronous::Full,
+            readers: 2,
+            event_buffer: 1_024,
+            clock: Clock::system(),
+        }
+    }
+}
+
+impl Config {
+    /// Everything that is wrong with it, one sentence each; empty when nothing is.
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut fault = |wrong: bool, text: &str| {
+            if wrong {
+                faults.push(text.to_owned());
+            }
+        };
+        fault(self.node_name.is_empty(), "node_name is empty; give the node a name");
+        fault(self.worker_threads == 0, "worker_threads is 0; at least 1 is needed");
+        fault(self.blocking_threads == 0, "blocking_threads is 0; at least 1 is needed");
+        fault(self.readers == 0, "readers is 0; at least 1 is needed");
+        fault(self.lease < Duration::from_millis(100), "lease is under 100 ms; heartbeats could not keep it");
+        fault(self.check_interval.is_zero(), "check_interval is 0; storage would be asked without a pause");
+        fault(self.max_waiting_pushes == 0, "max_waiting_pushes is 0; nothing could be pushed");
+        fault(self.max_waiting_pushes > 10_000_000, "max_waiting_pushes is over 10,000,000; memory would not bound it");
+        fault(self.crash_limit == 0, "crash_limit is 0; every task would be dead before its first run");
+        fault(self.event_buffer == 0, "event_buffer is 0; no subscriber would hear anything");
+        for (queue, concurrency) in &self.queues {
+            if queue.is_empty() || queue.len() > 200 || queue.chars().any(char::is_control) {
+                faults.push(format!("queue name {queue:?} must have 1 to 200 bytes and no control characters"));
+            }
+            if *concurrency > 100_000 {
+                faults.push(format!("queue {queue:?} has a concurrency of {concurrency}; at most 100000 is allowed"));
+            }
+            if self.queues.iter().filter(|(other, _)| other == queue).count() > 1 {
+                let text = format!("queue {queue:?} is given twice; give it once");
+                if !faults.contains(&text) {
+                    faults.push(text);
+                }
+            }
+        }
+        for keep in &self.retention {
+            if !keep.state.is_terminal() {
+                faults.push(format!("retention names the state {}; only finished tasks are pruned", keep.state));
+            }
+        }
+        faults
+    }
+
+    /// The time between two heartbeats.
+    pub(crate) fn heartbeat(&self) -> Duration {
+        self.lease / 3
+    }
+}

@@ -1,0 +1,296 @@
+//! What all parts of one board share.
+
+use std::any::{Any, TypeId};
+use std::future::Future;
+use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_rt::ArbiterHandle;
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use parking_lot::Mutex;
+use slog::Logger;
+use tokio::sync::{oneshot, watch};
+
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::events::Events;
+use crate::maintenance::Maintenance;
+use crate::persistence::Persistence;
+use crate::queue::bench::Bench;
+use crate::queue::delivery::{Held, released, tokens};
+use crate::queue::desk::{Desk, Holder, SettleRequest};
+use crate::queue::{Poke, Queue};
+use crate::store::{Kept, Store, StoreHandle};
+use crate::supervise::{Guardian, Line, Part, Parts};
+use crate::backend::{Backend, Claimed};
+use crate::name::Name;
+use crate::task::{ClaimToken, NodeId, TaskId};
+use crate::worker::{Crew, Registry};
+
+/// The shared state of a board; every actor, thread and handle holds it.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) log: Logger,
+    pub(crate) node: NodeId,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) registry: Registry,
+    pub(crate) data: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    pub(crate) desk: Desk,
+    pub(crate) benches: HashMap<Name, Arc<Bench>>,
+    pub(crate) crew: Crew,
+    pub(crate) persistence: Persistence,
+    pub(crate) events: Arc<Events>,
+    pub(crate) store: StoreHandle,
+    pub(crate) store_line: Line<Store>,
+    pub(crate) kept: Arc<Mutex<Kept>>,
+    pub(crate) queue: Line<Queue>,
+    pub(crate) maintenance: Line<Maintenance>,
+    pub(crate) guardian: Line<Guardian>,
+    pub(crate) parts: Parts,
+    /// Where core actors live.
+    pub(crate) home: OnceLock<ArbiterHandle>,
+    pub(crate) lease: Lease,
+    pub(crate) alarm: Alarm,
+    pub(crate) deliveries: Mutex<HashMap<TaskId, Held>>,
+    pub(crate) awaited: Awaited,
+    pub(crate) counters: Counters,
+    pub(crate) stage: watch::Sender<Stage>,
+    pub(crate) task_logs: Option<crate::worker::log::TaskLogs>,
+}
+
+/// How far a board has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Tasks are taken and run.
+    Running,
+    /// Nothing new is taken; what runs may end.
+    Stopping,
+    /// Everything has ended.
+    Stopped,
+    /// A part died too often; the board gave up and wants to be started anew.
+    Failed,
+}
+
+/// Facts counted since the start.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Writes refused because their claim no longer held.
+    pub(crate) fenced: AtomicU64,
+    /// Commits that failed and were tried again.
+    pub(crate) storage_retries: AtomicU64,
+    /// Tasks rescued from dead nodes.
+    pub(crate) rescued: AtomicU64,
+}
+
+/// Until when this node may claim: its lease, as far as it knows.
+#[derive(Debug, Default)]
+pub(crate) struct Lease {
+    // Microseconds on the clock's growing hand.
+    until: AtomicU64,
+    healthy_since: AtomicU64,
+}
+
+impl Lease {
+    /// The lease was renewed by a heartbeat that was sent at `sent`.
+    pub(crate) fn renew(&self, sent: Duration, lease: Duration) {
+        let healthy = self.healthy_since.load(Ordering::Relaxed);
+        if healthy == 0 {
+            self.healthy_since.store(micros(sent).max(1), Ordering::Relaxed);
+        }
+        self.until.store(micros(sent + lease), Ordering::Release);
+    }
+
+    /// A heartbeat failed.
+    pub(crate) fn missed(&self) {
+        self.healthy_since.store(0, Ordering::Relaxed);
+    }
+
+    /// True while claims are safe: the lease holds for another `margin`.
+    pub(crate) fn is_safe(&self, now: Duration, margin: Duration) -> bool {
+        micros(now + margin) < self.until.load(Ordering::Acquire)
+    }
+
+    /// How long heartbeats have got through without a miss.
+    pub(crate) fn healthy_for(&self, now: Duration) -> Option<Duration> {
+        match self.healthy_since.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some(now.saturating_sub(Duration::from_micros(since))),
+        }
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// When maintenance looks next: lets whoever makes a task due later than that skip the message.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm(AtomicI64);
+
+impl Alarm {
+    pub(crate) fn set(&self, at: Timestamp) {
+        self.0.store(at.as_micros(), Ordering::Release);
+    }
+
+    /// True when `due` lies before the next look, which is then taken to be at `due`.
+    pub(crate) fn is_moved_by(&self, due: Timestamp) -> bool {
+        self.0.fetch_min(due.as_micros(), Ordering::AcqRel) > due.as_micros()
+    }
+}
+
+/// Those who wait for tasks to end.
+#[derive(Default)]
+pub(crate) struct Awaited {
+    waiters: Mutex<HashMap<TaskId, Vec<oneshot::Sender<()>>>>,
+    // How many tasks are awaited: lets the usual case, none, skip the lock.
+    count: AtomicUsize,
+}
+
+impl Awaited {
+    pub(crate) fn register(&self, task_id: TaskId) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        let mut waiters = self.waiters.lock();
+        waiters.retain(|_, list| {
+            list.retain(|waiter| !waiter.is_closed());
+            !list.is_empty()
+        });
+        waiters.entry(task_id).or_default().push(tell);
+        self.count.store(waiters.len(), Ordering::Release);
+        told
+    }
+
+    pub(crate) fn ended(&self, task_id: TaskId) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut waiters = self.waiters.lock();
+        for waiter in waiters.remove(&task_id).into_iter().flatten() {
+            // Whoever no longer listens needs no answer.
+            drop(waiter.send(()));
+        }
+        self.count.store(waiters.len(), Ordering::Release);
+    }
+
+    pub(crate) fn ids(&self) -> Vec<TaskId> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        self.waiters.lock().keys().copied().collect()
+    }
+}
+
+impl Core {
+    pub(crate) fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// True when a claim made now would still be covered when it begins to run.
+    pub(crate) fn may_claim(&self) -> bool {
+        self.stage() == Stage::Running && self.lease.is_safe(self.clock.elapsed(), self.config.lease / 5)
+    }
+
+    /// Hands a claim back unused.
+    pub(crate) fn give_back(&self, claimed: Claimed, holder: Holder) {
+        let settlement = released(&claimed);
+        let spec = claimed.spec;
+        self.desk.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder }));
+    }
+
+    /// Ends a delivery's hold; false when it had none any more.
+    pub(crate) fn forget_delivery(&self, task_id: TaskId, token: ClaimToken) -> bool {
+        let mut held = self.deliveries.lock();
+        match held.get(&task_id) {
+            Some(entry) if entry.claimed.token == token => held.remove(&task_id).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Every claim that somebody on this node has in hand: running, on a bench, delivered, or on its way to storage.
+    pub(crate) fn live_claims(&self) -> Vec<(TaskId, ClaimToken)> {
+        // In the order in which a claim moves, so that none is missed on its way.
+        let mut live = Vec::new();
+        for (lane, bench) in &self.benches {
+            live.extend(bench.waiting());
+            live.extend(self.crew.claims(lane));
+        }
+        live.extend(tokens(&self.deliveries.lock()));
+        live.extend(self.desk.peek(|g| {
+            g.settles.iter().map(|s| (s.settlement.task_id, s.settlement.token)).collect::<Vec<_>>()
+        }));
+        live
+    }
+
+    /// Something will be due then.
+    pub(crate) fn due_at(&self, due: Timestamp) {
+        if self.alarm.is_moved_by(due) {
+            self.maintenance.poke(crate::maintenance::DueAt(due));
+        }
+    }
+
+    /// These tasks are gone, and their logs go with them.
+    pub(crate) fn forget_logs(&self, tasks: &[TaskId]) {
+        if let Some(logs) = &self.task_logs {
+            logs.remove(tasks);
+        }
+    }
+
+    /// Storage may hold pending tasks in any queue.
+    pub(crate) fn look_for_work(&self) {
+        self.desk.hand_in(|g| g.hint_all = true);
+    }
+
+    /// True when a part has died and is not yet back.
+    pub(crate) fn is_down(&self, part: Part) -> bool {
+        match part {
+            Part::Queue => !self.queue.is_connected(),
+            Part::Maintenance => !self.maintenance.is_connected(),
+            Part::Store => !self.store_line.is_connected(),
+            Part::Events => !self.events.line().is_connected(),
+            Part::Persistence => !self.persistence.is_alive(),
+            Part::Worker => self.crew.has_dead(),
+            Part::Guardian => !self.guardian.is_connected(),
+            // They see to themselves: a panic there is caught, and the thread goes on.
+            Part::Heartbeat | Part::Watch => false,
+        }
+    }
+
+    /// Lets go of the core actors: the board has stopped.
+    pub(crate) fn disconnect_all(&self) {
+        self.guardian.disconnect();
+        self.queue.disconnect();
+        self.maintenance.disconnect();
+        self.store_line.disconnect();
+        self.events.line().disconnect();
+    }
+
+    /// Resolves after `span`, on whatever executor it is awaited.
+    pub(crate) fn timeout(&self, span: Duration) -> impl Future<Output = ()> + Send + Unpin + 'static {
+        let (tell, told) = oneshot::channel::<()>();
+        let sleep = self.clock.sleep(span);
+        if let Some(home) = self.home.get() {
+            home.spawn(async move {
+                sleep.await;
+                drop(tell);
+            });
+        }
+        // The sender says nothing; it is dropped when the time has come.
+        told.map(drop)
+    }
+
+    /// Awaits `work` for at most `span`; true when it came to its end.
+    pub(crate) async fn within<T>(&self, span: Duration, work: impl Future<Output = T>) -> bool {
+        let work = std::pin::pin!(work);
+        matches!(select(work, self.timeout(span)).await, Either::Left(_))
+    }
+
+    /// Wakes the queue actor.
+    pub(crate) fn poke_queue(&self) {
+        self.queue.poke(Poke);
+    }
+}

@@ -1,0 +1,203 @@
+//! Events: facts about tasks and the node, fanned out to whoever subscribed.
+//!
+//! A fact is laid into a bounded buffer for each subscriber, on the thread where it happened; the [`Fanout`] actor
+//! carries it from there. A subscriber that is slower than the queue loses facts, which are counted for it, and never
+//! slows the queue.
+//!
+//! | message | who sends it | reply | may it be lost | safe to repeat |
+//! |---|---|---|---|---|
+//! | [`Attend`] | [`Events`], for a new subscriber | none | yes: a restarted actor attends to all | yes |
+
+mod fact;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+
+pub use fact::{Event, TaskFact};
+pub(crate) use fact::Fact;
+
+use crate::clock::Clock;
+use crate::supervise::{Life, Line};
+
+/// A function that is called with each event of its kind.
+pub(crate) type Callback = Box<dyn Fn(&TaskFact) + Send + Sync>;
+
+/// Names a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SubscriptionId(u64);
+
+/// Where facts are published.
+pub(crate) struct Events {
+    subscribers: RwLock<Vec<Arc<Subscriber>>>,
+    // Lets the usual case, no subscriber, skip making the fact.
+    count: AtomicUsize,
+    last_id: AtomicU64,
+    buffer: usize,
+    line: Line<Fanout>,
+}
+
+struct Subscriber {
+    id: SubscriptionId,
+    facts: mpsc::Sender<Event>,
+    // Taken by the actor that attends to it, and put back should the actor die.
+    waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<Event>>>,
+    to: Target,
+    missed: AtomicU64,
+    gone: AtomicBool,
+}
+
+enum Target {
+    Recipient(Recipient<Event>),
+    Callback(Box<dyn Fn(&Event) + Send + Sync>),
+}
+
+impl Events {
+    pub(crate) fn new(buffer: usize) -> Self {
+        Self {
+            subscribers: RwLock::default(),
+            count: AtomicUsize::new(0),
+            last_id: AtomicU64::new(0),
+            buffer,
+            line: Line::new("events"),
+        }
+    }
+
+    pub(crate) fn line(&self) -> &Line<Fanout> {
+        &self.line
+    }
+
+    /// Tells every subscriber; the fact is made only when there is one.
+    pub(crate) fn publish(&self, fact: impl FnOnce() -> Event) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let event = fact();
+        for subscriber in &*self.subscribers.read() {
+            if let Err(mpsc::error::TrySendError::Full(_)) = subscriber.facts.try_send(event.clone()) {
+                subscriber.missed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    pub(crate) fn subscribe(&self, recipient: Recipient<Event>) -> SubscriptionId {
+        self.add(Target::Recipient(recipient))
+    }
+
+    pub(crate) fn call(&self, callback: Box<dyn Fn(&Event) + Send + Sync>) -> SubscriptionId {
+        self.add(Target::Callback(callback))
+    }
+
+    fn add(&self, to: Target) -> SubscriptionId {
+        let id = SubscriptionId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1);
+        let (facts, waiting) = mpsc::channel(self.buffer);
+        let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
+        let subscriber =
+            Arc::new(Subscriber { id, facts, waiting, to, missed: AtomicU64::new(0), gone: AtomicBool::new(false) });
+        let mut subscribers = self.subscribers.write();
+        subscribers.retain(|other| !other.gone.load(Ordering::Relaxed));
+        subscribers.push(Arc::clone(&subscriber));
+        self.count.store(subscribers.len(), Ordering::Release);
+        drop(subscribers);
+        self.line.poke(Attend(subscriber));
+        id
+    }
+
+    /// Ends a subscription; false when there was none.
+    pub(crate) fn unsubscribe(&self, id: SubscriptionId) -> bool {
+        let mut subscribers = self.subscribers.write();
+        let before = subscribers.len();
+        subscribers.retain(|subscriber| subscriber.id != id);
+        self.count.store(subscribers.len(), Ordering::Release);
+        subscribers.len() < before
+    }
+
+    /// Facts that a subscriber was too slow for.
+    pub(crate) fn missed(&self, id: SubscriptionId) -> Option<u64> {
+        let subscribers = self.subscribers.read();
+        subscribers.iter().find(|s| s.id == id).map(|s| s.missed.load(Ordering::Relaxed))
+    }
+
+    /// Facts that any subscriber was too slow for.
+    pub(crate) fn missed_by_all(&self) -> u64 {
+        self.subscribers.read().iter().map(|s| s.missed.load(Ordering::Relaxed)).sum()
+    }
+
+    pub(crate) fn fanout(self: &Arc<Self>, clock: Clock, life: Life) -> Fanout {
+        Fanout { events: Arc::clone(self), clock, life }
+    }
+}
+
+/// Carries facts from the buffers to the subscribers.
+pub(crate) struct Fanout {
+    events: Arc<Events>,
+    clock: Clock,
+    life: Life,
+}
+
+/// Carry facts to this subscriber.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Attend(Arc<Subscriber>);
+
+/// Makes the actor panic, for tests of supervision.
+#[cfg(feature = "testing")]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Crash;
+
+impl Fanout {
+    fn attend(&self, subscriber: Arc<Subscriber>, ctx: &mut Context<Self>) {
+        let carry = async move {
+            // A second attendant of one subscriber waits here until the first is gone.
+            let mut waiting = subscriber.waiting.lock().await;
+            while let Some(event) = waiting.recv().await {
+                let arrived = match &subscriber.to {
+                    Target::Recipient(recipient) => recipient.send(event).await.is_ok(),
+                    Target::Callback(callback) => {
+                        let call = std::panic::AssertUnwindSafe(|| callback(&event));
+                        // A callback that panics has had its say; the next event is another matter.
+                        drop(std::panic::catch_unwind(call));
+                        true
+                    }
+                };
+                if !arrived {
+                    subscriber.gone.store(true, Ordering::Relaxed);
+                    break;
+                }
+            }
+        };
+        ctx.spawn(carry.into_actor(self));
+    }
+}
+
+impl Actor for Fanout {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.life.tick(&self.clock);
+        let subscribers = self.events.subscribers.read().clone();
+        for subscriber in subscribers {
+            self.attend(subscriber, ctx);
+        }
+    }
+}
+
+impl Handler<Attend> for Fanout {
+    type Result = ();
+    fn handle(&mut self, Attend(subscriber): Attend, ctx: &mut Self::Context) {
+        self.life.tick(&self.clock);
+        self.attend(subscriber, ctx);
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Handler<Crash> for Fanout {
+    type Result = ();
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("the events actor was told to crash");
+    }
+}

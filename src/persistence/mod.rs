@@ -1,0 +1,271 @@
+//! Persistence: the only place that blocks on storage, and the only door where storage panics are caught.
+//!
+//! Two sync arbiters of plain threads: one writes (as many threads as the backend takes commits side by side; one for
+//! SQLite), one reads. A backend that never blocks is called directly by whoever asks, through the same door.
+//!
+//! | message | who sends it | reply | may it be lost | safe to repeat |
+//! |---|---|---|---|---|
+//! | [`CommitBatch`] | the queue | the batch with its receipt, laid on the desk | no: dropped unread it comes back as failed | yes, with the same tokens |
+//! | [`Door`] around a [`Request`] | board, maintenance, queue | the request's reply | yes: the asker sees an error | as its request says |
+
+mod requests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::{Actor, Addr, Handler, Message, SyncArbiter, SyncContext};
+use parking_lot::RwLock;
+use slog::{Logger, error};
+use tokio::sync::Semaphore;
+
+pub(crate) use requests::{
+    ApplyEdit, CheckHealth, CountStates, GetTask, ListExecutions, ListNodes, ListQueues, ListTasks, PruneTasks,
+    ReleaseClaims, Request, SaveQueue, SweepTasks,
+};
+
+use crate::backend::{Backend, BackendError};
+use crate::core::Core;
+use crate::logging::keys;
+use crate::queue::batch::Batch;
+use crate::queue::desk::Returned;
+use crate::supervise::Pulse;
+
+/// Requests that may wait for storage at a time; the mailbox of a sync arbiter itself has no bound.
+const MOST_WAITING: usize = 1_024;
+
+/// The way to storage.
+pub(crate) struct Persistence {
+    shared: Arc<Shared>,
+    writers: RwLock<Option<Addr<StorageThread>>>,
+    readers: RwLock<Option<Addr<StorageThread>>>,
+    places: Semaphore,
+    reader_threads: usize,
+}
+
+struct Shared {
+    backend: Arc<dyn Backend>,
+    log: Logger,
+    pulse: Arc<Pulse>,
+    in_flight: AtomicUsize,
+    living: [AtomicUsize; 2],
+}
+
+/// Which of the two sync arbiters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Writer = 0,
+    Reader = 1,
+}
+
+impl Persistence {
+    pub(crate) fn new(backend: Arc<dyn Backend>, readers: usize, log: Logger, pulse: Arc<Pulse>) -> Self {
+        let shared = Shared { backend, log, pulse, in_flight: AtomicUsize::new(0), living: Default::default() };
+        Self {
+            shared: Arc::new(shared),
+            writers: RwLock::default(),
+            readers: RwLock::default(),
+            places: Semaphore::new(MOST_WAITING),
+            reader_threads: readers,
+        }
+    }
+
+    /// True when storage is called directly, on the caller's own thread.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.shared.backend.capabilities().never_blocks
+    }
+
+    /// Commits that storage takes side by side.
+    pub(crate) fn commits_at_once(&self) -> usize {
+        self.shared.backend.capabilities().parallel_commits.max(1)
+    }
+
+    /// Commits that are with storage now.
+    pub(crate) fn commits_in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Starts the threads that are missing. Safe to repeat.
+    pub(crate) fn start(&self) {
+        if self.is_direct() {
+            return;
+        }
+        for (side, line, threads) in self.sides() {
+            let mut line = line.write();
+            let living = self.shared.living[side as usize].load(Ordering::Acquire);
+            if line.as_ref().is_some_and(Addr::connected) && living > 0 {
+                continue;
+            }
+            let shared = Arc::clone(&self.shared);
+            *line = Some(SyncArbiter::start(threads, move || StorageThread::new(Arc::clone(&shared), side)));
+        }
+    }
+
+    fn sides(&self) -> [(Side, &RwLock<Option<Addr<StorageThread>>>, usize); 2] {
+        [
+            (Side::Writer, &self.writers, self.commits_at_once()),
+            (Side::Reader, &self.readers, self.reader_threads),
+        ]
+    }
+
+    /// True when some threads live on both sides, or none are needed.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.is_direct()
+            || self.sides().iter().all(|(side, line, _)| {
+                self.shared.living[*side as usize].load(Ordering::Acquire) > 0
+                    && line.read().as_ref().is_some_and(Addr::connected)
+            })
+    }
+
+    /// Lets the threads end when they have done what was sent to them.
+    pub(crate) fn stop(&self) {
+        for (_, line, _) in self.sides() {
+            *line.write() = None;
+        }
+    }
+
+    /// How many storage threads live.
+    pub(crate) fn threads(&self) -> usize {
+        self.shared.living.iter().map(|side| side.load(Ordering::Acquire)).sum()
+    }
+
+    /// Sends a batch to storage. It comes back to the desk with its receipt, always.
+    pub(crate) fn commit(&self, batch: Box<Batch>, core: &Arc<Core>) {
+        self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
+        let ticket = Ticket { batch: Some(batch), core: Arc::clone(core), shared: Arc::clone(&self.shared) };
+        if self.is_direct() {
+            ticket.redeem();
+            return;
+        }
+        if let Some(writers) = &*self.writers.read() {
+            // Lost, it comes back through the ticket's destructor.
+            writers.do_send(CommitBatch(ticket));
+        }
+    }
+
+    /// Asks storage.
+    ///
+    /// # Errors
+    /// Whatever storage answers, and a transient error when no thread answers.
+    pub(crate) async fn ask<R: Request>(&self, request: R) -> Result<R::Reply, BackendError> {
+        if self.is_direct() {
+            return self.shared.guarded(R::OPERATION, |backend| request.apply(backend)).0;
+        }
+        let silent = || BackendError::Transient {
+            operation: R::OPERATION,
+            message: "the storage threads are not answering".into(),
+        };
+        let _place = self.places.acquire().await.map_err(|_| silent())?;
+        let line = if R::WRITES { &self.writers } else { &self.readers };
+        let Some(address) = line.read().clone() else { return Err(silent()) };
+        address.send(Door(request)).await.map_err(|_| silent())?
+    }
+
+    /// Calls storage on the caller's own thread, through the same door: for threads, not for actors.
+    pub(crate) fn call<R: Request>(&self, request: R) -> Result<R::Reply, BackendError> {
+        self.shared.guarded(R::OPERATION, |backend| request.apply(backend)).0
+    }
+}
+
+impl Shared {
+    /// The one door to storage: a panic behind it becomes an error, and is told apart by the flag.
+    fn guarded<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&dyn Backend) -> Result<T, BackendError>,
+    ) -> (Result<T, BackendError>, bool) {
+        match catch_unwind(AssertUnwindSafe(|| work(&*self.backend))) {
+            Ok(result) => (result, false),
+            Err(panic) => {
+                let text = crate::worker::panic_text(&*panic);
+                error!(self.log, "storage panicked"; keys::OPERATION => operation, keys::ERROR => text);
+                self.pulse.restarted();
+                (Err(BackendError::Panicked { operation }), true)
+            }
+        }
+    }
+}
+
+/// A batch on its way to storage and back. Dropped on the way it goes back as failed, so that it is never lost.
+pub(crate) struct Ticket {
+    batch: Option<Box<Batch>>,
+    core: Arc<Core>,
+    shared: Arc<Shared>,
+}
+
+impl Ticket {
+    /// Commits the batch and lays it on the desk; true when storage panicked.
+    fn redeem(mut self) -> bool {
+        let Some(batch) = self.batch.take() else { return false };
+        let (result, panicked) = self.shared.guarded("commit", |backend| backend.commit(&batch.commit));
+        self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.core.desk.give_back(Returned { batch, result });
+        panicked
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(batch) = self.batch.take() {
+            self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
+            let result = Err(BackendError::Panicked { operation: "commit" });
+            self.core.desk.give_back(Returned { batch, result });
+        }
+    }
+}
+
+/// One commit to make.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CommitBatch(Ticket);
+
+/// A request to storage.
+pub(crate) struct Door<R>(R);
+
+impl<R: Request> Message for Door<R> {
+    type Result = Result<R::Reply, BackendError>;
+}
+
+/// One thread of a sync arbiter.
+pub(crate) struct StorageThread {
+    shared: Arc<Shared>,
+    side: Side,
+}
+
+impl StorageThread {
+    fn new(shared: Arc<Shared>, side: Side) -> Self {
+        shared.living[side as usize].fetch_add(1, Ordering::AcqRel);
+        Self { shared, side }
+    }
+}
+
+impl Drop for StorageThread {
+    fn drop(&mut self) {
+        self.shared.living[self.side as usize].fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Actor for StorageThread {
+    type Context = SyncContext<Self>;
+}
+
+impl Handler<CommitBatch> for StorageThread {
+    type Result = ();
+    fn handle(&mut self, CommitBatch(ticket): CommitBatch, ctx: &mut Self::Context) {
+        if ticket.redeem() {
+            // Builds a fresh actor on this thread; what the panic left half done goes with the old one.
+            actix::ActorContext::stop(ctx);
+        }
+    }
+}
+
+impl<R: Request> Handler<Door<R>> for StorageThread {
+    type Result = Result<R::Reply, BackendError>;
+    fn handle(&mut self, Door(request): Door<R>, ctx: &mut Self::Context) -> Self::Result {
+        let (result, panicked) = self.shared.guarded(R::OPERATION, |backend| request.apply(backend));
+        if panicked {
+            actix::ActorContext::stop(ctx);
+        }
+        result
+    }
+}

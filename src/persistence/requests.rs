@@ -1,0 +1,73 @@
+//! What storage is asked for, besides commits. Adding a request is one entry here.
+
+use crate::backend::{
+    Backend, BackendError, Cursor, Edit, EditReport, NodeRecord, Prune, Pruned, QueueSettings, Released, StateCount,
+    Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage,
+};
+use crate::clock::Timestamp;
+use crate::task::{ClaimToken, Execution, NodeId, TaskId, TaskRecord};
+
+/// A question to storage, or a change.
+pub(crate) trait Request: Send + 'static {
+    /// What comes back.
+    type Reply: Send + 'static;
+    /// Its name in errors and logs.
+    const OPERATION: &'static str;
+    /// Writes go to the writing threads.
+    const WRITES: bool;
+
+    /// Asks the backend.
+    fn apply(self, backend: &dyn Backend) -> Result<Self::Reply, BackendError>;
+}
+
+macro_rules! requests {
+    ($($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty),* } -> $reply:ty,
+        $operation:literal, writes $writes:literal, |$backend:ident, $this:ident| $apply:expr;)+) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $name { $(pub(crate) $field: $type),* }
+
+            impl Request for $name {
+                type Reply = $reply;
+                const OPERATION: &'static str = $operation;
+                const WRITES: bool = $writes;
+
+                fn apply(self, $backend: &dyn Backend) -> Result<Self::Reply, BackendError> {
+                    let $this = self;
+                    $apply
+                }
+            }
+        )+
+    };
+}
+
+requests! {
+    /// One round of upkeep.
+    SweepTasks { sweep: Sweep } -> SweepReport, "sweep", writes true, |backend, this| backend.sweep(&this.sweep);
+    /// A change to stored tasks.
+    ApplyEdit { edit: Edit } -> EditReport, "edit", writes true, |backend, this| backend.edit(&this.edit);
+    /// Deletes what is no longer kept.
+    PruneTasks { prune: Prune } -> Pruned, "prune", writes true, |backend, this| backend.prune(&this.prune);
+    /// Gives back claims that nobody holds.
+    ReleaseClaims { node: NodeId, keep: Vec<(TaskId, ClaimToken)>, retire: bool, now: Timestamp } -> Released,
+        "release", writes true, |backend, this| backend.release(this.node, &this.keep, this.retire, this.now);
+    /// Stores how a queue is run.
+    SaveQueue { settings: QueueSettings } -> (), "save queue", writes true,
+        |backend, this| backend.save_queue(&this.settings);
+    /// One task.
+    GetTask { task_id: TaskId } -> Option<TaskRecord>, "get", writes false, |backend, this| backend.get(this.task_id);
+    /// The attempts at a task.
+    ListExecutions { task_id: TaskId } -> Vec<Execution>, "executions", writes false,
+        |backend, this| backend.executions(this.task_id);
+    /// A page of tasks.
+    ListTasks { filter: TaskFilter, order: TaskOrder, after: Option<Cursor>, limit: usize } -> TaskPage, "list",
+        writes false, |backend, this| backend.list(&this.filter, this.order, this.after, this.limit);
+    /// Tasks per queue and state.
+    CountStates {} -> Vec<StateCount>, "counts", writes false, |backend, _this| backend.counts();
+    /// Stored queue settings.
+    ListQueues {} -> Vec<QueueSettings>, "queues", writes false, |backend, _this| backend.queues();
+    /// Known nodes.
+    ListNodes {} -> Vec<NodeRecord>, "nodes", writes false, |backend, _this| backend.nodes();
+    /// Whether storage answers.
+    CheckHealth {} -> (), "health", writes false, |backend, _this| backend.health();
+}

@@ -1,0 +1,192 @@
+//! Composes commits. Pure: no actix, no storage, no clock.
+
+use std::sync::Arc;
+
+use super::desk::{Gathered, Holder, PushReply};
+use super::lanes::Lanes;
+use crate::backend::{ClaimRequest, Commit, InsertGroup, Insertion};
+use crate::clock::Timestamp;
+use crate::name::Name;
+use crate::task::{NodeId, TaskSpec, TaskState};
+
+/// A commit, and whom its receipt is for.
+pub(crate) struct Batch {
+    pub(crate) commit: Commit,
+    /// One for each settlement.
+    pub(crate) settled: Vec<(Arc<TaskSpec>, Holder)>,
+    /// One for each insert group.
+    pub(crate) pushed: Vec<PushReply>,
+    /// One for each claim request.
+    pub(crate) claims: Vec<ClaimFor>,
+    /// It was sent before and may have happened.
+    pub(crate) uncertain: bool,
+}
+
+impl Batch {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.commit.is_empty()
+    }
+}
+
+/// Whom a claim request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClaimFor {
+    /// Workers of the lane at this index.
+    Workers { lane: usize, mark: u64 },
+    /// Those who pull from the lane at this index.
+    Poppers { lane: usize, mark: u64 },
+}
+
+/// What composing needs to know.
+pub(crate) struct Rules<'a> {
+    pub(crate) node: NodeId,
+    pub(crate) now: Timestamp,
+    /// False while the lease is not safe, or the board is stopping.
+    pub(crate) may_claim: bool,
+    /// The types that have a handler here, sorted.
+    pub(crate) types: &'a Arc<[Name]>,
+}
+
+impl Rules<'_> {
+    fn knows(&self, kind: &Name) -> bool {
+        self.types.binary_search(kind).is_ok()
+    }
+}
+
+/// Makes one commit of everything that has gathered.
+///
+/// A pushed task that may run now, in a lane with room and with nothing waiting ahead of it, is stored as running
+/// at once and never read back. In every other case it is stored as pending, and the claim of this or a later commit
+/// decides by priority, `run_at` and push order.
+pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) -> Batch {
+    let mut batch = Batch {
+        commit: Commit::new(rules.node, rules.now),
+        settled: Vec::with_capacity(gathered.settles.len()),
+        pushed: Vec::with_capacity(gathered.pushes.len()),
+        claims: Vec::new(),
+        uncertain: false,
+    };
+    batch.commit.settle.reserve(gathered.settles.len());
+    batch.commit.insert.reserve(gathered.pushes.len());
+    if gathered.hint_all {
+        lanes.announce_all();
+    }
+    for queue in &gathered.hints {
+        if let Some(lane) = lanes.get(queue) {
+            lane.announce();
+        }
+    }
+    for settle in gathered.settles {
+        if let Some(lane) = lanes.get(&settle.spec.queue) {
+            if settle.holder.is_worker() {
+                lane.give_room(1);
+            }
+            if settle.settlement.state == TaskState::Pending {
+                lane.announce();
+            }
+        }
+        batch.commit.settle.push(settle.settlement);
+        batch.settled.push((settle.spec, settle.holder));
+    }
+    for pop in gathered.pops {
+        let lane = lanes.get_or_make(&pop.queue);
+        lane.poppers.push_back(pop.answer);
+    }
+    batch.commit.progress.extend(gathered.progress.into_values());
+    let mut fresh = Fresh::default();
+    for push in gathered.pushes {
+        let group = batch.commit.insert.len();
+        let tasks = push.specs.into_iter().enumerate();
+        let tasks = tasks.map(|(place, spec)| insertion(lanes, spec, rules, &mut fresh, (group, place))).collect();
+        batch.commit.insert.push(InsertGroup { tasks });
+        batch.pushed.push(push.reply);
+    }
+    fresh.claim(lanes, &mut batch.commit.insert);
+    if rules.may_claim {
+        request_claims(lanes, rules, &mut batch);
+    }
+    batch
+}
+
+fn insertion(
+    lanes: &mut Lanes,
+    spec: Arc<TaskSpec>,
+    rules: &Rules<'_>,
+    fresh: &mut Fresh,
+    place: (usize, usize),
+) -> Insertion {
+    if spec.run_at > rules.now {
+        return Insertion { spec, state: TaskState::Scheduled, claim: false };
+    }
+    if let Some(index) = lanes.index(&spec.queue) {
+        let lane = lanes.at(index);
+        let direct = rules.may_claim
+            && !lane.work.is_set()
+            && lane.room() > 0
+            && rules.knows(&spec.kind)
+            // Its key may send it to wait, so only storage can say whether it runs.
+            && spec.extras().unique.is_none();
+        if direct {
+            fresh.add(index, &spec, place);
+        } else {
+            lane.announce();
+        }
+    }
+    Insertion { spec, state: TaskState::Pending, claim: false }
+}
+
+/// Pushed tasks that may run without a stop in storage.
+#[derive(Default)]
+struct Fresh(Vec<Candidate>);
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    lane: usize,
+    priority: i32,
+    run_at: Timestamp,
+    place: (usize, usize),
+}
+
+impl Fresh {
+    fn add(&mut self, lane: usize, spec: &TaskSpec, place: (usize, usize)) {
+        self.0.push(Candidate { lane, priority: spec.priority, run_at: spec.run_at, place });
+    }
+
+    /// Marks the first of each lane, as far as there is room.
+    fn claim(mut self, lanes: &mut Lanes, groups: &mut [InsertGroup]) {
+        self.0.sort_unstable();
+        for candidate in self.0 {
+            let lane = lanes.at(candidate.lane);
+            if lane.room() > 0 && !lane.work.is_set() {
+                lane.outstanding += 1;
+                let (group, task) = candidate.place;
+                groups[group].tasks[task].claim = true;
+            } else {
+                lane.announce();
+            }
+        }
+    }
+}
+
+fn request_claims(lanes: &mut Lanes, rules: &Rules<'_>, batch: &mut Batch) {
+    for (index, lane) in lanes.iter_mut().enumerate() {
+        let room = lane.room();
+        if room > 0 && lane.work.is_set() && !rules.types.is_empty() {
+            lane.outstanding += room;
+            batch.claims.push(ClaimFor::Workers { lane: index, mark: lane.work.mark() });
+            batch.commit.claim.push(ClaimRequest {
+                queue: lane.name.clone(),
+                types: Some(Arc::clone(rules.types)),
+                limit: room,
+            });
+        }
+        if lane.pull.is_set() {
+            let poppers = lane.unserved_poppers();
+            if poppers > 0 {
+                lane.popping += poppers;
+                batch.claims.push(ClaimFor::Poppers { lane: index, mark: lane.pull.mark() });
+                batch.commit.claim.push(ClaimRequest { queue: lane.name.clone(), types: None, limit: poppers });
+            }
+        }
+    }
+}

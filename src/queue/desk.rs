@@ -1,0 +1,181 @@
+//! What has gathered for the next commit.
+//!
+//! The desk outlives the queue actor: when the actor dies, what was handed in is still here for its successor, and
+//! so are the receipts of commits that were in flight.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::batch::Batch;
+use super::{Poke, Pushed, Queue};
+use crate::backend::{BackendError, ProgressUpdate, Receipt, Settlement};
+use crate::error::{DeliveryError, PushError};
+use crate::name::Name;
+use crate::queue::delivery::Delivery;
+use crate::supervise::Line;
+use crate::task::{TaskId, TaskSpec};
+
+/// One push, or several that are stored together.
+pub(crate) struct PushRequest {
+    pub(crate) specs: Vec<Arc<TaskSpec>>,
+    pub(crate) reply: PushReply,
+}
+
+/// Who waits for a push; holds its place in the bounded number of waiting pushes.
+pub(crate) struct PushReply {
+    pub(crate) answer: oneshot::Sender<Result<Vec<Pushed>, PushError>>,
+    /// On the clock's growing hand.
+    pub(crate) deadline: Duration,
+    pub(crate) _place: OwnedSemaphorePermit,
+}
+
+/// The end of a claim.
+pub(crate) struct SettleRequest {
+    pub(crate) settlement: Settlement,
+    pub(crate) spec: Arc<TaskSpec>,
+    pub(crate) holder: Holder,
+}
+
+/// Who held a claim.
+pub(crate) enum Holder {
+    /// A worker of the lane with the task's queue.
+    Worker,
+    /// A delivery; it may await the outcome.
+    Delivery(Option<oneshot::Sender<Result<(), DeliveryError>>>),
+}
+
+impl Holder {
+    pub(crate) fn is_worker(&self) -> bool {
+        matches!(self, Self::Worker)
+    }
+}
+
+/// Somebody who waits for a task to pull.
+pub(crate) struct PopRequest {
+    pub(crate) queue: Name,
+    pub(crate) answer: oneshot::Sender<Delivery>,
+}
+
+/// A commit that came back from storage.
+pub(crate) struct Returned {
+    pub(crate) batch: Box<Batch>,
+    pub(crate) result: Result<Receipt, BackendError>,
+}
+
+/// Everything that waits for the queue actor.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    pub(crate) pushes: Vec<PushRequest>,
+    pub(crate) settles: Vec<SettleRequest>,
+    pub(crate) pops: Vec<PopRequest>,
+    pub(crate) progress: HashMap<TaskId, ProgressUpdate>,
+    pub(crate) returned: Vec<Returned>,
+    /// Queues that may have pending tasks; all of them when `hint_all` is set.
+    pub(crate) hints: Vec<Name>,
+    pub(crate) hint_all: bool,
+}
+
+/// Where everybody hands in.
+pub(crate) struct Desk {
+    gathered: Mutex<Gathered>,
+    // True while the queue actor is sure to look at the desk again without being told.
+    poked: AtomicBool,
+    closed: AtomicBool,
+    places: Arc<Semaphore>,
+    most_places: u32,
+    line: Line<Queue>,
+}
+
+impl Desk {
+    pub(crate) fn new(max_waiting_pushes: usize, line: Line<Queue>) -> Self {
+        Self {
+            gathered: Mutex::default(),
+            poked: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            places: Arc::new(Semaphore::new(max_waiting_pushes)),
+            most_places: u32::try_from(max_waiting_pushes).unwrap_or(u32::MAX),
+            line,
+        }
+    }
+
+    /// A place for a push of `tasks` tasks with `bytes` of params, when there is one.
+    pub(crate) fn try_place(&self, tasks: usize, bytes: usize) -> Result<OwnedSemaphorePermit, PushError> {
+        self.check_open()?;
+        Arc::clone(&self.places).try_acquire_many_owned(self.weight(tasks, bytes)).map_err(|_| PushError::Full)
+    }
+
+    /// A place for a push, awaited.
+    pub(crate) async fn place(&self, tasks: usize, bytes: usize) -> Result<OwnedSemaphorePermit, PushError> {
+        self.check_open()?;
+        let place = Arc::clone(&self.places).acquire_many_owned(self.weight(tasks, bytes)).await;
+        let place = place.map_err(|_| PushError::Closed)?;
+        self.check_open()?;
+        Ok(place)
+    }
+
+    // Large params take more places, so that the bound holds for memory as well as for numbers.
+    fn weight(&self, tasks: usize, bytes: usize) -> u32 {
+        u32::try_from(tasks.max(bytes / 4096)).unwrap_or(u32::MAX).clamp(1, self.most_places)
+    }
+
+    fn check_open(&self) -> Result<(), PushError> {
+        if self.closed.load(Ordering::Acquire) { Err(PushError::Closed) } else { Ok(()) }
+    }
+
+    /// Takes no more pushes; those that wait for a place are turned away.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.places.close();
+    }
+
+    /// Hands something in and tells the queue actor, unless it will look anyway.
+    pub(crate) fn hand_in(&self, add: impl FnOnce(&mut Gathered)) {
+        add(&mut self.gathered.lock());
+        self.ring();
+    }
+
+    /// Hands something in that can wait for the next commit or the next round of upkeep.
+    pub(crate) fn leave(&self, add: impl FnOnce(&mut Gathered)) {
+        add(&mut self.gathered.lock());
+    }
+
+    /// Tells the queue actor to look.
+    pub(crate) fn ring(&self) {
+        if !self.poked.swap(true, Ordering::AcqRel) {
+            self.line.poke(Poke);
+        }
+    }
+
+    /// A commit is back: the queue actor must look, whatever it was told before.
+    pub(crate) fn give_back(&self, returned: Returned) {
+        self.gathered.lock().returned.push(returned);
+        self.poked.store(true, Ordering::Release);
+        self.line.poke(Poke);
+    }
+
+    /// The queue actor will look again only when told.
+    pub(crate) fn listen(&self) {
+        self.poked.store(false, Ordering::Release);
+    }
+
+    /// Takes the receipts alone: a commit is in flight, and the rest gathers on.
+    pub(crate) fn take_returned(&self) -> Vec<Returned> {
+        mem::take(&mut self.gathered.lock().returned)
+    }
+
+    /// Takes everything.
+    pub(crate) fn take(&self) -> Gathered {
+        mem::take(&mut *self.gathered.lock())
+    }
+
+    /// Looks at what has gathered.
+    pub(crate) fn peek<R>(&self, look: impl FnOnce(&Gathered) -> R) -> R {
+        look(&self.gathered.lock())
+    }
+}

@@ -1,0 +1,318 @@
+//! The queue: the one actor through which pushes, pops and settlements pass.
+//!
+//! While a commit is in flight everything that arrives gathers on the [`desk`]; when the receipt comes, all of it goes
+//! out as the next commit, composed by [`batch`]. No timer and no batch size: alone, a push costs one transaction
+//! and starts at once; under load hundreds of tasks share one.
+//!
+//! | message | who sends it | reply | may it be lost | safe to repeat |
+//! |---|---|---|---|---|
+//! | [`Poke`] | the desk, when something is handed in | none | yes: the next one, or the next round of upkeep, does its work | yes |
+//! | [`Configure`] | the board and maintenance, with stored queue settings | none | yes: sent again with every sweep | yes |
+//! | [`AwaitIdle`] | the board, to drain a queue or to stop | when nothing of it runs here | yes: the answer then says so | yes |
+
+pub(crate) mod batch;
+pub(crate) mod bench;
+pub(crate) mod delivery;
+pub(crate) mod desk;
+pub(crate) mod lanes;
+mod receipt;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use slog::{debug, warn};
+use tokio::sync::oneshot;
+
+use self::batch::{Batch, Rules, compose};
+use self::desk::Returned;
+use self::lanes::Lanes;
+use crate::backend::{BackendError, QueueSettings};
+use crate::core::{Core, Stage};
+use crate::error::PushError;
+use crate::logging::keys;
+use crate::name::Name;
+use crate::persistence::ReleaseClaims;
+use crate::supervise::Life;
+use crate::task::{TaskId, TaskState};
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Pushed {
+    /// The task: the new one, or the one that was there.
+    pub task_id: TaskId,
+    /// True when a task with this id or unique key was there already.
+    pub duplicate: bool,
+    /// Where the task stands.
+    pub state: TaskState,
+}
+
+/// Something was handed in at the desk.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Poke;
+
+/// How queues are to be run.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Configure(pub(crate) Vec<QueueSettings>);
+
+/// Answers when nothing of the queue, or of all queues, runs on this node.
+#[derive(Message)]
+#[rtype(result = "oneshot::Receiver<()>")]
+pub(crate) struct AwaitIdle(pub(crate) Option<Name>);
+
+/// Makes the actor panic, for tests of supervision.
+#[cfg(feature = "testing")]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Crash;
+
+/// The queue actor.
+pub(crate) struct Queue {
+    core: Arc<Core>,
+    lanes: Lanes,
+    /// Commits that storage has, or will give back after a pause.
+    in_flight: usize,
+    /// Composed, failed, and to be sent again.
+    again: Option<Box<Batch>>,
+    backing_off: bool,
+    failures: u32,
+    /// Claims may exist in storage that nobody here knows of.
+    reconcile: bool,
+    reconciling: bool,
+    life: Life,
+}
+
+/// Rounds of commits against a backend that never blocks before other messages get their turn.
+const ROUNDS_PER_TURN: usize = 32;
+
+impl Queue {
+    pub(crate) fn new(core: Arc<Core>, life: Life) -> Self {
+        let queues = core.config.queues.iter();
+        let lanes = Lanes::new(queues.map(|(name, n)| (name.clone(), *n, Arc::clone(&core.benches[name]))));
+        let in_flight = core.persistence.commits_in_flight();
+        let mut queue = Self {
+            core,
+            lanes,
+            in_flight,
+            again: None,
+            backing_off: false,
+            failures: 0,
+            reconcile: true,
+            reconciling: false,
+            life,
+        };
+        queue.count_outstanding();
+        queue
+    }
+
+    /// After a restart: what runs is known by the workers and benches, not by the actor that died.
+    fn count_outstanding(&mut self) {
+        for lane in self.lanes.iter_mut() {
+            // In the order in which a claim moves, and by id, so that one on its way counts once.
+            let mut claims: HashSet<_> = lane.bench.waiting().into_iter().collect();
+            claims.extend(self.core.crew.claims(&lane.name));
+            self.core.desk.peek(|g| {
+                let of_lane = g.settles.iter().filter(|s| s.spec.queue == lane.name && s.holder.is_worker());
+                claims.extend(of_lane.map(|s| (s.settlement.task_id, s.settlement.token)));
+            });
+            lane.outstanding = claims.len();
+        }
+    }
+
+    /// Takes what came back, and sends what has gathered.
+    fn turn(&mut self, ctx: &mut Context<Self>) {
+        for _ in 0..ROUNDS_PER_TURN {
+            for returned in self.core.desk.take_returned() {
+                self.in_flight = self.in_flight.saturating_sub(1);
+                self.take_back(returned, ctx);
+            }
+            if self.reconcile && self.in_flight == 0 && !self.reconciling {
+                self.start_reconcile(ctx);
+            }
+            if self.reconciling || self.backing_off || self.in_flight >= self.core.persistence.commits_at_once() {
+                return;
+            }
+            let Some(batch) = self.next_batch() else {
+                if self.in_flight == 0 {
+                    self.lanes.iter_mut().for_each(lanes::Lane::tell_idle);
+                }
+                return;
+            };
+            self.in_flight += 1;
+            self.core.persistence.commit(batch, &self.core);
+            if !self.core.persistence.is_direct() {
+                return;
+            }
+        }
+        ctx.notify(Poke);
+    }
+
+    fn next_batch(&mut self) -> Option<Box<Batch>> {
+        if let Some(batch) = self.again.take() {
+            return Some(batch);
+        }
+        // From here on whoever hands something in must say so: it may come too late for this batch.
+        self.core.desk.listen();
+        let gathered = self.core.desk.take();
+        for returned in gathered.returned {
+            // Cannot be handled in the middle of composing; its poke is on the way.
+            self.core.desk.give_back(returned);
+        }
+        let gathered = desk::Gathered { returned: Vec::new(), ..gathered };
+        let rules = Rules {
+            node: self.core.node,
+            now: self.core.clock.now(),
+            may_claim: self.core.may_claim(),
+            types: self.core.registry.types(),
+        };
+        let batch = compose(&mut self.lanes, gathered, &rules);
+        if batch.is_empty() { None } else { Some(Box::new(batch)) }
+    }
+
+    fn take_back(&mut self, returned: Returned, ctx: &mut Context<Self>) {
+        let Returned { batch, result } = returned;
+        self.life.tick(&self.core.clock);
+        match result {
+            Ok(receipt) => {
+                self.failures = 0;
+                receipt::deliver(&self.core, &mut self.lanes, *batch, receipt);
+            }
+            Err(error) => self.failed(batch, error, ctx),
+        }
+    }
+
+    /// Storage did not take a commit: what can wait is sent again after a pause, what cannot is told.
+    fn failed(&mut self, mut batch: Box<Batch>, error: BackendError, ctx: &mut Context<Self>) {
+        self.failures = self.failures.saturating_add(1);
+        self.core.counters.storage_retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if self.failures.is_power_of_two() {
+            warn!(self.core.log, "storage refused a commit"; keys::ERROR => %error, keys::COUNT => self.failures);
+        }
+        if matches!(error, BackendError::Unknown { .. } | BackendError::Panicked { .. }) {
+            batch.uncertain = true;
+            self.reconcile = true;
+        }
+        let now = self.core.clock.elapsed();
+        let stopped = self.core.stage() >= Stage::Stopped;
+        let give_up = |deadline: Duration| stopped || !error.is_transient() || deadline <= now;
+        receipt::refuse(&mut self.lanes, &mut batch, give_up, &error);
+        // Claims are asked for again with what has gathered by then.
+        receipt::forget_claims(&mut self.lanes, &mut batch);
+        if !batch.is_empty() {
+            match &mut self.again {
+                Some(first) => receipt::join(first, *batch),
+                None => self.again = Some(batch),
+            }
+        }
+        self.back_off(ctx);
+    }
+
+    fn back_off(&mut self, ctx: &mut Context<Self>) {
+        if self.backing_off {
+            return;
+        }
+        self.backing_off = true;
+        let doublings = self.failures.clamp(1, 7) - 1;
+        let pause = Duration::from_millis(10 << doublings).mul_f64(0.5 + rand::random::<f64>());
+        let over = self.core.clock.sleep(pause).into_actor(self).map(|(), queue, ctx| {
+            queue.backing_off = false;
+            queue.turn(ctx);
+        });
+        ctx.spawn(over);
+    }
+
+    /// Gives back the claims that storage has for this node and that nobody here holds.
+    fn start_reconcile(&mut self, ctx: &mut Context<Self>) {
+        self.reconciling = true;
+        let mut keep = self.core.live_claims();
+        if let Some(batch) = &self.again {
+            keep.extend(batch.commit.settle.iter().map(|s| (s.task_id, s.token)));
+        }
+        let core = Arc::clone(&self.core);
+        let release = ReleaseClaims { node: core.node, keep, retire: false, now: core.clock.now() };
+        let work = async move { core.persistence.ask(release).await };
+        let done = work.into_actor(self).map(|result, queue: &mut Self, ctx: &mut Context<Self>| {
+            queue.reconciling = false;
+            match result {
+                Ok(released) => {
+                    queue.reconcile = false;
+                    debug!(queue.core.log, "claims reconciled"; keys::COUNT => released.tasks);
+                    queue.lanes.announce_all();
+                }
+                Err(error) => {
+                    debug!(queue.core.log, "claims not reconciled yet"; keys::ERROR => %error);
+                    queue.failures = queue.failures.saturating_add(1);
+                    queue.back_off(ctx);
+                }
+            }
+            queue.turn(ctx);
+        });
+        ctx.spawn(done);
+    }
+}
+
+impl Actor for Queue {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.life.tick(&self.core.clock);
+        self.core.desk.ring();
+        ctx.notify(Poke);
+    }
+}
+
+impl Handler<Poke> for Queue {
+    type Result = ();
+    fn handle(&mut self, _: Poke, ctx: &mut Self::Context) {
+        self.turn(ctx);
+    }
+}
+
+impl Handler<Configure> for Queue {
+    type Result = ();
+    fn handle(&mut self, Configure(settings): Configure, ctx: &mut Self::Context) {
+        self.lanes.apply(&settings);
+        for lane in self.lanes.iter() {
+            if self.core.benches.contains_key(&lane.name) {
+                self.core.crew.ensure(&self.core, &lane.name, lane.concurrency());
+            }
+        }
+        self.life.tick(&self.core.clock);
+        self.turn(ctx);
+    }
+}
+
+impl Handler<AwaitIdle> for Queue {
+    type Result = actix::MessageResult<AwaitIdle>;
+    fn handle(&mut self, AwaitIdle(name): AwaitIdle, _: &mut Self::Context) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        let quiet = self.in_flight == 0 && self.again.is_none() && self.core.desk.peek(|g| g.settles.is_empty());
+        let mut of_name = self.lanes.iter_mut().filter(|lane| name.as_ref().is_none_or(|name| *name == lane.name));
+        // Of several busy lanes one is watched; whoever asks for all asks again when it has become idle.
+        match of_name.find(|lane| lane.outstanding > 0 || !quiet) {
+            None => drop(tell.send(())),
+            Some(lane) => lane.idle_watchers.push(tell),
+        }
+        actix::MessageResult(told)
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Handler<Crash> for Queue {
+    type Result = ();
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("the queue was told to crash");
+    }
+}
+
+/// The error for pushes that were on the desk when the board stopped.
+pub(crate) fn turn_away(core: &Core) {
+    let gathered = core.desk.take();
+    for push in gathered.pushes {
+        // Whoever no longer listens needs no answer.
+        drop(push.reply.answer.send(Err(PushError::Closed)));
+    }
+}

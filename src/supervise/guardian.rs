@@ -1,0 +1,173 @@
+//! The guardian: starts the core actors, and starts anew what died.
+//!
+//! An actor whose handler panics is gone for good: actix drops it, and its address answers `Closed` for ever. Each core
+//! actor therefore holds a [`Life`](super::Life), whose destructor tells the guardian. The guardian makes a fresh actor
+//! after a short pause and puts its address on the [`Line`](super::Line) that everyone reads. The actors keep what must
+//! not be lost outside of themselves: on the desk, in slots, in shared maps, in storage.
+//!
+//! More than [`MOST_RESTARTS`] restarts of core parts within [`WINDOW`] mean that restarting does not help: the board
+//! gives up, loudly, and its stage becomes `failed`; whoever runs it should exit non-zero for its service manager.
+//!
+//! The guardian itself is watched by the heartbeat thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+#[cfg(feature = "testing")]
+use actix::{Handler, Message};
+use actix_rt::ArbiterHandle;
+use slog::{crit, error};
+
+use super::{Life, Part};
+use crate::core::{Core, Stage};
+use crate::events::Event;
+use crate::logging::keys;
+use crate::maintenance::Maintenance;
+use crate::queue::Queue;
+use crate::store::Store;
+
+/// Restarts of core parts within [`WINDOW`] that are taken for bad luck.
+pub(crate) const MOST_RESTARTS: usize = 5;
+/// The time in which restarts are counted.
+pub(crate) const WINDOW: Duration = Duration::from_secs(60);
+/// How often the guardian looks by itself: a sync arbiter cannot tell of its death.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// The guardian actor.
+pub(crate) struct Guardian {
+    core: Arc<Core>,
+    home: ArbiterHandle,
+    _life: Life,
+}
+
+impl Guardian {
+    /// Starts a guardian on the arbiter where core actors live.
+    pub(crate) fn start_at(core: &Arc<Core>, home: &ArbiterHandle) -> actix::Addr<Self> {
+        let (core, home) = (Arc::clone(core), home.clone());
+        Self::start_in_arbiter(&home.clone(), move |_| {
+            let life = core.parts.life(Part::Guardian);
+            Self { core, home, _life: life }
+        })
+    }
+
+    /// Waits for the next death, or looks by itself after a while.
+    fn watch(&mut self, ctx: &mut Context<Self>) {
+        let deaths = self.core.parts.deaths();
+        // A plain timer: the guardian must look also when a test's clock stands still.
+        let next = async move {
+            let mut deaths = deaths.lock().await;
+            tokio::time::timeout(LOOK, deaths.recv()).await.ok().flatten()
+        };
+        let then = next.into_actor(self).map(|died, guardian: &mut Self, ctx: &mut Context<Self>| {
+            if guardian.core.stage() >= Stage::Stopped {
+                return;
+            }
+            guardian.core.parts.pulse(Part::Guardian).tick(&guardian.core.clock);
+            match died {
+                Some(part) => guardian.mend(part, ctx),
+                None => guardian.look(ctx),
+            }
+            guardian.watch(ctx);
+        });
+        ctx.spawn(then);
+    }
+
+    /// Finds parts that died without a word.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        if !self.core.persistence.is_alive() {
+            self.mend(Part::Persistence, ctx);
+        }
+    }
+
+    /// Starts a part anew, after a pause that grows with the number of restarts.
+    fn mend(&mut self, part: Part, ctx: &mut Context<Self>) {
+        if part == Part::Guardian || !self.core.is_down(part) {
+            return;
+        }
+        let pulse = self.core.parts.pulse(part);
+        pulse.restarted();
+        error!(self.core.log, "a part died and is started anew"; keys::PART => %part, keys::RESTARTS => pulse.restarts());
+        let mut pause = Duration::from_millis(1);
+        // Workers die of the tasks they run; there is no end to how often that may happen.
+        if part != Part::Worker {
+            let recent = self.core.parts.note_restart(self.core.clock.elapsed(), WINDOW);
+            if recent > MOST_RESTARTS {
+                give_up(&self.core, part);
+                return;
+            }
+            pause = Duration::from_millis(5 << recent.min(6));
+        }
+        let (core, home) = (Arc::clone(&self.core), self.home.clone());
+        let restarts = pulse.restarts();
+        let later = tokio::time::sleep(pause).into_actor(self).map(move |(), _, _| {
+            if core.stage() < Stage::Stopped && core.is_down(part) {
+                start_part(&core, part, &home);
+                core.events.publish(|| Event::PartRestarted { part, restarts });
+            }
+        });
+        ctx.spawn(later);
+    }
+}
+
+impl Actor for Guardian {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // What died while there was no guardian.
+        for part in Part::ALL {
+            self.mend(*part, ctx);
+        }
+        self.watch(ctx);
+    }
+}
+
+/// Makes the actor panic, for tests of supervision.
+#[cfg(feature = "testing")]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Crash;
+
+#[cfg(feature = "testing")]
+impl Handler<Crash> for Guardian {
+    type Result = ();
+    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
+        panic!("the guardian was told to crash");
+    }
+}
+
+/// Starts one part, the first time or again.
+pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {
+    let inner = Arc::clone(core);
+    match part {
+        Part::Queue => core.queue.connect(Queue::start_in_arbiter(home, move |_| {
+            let life = inner.parts.life(part);
+            Queue::new(inner, life)
+        })),
+        Part::Maintenance => core.maintenance.connect(Maintenance::start_in_arbiter(home, move |_| {
+            let life = inner.parts.life(part);
+            Maintenance::new(inner, life)
+        })),
+        Part::Store => core.store_line.connect(Store::start_in_arbiter(home, move |_| {
+            let life = inner.parts.life(part);
+            Store::new(Arc::clone(&inner.kept), inner.clock.clone(), life)
+        })),
+        Part::Events => {
+            let fanout = core.events.fanout(core.clock.clone(), core.parts.life(part));
+            core.events.line().connect(Actor::start_in_arbiter(home, move |_| fanout));
+        }
+        Part::Persistence => core.persistence.start(),
+        Part::Worker => drop(core.crew.replace_dead(core)),
+        Part::Guardian | Part::Heartbeat | Part::Watch => {}
+    }
+}
+
+fn give_up(core: &Core, part: Part) {
+    crit!(core.log, "a part died too often; the board gives up, start it anew"; keys::PART => %part);
+    core.desk.close();
+    core.stage.send_if_modified(|stage| {
+        let changed = *stage < Stage::Stopped;
+        *stage = Stage::Failed;
+        changed
+    });
+}

@@ -1,0 +1,57 @@
+//! The parts of a board, as the guardian and `health()` see them.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::{Life, Part, Pulse};
+
+/// Pulses of all parts, and the channel on which their deaths are told.
+pub(crate) struct Parts {
+    pulses: Vec<Arc<Pulse>>,
+    died: UnboundedSender<Part>,
+    // Held by the guardian while it lives, and found here by the next one.
+    deaths: Arc<tokio::sync::Mutex<UnboundedReceiver<Part>>>,
+    recent: Mutex<Vec<std::time::Duration>>,
+}
+
+impl Parts {
+    pub(crate) fn new() -> Self {
+        let (died, deaths) = unbounded_channel();
+        Self {
+            pulses: Part::ALL.iter().map(|_| Arc::default()).collect(),
+            died,
+            deaths: Arc::new(tokio::sync::Mutex::new(deaths)),
+            recent: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn pulse(&self, part: Part) -> &Arc<Pulse> {
+        let index = Part::ALL.iter().position(|other| *other == part);
+        &self.pulses[index.expect("ALL lists every part")]
+    }
+
+    /// What an actor holds so that its death is noticed.
+    pub(crate) fn life(&self, part: Part) -> Life {
+        Life::new(part, self.died.clone(), Arc::clone(self.pulse(part)))
+    }
+
+    /// Wakes the guardian for another look.
+    pub(crate) fn report(&self, part: Part) {
+        // The receiver lives in this very struct.
+        drop(self.died.send(part));
+    }
+
+    pub(super) fn deaths(&self) -> Arc<tokio::sync::Mutex<UnboundedReceiver<Part>>> {
+        Arc::clone(&self.deaths)
+    }
+
+    /// Notes a restart at `now`; returns how many there were within `window`.
+    pub(super) fn note_restart(&self, now: std::time::Duration, window: std::time::Duration) -> usize {
+        let mut recent = self.recent.lock();
+        recent.retain(|at| now.saturating_sub(*at) < window);
+        recent.push(now);
+        recent.len()
+    }
+}

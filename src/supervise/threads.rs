@@ -1,0 +1,153 @@
+//! The two threads beside the actors: the heartbeat, which renews the lease, and the watch, which waits for other
+//! processes' changes.
+//!
+//! They are threads of their own because a flooded actor's timers do not run, and a lease that is not renewed in time
+//! hands the node's tasks to others.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use actix_rt::ArbiterHandle;
+use slog::{error, info, warn};
+
+use super::{Guardian, Part};
+use crate::backend::{BackendError, NodeBeat};
+use crate::clock::{Signal, Timestamp};
+use crate::core::Core;
+use crate::logging::keys;
+use crate::maintenance::SweepNow;
+
+/// How long the watch blocks in storage before it looks whether it should end.
+const WATCH_SLICE: Duration = Duration::from_millis(200);
+/// The longest pause of the heartbeat thread, which also watches the guardian.
+const GUARDIAN_LOOK: Duration = Duration::from_millis(250);
+
+/// The threads of a board; stopped and joined with it.
+pub(crate) struct Threads {
+    signal: Arc<Signal>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(core: &Arc<Core>, home: &ArbiterHandle, started_at: Timestamp) -> std::io::Result<Self> {
+        let signal = Arc::new(Signal::default());
+        let mut threads = Self { signal: Arc::clone(&signal), handles: Vec::new() };
+        let (inner, home) = (Arc::clone(core), home.clone());
+        threads.spawn("callboard-heartbeat", {
+            let signal = Arc::clone(&signal);
+            move || heartbeats(&inner, &home, started_at, &signal)
+        })?;
+        if core.backend.capabilities().shared {
+            let inner = Arc::clone(core);
+            threads.spawn("callboard-watch", move || watches(&inner, &signal))?;
+        }
+        Ok(threads)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        self.handles.push(std::thread::Builder::new().name(name.into()).spawn(work)?);
+        Ok(())
+    }
+
+    /// Ends the threads and waits for them.
+    pub(crate) fn stop(self) {
+        self.signal.stop();
+        for handle in self.handles {
+            // A panic of theirs was caught and told where it happened.
+            drop(handle.join());
+        }
+    }
+}
+
+/// Sends one sign of life; the lease runs from when it was sent.
+pub(crate) fn beat(core: &Core, started_at: Timestamp) -> Result<(), BackendError> {
+    let sent = core.clock.elapsed();
+    let config = &core.config;
+    let beat = NodeBeat {
+        node_id: core.node,
+        name: config.node_name.clone(),
+        started_at,
+        now: core.clock.now(),
+        lease: config.lease,
+        version: env!("CARGO_PKG_VERSION").into(),
+        queues: config.queues.clone(),
+    };
+    core.backend.heartbeat(&beat)?;
+    core.lease.renew(sent, config.lease);
+    Ok(())
+}
+
+fn heartbeats(core: &Arc<Core>, home: &ArbiterHandle, started_at: Timestamp, signal: &Signal) {
+    let mut last = core.clock.elapsed();
+    let mut failing = false;
+    loop {
+        let period = if failing { core.config.heartbeat() / 4 } else { core.config.heartbeat() };
+        let left = (last + period).saturating_sub(core.clock.elapsed());
+        if core.clock.wait(left.min(GUARDIAN_LOOK), signal) {
+            return;
+        }
+        watch_guardian(core, home);
+        if core.clock.elapsed() < last + period {
+            continue;
+        }
+        last = core.clock.elapsed();
+        let pulse = core.parts.pulse(Part::Heartbeat);
+        let result = catch_unwind(AssertUnwindSafe(|| beat(core, started_at))).unwrap_or_else(|_| {
+            pulse.restarted();
+            Err(BackendError::Panicked { operation: "heartbeat" })
+        });
+        match result {
+            Ok(()) => {
+                if std::mem::take(&mut failing) {
+                    info!(core.log, "heartbeats get through again");
+                    core.look_for_work();
+                }
+                pulse.tick(&core.clock);
+            }
+            Err(error) => {
+                core.lease.missed();
+                if !std::mem::replace(&mut failing, true) {
+                    warn!(core.log, "no heartbeat; nothing is claimed once the lease is over"; keys::ERROR => %error);
+                }
+            }
+        }
+    }
+}
+
+fn watch_guardian(core: &Arc<Core>, home: &ArbiterHandle) {
+    if core.guardian.is_connected() {
+        return;
+    }
+    let pulse = core.parts.pulse(Part::Guardian);
+    pulse.restarted();
+    error!(core.log, "the guardian died and is started anew"; keys::RESTARTS => pulse.restarts());
+    core.guardian.connect(Guardian::start_at(core, home));
+}
+
+fn watches(core: &Arc<Core>, signal: &Signal) {
+    let pulse = core.parts.pulse(Part::Watch);
+    while !signal.is_stopped() {
+        let changed = catch_unwind(AssertUnwindSafe(|| core.backend.watch(WATCH_SLICE))).unwrap_or_else(|_| {
+            pulse.restarted();
+            Err(BackendError::Panicked { operation: "watch" })
+        });
+        match changed {
+            Ok(true) => {
+                core.maintenance.poke(SweepNow);
+                core.look_for_work();
+            }
+            Ok(false) => {}
+            // Not an endless loop at full speed when storage is away.
+            Err(_) => {
+                if core.clock.wait(WATCH_SLICE, signal) {
+                    return;
+                }
+            }
+        }
+        pulse.tick(&core.clock);
+    }
+}

@@ -1,0 +1,186 @@
+//! All workers of a board: where they sit, and what they run.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::{Actor, Addr};
+use actix_rt::Arbiter;
+use parking_lot::Mutex;
+
+use super::{BlockingPool, CancelReason, Context, Worker};
+use crate::backend::Claimed;
+use crate::core::Core;
+use crate::name::Name;
+use crate::queue::bench::wake;
+use crate::supervise::Part;
+use crate::task::{ClaimToken, TaskId};
+
+/// What a worker has in hand, seen from outside. Outlives the worker.
+#[derive(Default)]
+pub(crate) struct Slot(Mutex<Hand>);
+
+#[derive(Default)]
+enum Hand {
+    #[default]
+    Empty,
+    /// Taken from the bench, not begun.
+    Taken(TaskId, ClaimToken),
+    Running(Context),
+}
+
+impl Slot {
+    pub(crate) fn taken(&self, claimed: &Claimed) {
+        *self.0.lock() = Hand::Taken(claimed.spec.task_id, claimed.token);
+    }
+
+    pub(crate) fn set(&self, context: Context) {
+        *self.0.lock() = Hand::Running(context);
+    }
+
+    pub(crate) fn clear(&self) -> Option<Context> {
+        match std::mem::take(&mut *self.0.lock()) {
+            Hand::Running(context) => Some(context),
+            Hand::Empty | Hand::Taken(..) => None,
+        }
+    }
+
+    fn claim(&self) -> Option<(TaskId, ClaimToken)> {
+        match &*self.0.lock() {
+            Hand::Empty => None,
+            Hand::Taken(task_id, token) => Some((*task_id, *token)),
+            Hand::Running(context) => Some((context.task_id(), context.claimed().token)),
+        }
+    }
+
+    fn context(&self) -> Option<Context> {
+        match &*self.0.lock() {
+            Hand::Running(context) => Some(context.clone()),
+            Hand::Empty | Hand::Taken(..) => None,
+        }
+    }
+}
+
+struct Post {
+    slot: Arc<Slot>,
+    worker: Addr<Worker>,
+}
+
+/// The workers, lane by lane, and the arbiters that they are spread over.
+pub(crate) struct Crew {
+    lanes: HashMap<Name, Mutex<Vec<Post>>>,
+    arbiters: Mutex<Vec<Arbiter>>,
+    next: AtomicUsize,
+    blocking: BlockingPool,
+}
+
+impl Crew {
+    pub(crate) fn new(queues: impl Iterator<Item = Name>, blocking_threads: usize) -> Self {
+        Self {
+            lanes: queues.map(|name| (name, Mutex::default())).collect(),
+            arbiters: Mutex::default(),
+            next: AtomicUsize::new(0),
+            blocking: BlockingPool::new(blocking_threads),
+        }
+    }
+
+    pub(crate) fn blocking(&self) -> &BlockingPool {
+        &self.blocking
+    }
+
+    /// Starts the threads that workers live on. Must be called inside an actix system.
+    pub(crate) fn start_arbiters(&self, threads: usize) {
+        let mut arbiters = self.arbiters.lock();
+        while arbiters.len() < threads {
+            arbiters.push(Arbiter::new());
+        }
+    }
+
+    /// Sees to it that a lane has at least `wanted` workers.
+    pub(crate) fn ensure(&self, core: &Arc<Core>, lane: &str, wanted: usize) {
+        let Some(posts) = self.lanes.get(lane) else { return };
+        let mut posts = posts.lock();
+        while posts.len() < wanted {
+            let slot = Arc::new(Slot::default());
+            let Some(worker) = self.hire(core, lane, &slot) else { return };
+            posts.push(Post { slot, worker });
+        }
+    }
+
+    fn hire(&self, core: &Arc<Core>, lane: &str, slot: &Arc<Slot>) -> Option<Addr<Worker>> {
+        let arbiters = self.arbiters.lock();
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let arbiter = arbiters.get(turn.checked_rem(arbiters.len())?)?;
+        let (core, slot) = (Arc::clone(core), Arc::clone(slot));
+        let bench = Arc::clone(core.benches.get(lane)?);
+        Some(Worker::start_in_arbiter(&arbiter.handle(), move |_| {
+            let life = core.parts.life(Part::Worker);
+            Worker::new(core, bench, slot, life)
+        }))
+    }
+
+    /// True when some worker has died.
+    pub(crate) fn has_dead(&self) -> bool {
+        self.lanes.values().any(|posts| posts.lock().iter().any(|post| !post.worker.connected()))
+    }
+
+    /// Puts fresh workers in the place of those that died, and returns how many.
+    pub(crate) fn replace_dead(&self, core: &Arc<Core>) -> usize {
+        let mut replaced = 0;
+        for (lane, posts) in &self.lanes {
+            let mut posts = posts.lock();
+            let before = replaced;
+            for post in posts.iter_mut().filter(|post| !post.worker.connected()) {
+                if let Some(worker) = self.hire(core, lane, &post.slot) {
+                    post.worker = worker;
+                    replaced += 1;
+                }
+            }
+            if replaced > before
+                && let Some(bench) = core.benches.get(lane)
+            {
+                wake(bench.forget_dead());
+            }
+        }
+        replaced
+    }
+
+    /// The claims that the workers of a lane have in hand.
+    pub(crate) fn claims(&self, lane: &str) -> Vec<(TaskId, ClaimToken)> {
+        let of = |posts: &Mutex<Vec<Post>>| posts.lock().iter().filter_map(|post| post.slot.claim()).collect();
+        self.lanes.get(lane).map_or_else(Vec::new, of)
+    }
+
+    /// Asks the run of a task to end, if it runs here.
+    pub(crate) fn cancel(&self, task_id: TaskId, reason: &CancelReason) -> bool {
+        let hit = self.contexts().find(|cx| cx.task_id() == task_id);
+        hit.inspect(|cx| cx.cancel(reason.clone())).is_some()
+    }
+
+    /// Asks every run to end.
+    pub(crate) fn cancel_all(&self, reason: &CancelReason) {
+        self.contexts().for_each(|cx| cx.cancel(reason.clone()));
+    }
+
+    fn contexts(&self) -> impl Iterator<Item = Context> {
+        let of = |posts: &Mutex<Vec<Post>>| posts.lock().iter().filter_map(|post| post.slot.context()).collect();
+        self.lanes.values().flat_map(move |posts| -> Vec<Context> { of(posts) })
+    }
+
+    /// Ends the workers' threads, and what still runs on them.
+    pub(crate) fn stop(&self) {
+        self.blocking.close();
+        for posts in self.lanes.values() {
+            posts.lock().clear();
+        }
+        for arbiter in self.arbiters.lock().drain(..) {
+            arbiter.stop();
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn crash_one(&self) -> bool {
+        let worker = self.lanes.values().find_map(|posts| posts.lock().first().map(|post| post.worker.clone()));
+        worker.inspect(|worker| worker.do_send(super::Crash)).is_some()
+    }
+}

@@ -1,0 +1,156 @@
+//! The kinds of handlers, made one: a function from a task to the future of its result.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use actix::{Message, Recipient};
+use futures_util::future::LocalBoxFuture;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::Context;
+use crate::task::{Outcome, Task, TaskError, TaskResult, TaskSpec};
+
+/// Runs tasks of one type.
+pub(crate) trait Handle: Send + Sync {
+    fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult>;
+
+    /// A wait of the type's own after a failure.
+    fn retry_delay(&self, failures: u32, error: &TaskError) -> Option<Duration> {
+        let _ = (failures, error);
+        None
+    }
+}
+
+/// A task for an actor of the embedding application: a message that survives restarts.
+///
+/// The actor implements `Handler<Run<T>>`; its answer settles the task.
+///
+/// ```
+/// use actix::prelude::*;
+/// use callboard::{Outcome, Run, Task, TaskResult};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Count { by: u64 }
+/// impl Task for Count { const TYPE: &'static str = "count"; }
+///
+/// struct Counter { total: u64 }
+/// impl Actor for Counter { type Context = actix::Context<Self>; }
+/// impl Handler<Run<Count>> for Counter {
+///     type Result = TaskResult;
+///     fn handle(&mut self, run: Run<Count>, _: &mut Self::Context) -> TaskResult {
+///         self.total += run.task.by;
+///         Outcome::output(&self.total)
+///     }
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Run<T> {
+    /// The task.
+    pub task: T,
+    /// Its context.
+    pub cx: Context,
+}
+
+impl<T: Task> Message for Run<T> {
+    type Result = TaskResult;
+}
+
+fn decode<T: Task>(spec: &TaskSpec) -> Result<T, TaskError> {
+    serde_json::from_str(&spec.params)
+        .map_err(|error| TaskError::fatal(format!("params cannot be decoded as {:?}: {error}", T::TYPE)))
+}
+
+fn failed(error: TaskError) -> LocalBoxFuture<'static, TaskResult> {
+    Box::pin(std::future::ready(Err(error)))
+}
+
+/// A type with a `run` of its own.
+pub(crate) struct Typed<T>(pub(crate) PhantomData<fn() -> T>);
+
+impl<T: Task> Handle for Typed<T> {
+    fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult> {
+        match decode::<T>(cx.task()) {
+            Ok(task) => Box::pin(async move { task.run(&cx).await }),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn retry_delay(&self, failures: u32, error: &TaskError) -> Option<Duration> {
+        T::retry_delay(failures, error)
+    }
+}
+
+/// A closure that takes the params as JSON.
+pub(crate) struct AsyncFn<F>(pub(crate) F);
+
+impl<F, Fut, O> Handle for AsyncFn<F>
+where
+    F: Fn(Value, Context) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<O, TaskError>> + 'static,
+    O: Into<Outcome>,
+{
+    fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult> {
+        match serde_json::from_str(&cx.task().params) {
+            Ok(params) => {
+                let work = (self.0)(params, cx);
+                Box::pin(async move { work.await.map(Into::into) })
+            }
+            Err(error) => failed(TaskError::fatal(format!("params cannot be decoded as JSON: {error}"))),
+        }
+    }
+}
+
+/// A blocking function.
+pub(crate) struct BlockingFn<T, F>(pub(crate) F, pub(crate) PhantomData<fn() -> T>);
+
+impl<T, F> Handle for BlockingFn<T, F>
+where
+    T: Task + Send,
+    F: Fn(T, &Context) -> TaskResult + Clone + Send + Sync + 'static,
+{
+    fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult> {
+        let task = match decode::<T>(cx.task()) {
+            Ok(task) => task,
+            Err(error) => return failed(error),
+        };
+        let work = self.0.clone();
+        let (tell, told) = oneshot::channel();
+        let inner = cx.clone();
+        cx.blocking_pool().spawn(Box::new(move || {
+            // The run may have been given up meanwhile: then nobody listens.
+            drop(tell.send(super::run::caught(|| work(task, &inner))));
+        }));
+        Box::pin(async move {
+            told.await.unwrap_or_else(|_| Err(TaskError::new("the blocking thread ended without an answer")))
+        })
+    }
+
+    fn retry_delay(&self, failures: u32, error: &TaskError) -> Option<Duration> {
+        T::retry_delay(failures, error)
+    }
+}
+
+/// An actor of the embedding application.
+pub(crate) struct ActorHandler<T: Task + Send>(pub(crate) Recipient<Run<T>>);
+
+impl<T: Task + Send> Handle for ActorHandler<T> {
+    fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult> {
+        let task = match decode::<T>(cx.task()) {
+            Ok(task) => task,
+            Err(error) => return failed(error),
+        };
+        let answer = self.0.send(Run { task, cx });
+        Box::pin(async move {
+            answer.await.unwrap_or_else(|error| {
+                Err(TaskError::new(format!("the actor that handles {:?} did not answer: {error}", T::TYPE)))
+            })
+        })
+    }
+
+    fn retry_delay(&self, failures: u32, error: &TaskError) -> Option<Duration> {
+        T::retry_delay(failures, error)
+    }
+}

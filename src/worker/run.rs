@@ -1,0 +1,197 @@
+//! One run of one task: the panic door, the timeout, cancellation, and what the end means.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use slog::{debug, info, warn};
+
+use super::{CancelReason, Context, Handle, Slot};
+use crate::backend::{Claimed, Settlement};
+use crate::core::Core;
+use crate::events::Fact;
+use crate::logging::keys;
+use crate::queue::delivery::{ended, released};
+use crate::queue::desk::{Holder, SettleRequest};
+use crate::task::{ExecutionStatus, Outcome, TaskError, TaskResult, TaskState};
+
+/// Runs a claimed task and hands in its settlement.
+pub(crate) async fn run(core: &Arc<Core>, claimed: Claimed, slot: &Arc<Slot>) {
+    let cx = Context::new(Arc::clone(core), claimed, core.clock.now());
+    let Some(handler) = core.registry.get(&cx.task().kind) else {
+        core.give_back(cx.claimed().clone(), Holder::Worker);
+        slot.clear();
+        return;
+    };
+    slot.set(cx.clone());
+    let guard = Guard { core, slot };
+    core.events.publish(|| Fact::started(cx.claimed(), cx.started_at()));
+    let end = supervise(core, handler, &cx).await;
+    cx.close_log();
+    let settlement = settle(core, handler, &cx, end);
+    let spec = Arc::clone(&cx.claimed().spec);
+    // In one step: at no time may the claim be in nobody's hands, or a reconciliation would give it away.
+    core.desk.hand_in(|g| {
+        g.settles.push(SettleRequest { settlement, spec, holder: Holder::Worker });
+        slot.clear();
+    });
+    drop(guard);
+}
+
+/// If the worker itself dies in the middle of a run, the run counts as failed.
+struct Guard<'a> {
+    core: &'a Arc<Core>,
+    slot: &'a Slot,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        // Empty when the board stops and has taken the run back already.
+        if let Some(cx) = self.slot.clear() {
+            let error = TaskError::new("its worker died");
+            let settlement = failure(self.core, None, &cx, &error, ExecutionStatus::Failed);
+            let spec = Arc::clone(&cx.claimed().spec);
+            self.core.desk.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder: Holder::Worker }));
+        }
+    }
+}
+
+/// How a run ended.
+enum End {
+    Returned(TaskResult),
+    TimedOut(Duration),
+    /// It was asked to end, and did not within the grace.
+    Dropped,
+}
+
+async fn supervise(core: &Core, handler: &dyn Handle, cx: &Context) -> End {
+    // The handler may panic before it returns its future, too.
+    let mut work = match catch_unwind(AssertUnwindSafe(|| handler.run(cx.clone()))) {
+        Ok(work) => AssertUnwindSafe(work).catch_unwind(),
+        Err(panic) => return End::Returned(Err(panicked(&*panic))),
+    };
+    // Most short tasks are done at the first poll, and then need neither timer nor cancellation.
+    let first = std::future::poll_fn(|task| Poll::Ready(Pin::new(&mut work).poll_unpin(task))).await;
+    match first {
+        Poll::Ready(result) => End::Returned(result.unwrap_or_else(|panic| Err(panicked(&*panic)))),
+        Poll::Pending => slow(core, cx, &mut work).await,
+    }
+}
+
+type Work = futures_util::future::CatchUnwind<AssertUnwindSafe<LocalBoxFuture<'static, TaskResult>>>;
+
+async fn slow(core: &Core, cx: &Context, work: &mut Work) -> End {
+    let timeout = cx.task().timeout;
+    let deadline = async {
+        match timeout {
+            Some(timeout) => core.clock.sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        result = &mut *work => return End::Returned(result.unwrap_or_else(|panic| Err(panicked(&*panic)))),
+        () = cx.cancelled() => {}
+        () = deadline => {
+            cx.cancel(CancelReason::Timeout);
+            return End::TimedOut(timeout.unwrap_or_default());
+        }
+    }
+    // Cooperative first: the handler may tidy up, and what it returns counts.
+    tokio::select! {
+        biased;
+        result = work => End::Returned(result.unwrap_or_else(|panic| Err(panicked(&*panic)))),
+        () = core.clock.sleep(core.config.cancel_grace) => End::Dropped,
+    }
+}
+
+/// What the end of a run means for its task.
+fn settle(core: &Core, handler: &dyn Handle, cx: &Context, end: End) -> Settlement {
+    let cancel = cx.cancel_reason();
+    match (end, cancel) {
+        (End::TimedOut(timeout), _) => {
+            let error = TaskError::new(format!("timed out after {timeout:?}"));
+            failure(core, Some(handler), cx, &error, ExecutionStatus::Timeout)
+        }
+        (End::Dropped, Some(CancelReason::Requested(reason))) => cancelled(core, cx, reason),
+        // Stopped with the board: it runs again, and has used up no attempt.
+        (End::Dropped, _) | (End::Returned(Err(_)), Some(CancelReason::Shutdown)) => released(cx.claimed()),
+        (End::Returned(Err(_)), Some(CancelReason::Requested(reason))) => cancelled(core, cx, reason),
+        (End::Returned(Ok(Outcome::Done(value))), _) => done(core, cx, value),
+        (End::Returned(Ok(Outcome::Snooze(wait))), _) => snoozed(core, cx, wait),
+        (End::Returned(Ok(Outcome::Cancel(reason))), _) => cancelled(core, cx, reason),
+        (End::Returned(Err(error)), _) => failure(core, Some(handler), cx, &error, ExecutionStatus::Failed),
+    }
+}
+
+fn done(core: &Core, cx: &Context, value: Option<serde_json::Value>) -> Settlement {
+    let value = value.or_else(|| cx.take_result());
+    let text = value.map(|value| value.to_string().into_boxed_str());
+    let now = core.clock.now();
+    ended(cx.claimed(), cx.started_at(), now, TaskState::Completed, ExecutionStatus::Success, text, None)
+}
+
+fn snoozed(core: &Core, cx: &Context, wait: Duration) -> Settlement {
+    let now = core.clock.now();
+    let (state, status) = (TaskState::Scheduled, ExecutionStatus::Snoozed);
+    let mut settlement = ended(cx.claimed(), cx.started_at(), now, state, status, None, None);
+    settlement.attempt = cx.claimed().attempt;
+    settlement.run_at = now + wait;
+    core.due_at(settlement.run_at);
+    settlement
+}
+
+fn cancelled(core: &Core, cx: &Context, reason: String) -> Settlement {
+    let now = core.clock.now();
+    let (state, status) = (TaskState::Cancelled, ExecutionStatus::Cancelled);
+    debug!(core.log, "task cancelled"; keys::TASK_ID => %cx.task_id(), keys::ERROR => &reason);
+    ended(cx.claimed(), cx.started_at(), now, state, status, None, Some(reason.into()))
+}
+
+fn failure(
+    core: &Core,
+    handler: Option<&dyn Handle>,
+    cx: &Context,
+    error: &TaskError,
+    status: ExecutionStatus,
+) -> Settlement {
+    let now = core.clock.now();
+    let spec = cx.task();
+    let failures = cx.attempt();
+    let again = !error.is_fatal() && failures < spec.max_attempts;
+    let state = if again { TaskState::Retrying } else { TaskState::Dead };
+    let text = Some(error.message().into());
+    let mut settlement = ended(cx.claimed(), cx.started_at(), now, state, status, None, text);
+    if again {
+        let own = error.wait().or_else(|| handler?.retry_delay(failures, error));
+        let wait = own.unwrap_or_else(|| spec.retry.delay(failures, rand::random()));
+        settlement.run_at = now + wait;
+        core.due_at(settlement.run_at);
+        info!(core.log, "task failed, runs again"; keys::TASK_ID => %spec.task_id, keys::TYPE => spec.kind.as_str(),
+            keys::ATTEMPT => failures, keys::RUN_AT => %settlement.run_at, keys::ERROR => error.message());
+    } else {
+        warn!(core.log, "task is dead"; keys::TASK_ID => %spec.task_id, keys::TYPE => spec.kind.as_str(),
+            keys::ATTEMPT => failures, keys::ERROR => error.message());
+    }
+    settlement
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> TaskError {
+    TaskError::new(format!("the handler panicked: {}", panic_text(panic)))
+}
+
+/// Runs a blocking handler behind the panic door.
+pub(crate) fn caught(work: impl FnOnce() -> TaskResult) -> TaskResult {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a text")
+}

@@ -1,0 +1,65 @@
+//! The board as its users see it: push, run, wait, edit.
+
+use std::time::Duration;
+
+use callboard::{Board, NewTask, Outcome, TaskError, TaskState};
+use serde_json::json;
+
+#[actix_rt::test]
+async fn a_pushed_task_runs_and_keeps_its_result() {
+    let board = Board::builder()
+        .handler("double", |params, _| async move { Ok(json!(params["n"].as_i64().unwrap_or(0) * 2)) })
+        .start()
+        .await
+        .unwrap();
+    let pushed = board.push(json!({"type": "double", "params": {"n": 21}})).await.unwrap();
+    let task = board.wait(pushed.task_id).await.unwrap();
+    assert_eq!(task.state, TaskState::Completed);
+    assert_eq!(task.result, Some(json!(42)));
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_failing_task_is_retried_and_then_dead() {
+    let board = Board::builder()
+        .handler("fail", |_, _| async { Err::<(), _>(TaskError::new("no luck")) })
+        .start()
+        .await
+        .unwrap();
+    let pushed = board
+        .push(NewTask::new("fail", &json!({})).retry(callboard::Retry::fixed(Duration::from_millis(1))).max_attempts(3))
+        .await
+        .unwrap();
+    let task = board.wait(pushed.task_id).await.unwrap();
+    assert_eq!(task.state, TaskState::Dead);
+    assert_eq!(task.attempt, 3);
+    assert_eq!(board.executions(pushed.task_id).await.unwrap().len(), 3);
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_popped_task_is_acknowledged() {
+    let board = Board::builder().start().await.unwrap();
+    board.push(json!({"type": "x", "params": [1]})).await.unwrap();
+    let delivery = board.pop("default", Some(Duration::from_secs(5))).await.unwrap().unwrap();
+    let task_id = delivery.task_id();
+    delivery.ack().await.unwrap();
+    assert_eq!(board.get(task_id).await.unwrap().unwrap().state, TaskState::Completed);
+    assert!(board.pop("default", Some(Duration::from_millis(10))).await.unwrap().is_none());
+    board.stop().await;
+    board.stop().await;
+}
+
+#[test]
+fn a_board_runs_without_a_system_of_the_callers() {
+    futures_util::FutureExt::now_or_never(async {});
+    let run = async {
+        let board = Board::builder().handler("n", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
+        let ids = board.push_many((0..100).map(|_| json!({"type": "n"}))).await.unwrap();
+        for pushed in ids {
+            assert_eq!(board.wait(pushed.task_id).await.unwrap().state, TaskState::Completed);
+        }
+        board.stop().await;
+    };
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run);
+}
