@@ -1,0 +1,31 @@
+//! Measures callboard on this machine and prints one line of JSON for each scenario.
+//!
+//! ```text
+//! cargo run --release --example bench -- SCENARIO [--url URL] [--tasks N] [--producers N] [--concurrency N]
+//!                                              [--payload BYTES] [--waiting N] [--scheduled N] [--seconds N]
+//! ```
+//! Scenarios: `push` (one by one), `bulk` (1,000 at a time), `flow` (push, run a no-op, complete; history kept),
+//! `latency` (push to start on an idle queue), `load` (the same at half load), `claim` (claims beside waiting tasks),
+//! `idle` (CPU and memory of a board at rest). Every number of a run is in its line, and so are its settings.
+
+mod machine;
+mod options;
+mod scenarios;
+
+use options::Options;
+use serde_json::json;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options::parse(std::env::args().skip(1))?;
+    let measured = actix_rt::System::new().block_on(scenarios::run(&options))?;
+    let line = json!({
+        "scenario": options.scenario,
+        "backend": options.backend_name(),
+        "durability": if options.url.starts_with("sqlite") { "synchronous=FULL" } else { "none" },
+        "settings": options.to_json(),
+        "measured": measured,
+        "machine": machine::describe(),
+    });
+    println!("{line}");
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! What is measured, and with which settings.
+
+use serde_json::{Value, json};
+
+pub struct Options {
+    pub scenario: String,
+    pub url: String,
+    pub tasks: u64,
+    pub producers: usize,
+    pub concurrency: usize,
+    pub payload: usize,
+    pub waiting: u64,
+    pub scheduled: u64,
+    pub seconds: u64,
+    /// Producers push so many at a time; 1 means `push`, more `push_many`.
+    pub group: usize,
+}
+
+impl Options {
+    pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let scenario = args.next().ok_or("which scenario? push, bulk, flow, latency, load, claim or idle")?;
+        let mut options = Self {
+            scenario,
+            url: "memory:".into(),
+            tasks: 100_000,
+            producers: 64,
+            concurrency: 256,
+            payload: 32,
+            waiting: 0,
+            scheduled: 0,
+            seconds: 10,
+            group: 1,
+        };
+        while let Some(name) = args.next() {
+            let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
+            let number = || value.parse::<u64>().map_err(|error| format!("{name} {value}: {error}"));
+            let size = || number().and_then(|n| usize::try_from(n).map_err(|error| error.to_string()));
+            match name.as_str() {
+                "--url" => options.url = value,
+                "--tasks" => options.tasks = number()?,
+                "--producers" => options.producers = size()?,
+                "--concurrency" => options.concurrency = size()?,
+                "--payload" => options.payload = size()?,
+                "--waiting" => options.waiting = number()?,
+                "--scheduled" => options.scheduled = number()?,
+                "--seconds" => options.seconds = number()?,
+                "--group" => options.group = size()?,
+                _ => return Err(format!("unknown option {name}")),
+            }
+        }
+        Ok(options)
+    }
+
+    pub fn backend_name(&self) -> &str {
+        self.url.split(':').next().unwrap_or("memory")
+    }
+
+    pub fn to_json(&self) -> Value {
+        json!({
+            "tasks": self.tasks, "producers": self.producers, "concurrency": self.concurrency,
+            "payload_bytes": self.payload, "waiting": self.waiting, "scheduled": self.scheduled,
+            "seconds": self.seconds, "group": self.group,
+        })
+    }
+}

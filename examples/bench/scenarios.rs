@@ -1,0 +1,204 @@
+//! The scenarios.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use callboard::backend::{self, ClaimRequest, Commit, OpenOptions};
+use callboard::{Board, BoardBuilder, ClaimToken, Clock, Name, NewTask, NodeId, Outcome, TaskState};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::machine;
+use super::options::Options;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+pub async fn run(options: &Options) -> Result<Value> {
+    match options.scenario.as_str() {
+        "push" => push(options, 1).await,
+        "bulk" => push(options, 1_000).await,
+        "flow" => flow(options).await,
+        "latency" => latency(options, 0.0).await,
+        "load" => latency(options, 0.5).await,
+        "claim" => claim(options).await,
+        "idle" => idle(options).await,
+        other => Err(format!("unknown scenario {other}").into()),
+    }
+}
+
+fn builder(options: &Options) -> BoardBuilder {
+    Board::builder().url(&options.url).queue("default", options.concurrency)
+}
+
+fn task(options: &Options) -> NewTask {
+    NewTask::new("noop", &"x".repeat(options.payload))
+}
+
+/// Fills storage with tasks that wait, and tasks for next year, as the options say.
+async fn prepare(board: &Board, options: &Options) -> Result<()> {
+    for (count, later) in [(options.waiting, false), (options.scheduled, true)] {
+        for _ in 0..count / 1_000 {
+            let one = || {
+                // In a queue of their own, so that they wait for good.
+                let task = task(options).queue("elsewhere");
+                if later { task.delay(Duration::from_secs(365 * 24 * 3600)) } else { task }
+            };
+            board.push_many((0..1_000).map(|_| one())).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn push(options: &Options, group: u64) -> Result<Value> {
+    let board = builder(options).start().await?;
+    prepare(&board, options).await?;
+    let begin = Instant::now();
+    for _ in 0..options.tasks / group {
+        if group == 1 {
+            board.push(task(options)).await?;
+        } else {
+            board.push_many((0..group).map(|_| task(options))).await?;
+        }
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    board.stop().await;
+    Ok(json!({"pushes_per_s": rate(options.tasks, seconds), "seconds": seconds, "peak_rss_mb": machine::peak_rss_mb()}))
+}
+
+async fn flow(options: &Options) -> Result<Value> {
+    let done = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&done);
+    let board = builder(options)
+        .handler("noop", move |_, _| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            async { Ok(Outcome::done()) }
+        })
+        .start()
+        .await?;
+    prepare(&board, options).await?;
+    let (begin, cpu) = (Instant::now(), machine::cpu_time());
+    let each = options.tasks / options.producers as u64;
+    let producers = (0..options.producers).map(|_| {
+        let board = board.clone();
+        let (group, make) = (options.group as u64, task(options));
+        tokio::task::spawn_local(async move {
+            for _ in 0..each / group {
+                if group == 1 {
+                    board.push(make.clone()).await?;
+                } else {
+                    board.push_many((0..group).map(|_| make.clone())).await?;
+                }
+            }
+            Ok::<_, callboard::PushError>(())
+        })
+    });
+    for producer in producers.collect::<Vec<_>>() {
+        producer.await??;
+    }
+    let pushed = begin.elapsed().as_secs_f64();
+    let total = each / options.group as u64 * options.group as u64 * options.producers as u64;
+    while completed(&board).await? < total {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    let cpu = (machine::cpu_time() - cpu).as_secs_f64();
+    board.stop().await;
+    Ok(json!({
+        "tasks_per_s": rate(total, seconds), "pushes_per_s": rate(total, pushed), "seconds": seconds,
+        "cpu_us_per_task": cpu * 1e6 / total as f64, "peak_rss_mb": machine::peak_rss_mb(),
+    }))
+}
+
+async fn completed(board: &Board) -> Result<u64> {
+    let counts = board.counts().await?;
+    Ok(counts.iter().filter(|c| c.state == TaskState::Completed).map(|c| c.tasks).sum())
+}
+
+/// From just before the push to the first line of the handler.
+async fn latency(options: &Options, load: f64) -> Result<Value> {
+    let clock = Instant::now();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let board = builder(options)
+        .handler("probe", move |params, _| {
+            let sent = Duration::from_nanos(params.as_u64().unwrap_or(0));
+            drop(tell.send(clock.elapsed().saturating_sub(sent)));
+            async { Ok(Outcome::done()) }
+        })
+        .handler("noop", |_, _| async { Ok(Outcome::done()) })
+        .start()
+        .await?;
+    prepare(&board, options).await?;
+    let background = (load > 0.0).then(|| tokio::task::spawn_local(keep_busy(board.clone(), task(options), load)));
+    let mut samples = Vec::new();
+    for _ in 0..options.tasks {
+        let sent = u64::try_from(clock.elapsed().as_nanos())?;
+        board.push(NewTask::new("probe", &sent)).await?;
+        samples.push(told.recv().await.ok_or("the handler is gone")?);
+        tokio::time::sleep(Duration::from_micros(500)).await;
+    }
+    if let Some(background) = background {
+        background.abort();
+    }
+    samples.sort_unstable();
+    let at = |share: f64| samples[((samples.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6;
+    board.stop().await;
+    Ok(json!({"p50_us": at(0.5), "p90_us": at(0.9), "p99_us": at(0.99), "max_us": at(1.0), "samples": samples.len()}))
+}
+
+/// Pushes in bursts so that the board is busy for about `load` of the time.
+async fn keep_busy(board: Board, task: NewTask, load: f64) {
+    loop {
+        let begin = Instant::now();
+        if board.push_many((0..20).map(|_| task.clone())).await.is_err() {
+            return;
+        }
+        let busy = begin.elapsed();
+        tokio::time::sleep(busy.mul_f64((1.0 - load) / load)).await;
+    }
+}
+
+/// Claims of ten tasks each, straight from the backend, with many waiting.
+async fn claim(options: &Options) -> Result<Value> {
+    let board = Board::builder().url(&options.url).start().await?;
+    for _ in 0..options.waiting / 1_000 {
+        board.push_many((0..1_000).map(|_| task(options))).await?;
+    }
+    let rss = machine::rss_mb();
+    board.stop().await;
+    let storage = backend::open(&options.url, &OpenOptions::default())?;
+    let clock = Clock::system();
+    let node = NodeId::new(clock.now());
+    let mut samples = Vec::new();
+    let types: Arc<[Name]> = vec![Name::from("noop")].into();
+    for _ in 0..options.tasks {
+        let mut commit = Commit::new(node, clock.now());
+        commit.token = ClaimToken::random();
+        commit.claim.push(ClaimRequest { queue: Name::from("default"), types: Some(Arc::clone(&types)), limit: 10 });
+        let begin = Instant::now();
+        let receipt = storage.commit(&commit)?;
+        samples.push(begin.elapsed());
+        if receipt.claimed[0].len() < 10 {
+            return Err("too few tasks wait; raise --waiting".into());
+        }
+    }
+    samples.sort_unstable();
+    let at = |share: f64| samples[((samples.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    Ok(json!({"p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0), "rss_mb_with_waiting": rss}))
+}
+
+async fn idle(options: &Options) -> Result<Value> {
+    let board = builder(options).handler("noop", |_, _| async { Ok(Outcome::done()) }).start().await?;
+    prepare(&board, options).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (cpu, begin) = (machine::cpu_time(), Instant::now());
+    tokio::time::sleep(Duration::from_secs(options.seconds)).await;
+    let used = (machine::cpu_time() - cpu).as_secs_f64() / begin.elapsed().as_secs_f64();
+    let rss = machine::rss_mb();
+    board.stop().await;
+    Ok(json!({"cpu_percent": used * 100.0, "rss_mb": rss, "peak_rss_mb": machine::peak_rss_mb()}))
+}
+
+fn rate(count: u64, seconds: f64) -> u64 {
+    (count as f64 / seconds) as u64
+}
