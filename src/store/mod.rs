@@ -22,7 +22,7 @@
 //! What may not be repeated is sent once; if its reply is lost, the handle says [`StoreError::Unknown`].
 //!
 //! The actor removes what has expired when it expires: it sleeps until the next moment, and works in slices of
-//! 10,000 so that everyone else has a turn in between. Correctness does not hang on it: an expired value is never
+//! 2,000 so that everyone else has a turn in between. Correctness does not hang on it: an expired value is never
 //! returned, removed or not, and each write takes two expired ones with it.
 
 mod entries;
@@ -55,8 +55,8 @@ pub use watchers::{StoreChange, StoreEvent, WatchId};
 use crate::clock::Clock;
 use crate::supervise::Life;
 
-/// Expired entries removed in one turn: a few milliseconds of work.
-const SLICE: usize = 10_000;
+/// Expired entries removed in one turn: some 4 ms of work.
+const SLICE: usize = 2_000;
 /// The longest sleep. With nothing to expire it is the beat by which the guardian sees the actor alive.
 const LONGEST_NAP: Duration = Duration::from_secs(10);
 /// Requests that wait for their turn before senders do.
