@@ -121,7 +121,10 @@ impl Config {
         fault(self.lease < Duration::from_millis(100), "lease is under 100 ms; heartbeats could not keep it");
         fault(self.check_interval.is_zero(), "check_interval is 0; storage would be asked without a pause");
         fault(self.max_waiting_pushes == 0, "max_waiting_pushes is 0; nothing could be pushed");
-        fault(self.max_waiting_pushes > 10_000_000, "max_waiting_pushes is over 10,000,000; memory would not bound it");
+        fault(
+            self.max_waiting_pushes > 10_000_000,
+            "max_waiting_pushes is over 10,000,000; memory would not bound it",
+        );
         fault(self.crash_limit == 0, "crash_limit is 0; every task would be dead before its first run");
         fault(self.event_buffer == 0, "event_buffer is 0; no subscriber would hear anything");
         for (queue, concurrency) in &self.queues {

@@ -1,10 +1,10 @@
 //! What all parts of one board share.
 
 use std::any::{Any, TypeId};
-use std::future::Future;
-use std::sync::OnceLock;
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -15,10 +15,12 @@ use parking_lot::Mutex;
 use slog::Logger;
 use tokio::sync::{oneshot, watch};
 
+use crate::backend::{Backend, Claimed};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::events::Events;
 use crate::maintenance::Maintenance;
+use crate::name::Name;
 use crate::persistence::Persistence;
 use crate::queue::bench::Bench;
 use crate::queue::delivery::{Held, released, tokens};
@@ -26,8 +28,6 @@ use crate::queue::desk::{Desk, Holder, SettleRequest};
 use crate::queue::{Poke, Queue};
 use crate::store::{Kept, Store, StoreHandle};
 use crate::supervise::{Guardian, Line, Part, Parts};
-use crate::backend::{Backend, Claimed};
-use crate::name::Name;
 use crate::task::{ClaimToken, NodeId, TaskId};
 use crate::worker::{Crew, Registry};
 
@@ -220,9 +220,10 @@ impl Core {
             live.extend(self.crew.claims(lane));
         }
         live.extend(tokens(&self.deliveries.lock()));
-        live.extend(self.desk.peek(|g| {
-            g.settles.iter().map(|s| (s.settlement.task_id, s.settlement.token)).collect::<Vec<_>>()
-        }));
+        live.extend(
+            self.desk
+                .peek(|g| g.settles.iter().map(|s| (s.settlement.task_id, s.settlement.token)).collect::<Vec<_>>()),
+        );
         live
     }
 

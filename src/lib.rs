@@ -7,7 +7,7 @@ mod config;
 mod core;
 mod error;
 mod events;
-mod logging;
+pub mod logging;
 mod maintenance;
 mod name;
 mod persistence;
@@ -17,10 +17,10 @@ mod supervise;
 mod task;
 mod worker;
 
+pub use crate::core::Stage;
 pub use board::{Board, BoardBuilder, Edited, Health, PartHealth, PartState, QueueHealth};
 pub use clock::{Clock, Timestamp};
 pub use config::{Config, Keep};
-pub use crate::core::Stage;
 pub use error::{BoardError, DeliveryError, PushError, StartError};
 pub use events::{Event, SubscriptionId, TaskFact};
 pub use name::Name;
@@ -32,4 +32,5 @@ pub use task::{
     Outcome, Progress, Retry, Task, TaskError, TaskId, TaskRecord, TaskResult, TaskSpec, TaskState, Unique,
     UniqueMode, UniqueScope, UnknownSpelling, holds_key,
 };
+pub use worker::log::{LogForm, LogSlice, TaskLogOptions, TaskLogs};
 pub use worker::{CancelReason, Context, Run};

@@ -27,7 +27,9 @@ async fn a_failing_task_is_retried_and_then_dead() {
         .await
         .unwrap();
     let pushed = board
-        .push(NewTask::new("fail", &json!({})).retry(callboard::Retry::fixed(Duration::from_millis(1))).max_attempts(3))
+        .push(
+            NewTask::new("fail", &json!({})).retry(callboard::Retry::fixed(Duration::from_millis(1))).max_attempts(3),
+        )
         .await
         .unwrap();
     let task = board.wait(pushed.task_id).await.unwrap();

@@ -33,7 +33,11 @@ pub fn cpu_time() -> Duration {
 /// Cores, processor and versions.
 pub fn describe() -> Value {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("").trim_start_matches([' ', '\t', ':']);
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("")
+        .trim_start_matches([' ', '\t', ':']);
     json!({
         "cores": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
         "cpu": model,

@@ -63,7 +63,9 @@ async fn push(options: &Options, group: u64) -> Result<Value> {
     }
     let seconds = begin.elapsed().as_secs_f64();
     board.stop().await;
-    Ok(json!({"pushes_per_s": rate(options.tasks, seconds), "seconds": seconds, "peak_rss_mb": machine::peak_rss_mb()}))
+    Ok(
+        json!({"pushes_per_s": rate(options.tasks, seconds), "seconds": seconds, "peak_rss_mb": machine::peak_rss_mb()}),
+    )
 }
 
 async fn flow(options: &Options) -> Result<Value> {

@@ -17,8 +17,8 @@ use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WrapFutur
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
-pub use fact::{Event, TaskFact};
 pub(crate) use fact::Fact;
+pub use fact::{Event, TaskFact};
 
 use crate::clock::Clock;
 use crate::supervise::{Life, Line};

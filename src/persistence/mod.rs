@@ -102,10 +102,7 @@ impl Persistence {
     }
 
     fn sides(&self) -> [(Side, &RwLock<Option<Addr<StorageThread>>>, usize); 2] {
-        [
-            (Side::Writer, &self.writers, self.commits_at_once()),
-            (Side::Reader, &self.readers, self.reader_threads),
-        ]
+        [(Side::Writer, &self.writers, self.commits_at_once()), (Side::Reader, &self.readers, self.reader_threads)]
     }
 
     /// True when some threads live on both sides, or none are needed.

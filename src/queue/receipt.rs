@@ -159,12 +159,7 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
 }
 
 /// Answers the pushes that are given up, and takes them out of the batch.
-pub(crate) fn refuse(
-    lanes: &mut Lanes,
-    batch: &mut Batch,
-    give_up: impl Fn(Duration) -> bool,
-    error: &BackendError,
-) {
+pub(crate) fn refuse(lanes: &mut Lanes, batch: &mut Batch, give_up: impl Fn(Duration) -> bool, error: &BackendError) {
     let groups = mem::take(&mut batch.commit.insert);
     let replies = mem::take(&mut batch.pushed);
     for (group, reply) in groups.into_iter().zip(replies) {

@@ -32,7 +32,7 @@ struct Inner {
     started_at: Timestamp,
     cancel: Cancel,
     log: OnceLock<Logger>,
-    attempt_log: OnceLock<Arc<AttemptLog>>,
+    attempt_log: OnceLock<AttemptLog>,
     result: Mutex<Option<Value>>,
     // On the clock's growing hand: when progress was last sent on.
     told: Mutex<Option<Duration>>,
@@ -89,11 +89,8 @@ impl Context {
             match &self.0.core.task_logs {
                 None => self.0.core.log.new(values),
                 Some(logs) => {
-                    let file = Arc::new(logs.attempt(spec.task_id, self.attempt()));
-                    let log = super::log::both(&self.0.core.log, Arc::clone(&file), values);
-                    // Set once: this closure runs once.
-                    drop(self.0.attempt_log.set(file));
-                    log
+                    let files = self.0.attempt_log.get_or_init(|| logs.attempt(spec.task_id, self.attempt()));
+                    files.logger(&self.0.core.log, values)
                 }
             }
         })
@@ -178,10 +175,10 @@ impl Context {
         self.0.core.crew.blocking()
     }
 
-    /// The run is over: what it logged goes to the disk.
+    /// The run is over: its log files are closed.
     pub(crate) fn close_log(&self) {
         if let Some(log) = self.0.attempt_log.get() {
-            log.flush();
+            log.close();
         }
     }
 }

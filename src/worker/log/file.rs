@@ -1,0 +1,161 @@
+//! A log file that grows no larger than it may.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::LogForm;
+use super::line::CUT;
+use crate::clock::Timestamp;
+
+/// A file that is opened at its first line, appended to by whole lines, and cut at a size with one line that says so.
+pub(super) struct CappedFile {
+    path: PathBuf,
+    form: LogForm,
+    max_bytes: u64,
+    open: Option<Open>,
+}
+
+struct Open {
+    file: File,
+    bytes: u64,
+    cut: bool,
+}
+
+impl CappedFile {
+    pub(super) fn new(path: PathBuf, form: LogForm, max_bytes: u64) -> Self {
+        Self { path, form, max_bytes, open: None }
+    }
+
+    /// Closes the file; the next line opens it again.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Appends a line, with one write: what has been logged survives the death of the process.
+    pub(super) fn append(&mut self, line: &str, now: Timestamp) -> io::Result<()> {
+        let room = self.max_bytes.saturating_sub(MARK_ROOM);
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => none.insert(Open::new(&self.path, self.form)?),
+        };
+        if open.cut {
+            return Ok(());
+        }
+        let cut = open.bytes + size(line) > room;
+        let written = if cut { open.write(&mark(self.form, self.max_bytes, now)) } else { open.write(line) };
+        open.cut = cut && written.is_ok();
+        if written.is_err() {
+            // Perhaps it is the file that is gone and not the space: a new one may do.
+            self.open = None;
+        }
+        written
+    }
+}
+
+impl Open {
+    fn new(path: &Path, form: LogForm) -> io::Result<Self> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+            refuse_link(directory)?;
+        }
+        refuse_link(path)?;
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let bytes = mend(&mut file, form)?;
+        let cut = is_cut(&mut file, form, bytes)?;
+        Ok(Self { file, bytes, cut })
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        let written = self.file.write_all(line.as_bytes());
+        match written {
+            Ok(()) => self.bytes += size(line),
+            // A full disk may have taken the beginning of the line; half a line is no line.
+            Err(_) => drop(self.file.set_len(self.bytes)),
+        }
+        written
+    }
+}
+
+fn size(line: &str) -> u64 {
+    u64::try_from(line.len()).unwrap_or(u64::MAX)
+}
+
+/// No line of a record begins or ends like a mark, so nobody can forge one.
+fn mark(form: LogForm, max_bytes: u64, now: Timestamp) -> String {
+    let message = format!("the log is cut here: it has reached {max_bytes} bytes, as many as `max_bytes` allows");
+    match form {
+        LogForm::Readable => format!("{READABLE_MARK}{now} {message} ---\n"),
+        LogForm::Json => {
+            let message = json!(message);
+            format!("{{\"ts\":\"{now}\",\"level\":\"WARNING\",\"msg\":{message},\"{CUT}\":true}}\n")
+        }
+    }
+}
+
+const READABLE_MARK: &str = "--- ";
+/// Bytes kept free for a mark; marks are shorter.
+const MARK_ROOM: u64 = 256;
+
+fn is_cut(file: &mut File, form: LogForm, bytes: u64) -> io::Result<bool> {
+    let tail = read_at(file, bytes.saturating_sub(MARK_ROOM), bytes)?;
+    let tail = String::from_utf8_lossy(&tail);
+    Ok(match form {
+        LogForm::Readable => tail.lines().next_back().is_some_and(|line| line.starts_with(READABLE_MARK)),
+        LogForm::Json => tail.ends_with(&format!(",\"{CUT}\":true}}\n")),
+    })
+}
+
+/// Mends a last line that the death of a process left unfinished, and returns the length of the file.
+fn mend(file: &mut File, form: LogForm) -> io::Result<u64> {
+    let bytes = file.metadata()?.len();
+    if bytes == 0 || read_at(file, bytes - 1, bytes)? == b"\n" {
+        return Ok(bytes);
+    }
+    match form {
+        // People can read half a line.
+        LogForm::Readable => file.write_all(b"\n").map(|()| bytes + 1),
+        LogForm::Json => {
+            let whole = whole_lines(file, bytes)?;
+            file.set_len(whole).map(|()| whole)
+        }
+    }
+}
+
+/// The length up to the end of the last whole line.
+fn whole_lines(file: &mut File, bytes: u64) -> io::Result<u64> {
+    let mut end = bytes;
+    while end > 0 {
+        let start = end.saturating_sub(64 * 1024);
+        let chunk = read_at(file, start, end)?;
+        if let Some(newline) = chunk.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(start + newline as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+pub(super) fn read_at(file: &mut File, start: u64, end: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.take(end.saturating_sub(start)).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A link in the place of a log leads to a file that is not ours to read or write.
+pub(super) fn refuse_link(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(what) if what.file_type().is_symlink() => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "{} is a symbolic link, and logs are not followed out of their directory; remove it",
+                path.display()
+            ),
+        )),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

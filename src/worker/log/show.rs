@@ -1,0 +1,88 @@
+//! Reading logs back.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+
+use super::file::{read_at, refuse_link};
+use super::{LogForm, TaskLogs};
+use crate::task::TaskId;
+
+/// The most that is read at once: 4 MiB.
+const MAX_READ: u64 = 4 << 20;
+
+/// A piece of a log: whole lines, unless one line alone is longer than what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSlice {
+    /// The lines.
+    pub text: String,
+    /// Where in the file they stand; the next piece begins at its end.
+    pub range: Range<u64>,
+    /// The length of the file.
+    pub total: u64,
+}
+
+impl TaskLogs {
+    /// The attempts at a task that have logged anything, in order. Blocks on the file system.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn attempts(&self, task_id: TaskId) -> io::Result<Vec<u32>> {
+        let directory = self.directory(task_id);
+        refuse_link(&directory)?;
+        let files = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            files => files?,
+        };
+        let mut attempts = Vec::new();
+        for file in files {
+            let name = file?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix("attempt-")?.strip_suffix(".log"));
+            attempts.extend(number.and_then(|number| number.parse::<u32>().ok()));
+        }
+        attempts.sort_unstable();
+        Ok(attempts)
+    }
+
+    /// The whole lines of a log within a range of bytes, at most 4 MiB; nothing when the attempt has logged nothing.
+    /// Blocks on the file system.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or is no plain file.
+    pub fn read(
+        &self,
+        task_id: TaskId,
+        attempt: u32,
+        form: LogForm,
+        range: Range<u64>,
+    ) -> io::Result<Option<LogSlice>> {
+        refuse_link(&self.directory(task_id))?;
+        let path = self.path(task_id, attempt, form);
+        refuse_link(&path)?;
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let total = file.metadata()?.len();
+        let start = range.start.min(total);
+        let end = range.end.clamp(start, total).min(start + MAX_READ);
+        // One byte more in front tells whether the range starts with a line.
+        let lead = start.saturating_sub(1);
+        let bytes = read_at(&mut file, lead, end)?;
+        Ok(Some(whole(&bytes, lead, start, total)))
+    }
+}
+
+/// Cuts a piece of a file down to whole lines. `bytes` stand at `lead`; the range asked for starts at `start`.
+fn whole(bytes: &[u8], lead: u64, start: u64, total: u64) -> LogSlice {
+    let newline_at = |byte: &u8| *byte == b'\n';
+    let first = if start == 0 { Some(0) } else { bytes.iter().position(newline_at).map(|at| at + 1) };
+    let last = bytes.iter().rposition(newline_at).map(|at| at + 1);
+    let (from, to) = match (first, last) {
+        (Some(from), Some(to)) if from < to => (from, to),
+        // Part of one long line: better a piece of it than nothing, or a reader would never get past it.
+        _ => (usize::from(lead < start).min(bytes.len()), bytes.len()),
+    };
+    let offset = |index: usize| lead + index as u64;
+    LogSlice { text: String::from_utf8_lossy(&bytes[from..to]).into_owned(), range: offset(from)..offset(to), total }
+}
