@@ -28,6 +28,7 @@ use crate::queue::delivery::Delivery;
 use crate::queue::desk::{PopRequest, PushReply, PushRequest};
 use crate::store::StoreHandle;
 use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord};
+use crate::worker::log::TaskLogs;
 
 /// A running board. Cloning is cheap; all clones are the same board.
 ///
@@ -203,6 +204,11 @@ impl Board {
     /// The public store.
     pub fn store(&self) -> &StoreHandle {
         &self.core.store
+    }
+
+    /// The logs of tasks, where they are kept.
+    pub fn task_logs(&self) -> Option<&TaskLogs> {
+        self.core.task_logs.as_ref()
     }
 
     /// Sends every event from now on to `recipient`. At most [`event_buffer`](crate::Config::event_buffer) events wait for

@@ -23,9 +23,6 @@ pub use fact::{Event, TaskFact};
 use crate::clock::Clock;
 use crate::supervise::{Life, Line};
 
-/// A function that is called with each event of its kind.
-pub(crate) type Callback = Box<dyn Fn(&TaskFact) + Send + Sync>;
-
 /// Names a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubscriptionId(u64);

@@ -86,6 +86,6 @@ impl Life {
 impl Drop for Life {
     fn drop(&mut self) {
         // An error means that the guardian is gone too: the board is stopping, and nobody needs to know.
-        drop(self.died.send(self.part));
+        self.died.send(self.part).ok();
     }
 }

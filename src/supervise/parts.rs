@@ -40,7 +40,7 @@ impl Parts {
     /// Wakes the guardian for another look.
     pub(crate) fn report(&self, part: Part) {
         // The receiver lives in this very struct.
-        drop(self.died.send(part));
+        self.died.send(part).ok();
     }
 
     pub(super) fn deaths(&self) -> Arc<tokio::sync::Mutex<UnboundedReceiver<Part>>> {

@@ -95,6 +95,7 @@ fn heartbeats(core: &Arc<Core>, home: &ArbiterHandle, started_at: Timestamp, sig
             continue;
         }
         last = core.clock.elapsed();
+        let was_safe = core.may_claim();
         let pulse = core.parts.pulse(Part::Heartbeat);
         let result = catch_unwind(AssertUnwindSafe(|| beat(core, started_at))).unwrap_or_else(|_| {
             pulse.restarted();
@@ -104,6 +105,9 @@ fn heartbeats(core: &Arc<Core>, home: &ArbiterHandle, started_at: Timestamp, sig
             Ok(()) => {
                 if std::mem::take(&mut failing) {
                     info!(core.log, "heartbeats get through again");
+                }
+                if !was_safe {
+                    // Nothing was claimed meanwhile, and nobody else will say that it may be again.
                     core.look_for_work();
                 }
                 pulse.tick(&core.clock);
