@@ -15,6 +15,8 @@ mod queue;
 pub mod store;
 mod supervise;
 mod task;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod worker;
 
 pub use crate::core::Stage;

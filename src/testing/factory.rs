@@ -1,0 +1,307 @@
+//! A stage for backend tests: a backend, a node, and a clock that moves by hand.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Harness;
+use crate::backend::{
+    ClaimRequest, Claimed, Commit, Edit, EditAction, EditReport, ExecutionEnd, InsertGroup, Inserted, Insertion,
+    NodeBeat, Opened, Receipt, Selection, Settled, Settlement, StateCount, Sweep, SweepReport, TaskFilter,
+};
+use crate::clock::{Clock, Timestamp};
+use crate::name::Name;
+use crate::task::{ClaimToken, DEFAULT_QUEUE, ExecutionStatus, NewTask, NodeId, TaskId, TaskRecord, TaskState};
+
+/// The moment `seconds` after the one at which every [`World`] begins, 2026-01-01T00:00:00Z.
+pub fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_micros(1_767_225_600_000_000) + Duration::from_secs(seconds)
+}
+
+/// A backend under test with one node that lives, and the time that its calls carry.
+pub struct World {
+    /// What is tested.
+    pub backend: Opened,
+    /// The node that commits; its lease lasts for a day.
+    pub node: NodeId,
+    now: Cell<Timestamp>,
+}
+
+impl World {
+    /// A fresh backend, at [`at(0)`](at).
+    pub fn new(harness: &dyn Harness) -> Self {
+        Self::on(harness.open())
+    }
+
+    /// A stage on a backend that is open already, with a node of its own.
+    pub fn on(backend: Opened) -> Self {
+        let world = Self { backend, node: NodeId::new(at(0)), now: Cell::new(at(0)) };
+        world.beat(world.node, Duration::from_secs(86_400));
+        world
+    }
+
+    /// The same backend and time, seen by another node that lives.
+    pub fn other_node(&self) -> Self {
+        let other = Self::on(Arc::clone(&self.backend));
+        other.now.set(self.now());
+        other
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.now.get()
+    }
+
+    /// Goes to `seconds` after the beginning.
+    pub fn go_to(&self, seconds: u64) {
+        self.now.set(at(seconds));
+    }
+
+    /// Lets `span` pass.
+    pub fn advance(&self, span: Duration) {
+        self.now.set(self.now() + span);
+    }
+
+    /// A sign of life of `node`.
+    pub fn beat(&self, node: NodeId, lease: Duration) {
+        let beat = NodeBeat {
+            node_id: node,
+            name: "stage".into(),
+            started_at: at(0),
+            now: self.now(),
+            lease,
+            version: "1.2.3".into(),
+            queues: vec![(DEFAULT_QUEUE.into(), 4)],
+        };
+        self.backend.heartbeat(&beat).expect("heartbeat");
+    }
+
+    /// A node that dies: its lease ends `seconds` from now.
+    pub fn mortal(&self, seconds: u64) -> Self {
+        let mortal =
+            Self { backend: Arc::clone(&self.backend), node: NodeId::new(at(0)), now: Cell::new(self.now()) };
+        mortal.beat(mortal.node, Duration::from_secs(seconds));
+        mortal
+    }
+
+    /// An empty commit of this node.
+    pub fn blank(&self) -> Commit {
+        Commit::new(self.node, self.now())
+    }
+
+    /// Commits.
+    pub fn commit(&self, commit: &Commit) -> Receipt {
+        self.backend.commit(commit).expect("commit")
+    }
+
+    /// What is stored for `task`: pending, or scheduled when its time lies ahead.
+    pub fn insertion(&self, task: NewTask) -> Insertion {
+        let spec = task.into_spec(&Clock::manual(self.now()), usize::MAX).expect("a valid task");
+        let state = if spec.run_at > self.now() { TaskState::Scheduled } else { TaskState::Pending };
+        Insertion { spec: Arc::new(spec), state, claim: false }
+    }
+
+    /// Pushes a task and says what became of it.
+    pub fn offer(&self, task: NewTask) -> Inserted {
+        self.offer_group(vec![task]).remove(0)
+    }
+
+    /// Pushes a group and says what became of each of its tasks.
+    pub fn offer_group(&self, tasks: Vec<NewTask>) -> Vec<Inserted> {
+        let tasks = tasks.into_iter().map(|task| self.insertion(task)).collect();
+        let commit = Commit { insert: vec![InsertGroup { tasks }], ..self.blank() };
+        self.commit(&commit).inserted
+    }
+
+    /// Pushes a task that must be stored as a new one.
+    pub fn push(&self, task: NewTask) -> TaskId {
+        let insertion = self.insertion(task);
+        let task_id = insertion.spec.task_id;
+        let commit = Commit { insert: vec![InsertGroup { tasks: vec![insertion] }], ..self.blank() };
+        let receipt = self.commit(&commit);
+        assert!(matches!(receipt.inserted[..], [Inserted::New { .. }]), "{:?}", receipt.inserted);
+        task_id
+    }
+
+    /// Pushes tasks of one group that must be stored as new ones.
+    pub fn push_all(&self, tasks: impl IntoIterator<Item = NewTask>) -> Vec<TaskId> {
+        let tasks: Vec<Insertion> = tasks.into_iter().map(|task| self.insertion(task)).collect();
+        let ids = tasks.iter().map(|task| task.spec.task_id).collect();
+        let receipt = self.commit(&Commit { insert: vec![InsertGroup { tasks }], ..self.blank() });
+        assert!(receipt.inserted.iter().all(|one| matches!(one, Inserted::New { .. })), "{:?}", receipt.inserted);
+        ids
+    }
+
+    /// Pushes a task that is claimed at once.
+    pub fn push_claimed(&self, task: NewTask) -> Claimed {
+        let insertion = Insertion { claim: true, ..self.insertion(task) };
+        let spec = Arc::clone(&insertion.spec);
+        let commit = Commit { insert: vec![InsertGroup { tasks: vec![insertion] }], ..self.blank() };
+        match self.commit(&commit).inserted[..] {
+            [Inserted::New { seq }] => Claimed { spec, seq, token: commit.token, attempt: 0 },
+            ref other => panic!("not stored: {other:?}"),
+        }
+    }
+
+    /// Claims from the default queue, any type.
+    pub fn claim(&self, limit: usize) -> Vec<Claimed> {
+        self.claim_from(DEFAULT_QUEUE, None, limit)
+    }
+
+    /// Claims from a queue, some types or any.
+    pub fn claim_from(&self, queue: &'static str, types: Option<&[&'static str]>, limit: usize) -> Vec<Claimed> {
+        let types = types.map(|types| types.iter().copied().map(Name::from).collect());
+        let request = ClaimRequest { queue: queue.into(), types, limit };
+        self.commit(&Commit { claim: vec![request], ..self.blank() }).claimed.remove(0)
+    }
+
+    /// Claims the one task that there is to claim.
+    pub fn claim_one(&self) -> Claimed {
+        let mut claimed = self.claim(10);
+        assert_eq!(claimed.len(), 1, "one task to claim");
+        claimed.remove(0)
+    }
+
+    /// The ids of what a claim of up to `limit` takes, in order.
+    pub fn claim_ids(&self, limit: usize) -> Vec<TaskId> {
+        ids(&self.claim(limit))
+    }
+
+    /// A settlement of `claimed` with an execution that ended now.
+    pub fn ended(&self, claimed: &Claimed, state: TaskState, error: Option<&str>) -> Settlement {
+        let status = match (state, error) {
+            (TaskState::Completed, _) => ExecutionStatus::Success,
+            (TaskState::Cancelled, _) => ExecutionStatus::Cancelled,
+            (TaskState::Scheduled, None) => ExecutionStatus::Snoozed,
+            _ => ExecutionStatus::Failed,
+        };
+        let attempt = claimed.attempt + 1;
+        let end = ExecutionEnd {
+            attempt,
+            status,
+            started_at: self.now(),
+            finished_at: self.now(),
+            result: None,
+            error: error.map(Into::into),
+        };
+        let counted = if status == ExecutionStatus::Snoozed { claimed.attempt } else { attempt };
+        Settlement { execution: Some(end), attempt: counted, ..self.given_back(claimed, state) }
+    }
+
+    /// A settlement of `claimed` without an execution.
+    pub fn given_back(&self, claimed: &Claimed, state: TaskState) -> Settlement {
+        Settlement {
+            seq: claimed.seq,
+            task_id: claimed.spec.task_id,
+            token: claimed.token,
+            state,
+            run_at: self.now(),
+            attempt: claimed.attempt,
+            execution: None,
+        }
+    }
+
+    /// Settles.
+    pub fn settle(&self, settlement: Settlement) -> Settled {
+        self.commit(&Commit { settle: vec![settlement], ..self.blank() }).settled[0]
+    }
+
+    /// Settles a run that must be accepted.
+    pub fn end(&self, claimed: &Claimed, state: TaskState, error: Option<&str>) {
+        assert_eq!(self.settle(self.ended(claimed, state, error)), Settled::Accepted);
+    }
+
+    /// Completes a run.
+    pub fn complete(&self, claimed: &Claimed) {
+        self.end(claimed, TaskState::Completed, None);
+    }
+
+    /// Fails a run; the task runs again at `run_at`.
+    pub fn fail_until(&self, claimed: &Claimed, run_at: Timestamp) {
+        let settlement = Settlement { run_at, ..self.ended(claimed, TaskState::Retrying, Some("failed")) };
+        assert_eq!(self.settle(settlement), Settled::Accepted);
+    }
+
+    /// Pushes a task and brings it to a state in which it waits for nothing from outside.
+    pub fn push_in(&self, state: TaskState, task: NewTask) -> TaskId {
+        if state == TaskState::Scheduled {
+            return self.push(task.run_at(self.now() + Duration::from_secs(3_600)));
+        }
+        if state == TaskState::Pending {
+            return self.push(task);
+        }
+        let claimed = self.push_claimed(task);
+        match state {
+            TaskState::Running => {}
+            TaskState::Retrying => self.fail_until(&claimed, self.now() + Duration::from_secs(3_600)),
+            TaskState::Completed => self.complete(&claimed),
+            state => self.end(&claimed, state, Some("ended")),
+        }
+        claimed.spec.task_id
+    }
+
+    /// A task that must be there.
+    pub fn record(&self, task_id: TaskId) -> TaskRecord {
+        self.backend.get(task_id).expect("get").expect("the task is there")
+    }
+
+    /// The state of a task that must be there.
+    pub fn state(&self, task_id: TaskId) -> TaskState {
+        self.record(task_id).state
+    }
+
+    /// The tasks in `state`, over all queues.
+    pub fn count(&self, state: TaskState) -> u64 {
+        let counts: Vec<StateCount> = self.backend.counts().expect("counts");
+        counts.iter().filter(|count| count.state == state).map(|count| count.tasks).sum()
+    }
+
+    /// A sweep that does not look for dead nodes.
+    pub fn upkeep(&self) -> Sweep {
+        Sweep { now: self.now(), node: self.node, rescue: false, crash_limit: 3, limit: 100, awaited: Vec::new() }
+    }
+
+    /// Sweeps without looking for dead nodes.
+    pub fn sweep(&self) -> SweepReport {
+        self.sweep_with(&self.upkeep())
+    }
+
+    /// Sweeps, dead nodes included.
+    pub fn rescue(&self) -> SweepReport {
+        self.sweep_with(&Sweep { rescue: true, ..self.upkeep() })
+    }
+
+    /// Sweeps.
+    pub fn sweep_with(&self, sweep: &Sweep) -> SweepReport {
+        self.backend.sweep(sweep).expect("sweep")
+    }
+
+    /// Releases what this node holds, save `keep`.
+    pub fn release(&self, keep: &[(TaskId, ClaimToken)], retire: bool) -> u64 {
+        self.backend.release(self.node, keep, retire, self.now()).expect("release").tasks
+    }
+
+    /// Edits these tasks.
+    pub fn edit(&self, ids: &[TaskId], action: EditAction) -> EditReport {
+        self.edit_with(Selection::Ids(ids.to_vec()), action, 100)
+    }
+
+    /// Edits up to `limit` tasks that match.
+    pub fn edit_where(&self, filter: TaskFilter, action: EditAction, limit: usize) -> EditReport {
+        self.edit_with(Selection::Filter(filter), action, limit)
+    }
+
+    fn edit_with(&self, selection: Selection, action: EditAction, limit: usize) -> EditReport {
+        self.backend.edit(&Edit { selection, action, now: self.now(), limit }).expect("edit")
+    }
+}
+
+/// The ids of claimed tasks.
+pub(super) fn ids(claimed: &[Claimed]) -> Vec<TaskId> {
+    claimed.iter().map(|claimed| claimed.spec.task_id).collect()
+}
+
+/// A task that nothing is known of but its number.
+pub(super) fn task(number: usize) -> NewTask {
+    NewTask::new("work", &serde_json::json!({ "number": number }))
+}

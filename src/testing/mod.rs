@@ -1,0 +1,10 @@
+//! For tests: of programs that use callboard, and of backends.
+//!
+//! [`conformance!`](crate::conformance) runs the suite that every backend passes; [`World`] is a small stage for
+//! a backend's own tests.
+
+pub mod conformance;
+mod factory;
+
+pub use conformance::Harness;
+pub use factory::{World, at};

@@ -1,0 +1,66 @@
+//! The conformance suite, over every backend of this program.
+
+use std::sync::Arc;
+
+use callboard::backend::{Opened, memory::Memory};
+use callboard::testing::Harness;
+
+struct InMemory;
+
+impl Harness for InMemory {
+    fn open(&self) -> Opened {
+        Arc::new(Memory::new())
+    }
+}
+
+callboard::conformance!(memory, InMemory);
+
+#[cfg(feature = "sqlite")]
+mod files {
+    use std::cell::Cell;
+
+    use callboard::backend::{OpenOptions, Opened, open};
+    use callboard::testing::Harness;
+    use tempfile::TempDir;
+
+    /// SQLite files in a folder that goes when the test ends.
+    pub(super) struct InFiles {
+        folder: TempDir,
+        opened: Cell<u32>,
+    }
+
+    impl InFiles {
+        pub(super) fn new() -> Self {
+            Self { folder: TempDir::new().expect("a temporary folder"), opened: Cell::new(0) }
+        }
+
+        fn latest(&self) -> Opened {
+            let path = self.folder.path().join(format!("{}.db", self.opened.get()));
+            open(&format!("sqlite:{}", path.display()), &OpenOptions::default()).expect("open")
+        }
+    }
+
+    impl Harness for InFiles {
+        fn open(&self) -> Opened {
+            self.opened.set(self.opened.get() + 1);
+            self.latest()
+        }
+
+        fn reopen(&self) -> Option<Opened> {
+            Some(self.latest())
+        }
+
+        fn second(&self) -> Option<Opened> {
+            let opened = self.latest();
+            opened.capabilities().shared.then_some(opened)
+        }
+
+        /// Each commit waits for the disk.
+        fn sequences(&self) -> u64 {
+            40
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+callboard::conformance!(sqlite, files::InFiles::new());
