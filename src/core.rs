@@ -172,7 +172,7 @@ impl Awaited {
         let mut waiters = self.waiters.lock();
         for waiter in waiters.remove(&task_id).into_iter().flatten() {
             // Whoever no longer listens needs no answer.
-            drop(waiter.send(()));
+            waiter.send(()).ok();
         }
         self.count.store(waiters.len(), Ordering::Release);
     }

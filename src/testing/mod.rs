@@ -4,7 +4,11 @@
 //! a backend's own tests.
 
 pub mod conformance;
+mod crash;
 mod factory;
+mod faulty;
 
 pub use conformance::Harness;
+pub use crash::crash;
 pub use factory::{World, at};
+pub use faulty::{Fault, Faulty};

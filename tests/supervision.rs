@@ -1,0 +1,165 @@
+//! What is survived: panics in every actor, in handlers, and in the storage door.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use callboard::backend::memory::Memory;
+use callboard::testing::{Fault, Faulty, crash};
+use callboard::{Board, BoardBuilder, Event, NewTask, Outcome, Part, PartState, Stage, TaskError, TaskState};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+/// A board whose handler counts its runs, and a channel that tells of restarts.
+fn counting(runs: &Arc<AtomicU32>) -> (BoardBuilder, mpsc::UnboundedReceiver<Part>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let runs = Arc::clone(runs);
+    let builder = Board::builder()
+        .handler("count", move |_, _| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            async { Ok(Outcome::done()) }
+        })
+        .on_event(move |event| {
+            if let Event::PartRestarted { part, .. } = event {
+                tell.send(*part).ok();
+            }
+        });
+    (builder, told)
+}
+
+/// A second is what a restart may take.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(5), work).await.expect("no answer in time")
+}
+
+#[actix_rt::test]
+async fn every_core_actor_is_started_anew_and_loses_nothing() {
+    for part in [Part::Queue, Part::Maintenance, Part::Store, Part::Worker, Part::Guardian] {
+        let runs = Arc::default();
+        let (builder, mut restarts) = counting(&runs);
+        let board = builder.start().await.unwrap();
+        board.store().set_public("kept", json!(1), None).await.unwrap();
+        let before = board.push(json!({"type": "count"})).await.unwrap();
+        let later = board.push(NewTask::new("count", &()).delay(Duration::from_millis(300))).await.unwrap();
+        assert!(crash(&board, part));
+        let after = soon(board.push(json!({"type": "count"}))).await.unwrap();
+        for task in [before, after, later] {
+            assert_eq!(soon(board.wait(task.task_id)).await.unwrap().state, TaskState::Completed, "{part}");
+        }
+        if part != Part::Guardian {
+            assert_eq!(soon(restarts.recv()).await, Some(part));
+        }
+        assert_eq!(board.store().get_public("kept").await.unwrap(), Some(json!(1)), "{part}");
+        let health = board.health().await;
+        let of_part = health.parts.iter().find(|p| p.part == part).unwrap();
+        assert_eq!((of_part.state, of_part.restarts >= 1), (PartState::Up, true), "{part}");
+        assert_eq!(runs.load(Ordering::SeqCst), 3, "{part}: an extra run");
+        board.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn events_go_on_after_their_actor_died() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let board = Board::builder()
+        .handler("n", |_, _| async { Ok(Outcome::done()) })
+        .on_completed("n", move |fact| tell.send(fact.task_id).unwrap_or(()))
+        .start()
+        .await
+        .unwrap();
+    assert!(crash(&board, Part::Events));
+    let pushed = board.push(json!({"type": "n"})).await.unwrap();
+    assert_eq!(soon(told.recv()).await, Some(pushed.task_id));
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_panicking_handler_is_an_ordinary_failure() {
+    let board = Board::builder()
+        .handler("panics", |_, _| async {
+            assert_eq!(1, 2, "on purpose");
+            Ok::<_, TaskError>(Outcome::done())
+        })
+        .start()
+        .await
+        .unwrap();
+    let pushed = board.push(NewTask::new("panics", &()).max_attempts(1)).await.unwrap();
+    let task = soon(board.wait(pushed.task_id)).await.unwrap();
+    assert_eq!(task.state, TaskState::Dead);
+    assert!(task.last_error.unwrap().contains("on purpose"));
+    assert_eq!(board.health().await.parts.iter().map(|p| p.restarts).sum::<u32>(), 0);
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn storage_that_panics_or_goes_away_loses_nothing_and_runs_nothing_twice() {
+    let all = [Fault::Panic, Fault::PanicAfter, Fault::Away, Fault::AnswerLost];
+    for blocks in [true, false] {
+        for fault in all {
+            let runs = Arc::default();
+            let storage = Faulty::new(Arc::new(Memory::new()), blocks);
+            let (builder, _restarts) = counting(&runs);
+            let board = builder.backend(storage.clone()).start().await.unwrap();
+            // One for the push, and one for the settlement behind it.
+            storage.next_commits([fault, fault]);
+            let pushed = soon(board.push(json!({"type": "count"}))).await.unwrap();
+            assert!(!pushed.duplicate, "{fault:?}");
+            assert_eq!(soon(board.wait(pushed.task_id)).await.unwrap().state, TaskState::Completed);
+            let again = soon(board.push(json!({"type": "count"}))).await.unwrap();
+            assert_eq!(soon(board.wait(again.task_id)).await.unwrap().state, TaskState::Completed);
+            assert_eq!(storage.left(), 0, "{fault:?}");
+            assert_eq!(runs.load(Ordering::SeqCst), 2, "{fault:?}, blocks: {blocks}");
+            assert!(board.health().await.storage_retries >= 1);
+            board.stop().await;
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_push_fails_clearly_when_storage_refuses_or_stays_away() {
+    let storage = Faulty::new(Arc::new(Memory::new()), true);
+    let board = Board::builder()
+        .backend(storage.clone())
+        .configure(|c| c.push_deadline = Duration::from_millis(50))
+        .start()
+        .await
+        .unwrap();
+    storage.next_commits([Fault::Refuse]);
+    let refused = soon(board.push(json!({"type": "x"}))).await.unwrap_err();
+    assert!(refused.to_string().contains("made to fail"), "{refused}");
+    storage.next_commits([Fault::Away; 20]);
+    let away = soon(board.push(json!({"type": "x"}))).await.unwrap_err();
+    assert!(away.to_string().contains("same task_id"), "{away}");
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_part_that_dies_again_and_again_makes_the_board_give_up_loudly() {
+    let board = Board::builder().start().await.unwrap();
+    let (done, ended) = (board.clone(), board.clone());
+    let killer = actix_rt::spawn(async move {
+        while done.health().await.stage == Stage::Running {
+            crash(&done, Part::Maintenance);
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(soon(ended.ended()).await, "the board must say that it failed");
+    soon(killer).await.unwrap();
+    assert!(matches!(board.push(json!({"type": "x"})).await, Err(callboard::PushError::Closed)));
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn boards_start_and_stop_again_and_again_in_one_process() {
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    let mut counts = Vec::new();
+    for _ in 0..5 {
+        let board = Board::builder().handler("n", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
+        let pushed = board.push(json!({"type": "n"})).await.unwrap();
+        board.wait(pushed.task_id).await.unwrap();
+        board.stop().await;
+        counts.push(threads());
+    }
+    // Other tests of this process start threads meanwhile, so no exact number: but five boards would leave dozens.
+    assert!(counts[4] < counts[0] + 40, "threads are left behind: {counts:?}");
+}
