@@ -1,0 +1,10 @@
+DROP VIEW scheduler_task_view;
+DROP VIEW node_view;
+DROP VIEW task_execution_view;
+DROP VIEW task_queue_view;
+DROP TABLE queue;
+DROP TABLE node;
+DROP TABLE scheduler_task;
+DROP TABLE task_execution;
+DROP TABLE task_sequence;
+DROP TABLE task_queue;

@@ -1,0 +1,166 @@
+-- Times are microseconds since 1970-01-01T00:00:00Z; the views at the end show them in words. Ids are hyphenated
+-- UUIDs, params and the like are JSON text.
+
+-- Without AUTOINCREMENT, which writes a second table at each insert: the program numbers the rows itself, and
+-- leaves a mark in `task_sequence` when it deletes the newest.
+CREATE TABLE task_queue (
+    seq          INTEGER PRIMARY KEY NOT NULL,
+    task_id      TEXT    NOT NULL UNIQUE,
+    queue        TEXT    NOT NULL,
+    type         TEXT    NOT NULL,
+    params       TEXT    NOT NULL,
+    state        TEXT    NOT NULL,
+    priority     BIGINT  NOT NULL,
+    run_at       BIGINT  NOT NULL,
+    attempt      BIGINT  NOT NULL DEFAULT 0,
+    max_attempts BIGINT  NOT NULL,
+    crash_count  BIGINT  NOT NULL DEFAULT 0,
+    timeout      BIGINT,
+    retry        TEXT    NOT NULL,
+    unique_key   TEXT,
+    unique_rule  TEXT,
+    unique_until BIGINT,
+    parent_id    TEXT,
+    schedule_id  TEXT,
+    nominal_at   BIGINT,
+    tags         TEXT,
+    meta         TEXT,
+    progress     TEXT,
+    result       TEXT,
+    last_error   TEXT,
+    node         TEXT,
+    claim_token  BIGINT,
+    cancel_reason TEXT,
+    expires_at   BIGINT,
+    created_at   BIGINT  NOT NULL,
+    updated_at   BIGINT  NOT NULL,
+    started_at   BIGINT,
+    finished_at  BIGINT
+);
+
+-- Each index holds only the rows that its reader wants, so that a task which is stored as running enters one of
+-- them, and one more when it ends.
+
+-- The claim: in order, and with the type, so that a filter by type reads no row that it does not take.
+CREATE INDEX task_queue_pending ON task_queue (queue, priority, run_at, seq, type) WHERE state = 'pending';
+-- Promotion and counts. The queue comes before the time so that counting needs no sorting.
+CREATE INDEX task_queue_due ON task_queue (state, queue, run_at) WHERE state IN ('scheduled', 'retrying');
+-- Rescue, cancel requests and counts. By queue and not by node: a short key that counts can be read from, and
+-- there are never many running tasks.
+CREATE INDEX task_queue_running ON task_queue (queue) WHERE state = 'running';
+-- Retention and counts.
+CREATE INDEX task_queue_finished ON task_queue (state, queue, finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX task_queue_waiting ON task_queue (parent_id, queue) WHERE state = 'waiting';
+CREATE INDEX task_queue_expires ON task_queue (expires_at)
+    WHERE expires_at IS NOT NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying');
+-- One holder of a key. A task that waits for the holder has the key with the character 31 and `next` behind it.
+CREATE UNIQUE INDEX task_queue_unique ON task_queue (unique_key) WHERE unique_key IS NOT NULL;
+-- A firing happens once.
+CREATE UNIQUE INDEX task_queue_firing ON task_queue (schedule_id, nominal_at) WHERE schedule_id IS NOT NULL;
+
+-- The highest place in push order of a task that was deleted: such a place is never given out again.
+CREATE TABLE task_sequence (
+    name TEXT   PRIMARY KEY NOT NULL,
+    last BIGINT NOT NULL
+) WITHOUT ROWID;
+INSERT INTO task_sequence (name, last) VALUES ('task_queue', 0);
+
+-- One row for each attempt that has ended; the one under way is in `task_queue`. WITHOUT ROWID: the key is the
+-- table, so that an attempt is one write.
+CREATE TABLE task_execution (
+    task_id       TEXT   NOT NULL,
+    execution_id  BIGINT NOT NULL,
+    attempt       BIGINT NOT NULL,
+    status        TEXT   NOT NULL,
+    node          TEXT   NOT NULL,
+    started_at    BIGINT NOT NULL,
+    finished_at   BIGINT NOT NULL,
+    result        TEXT,
+    error_message TEXT,
+    PRIMARY KEY (task_id, execution_id)
+) WITHOUT ROWID;
+
+CREATE TABLE scheduler_task (
+    schedule_id    TEXT   PRIMARY KEY NOT NULL,
+    name           TEXT   NOT NULL UNIQUE,
+    type           TEXT   NOT NULL,
+    params         TEXT   NOT NULL,
+    trigger_kind   TEXT   NOT NULL,
+    trigger_expr   TEXT   NOT NULL,
+    timezone       TEXT   NOT NULL,
+    queue          TEXT   NOT NULL,
+    priority       BIGINT NOT NULL,
+    timeout        BIGINT,
+    max_attempts   BIGINT NOT NULL,
+    retry          TEXT   NOT NULL,
+    misfire_policy TEXT   NOT NULL,
+    misfire_grace  BIGINT,
+    coalesce       BIGINT NOT NULL,
+    max_instances  BIGINT NOT NULL,
+    overlap_policy TEXT   NOT NULL,
+    jitter         BIGINT NOT NULL,
+    start_at       BIGINT,
+    end_at         BIGINT,
+    run_limit      BIGINT,
+    status         TEXT   NOT NULL,
+    description    TEXT,
+    last_run_at    BIGINT,
+    next_run_at    BIGINT,
+    run_count      BIGINT NOT NULL DEFAULT 0,
+    created_at     BIGINT NOT NULL,
+    updated_at     BIGINT NOT NULL
+);
+CREATE INDEX scheduler_task_next ON scheduler_task (next_run_at) WHERE next_run_at IS NOT NULL;
+
+CREATE TABLE node (
+    node_id      TEXT   PRIMARY KEY NOT NULL,
+    name         TEXT   NOT NULL,
+    started_at   BIGINT NOT NULL,
+    heartbeat_at BIGINT NOT NULL,
+    lease_until  BIGINT NOT NULL,
+    version      TEXT   NOT NULL,
+    queues       TEXT   NOT NULL
+);
+
+-- How a queue is to be run; a queue without settings has no row.
+CREATE TABLE queue (
+    queue       TEXT   PRIMARY KEY NOT NULL,
+    paused      BIGINT NOT NULL,
+    concurrency BIGINT
+);
+
+CREATE VIEW task_queue_view AS
+SELECT seq, task_id, queue, type, params, state, priority,
+       strftime('%Y-%m-%dT%H:%M:%fZ', run_at / 1000000.0, 'unixepoch') AS run_at,
+       attempt, max_attempts, crash_count, timeout / 1000000.0 AS timeout_seconds, retry,
+       replace(unique_key, char(31) || 'next', '') AS unique_key, parent_id, schedule_id,
+       strftime('%Y-%m-%dT%H:%M:%fZ', nominal_at / 1000000.0, 'unixepoch') AS nominal_at,
+       tags, meta, progress, result, last_error, node, cancel_reason,
+       strftime('%Y-%m-%dT%H:%M:%fZ', expires_at / 1000000.0, 'unixepoch') AS expires_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', created_at / 1000000.0, 'unixepoch') AS created_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', updated_at / 1000000.0, 'unixepoch') AS updated_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1000000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1000000.0, 'unixepoch') AS finished_at
+FROM task_queue;
+
+CREATE VIEW task_execution_view AS
+SELECT task_id, execution_id, attempt, status, node,
+       strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1000000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', finished_at / 1000000.0, 'unixepoch') AS finished_at,
+       (finished_at - started_at) / 1000000.0 AS duration_seconds, result, error_message
+FROM task_execution;
+
+CREATE VIEW node_view AS
+SELECT node_id, name, version, queues,
+       strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1000000.0, 'unixepoch') AS started_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', heartbeat_at / 1000000.0, 'unixepoch') AS heartbeat_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', lease_until / 1000000.0, 'unixepoch') AS lease_until
+FROM node;
+
+CREATE VIEW scheduler_task_view AS
+SELECT schedule_id, name, type, params, trigger_kind, trigger_expr, timezone, queue, status, run_count,
+       strftime('%Y-%m-%dT%H:%M:%fZ', last_run_at / 1000000.0, 'unixepoch') AS last_run_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', next_run_at / 1000000.0, 'unixepoch') AS next_run_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', created_at / 1000000.0, 'unixepoch') AS created_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', updated_at / 1000000.0, 'unixepoch') AS updated_at
+FROM scheduler_task;

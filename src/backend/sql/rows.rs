@@ -1,0 +1,205 @@
+//! Rows as they are read, and what they say.
+//!
+//! Reading never fails for what stands in a column: a list shows it as well as possible.
+
+use std::time::Duration;
+
+use diesel::prelude::{Queryable, Selectable};
+
+use super::schema::{node, queue_setting, task_execution, task_queue};
+use super::text::{plain_key, read_retry};
+use crate::backend::types::shown_json;
+use crate::backend::{NodeRecord, QueueSettings};
+use crate::clock::Timestamp;
+use crate::name::Name;
+use crate::task::{Execution, ExecutionStatus, NodeId, TaskId, TaskRecord, TaskState};
+
+pub(super) fn count(number: i64) -> u32 {
+    u32::try_from(number.max(0)).unwrap_or(u32::MAX)
+}
+
+pub(super) fn small(number: i64) -> i32 {
+    i32::try_from(number).unwrap_or(if number < 0 { i32::MIN } else { i32::MAX })
+}
+
+pub(super) fn span(micros: i64) -> Duration {
+    Duration::from_micros(micros.max(0).unsigned_abs())
+}
+
+fn nil() -> uuid::Uuid {
+    uuid::Uuid::nil()
+}
+
+fn task_id(text: &str) -> TaskId {
+    text.parse().unwrap_or_else(|_| nil().into())
+}
+
+fn node_id(text: &str) -> NodeId {
+    text.parse().unwrap_or_else(|_| nil().into())
+}
+
+/// What [`TaskRecord`] needs of a row of `task_queue`.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = task_queue)]
+pub(super) struct TaskRow {
+    seq: i64,
+    task_id: String,
+    queue: String,
+    kind: String,
+    params: String,
+    state: String,
+    priority: i64,
+    run_at: i64,
+    attempt: i64,
+    max_attempts: i64,
+    crash_count: i64,
+    timeout: Option<i64>,
+    retry: String,
+    unique_key: Option<String>,
+    parent_id: Option<String>,
+    tags: Option<String>,
+    meta: Option<String>,
+    progress: Option<String>,
+    result: Option<String>,
+    last_error: Option<String>,
+    node: Option<String>,
+    pub(super) claim_token: Option<i64>,
+    cancel_reason: Option<String>,
+    expires_at: Option<i64>,
+    created_at: i64,
+    updated_at: i64,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+}
+
+/// The state that a text names; what names none is shown as dead: it will not run.
+pub(super) fn shown_state(text: &str) -> TaskState {
+    text.parse().unwrap_or(TaskState::Dead)
+}
+
+impl From<TaskRow> for TaskRecord {
+    fn from(row: TaskRow) -> Self {
+        let state = shown_state(&row.state);
+        let time = Timestamp::from_micros;
+        let running = state == TaskState::Running;
+        Self {
+            seq: row.seq,
+            task_id: task_id(&row.task_id),
+            kind: row.kind.into(),
+            queue: row.queue.into(),
+            params: row.params,
+            state,
+            priority: small(row.priority),
+            run_at: time(row.run_at),
+            attempt: count(row.attempt),
+            max_attempts: count(row.max_attempts),
+            crash_count: count(row.crash_count),
+            timeout: row.timeout.map(span),
+            retry: read_retry(&row.retry).unwrap_or_default(),
+            unique_key: row.unique_key.map(plain_key),
+            parent_id: row.parent_id.as_deref().and_then(|id| id.parse().ok()),
+            tags: row.tags.as_deref().and_then(|tags| serde_json::from_str(tags).ok()).unwrap_or_default(),
+            meta: row.meta.as_deref().map(shown_json),
+            progress: row.progress.as_deref().and_then(|progress| serde_json::from_str(progress).ok()),
+            result: row.result.as_deref().map(shown_json),
+            last_error: row.last_error,
+            node: row.node.filter(|_| running).map(|node| node_id(&node)),
+            cancel_requested: row.cancel_reason.is_some() && running,
+            expires_at: row.expires_at.map(time),
+            created_at: time(row.created_at),
+            updated_at: time(row.updated_at),
+            started_at: row.started_at.map(time),
+            finished_at: row.finished_at.map(time),
+        }
+    }
+}
+
+/// The attempt that is under way, which has no row of its own.
+pub(super) fn under_way(task: &TaskRecord, token: i64) -> Option<Execution> {
+    Some(Execution {
+        execution_id: token,
+        task_id: task.task_id,
+        attempt: task.attempt.saturating_add(1),
+        status: ExecutionStatus::Running,
+        node: task.node?,
+        started_at: task.started_at?,
+        finished_at: None,
+        result: None,
+        error_message: None,
+    })
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = task_execution)]
+pub(super) struct ExecutionRow {
+    task_id: String,
+    execution_id: i64,
+    attempt: i64,
+    status: String,
+    node: String,
+    started_at: i64,
+    finished_at: i64,
+    result: Option<String>,
+    error_message: Option<String>,
+}
+
+impl From<ExecutionRow> for Execution {
+    fn from(row: ExecutionRow) -> Self {
+        Self {
+            execution_id: row.execution_id,
+            task_id: task_id(&row.task_id),
+            attempt: count(row.attempt),
+            status: row.status.parse().unwrap_or(ExecutionStatus::Failed),
+            node: node_id(&row.node),
+            started_at: Timestamp::from_micros(row.started_at),
+            finished_at: Some(Timestamp::from_micros(row.finished_at)),
+            result: row.result.as_deref().map(shown_json),
+            error_message: row.error_message,
+        }
+    }
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = node)]
+pub(super) struct NodeRow {
+    node_id: String,
+    name: String,
+    started_at: i64,
+    heartbeat_at: i64,
+    lease_until: i64,
+    version: String,
+    queues: String,
+}
+
+impl From<NodeRow> for NodeRecord {
+    fn from(row: NodeRow) -> Self {
+        let queues: Vec<(Name, usize)> = serde_json::from_str(&row.queues).unwrap_or_default();
+        Self {
+            node_id: node_id(&row.node_id),
+            name: row.name,
+            started_at: Timestamp::from_micros(row.started_at),
+            heartbeat_at: Timestamp::from_micros(row.heartbeat_at),
+            lease_until: Timestamp::from_micros(row.lease_until),
+            version: row.version,
+            queues,
+        }
+    }
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = queue_setting)]
+pub(super) struct QueueRow {
+    queue: String,
+    paused: i64,
+    concurrency: Option<i64>,
+}
+
+impl From<QueueRow> for QueueSettings {
+    fn from(row: QueueRow) -> Self {
+        Self {
+            queue: row.queue.into(),
+            paused: row.paused != 0,
+            concurrency: row.concurrency.and_then(|tasks| usize::try_from(tasks).ok()),
+        }
+    }
+}

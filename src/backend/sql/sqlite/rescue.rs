@@ -1,0 +1,162 @@
+//! Claims that are taken back: of nodes that died, and of a node that gives them up.
+
+use std::collections::HashSet;
+
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sqlite::SqliteConnection;
+use diesel::{OptionalExtension, QueryResult, Queryable, RunQueryDsl};
+
+use super::errors::Abort;
+use super::unique;
+use crate::backend::sql::rows::count;
+use crate::backend::sql::statement::{Value, bind, statements};
+use crate::backend::{Released, Rescued, Sweep, SweepReport};
+use crate::clock::Timestamp;
+use crate::task::{ClaimToken, NodeId, TaskId, TaskState};
+
+const LOST: &str = "its node died or lost its lease while it ran";
+
+statements! {
+    AnyDead -> (BigInt,): "SELECT EXISTS (SELECT 1 FROM node WHERE lease_until < ?1) OR EXISTS (
+        SELECT 1 FROM task_queue AS t WHERE t.state = 'running'
+        AND NOT EXISTS (SELECT 1 FROM node WHERE node_id = t.node))";
+    Orphans -> (BigInt, Text, Text, Text, Nullable<Text>, BigInt, BigInt, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>):
+        "SELECT seq, task_id, type, queue, node, attempt, crash_count, cancel_reason, claim_token, started_at
+        FROM task_queue AS t WHERE t.state = 'running'
+        AND NOT EXISTS (SELECT 1 FROM node WHERE node_id = t.node AND lease_until >= ?1)
+        ORDER BY seq LIMIT ?2";
+    /// A dead node stays known until the last of its tasks is rescued.
+    ForgetDead -> (): "DELETE FROM node WHERE lease_until < ?1 AND NOT EXISTS (
+        SELECT 1 FROM task_queue AS t WHERE t.state = 'running' AND t.node = node.node_id)";
+    AddLost -> (): "INSERT OR IGNORE INTO task_execution
+        (task_id, execution_id, attempt, status, node, started_at, finished_at, error_message)
+        VALUES (?1, ?2, ?3, 'lost', ?4, ?5, ?6, ?7)";
+    TakeBack -> (): "UPDATE task_queue SET state = ?2, last_error = coalesce(?3, last_error), crash_count = ?4,
+        node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?5, finished_at = ?6 WHERE seq = ?1";
+    HeldBy -> (BigInt, Text, BigInt, BigInt, Nullable<Text>):
+        "SELECT seq, task_id, claim_token, crash_count, cancel_reason
+        FROM task_queue WHERE state = 'running' AND node = ?1 ORDER BY seq";
+    Retire -> (): "DELETE FROM node WHERE node_id = ?1";
+}
+
+/// True when a node is dead, or a task runs on a node that nobody knows.
+pub(super) fn any_dead(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<bool> {
+    let found = bind::<AnyDead>(&[Value::Int(now.as_micros())]).get_result::<(i64,)>(conn).optional()?;
+    Ok(found.is_some_and(|(found,)| found != 0))
+}
+
+/// A running task whose node is dead.
+#[derive(Queryable)]
+struct Orphan {
+    seq: i64,
+    task_id: String,
+    kind: String,
+    queue: String,
+    node: Option<String>,
+    attempt: i64,
+    crash_count: i64,
+    cancel_reason: Option<String>,
+    claim_token: Option<i64>,
+    started_at: Option<i64>,
+}
+
+pub(super) fn rescue(conn: &mut SqliteConnection, sweep: &Sweep, report: &mut SweepReport) -> Result<(), Abort> {
+    let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX - 1);
+    let now = Value::Int(sweep.now.as_micros());
+    let mut orphans: Vec<Orphan> = bind::<Orphans>(&[now, Value::Int(limit + 1)]).load(conn)?;
+    report.more |= orphans.len() > sweep.limit;
+    orphans.truncate(sweep.limit);
+    for orphan in orphans {
+        let rescued = rescue_one(conn, &orphan, sweep)?;
+        if rescued.state == TaskState::Pending && !report.promoted.contains(&rescued.queue) {
+            report.promoted.push(rescued.queue.clone());
+        }
+        report.rescued.push(rescued);
+    }
+    bind::<ForgetDead>(&[now]).execute(conn)?;
+    Ok(())
+}
+
+fn rescue_one(conn: &mut SqliteConnection, orphan: &Orphan, sweep: &Sweep) -> Result<Rescued, Abort> {
+    let crashes = count(orphan.crash_count);
+    let (state, reason) = match &orphan.cancel_reason {
+        Some(reason) => (TaskState::Cancelled, reason.clone()),
+        None if crashes >= sweep.crash_limit => {
+            (TaskState::Dead, format!("crash loop: its node died {crashes} times while it ran"))
+        }
+        None => (TaskState::Pending, LOST.into()),
+    };
+    let now = Value::Int(sweep.now.as_micros());
+    let values = [
+        Value::Text(&orphan.task_id),
+        Value::Int(orphan.claim_token.unwrap_or(0)),
+        Value::Int(orphan.attempt.saturating_add(1)),
+        Value::Text(orphan.node.as_deref().unwrap_or_default()),
+        Value::Int(orphan.started_at.unwrap_or(sweep.now.as_micros())),
+        now,
+        Value::Text(LOST),
+    ];
+    bind::<AddLost>(&values).execute(conn)?;
+    take_back(conn, orphan.seq, &orphan.task_id, state, Some(&reason), orphan.crash_count, sweep.now)?;
+    let nil = uuid::Uuid::nil();
+    Ok(Rescued {
+        task_id: orphan.task_id.parse().unwrap_or_else(|_| nil.into()),
+        kind: orphan.kind.clone().into(),
+        queue: orphan.queue.clone().into(),
+        node: orphan.node.as_deref().and_then(|node| node.parse().ok()).unwrap_or_else(|| nil.into()),
+        state,
+    })
+}
+
+fn take_back(
+    conn: &mut SqliteConnection,
+    seq: i64,
+    task_id: &str,
+    state: TaskState,
+    reason: Option<&str>,
+    crashes: i64,
+    now: Timestamp,
+) -> Result<(), Abort> {
+    let values = [
+        Value::Int(seq),
+        Value::Text(state.as_str()),
+        Value::MaybeText(reason),
+        Value::Int(crashes),
+        Value::Int(now.as_micros()),
+        Value::MaybeInt(state.is_terminal().then_some(now.as_micros())),
+    ];
+    bind::<TakeBack>(&values).execute(conn)?;
+    if state.is_terminal() {
+        unique::free_followers(conn, task_id, now)?;
+    }
+    Ok(())
+}
+
+/// Gives back what `node` holds and `keep` does not name.
+pub(super) fn release(
+    conn: &mut SqliteConnection,
+    node: NodeId,
+    keep: &[(TaskId, ClaimToken)],
+    retire: bool,
+    now: Timestamp,
+) -> Result<Released, Abort> {
+    let node = node.to_string();
+    let keep: HashSet<(TaskId, ClaimToken)> = keep.iter().copied().collect();
+    let held: Vec<(i64, String, i64, i64, Option<String>)> = bind::<HeldBy>(&[Value::Text(&node)]).load(conn)?;
+    let mut released = Released::default();
+    for (seq, task_id, token, crashes, cancel) in held {
+        let kept = task_id.parse().is_ok_and(|id| keep.contains(&(id, ClaimToken::from_i64(token))));
+        if kept {
+            continue;
+        }
+        let state = if cancel.is_some() { TaskState::Cancelled } else { TaskState::Pending };
+        // The claim added one, and the task did not crash.
+        let crashes = crashes.saturating_sub(1).max(0);
+        take_back(conn, seq, &task_id, state, cancel.as_deref(), crashes, now)?;
+        released.tasks += 1;
+    }
+    if retire {
+        bind::<Retire>(&[Value::Text(&node)]).execute(conn)?;
+    }
+    Ok(released)
+}

@@ -1,0 +1,117 @@
+//! Notices that another process has written.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel::sqlite::SqliteConnection;
+use parking_lot::Mutex;
+
+use super::Sqlite;
+use super::errors::backend_error;
+use super::open::Setup;
+use crate::backend::BackendError;
+use crate::backend::sql::statement::{bind, statements};
+
+/// How often to look.
+const PERIOD: Duration = Duration::from_millis(100);
+
+statements! {
+    /// A number that changes when another connection has written to the file, and never by what its own writes.
+    DataVersion -> (BigInt,): "PRAGMA data_version";
+}
+
+fn data_version(conn: &mut SqliteConnection) -> QueryResult<i64> {
+    bind::<DataVersion>(&[]).get_result::<(i64,)>(conn).map(|(version,)| version)
+}
+
+/// What is known of writes by others.
+///
+/// A connection of its own sees all writes, this process's too. Only the writer's connection can tell them apart:
+/// its data version changes by the writes of other processes alone. It is asked in each of its transactions, and
+/// by the watcher when its own connection has seen something.
+#[derive(Debug)]
+pub(super) struct Watch {
+    eye: Mutex<Eye>,
+    /// The data version that the writer's connection saw last.
+    writer_saw: AtomicI64,
+    /// Another process has written since the last report.
+    foreign: AtomicBool,
+}
+
+struct Eye {
+    conn: SqliteConnection,
+    saw: i64,
+}
+
+impl std::fmt::Debug for Eye {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Eye").field("saw", &self.saw).finish_non_exhaustive()
+    }
+}
+
+impl Watch {
+    /// Begins to watch: what is written from now on is reported, also before the first call.
+    pub(super) fn new(path: &str, setup: Setup) -> Result<Self, BackendError> {
+        let mut conn = setup.connect(path)?;
+        let saw = data_version(&mut conn).map_err(|error| backend_error("watch", &error))?;
+        Ok(Self {
+            eye: Mutex::new(Eye { conn, saw }),
+            writer_saw: AtomicI64::new(i64::MIN),
+            foreign: AtomicBool::new(false),
+        })
+    }
+
+    /// A new connection of the writer counts its versions anew. What was written while there was none is unknown.
+    pub(super) fn new_writer(&self, conn: &mut SqliteConnection) -> QueryResult<()> {
+        let first = self.writer_saw.swap(data_version(conn)?, Ordering::AcqRel) == i64::MIN;
+        // The first one has written nothing yet, so all that was written since the watch began is by others.
+        let missed = !first || self.any_write()?;
+        self.foreign.fetch_or(missed, Ordering::AcqRel);
+        Ok(())
+    }
+
+    pub(super) fn look_from_writer(&self, conn: &mut SqliteConnection) -> QueryResult<()> {
+        let version = data_version(conn)?;
+        if self.writer_saw.swap(version, Ordering::AcqRel) != version {
+            self.foreign.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// True when any process, this one included, has written since the last look.
+    fn any_write(&self) -> QueryResult<bool> {
+        let mut eye = self.eye.lock();
+        let version = data_version(&mut eye.conn)?;
+        Ok(std::mem::replace(&mut eye.saw, version) != version)
+    }
+}
+
+impl Sqlite {
+    pub(super) fn watch_for(&self, timeout: Duration) -> Result<bool, BackendError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if self.foreign_write()? {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            std::thread::sleep(left.min(PERIOD));
+        }
+    }
+
+    fn foreign_write(&self) -> Result<bool, BackendError> {
+        let failed = |error| backend_error("watch", &error);
+        if self.watch.any_write().map_err(failed)? {
+            match self.writer.get() {
+                Ok(mut conn) => self.watch.look_from_writer(&mut conn).map_err(failed)?,
+                // The writer is busy for long, so it cannot be asked; a false alarm costs less than a missed one.
+                Err(_) => return Ok(true),
+            }
+        }
+        Ok(self.watch.foreign.swap(false, Ordering::AcqRel))
+    }
+}
