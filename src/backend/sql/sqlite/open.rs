@@ -47,7 +47,7 @@ impl Sqlite {
 }
 
 /// The file that a URL's path names: `//` before it is allowed, as in `sqlite:///abs` and `sqlite://rel`.
-fn file_path(path: &str) -> Result<String, BackendError> {
+pub(super) fn file_path(path: &str) -> Result<String, BackendError> {
     let file = path.strip_prefix("//").unwrap_or(path);
     let bad = |reason: &str| BackendError::BadUrl { url: format!("sqlite:{path}"), reason: reason.into() };
     match file {
