@@ -86,3 +86,61 @@ impl Retry {
 fn to_us(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn exponential(base_us: u64, cap_us: u64, jitter: f64) -> Retry {
+        Retry::exponential(Duration::from_micros(base_us)).cap(Duration::from_micros(cap_us)).jitter(jitter)
+    }
+
+    #[test]
+    fn fixed_is_the_same_each_time() {
+        let retry = Retry::fixed(Duration::from_secs(7)).cap(Duration::ZERO).jitter(1.0);
+        assert!([0, 1, 2, u32::MAX].iter().all(|failures| retry.delay(*failures, 0.9) == Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn jitter_spreads_to_both_sides() {
+        let retry = Retry::exponential(Duration::from_secs(10)).jitter(0.2);
+        let waits = [0.0, 0.5, 1.0].map(|dice| retry.delay(1, dice));
+        assert_eq!(waits, [9, 10, 11].map(Duration::from_secs));
+    }
+
+    #[test]
+    fn a_share_that_is_no_number_means_none() {
+        assert_eq!(exponential(5, 5, f64::NAN), exponential(5, 5, 0.0));
+        assert_eq!(exponential(5, 5, -3.0), exponential(5, 5, 0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn never_above_the_cap_and_half_the_jitter(
+            base in any::<u64>(), cap in any::<u64>(), jitter in 0.0..=1.0_f64,
+            failures in any::<u32>(), dice in any::<f64>(),
+        ) {
+            let wait = exponential(base, cap, jitter).delay(failures, dice);
+            let most = Duration::from_micros(cap).mul_f64(1.0 + jitter / 2.0);
+            // A microsecond for what the floating point loses.
+            prop_assert!(wait <= most + Duration::from_micros(1), "{wait:?} > {most:?}");
+        }
+
+        #[test]
+        fn without_jitter_it_never_shrinks(base in any::<u64>(), cap in any::<u64>(), failures in 1..200_u32) {
+            let retry = exponential(base, cap, 0.0);
+            prop_assert!(retry.delay(failures, 0.3) <= retry.delay(failures + 1, 0.7));
+        }
+
+        #[test]
+        fn any_policy_from_storage_gives_a_wait(
+            base_us in any::<u64>(), cap_us in any::<u64>(), jitter in 0.0..=1.0_f64, failures in any::<u32>(),
+        ) {
+            let text = serde_json::to_string(&Retry::Exponential { base_us, cap_us, jitter }).unwrap();
+            let read: Retry = serde_json::from_str(&text).unwrap();
+            read.delay(failures, f64::NAN);
+        }
+    }
+}

@@ -122,3 +122,82 @@ spelled! {
         Snoozed = "snoozed",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn states() -> impl Strategy<Value = TaskState> {
+        prop::sample::select(TaskState::ALL)
+    }
+
+    #[test]
+    fn a_terminal_state_is_left_for_pending_alone() {
+        for state in TaskState::ALL.iter().filter(|state| state.is_terminal()) {
+            let next: Vec<_> = TaskState::ALL.iter().filter(|next| state.may_become(**next)).collect();
+            assert_eq!(next, [&TaskState::Pending], "{state}");
+        }
+    }
+
+    #[test]
+    fn nothing_begins_to_wait() {
+        assert!(TaskState::ALL.iter().all(|state| !state.may_become(TaskState::Waiting)));
+    }
+
+    #[test]
+    fn only_a_run_completes_fails_or_dies() {
+        for end in [TaskState::Completed, TaskState::Dead, TaskState::Retrying] {
+            let from: Vec<_> = TaskState::ALL.iter().filter(|state| state.may_become(end)).collect();
+            assert!(from.iter().all(|state| matches!(state, TaskState::Running | TaskState::Retrying)), "{from:?}");
+        }
+    }
+
+    #[test]
+    fn every_live_state_can_be_cancelled() {
+        for state in TaskState::ALL.iter().filter(|state| !state.is_terminal()) {
+            assert!(state.may_become(TaskState::Cancelled), "{state}");
+        }
+    }
+
+    #[test]
+    fn every_state_leads_to_completed() {
+        for start in TaskState::ALL {
+            let mut reached = vec![*start];
+            for _ in TaskState::ALL {
+                let next = TaskState::ALL.iter().filter(|next| reached.iter().any(|state| state.may_become(**next)));
+                let next: Vec<_> = next.copied().collect();
+                reached.extend(next);
+            }
+            assert!(reached.contains(&TaskState::Completed), "{start}");
+        }
+    }
+
+    #[test]
+    fn spelling_is_refused_with_what_is_allowed() {
+        let error = "Done".parse::<TaskState>().unwrap_err().to_string();
+        assert!(error.contains("Done") && error.contains("completed"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn spelling_and_json_agree(state in states()) {
+            prop_assert_eq!(state.as_str().parse::<TaskState>(), Ok(state));
+            prop_assert_eq!(serde_json::to_value(state).unwrap(), serde_json::json!(state.as_str()));
+        }
+
+        #[test]
+        fn a_random_walk_comes_back_from_an_end_only_through_pending(
+            steps in prop::collection::vec(states(), 0..50),
+        ) {
+            let mut state = TaskState::Pending;
+            for next in steps {
+                if state.may_become(next) {
+                    prop_assert!(!state.is_terminal() || next == TaskState::Pending);
+                    state = next;
+                }
+            }
+        }
+    }
+}

@@ -100,3 +100,54 @@ pub fn holds_key(scope: UniqueScope, until: Option<Timestamp>, state: TaskState,
         UniqueScope::Period => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros)
+    }
+
+    proptest! {
+        #[test]
+        fn held_through_the_period_and_then_by_scope(
+            scope in prop::sample::select(UniqueScope::ALL),
+            state in prop::sample::select(TaskState::ALL),
+            until in prop::option::of(0..100_i64),
+            now in 0..100_i64,
+        ) {
+            let held = holds_key(scope, until.map(at), state, at(now));
+            if until.is_some_and(|until| now < until) {
+                prop_assert!(held);
+            } else {
+                let by_scope = match scope {
+                    UniqueScope::UntilDone => !state.is_terminal(),
+                    UniqueScope::UntilStarted => !state.is_terminal() && state != TaskState::Running,
+                    UniqueScope::Period => false,
+                };
+                prop_assert_eq!(held, by_scope);
+            }
+        }
+
+        #[test]
+        fn once_lost_by_time_it_stays_lost(
+            scope in prop::sample::select(UniqueScope::ALL),
+            state in prop::sample::select(TaskState::ALL),
+            until in prop::option::of(any::<i64>()),
+            now in any::<i64>(), later in any::<u32>(),
+        ) {
+            let held = |time| holds_key(scope, until.map(at), state, time);
+            let later = at(now) + Duration::from_micros(u64::from(later));
+            prop_assert!(held(at(now)) || !held(later));
+        }
+
+        #[test]
+        fn any_period_has_an_end(period_us in any::<u64>(), now in any::<i64>()) {
+            let until = Unique::key("k").period(Duration::from_micros(period_us)).until(at(now));
+            prop_assert!(until >= Some(at(now)));
+        }
+    }
+}

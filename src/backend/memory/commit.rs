@@ -1,6 +1,5 @@
 //! One commit: settle, insert, record progress, claim.
 
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::pending::Verdict;
@@ -16,18 +15,16 @@ use crate::task::TaskState;
 impl Store {
     pub(super) fn commit(&mut self, commit: &Commit) -> Receipt {
         self.freed = false;
-        let mut receipt = Receipt::default();
-        receipt.settled = commit.settle.iter().map(|settlement| self.settle(settlement, commit.now)).collect();
-        receipt.inserted.reserve(commit.insert.len());
+        let settled = commit.settle.iter().map(|settlement| self.settle(settlement, commit.now)).collect();
+        let mut inserted = Vec::with_capacity(commit.insert.len());
         for group in &commit.insert {
-            self.insert_group(group, commit, &mut receipt.inserted);
+            self.insert_group(group, commit, &mut inserted);
         }
         for update in &commit.progress {
             self.progress(update);
         }
-        receipt.claimed = commit.claim.iter().map(|request| self.claim(request, commit)).collect();
-        receipt.freed_waiting = self.freed;
-        receipt
+        let claimed = commit.claim.iter().map(|request| self.claim(request, commit)).collect();
+        Receipt { settled, inserted, claimed, freed_waiting: self.freed }
     }
 
     fn settle(&mut self, settlement: &Settlement, now: Timestamp) -> Settled {
@@ -53,7 +50,7 @@ impl Store {
     fn insert(&mut self, insertion: &Insertion, commit: &Commit) -> Inserted {
         let spec = &insertion.spec;
         let conflict = match &spec.extras().unique {
-            Some(unique) if !self.ids.contains_key(&spec.task_id) => self.conflict(insertion, unique, commit.now),
+            Some(unique) if self.ids.get(spec.task_id).is_none() => self.conflict(insertion, unique, commit.now),
             _ => Conflict::None,
         };
         let follows = match conflict {
@@ -61,13 +58,10 @@ impl Store {
             Conflict::Follow(parent) => Some(parent),
             Conflict::None => None,
         };
-        match self.ids.entry(spec.task_id) {
-            Entry::Occupied(known) => {
-                let state = self.rows.get(*known.get()).map_or(insertion.state, |row| row.state);
-                return Inserted::Duplicate { task_id: spec.task_id, state };
-            }
-            Entry::Vacant(free) => free.insert(self.rows.next_seq()),
-        };
+        if let Err(known) = self.ids.insert(spec.task_id, self.rows.next_seq()) {
+            let state = self.rows.get(known).map_or(insertion.state, |row| row.state);
+            return Inserted::Duplicate { task_id: spec.task_id, state };
+        }
         let mut row = self.new_row(insertion, commit);
         if follows.is_some() {
             row.state = TaskState::Waiting;

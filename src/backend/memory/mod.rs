@@ -7,6 +7,7 @@
 mod commit;
 mod edit;
 mod hash;
+mod ids;
 mod list;
 mod pending;
 mod prune;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::hash::FastMap;
+use super::ids::Ids;
 use super::pending::Place;
 use super::queues::Queues;
 use super::rows::{ByState, Row, Rows};
@@ -19,7 +20,7 @@ const LAST_CHANCE: u32 = 2;
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) rows: Rows,
-    pub(super) ids: FastMap<TaskId, i64>,
+    pub(super) ids: Ids,
     pub(super) queues: Queues,
     /// Who holds a unique key, or held it last.
     pub(super) keys: FastMap<Box<str>, i64>,
@@ -84,7 +85,7 @@ impl Row {
 impl Store {
     /// The row of a task.
     pub(super) fn find(&self, task_id: TaskId) -> Option<(i64, &Row)> {
-        let seq = *self.ids.get(&task_id)?;
+        let seq = self.ids.get(task_id)?;
         Some((seq, self.rows.get(seq)?))
     }
 
@@ -143,7 +144,7 @@ impl Store {
         self.unlink_parent(seq);
         self.leave(seq);
         let Some(row) = self.rows.remove(seq) else { return };
-        self.ids.remove(&row.spec.task_id);
+        self.ids.remove(row.spec.task_id);
         if let Some(unique) = &row.spec.extras().unique
             && self.keys.get(unique.key.as_str()) == Some(&seq)
         {

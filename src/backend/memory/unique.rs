@@ -160,7 +160,7 @@ struct Trial<'a> {
 impl<'a> Trial<'a> {
     fn refuses(&mut self, task: &'a Insertion, now: Timestamp) -> Option<TaskId> {
         let spec = &task.spec;
-        if self.ids.contains(&spec.task_id) || self.store.ids.contains_key(&spec.task_id) {
+        if self.ids.contains(&spec.task_id) || self.store.ids.get(spec.task_id).is_some() {
             return None;
         }
         let Some(unique) = &spec.extras().unique else {

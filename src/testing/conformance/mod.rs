@@ -158,15 +158,18 @@ fn any(limit: usize) -> ClaimRequest {
 mod tests {
     macro_rules! listed {
         ($($group:ident: $($case:ident)+;)+) => {
-            [$((stringify!($group), include_str!(concat!(stringify!($group), ".rs")), &[$(stringify!($case)),+][..])),+]
+            const LISTED: &[(&str, &str, &[&str])] =
+                &[$((stringify!($group), include_str!(concat!(stringify!($group), ".rs")), &[$(stringify!($case)),+])),+];
         };
     }
 
+    conformance_cases!(listed);
+
     #[test]
     fn every_case_that_is_written_is_listed() {
-        for (group, source, listed) in conformance_cases!(listed) {
+        for (group, source, listed) in LISTED {
             let cases = source.lines().filter_map(|line| line.strip_prefix("pub fn ")?.split('(').next());
-            assert_eq!(cases.collect::<Vec<_>>(), listed, "in {group}.rs");
+            assert_eq!(cases.collect::<Vec<_>>(), *listed, "in {group}.rs");
         }
     }
 }

@@ -34,7 +34,7 @@ pub fn heartbeat_renews(h: &dyn Harness) {
         version: first.version.clone(),
         queues: first.queues.clone(),
     };
-    assert_eq!(backend.nodes().expect("nodes"), [expected.clone()]);
+    assert_eq!(backend.nodes().expect("nodes"), std::slice::from_ref(&expected));
     let next = NodeBeat { now: at(20), queues: vec![], ..first };
     backend.heartbeat(&next).expect("heartbeat");
     let renewed = NodeRecord { heartbeat_at: at(20), lease_until: at(35), queues: vec![], ..expected };
