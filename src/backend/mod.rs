@@ -45,15 +45,21 @@ pub trait Backend: Send + Sync + 'static {
     /// - **Settle**: a settlement applies only to a row that is `running` under its token; otherwise it answers
     ///   [`Settled::Fenced`] and changes nothing. An applied one writes its execution row, sets `crash_count` to 0
     ///   unless it is a release (no `execution`), which gives the crash count back the 1 that the claim added, and
-    ///   clears node, token and the cancel request. A task that came to a terminal state sets the tasks that
-    ///   waited for it (`waiting`, `parent_id`) to `pending`.
+    ///   clears node, token and the cancel request. An error or a result of the run becomes the task's `last_error`
+    ///   or `result`; a run without one leaves what an earlier run wrote. A task that came to a terminal state, by
+    ///   this or any other method, sets the tasks that waited for it (`waiting`, `parent_id`) to `pending`, or to
+    ///   `scheduled` when their `run_at` lies ahead, and passes its unique key on to them.
     /// - **Insert**: a group is all or nothing. A known `task_id` is a duplicate and changes nothing. A unique key
     ///   that is held (see [`holds_key`](crate::task::holds_key)) is treated by its
-    ///   [`UniqueMode`](crate::task::UniqueMode); one that is no longer held is taken from its old holder.
+    ///   [`UniqueMode`](crate::task::UniqueMode); one that is no longer held is taken from its old holder, whose
+    ///   record then shows none. A holder that is terminal, but holds its key for a period, is a duplicate to
+    ///   `replace` and `keep_latest`. With `keep_latest` and a running holder the task is stored as `waiting` with
+    ///   the holder as its parent; while one waits, also when its parent is back in line, the next push replaces
+    ///   that one.
     ///   An insertion with `claim` set becomes `running` under the commit's token at once, without being read back.
     /// - **Claim**: per request up to `limit` pending, unexpired tasks of its queue and types, by priority, then
     ///   `run_at`, then push order. A claim writes node, token and start, and adds 1 to `crash_count`. Tasks whose
-    ///   `crash_count` is 2 or more are on their last chance: at most one of them runs on a node at a time, so that
+    ///   `crash_count` is 2 or more before the claim are on their last chance: at most one of them runs on a node at a time, so that
     ///   the one that kills its process is found without taking its neighbours with it.
     ///
     /// # Errors
@@ -62,6 +68,14 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Promotes what is due, cancels what expired, rescues the tasks of dead nodes, and reports what this node
     /// should know. Safe to repeat; each kind of work is bounded by `sweep.limit`.
+    ///
+    /// - **Expire**, first: waiting, scheduled, pending and retrying tasks with `expires_at <= now` become
+    ///   `cancelled`, with a `last_error` that says `expired`. **Promote**: scheduled and retrying tasks with
+    ///   `run_at <= now` become `pending` and keep their `run_at`; so does a waiting one whose parent is gone.
+    /// - **Rescue**: a running task whose node has a lease that ended before `now`, or no row, gets an execution
+    ///   row with status `lost`, keeps `attempt` and `crash_count`, and becomes `pending`; `cancelled` when its
+    ///   cancel was asked for; else `dead` when `crash_count` has come to `crash_limit`, with the `last_error`
+    ///   `crash loop: its node died N times while it ran`. The row of a dead node goes with the last of its tasks.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -74,7 +88,8 @@ pub trait Backend: Send + Sync + 'static {
     fn heartbeat(&self, beat: &NodeBeat) -> Result<(), BackendError>;
 
     /// Gives back the tasks that `node` holds and whose token is not in `keep`: they become pending again, at
-    /// once, without using up an attempt or counting a crash. With `retire` the node's row goes too.
+    /// once, without using up an attempt or counting a crash; one whose cancel was asked for becomes cancelled.
+    /// With `retire` the node's row goes too.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -116,13 +131,17 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn counts(&self) -> Result<Vec<StateCount>, BackendError>;
 
-    /// Applies `edit` to what it selects, at most `edit.limit` tasks of a filter.
+    /// Applies `edit` to what it selects, at most `edit.limit` tasks of a filter. A filter passes by tasks that the
+    /// action would leave as they are (the same priority or `run_at`, a cancel that was asked for already), so that
+    /// repeating an edit while there is `more` comes to an end.
     ///
     /// - `Cancel`: a task that is not running becomes `cancelled`; a running one gets its cancel request.
     /// - `Retry`: a terminal, scheduled or retrying task becomes `pending` now, a terminal one with its attempts
-    ///   and crashes back at 0. A running or pending one is left alone.
+    ///   and crashes back at 0. A running or pending one is left alone, and so is a terminal one whose unique key
+    ///   another task holds now.
     /// - `Delete`: the task and its executions go, unless it is running.
-    /// - `Reprioritise`, `Reschedule`: for tasks that are neither running nor terminal.
+    /// - `Reprioritise`, `Reschedule`: for tasks that are neither running nor terminal. A time that has come makes a
+    ///   scheduled or retrying task pending, one that lies ahead makes a pending one scheduled.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -146,8 +165,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError>;
 
-    /// Deletes finished tasks that the retention rules do not keep, with their executions; at most
-    /// `prune.limit` in one call.
+    /// Deletes finished tasks that the retention rules do not keep, with their executions, those that finished first
+    /// before the others; at most `prune.limit` in one call. Rules for states that are not terminal do nothing.
     ///
     /// # Errors
     /// Any [`BackendError`].

@@ -123,14 +123,15 @@ pub struct Insertion {
     pub spec: Arc<TaskSpec>,
     /// `pending` or `scheduled`.
     pub state: TaskState,
-    /// Store it as `running`, claimed by the commit's node under its token. Only with state `pending`.
+    /// Store it as `running`, claimed by the commit's node under its token. Only with state `pending`, and not with
+    /// unique mode `keep_latest`, for such a task may have to wait.
     pub claim: bool,
 }
 
 /// What became of one insertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// Stored, at this place in push order.
+    /// Stored, at this place in push order: in the state asked for, or `waiting` by its unique mode.
     New {
         /// Its place.
         seq: i64,
