@@ -26,6 +26,24 @@ pub(super) fn span(micros: i64) -> Duration {
     Duration::from_micros(micros.max(0).unsigned_abs())
 }
 
+/// Text as it is stored, which somebody may have filled with bytes that are none: those are replaced, because a
+/// row that cannot be read must not keep others from being read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, diesel::deserialize::FromSqlRow)]
+pub(super) struct StoredText(pub(super) String);
+
+impl std::ops::Deref for StoredText {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<StoredText> for Name {
+    fn from(text: StoredText) -> Self {
+        text.0.into()
+    }
+}
+
 fn nil() -> uuid::Uuid {
     uuid::Uuid::nil()
 }
@@ -43,28 +61,28 @@ fn node_id(text: &str) -> NodeId {
 #[diesel(table_name = task_queue)]
 pub(super) struct TaskRow {
     seq: i64,
-    task_id: String,
-    queue: String,
-    kind: String,
-    params: String,
-    state: String,
+    task_id: StoredText,
+    queue: StoredText,
+    kind: StoredText,
+    params: StoredText,
+    state: StoredText,
     priority: i64,
     run_at: i64,
     attempt: i64,
     max_attempts: i64,
     crash_count: i64,
     timeout: Option<i64>,
-    retry: String,
-    unique_key: Option<String>,
-    parent_id: Option<String>,
-    tags: Option<String>,
-    meta: Option<String>,
-    progress: Option<String>,
-    result: Option<String>,
-    last_error: Option<String>,
-    node: Option<String>,
+    retry: StoredText,
+    unique_key: Option<StoredText>,
+    parent_id: Option<StoredText>,
+    tags: Option<StoredText>,
+    meta: Option<StoredText>,
+    progress: Option<StoredText>,
+    result: Option<StoredText>,
+    last_error: Option<StoredText>,
+    node: Option<StoredText>,
     pub(super) claim_token: Option<i64>,
-    cancel_reason: Option<String>,
+    cancel_reason: Option<StoredText>,
     expires_at: Option<i64>,
     created_at: i64,
     updated_at: i64,
@@ -87,7 +105,7 @@ impl From<TaskRow> for TaskRecord {
             task_id: task_id(&row.task_id),
             kind: row.kind.into(),
             queue: row.queue.into(),
-            params: row.params,
+            params: row.params.0,
             state,
             priority: small(row.priority),
             run_at: time(row.run_at),
@@ -96,13 +114,13 @@ impl From<TaskRow> for TaskRecord {
             crash_count: count(row.crash_count),
             timeout: row.timeout.map(span),
             retry: read_retry(&row.retry).unwrap_or_default(),
-            unique_key: row.unique_key.map(plain_key),
+            unique_key: row.unique_key.map(|key| plain_key(key.0)),
             parent_id: row.parent_id.as_deref().and_then(|id| id.parse().ok()),
             tags: row.tags.as_deref().and_then(|tags| serde_json::from_str(tags).ok()).unwrap_or_default(),
             meta: row.meta.as_deref().map(shown_json),
             progress: row.progress.as_deref().and_then(|progress| serde_json::from_str(progress).ok()),
             result: row.result.as_deref().map(shown_json),
-            last_error: row.last_error,
+            last_error: row.last_error.map(|error| error.0),
             node: row.node.filter(|_| running).map(|node| node_id(&node)),
             cancel_requested: row.cancel_reason.is_some() && running,
             expires_at: row.expires_at.map(time),
@@ -132,15 +150,15 @@ pub(super) fn under_way(task: &TaskRecord, token: i64) -> Option<Execution> {
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = task_execution)]
 pub(super) struct ExecutionRow {
-    task_id: String,
+    task_id: StoredText,
     execution_id: i64,
     attempt: i64,
-    status: String,
-    node: String,
+    status: StoredText,
+    node: StoredText,
     started_at: i64,
     finished_at: i64,
-    result: Option<String>,
-    error_message: Option<String>,
+    result: Option<StoredText>,
+    error_message: Option<StoredText>,
 }
 
 impl From<ExecutionRow> for Execution {
@@ -154,7 +172,7 @@ impl From<ExecutionRow> for Execution {
             started_at: Timestamp::from_micros(row.started_at),
             finished_at: Some(Timestamp::from_micros(row.finished_at)),
             result: row.result.as_deref().map(shown_json),
-            error_message: row.error_message,
+            error_message: row.error_message.map(|error| error.0),
         }
     }
 }
@@ -162,13 +180,13 @@ impl From<ExecutionRow> for Execution {
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = node)]
 pub(super) struct NodeRow {
-    node_id: String,
-    name: String,
+    node_id: StoredText,
+    name: StoredText,
     started_at: i64,
     heartbeat_at: i64,
     lease_until: i64,
-    version: String,
-    queues: String,
+    version: StoredText,
+    queues: StoredText,
 }
 
 impl From<NodeRow> for NodeRecord {
@@ -176,11 +194,11 @@ impl From<NodeRow> for NodeRecord {
         let queues: Vec<(Name, usize)> = serde_json::from_str(&row.queues).unwrap_or_default();
         Self {
             node_id: node_id(&row.node_id),
-            name: row.name,
+            name: row.name.0,
             started_at: Timestamp::from_micros(row.started_at),
             heartbeat_at: Timestamp::from_micros(row.heartbeat_at),
             lease_until: Timestamp::from_micros(row.lease_until),
-            version: row.version,
+            version: row.version.0,
             queues,
         }
     }
@@ -189,7 +207,7 @@ impl From<NodeRow> for NodeRecord {
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = queue_setting)]
 pub(super) struct QueueRow {
-    queue: String,
+    queue: StoredText,
     paused: i64,
     concurrency: Option<i64>,
 }

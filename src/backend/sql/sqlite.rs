@@ -23,6 +23,7 @@ mod rescue;
 mod settle;
 mod sweep;
 mod unique;
+mod values;
 mod watch;
 
 #[cfg(test)]
@@ -97,11 +98,8 @@ impl Sqlite {
                 Ok(value) => return Ok(value),
                 Err(abort) => {
                     let abort = reason.unwrap_or(abort).at(operation, done);
-                    // Busy although nobody waited for the lock as long as was allowed: another process wrote
-                    // between the two steps of taking it.
                     if abort.is_busy() && started.elapsed() < self.busy_timeout {
                         drop(conn);
-                        std::thread::sleep(Duration::from_millis(1));
                         continue;
                     }
                     return Err(abort);

@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 
 use super::commit::Batch;
 use super::errors::Abort;
-use crate::backend::sql::rows::{count, small, span};
+use crate::backend::sql::rows::{StoredText, count, small, span};
 use crate::backend::sql::statement::{Value, bind, chunks, execute_sized, sized_statements, statements};
 use crate::backend::sql::text::{read_retry, read_rule};
 use crate::backend::types::shown_json;
@@ -80,20 +80,20 @@ sized_statements! {
 #[derive(Queryable)]
 struct Row {
     seq: i64,
-    task_id: String,
-    kind: String,
-    params: String,
+    task_id: StoredText,
+    kind: StoredText,
+    params: StoredText,
     priority: i64,
     run_at: i64,
     attempt: i64,
     max_attempts: i64,
     crash_count: i64,
     timeout: Option<i64>,
-    retry: String,
-    unique_rule: Option<String>,
+    retry: StoredText,
+    unique_rule: Option<StoredText>,
     unique_until: Option<i64>,
-    tags: Option<String>,
-    meta: Option<String>,
+    tags: Option<StoredText>,
+    meta: Option<StoredText>,
     expires_at: Option<i64>,
     created_at: i64,
 }
@@ -117,7 +117,7 @@ impl Row {
             retry,
             created_at: Timestamp::from_micros(self.created_at),
             extras: self.extras(),
-            params: self.params.into(),
+            params: self.params.0.into(),
         })
     }
 

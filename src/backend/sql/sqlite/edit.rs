@@ -8,7 +8,7 @@ use diesel::sqlite::SqliteConnection;
 use super::errors::Abort;
 use super::{prune, unique};
 use crate::backend::sql::filter::matching;
-use crate::backend::sql::rows::shown_state;
+use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::schema::task_queue::{self, dsl};
 use crate::backend::sql::statement::{Value, bind, statements};
 use crate::backend::sql::text::read_rule;
@@ -40,13 +40,13 @@ const PAGE: i64 = 500;
 #[diesel(table_name = task_queue)]
 struct Row {
     seq: i64,
-    task_id: String,
-    queue: String,
-    state: String,
+    task_id: StoredText,
+    queue: StoredText,
+    state: StoredText,
     priority: i64,
     run_at: i64,
-    unique_rule: Option<String>,
-    cancel_reason: Option<String>,
+    unique_rule: Option<StoredText>,
+    cancel_reason: Option<StoredText>,
 }
 
 impl Row {
@@ -148,24 +148,18 @@ fn act(conn: &mut SqliteConnection, row: &Row, edit: &Edit, woken: &mut BTreeSet
         }
         EditAction::Cancel(reason) => {
             bind::<Cancel>(&[seq, Value::Text(reason), now]).execute(conn)?;
-            free(conn, &row.task_id, edit.now, woken)?;
+            unique::free(conn, &row.task_id, edit.now, woken)?;
         }
         EditAction::Retry => retry(conn, row, edit.now, woken)?,
         EditAction::Delete => {
-            free(conn, &row.task_id, edit.now, woken)?;
-            prune::delete(conn, &[(row.seq, row.task_id.clone())])?;
+            unique::free(conn, &row.task_id, edit.now, woken)?;
+            prune::delete(conn, &[(row.seq, row.task_id.to_string())])?;
         }
         EditAction::Reprioritise(priority) => {
             bind::<Reprioritise>(&[seq, Value::Int((*priority).into())]).execute(conn)?;
         }
         EditAction::Reschedule(run_at) => reschedule(conn, row, *run_at, edit.now, woken)?,
     }
-    Ok(())
-}
-
-fn free(conn: &mut SqliteConnection, parent: &str, now: Timestamp, woken: &mut BTreeSet<Name>) -> Result<(), Abort> {
-    let freed = unique::free_followers(conn, parent, now)?;
-    woken.extend(freed.into_iter().filter(|(state, _)| *state == TaskState::Pending).map(|(_, queue)| queue));
     Ok(())
 }
 

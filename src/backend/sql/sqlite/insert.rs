@@ -8,7 +8,7 @@ use diesel::{OptionalExtension, RunQueryDsl};
 
 use super::commit::Batch;
 use super::errors::Abort;
-use crate::backend::sql::rows::shown_state;
+use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::{Value, bind, chunks, execute_sized, sized_statements, statements};
 use crate::backend::sql::text::{EMPTY_ID, ExtraTexts, NEXT, retry_text};
 use crate::backend::{Commit, InsertGroup, Inserted, Insertion};
@@ -142,7 +142,7 @@ impl<'a> Batch<'a> {
     pub(super) fn known(&mut self, spec: &TaskSpec) -> Result<Option<TaskState>, Abort> {
         let mut id = EMPTY_ID;
         let values = [Value::Text(spec.task_id.as_uuid().as_hyphenated().encode_lower(&mut id))];
-        let state = bind::<StateOf>(&values).get_result::<(String,)>(self.conn).optional()?;
+        let state = bind::<StateOf>(&values).get_result::<(StoredText,)>(self.conn).optional()?;
         Ok(state.map(|(state,)| shown_state(&state)))
     }
 

@@ -53,7 +53,7 @@ fn prepare_on(conn: &mut SqliteConnection, path: &str) -> Result<(), BackendErro
     conn.immediate_transaction(run_missing).map_err(|abort| named(path, abort.at("migrate", false).into_error()))
 }
 
-fn named(path: &str, error: BackendError) -> BackendError {
+pub(super) fn named(path: &str, error: BackendError) -> BackendError {
     let say = |message: String| {
         let advice = if message.contains("file is not a database") {
             "; it is another kind of file: name a new one"

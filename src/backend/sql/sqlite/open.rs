@@ -9,6 +9,7 @@ use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use diesel::sqlite::SqliteConnection;
 use diesel::{Connection, QueryResult};
 
+use super::errors::backend_error;
 use super::watch::Watch;
 use super::{Manager, Sqlite, migrate};
 use crate::backend::{BackendError, OpenOptions, Synchronous};
@@ -109,7 +110,7 @@ impl Setup {
             message: format!("{path} cannot be opened: {message}"),
         };
         let mut conn = SqliteConnection::establish(path).map_err(|error| failed(error.to_string()))?;
-        self.apply(&mut conn).map_err(|error| failed(error.to_string()))?;
+        self.apply(&mut conn).map_err(|error| migrate::named(path, backend_error("open", &error)))?;
         Ok(conn)
     }
 
@@ -136,11 +137,19 @@ impl Setup {
     }
 }
 
+/// How long SQLite itself waits for the write lock, in milliseconds. It looks less and less often, in the end
+/// every 100 ms, which a busy neighbour who lets go for a moment at a time can outlast; so it is told to give up
+/// soon, and the program tries again until its own time is up.
+const LOCK_WAIT_MS: u32 = 3;
+
 impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Setup {
     fn on_acquire(&self, conn: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
         self.apply(conn).map_err(diesel::r2d2::Error::QueryError)?;
         match &self.watch {
-            Some(watch) => watch.new_writer(conn).map_err(diesel::r2d2::Error::QueryError),
+            Some(watch) => watch
+                .new_writer(conn)
+                .and_then(|()| conn.batch_execute(&format!("PRAGMA busy_timeout = {LOCK_WAIT_MS}")))
+                .map_err(diesel::r2d2::Error::QueryError),
             None => Ok(()),
         }
     }

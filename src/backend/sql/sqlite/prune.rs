@@ -8,6 +8,7 @@ use diesel::{QueryResult, RunQueryDsl};
 
 use super::Sqlite;
 use super::errors::Abort;
+use crate::backend::sql::rows::StoredText;
 use crate::backend::sql::statement::{Value, bind, chunks, execute_sized, sized_statements, statements};
 use crate::backend::{BackendError, Prune, Pruned, Retention};
 use crate::task::TaskId;
@@ -105,15 +106,15 @@ fn victims(conn: &mut SqliteConnection, rule: &Retention, limit: usize) -> Query
         return Ok(Vec::new());
     }
     // The first of every queue, merged: the index is by queue, which is what counting wants.
-    let mut oldest: Vec<(i64, i64, String)> = Vec::new();
-    let lanes: Vec<(String,)> = bind::<FinishedLanes>(&[state]).load(conn)?;
+    let mut oldest: Vec<(i64, i64, StoredText)> = Vec::new();
+    let lanes: Vec<(StoredText,)> = bind::<FinishedLanes>(&[state]).load(conn)?;
     for (queue,) in lanes {
         let values = [state, Value::Text(&queue), Value::Int(i64::try_from(limit).unwrap_or(i64::MAX))];
-        oldest.extend(bind::<Finished>(&values).load::<(i64, i64, String)>(conn)?);
+        oldest.extend(bind::<Finished>(&values).load::<(i64, i64, StoredText)>(conn)?);
     }
     oldest.sort_unstable();
     let too_old = |finished_at: i64| rule.finished_before.is_some_and(|before| finished_at < before.as_micros());
     let gone = oldest.into_iter().enumerate().take(limit);
     let gone = gone.take_while(|(place, (finished_at, ..))| *place < excess || too_old(*finished_at));
-    Ok(gone.map(|(_, (_, seq, id))| (seq, id)).collect())
+    Ok(gone.map(|(_, (_, seq, id))| (seq, id.0)).collect())
 }

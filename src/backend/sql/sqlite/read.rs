@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::SqliteConnection;
 
 use crate::backend::sql::filter::matching;
-use crate::backend::sql::rows::{ExecutionRow, TaskRow, shown_state, under_way};
+use crate::backend::sql::rows::{ExecutionRow, StoredText, TaskRow, shown_state, under_way};
 use crate::backend::sql::schema::{task_execution, task_queue};
 use crate::backend::sql::statement::{bind, statements};
 use crate::backend::{Cursor, Execution, StateCount, TaskFilter, TaskOrder, TaskPage};
@@ -84,10 +84,10 @@ pub(super) fn list(
 }
 
 pub(super) fn counts(conn: &mut SqliteConnection) -> QueryResult<Vec<StateCount>> {
-    let counted: Vec<(String, String, i64)> = bind::<Counts>(&[]).load(conn)?;
+    let counted: Vec<(StoredText, StoredText, i64)> = bind::<Counts>(&[]).load(conn)?;
     let mut sorted: BTreeMap<(String, TaskState), u64> = BTreeMap::new();
     for (state, queue, tasks) in counted {
-        *sorted.entry((queue, shown_state(&state))).or_default() += tasks.max(0).unsigned_abs();
+        *sorted.entry((queue.0, shown_state(&state))).or_default() += tasks.max(0).unsigned_abs();
     }
     let count =
         |((queue, state), tasks): ((String, TaskState), u64)| StateCount { queue: queue.into(), state, tasks };

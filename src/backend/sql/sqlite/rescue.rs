@@ -1,6 +1,6 @@
 //! Claims that are taken back: of nodes that died, and of a node that gives them up.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::SqliteConnection;
@@ -8,10 +8,11 @@ use diesel::{OptionalExtension, QueryResult, Queryable, RunQueryDsl};
 
 use super::errors::Abort;
 use super::unique;
-use crate::backend::sql::rows::count;
+use crate::backend::sql::rows::{StoredText, count};
 use crate::backend::sql::statement::{Value, bind, statements};
 use crate::backend::{Released, Rescued, Sweep, SweepReport};
 use crate::clock::Timestamp;
+use crate::name::Name;
 use crate::task::{ClaimToken, NodeId, TaskId, TaskState};
 
 const LOST: &str = "its node died or lost its lease while it ran";
@@ -49,27 +50,32 @@ pub(super) fn any_dead(conn: &mut SqliteConnection, now: Timestamp) -> QueryResu
 #[derive(Queryable)]
 struct Orphan {
     seq: i64,
-    task_id: String,
-    kind: String,
-    queue: String,
-    node: Option<String>,
+    task_id: StoredText,
+    kind: StoredText,
+    queue: StoredText,
+    node: Option<StoredText>,
     attempt: i64,
     crash_count: i64,
-    cancel_reason: Option<String>,
+    cancel_reason: Option<StoredText>,
     claim_token: Option<i64>,
     started_at: Option<i64>,
 }
 
-pub(super) fn rescue(conn: &mut SqliteConnection, sweep: &Sweep, report: &mut SweepReport) -> Result<(), Abort> {
+pub(super) fn rescue(
+    conn: &mut SqliteConnection,
+    sweep: &Sweep,
+    report: &mut SweepReport,
+    woken: &mut BTreeSet<Name>,
+) -> Result<(), Abort> {
     let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX - 1);
     let now = Value::Int(sweep.now.as_micros());
     let mut orphans: Vec<Orphan> = bind::<Orphans>(&[now, Value::Int(limit + 1)]).load(conn)?;
     report.more |= orphans.len() > sweep.limit;
     orphans.truncate(sweep.limit);
     for orphan in orphans {
-        let rescued = rescue_one(conn, &orphan, sweep)?;
-        if rescued.state == TaskState::Pending && !report.promoted.contains(&rescued.queue) {
-            report.promoted.push(rescued.queue.clone());
+        let rescued = rescue_one(conn, &orphan, sweep, woken)?;
+        if rescued.state == TaskState::Pending {
+            woken.insert(rescued.queue.clone());
         }
         report.rescued.push(rescued);
     }
@@ -77,10 +83,15 @@ pub(super) fn rescue(conn: &mut SqliteConnection, sweep: &Sweep, report: &mut Sw
     Ok(())
 }
 
-fn rescue_one(conn: &mut SqliteConnection, orphan: &Orphan, sweep: &Sweep) -> Result<Rescued, Abort> {
+fn rescue_one(
+    conn: &mut SqliteConnection,
+    orphan: &Orphan,
+    sweep: &Sweep,
+    woken: &mut BTreeSet<Name>,
+) -> Result<Rescued, Abort> {
     let crashes = count(orphan.crash_count);
     let (state, reason) = match &orphan.cancel_reason {
-        Some(reason) => (TaskState::Cancelled, reason.clone()),
+        Some(reason) => (TaskState::Cancelled, reason.0.clone()),
         None if crashes >= sweep.crash_limit => {
             (TaskState::Dead, format!("crash loop: its node died {crashes} times while it ran"))
         }
@@ -97,7 +108,10 @@ fn rescue_one(conn: &mut SqliteConnection, orphan: &Orphan, sweep: &Sweep) -> Re
         Value::Text(LOST),
     ];
     bind::<AddLost>(&values).execute(conn)?;
-    take_back(conn, orphan.seq, &orphan.task_id, state, Some(&reason), orphan.crash_count, sweep.now)?;
+    take_back(conn, orphan.seq, state, Some(&reason), orphan.crash_count, sweep.now)?;
+    if state.is_terminal() {
+        unique::free(conn, &orphan.task_id, sweep.now, woken)?;
+    }
     let nil = uuid::Uuid::nil();
     Ok(Rescued {
         task_id: orphan.task_id.parse().unwrap_or_else(|_| nil.into()),
@@ -111,7 +125,6 @@ fn rescue_one(conn: &mut SqliteConnection, orphan: &Orphan, sweep: &Sweep) -> Re
 fn take_back(
     conn: &mut SqliteConnection,
     seq: i64,
-    task_id: &str,
     state: TaskState,
     reason: Option<&str>,
     crashes: i64,
@@ -126,9 +139,6 @@ fn take_back(
         Value::MaybeInt(state.is_terminal().then_some(now.as_micros())),
     ];
     bind::<TakeBack>(&values).execute(conn)?;
-    if state.is_terminal() {
-        unique::free_followers(conn, task_id, now)?;
-    }
     Ok(())
 }
 
@@ -142,7 +152,8 @@ pub(super) fn release(
 ) -> Result<Released, Abort> {
     let node = node.to_string();
     let keep: HashSet<(TaskId, ClaimToken)> = keep.iter().copied().collect();
-    let held: Vec<(i64, String, i64, i64, Option<String>)> = bind::<HeldBy>(&[Value::Text(&node)]).load(conn)?;
+    let held: Vec<(i64, StoredText, i64, i64, Option<StoredText>)> =
+        bind::<HeldBy>(&[Value::Text(&node)]).load(conn)?;
     let mut released = Released::default();
     for (seq, task_id, token, crashes, cancel) in held {
         let kept = task_id.parse().is_ok_and(|id| keep.contains(&(id, ClaimToken::from_i64(token))));
@@ -152,7 +163,10 @@ pub(super) fn release(
         let state = if cancel.is_some() { TaskState::Cancelled } else { TaskState::Pending };
         // The claim added one, and the task did not crash.
         let crashes = crashes.saturating_sub(1).max(0);
-        take_back(conn, seq, &task_id, state, cancel.as_deref(), crashes, now)?;
+        take_back(conn, seq, state, cancel.as_deref(), crashes, now)?;
+        if state.is_terminal() {
+            unique::free_followers(conn, &task_id, now)?;
+        }
         released.tasks += 1;
     }
     if retire {

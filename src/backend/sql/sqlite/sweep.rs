@@ -8,7 +8,7 @@ use diesel::{OptionalExtension, QueryResult, Queryable, RunQueryDsl};
 
 use super::errors::Abort;
 use super::{Sqlite, nodes, rescue, unique};
-use crate::backend::sql::rows::shown_state;
+use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::{Value, bind, statements};
 use crate::backend::{BackendError, Sweep, SweepReport};
 use crate::clock::Timestamp;
@@ -63,8 +63,8 @@ statements! {
 /// The scheduled or the retrying tasks of a queue.
 #[derive(Queryable)]
 struct Lane {
-    state: String,
-    queue: String,
+    state: StoredText,
+    queue: StoredText,
     first: i64,
     ahead: Option<i64>,
 }
@@ -111,21 +111,14 @@ fn work(conn: &mut SqliteConnection, sweep: &Sweep) -> Result<SweepReport, Abort
     expire(conn, sweep, &mut report, &mut woken)?;
     promote(conn, sweep, &mut report, &mut woken)?;
     if sweep.rescue {
-        rescue::rescue(conn, sweep, &mut report)?;
+        rescue::rescue(conn, sweep, &mut report, &mut woken)?;
         let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX);
         for (parent,) in abandoned(conn, limit)? {
-            free(conn, &parent, sweep.now, &mut woken)?;
+            unique::free(conn, &parent, sweep.now, &mut woken)?;
         }
     }
-    woken.extend(report.promoted.drain(..));
     report.promoted = woken.into_iter().collect();
     Ok(report)
-}
-
-fn free(conn: &mut SqliteConnection, parent: &str, now: Timestamp, woken: &mut BTreeSet<Name>) -> Result<(), Abort> {
-    let freed = unique::free_followers(conn, parent, now)?;
-    woken.extend(freed.into_iter().filter(|(state, _)| *state == TaskState::Pending).map(|(_, queue)| queue));
-    Ok(())
 }
 
 fn expire(
@@ -141,7 +134,7 @@ fn expire(
     for (seq, task_id, by) in rows {
         let reason = format!("expired: not started by {}", Timestamp::from_micros(by));
         bind::<Cancel>(&[Value::Int(seq), Value::Text(&reason), Value::Int(sweep.now.as_micros())]).execute(conn)?;
-        free(conn, &task_id, sweep.now, woken)?;
+        unique::free(conn, &task_id, sweep.now, woken)?;
         report.expired.extend(task_id.parse::<TaskId>().ok());
     }
     Ok(())
@@ -178,7 +171,7 @@ fn look(conn: &mut SqliteConnection, sweep: &Sweep, report: &mut SweepReport) ->
     report.queues = nodes::queues(conn)?;
     for task_id in &sweep.awaited {
         let id = task_id.to_string();
-        let state = bind::<StateOf>(&[Value::Text(&id)]).get_result::<(String,)>(conn).optional()?;
+        let state = bind::<StateOf>(&[Value::Text(&id)]).get_result::<(StoredText,)>(conn).optional()?;
         if state.is_none_or(|(state,)| shown_state(&state).is_terminal()) {
             report.ended.push(*task_id);
         }
@@ -188,6 +181,6 @@ fn look(conn: &mut SqliteConnection, sweep: &Sweep, report: &mut SweepReport) ->
 
 fn cancels(conn: &mut SqliteConnection, node: NodeId) -> QueryResult<Vec<TaskId>> {
     let node = node.to_string();
-    let asked: Vec<(String,)> = bind::<CancelAsked>(&[Value::Text(&node)]).load(conn)?;
+    let asked: Vec<(StoredText,)> = bind::<CancelAsked>(&[Value::Text(&node)]).load(conn)?;
     Ok(asked.into_iter().filter_map(|(id,)| id.parse().ok()).collect())
 }

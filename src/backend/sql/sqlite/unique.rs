@@ -1,12 +1,14 @@
 //! Unique keys: who holds one, and what a push gets that meets a holder.
 
+use std::collections::BTreeSet;
+
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::SqliteConnection;
 use diesel::{OptionalExtension, QueryResult, Queryable, RunQueryDsl};
 
 use super::commit::Batch;
 use super::errors::Abort;
-use crate::backend::sql::rows::shown_state;
+use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::{Value, bind, statements};
 use crate::backend::sql::text::{NEXT, read_rule};
 use crate::backend::{InsertGroup, Inserted, Insertion};
@@ -40,9 +42,9 @@ pub(super) enum Conflict {
 #[derive(Queryable)]
 struct Holder {
     seq: i64,
-    task_id: String,
-    state: String,
-    rule: Option<String>,
+    task_id: StoredText,
+    state: StoredText,
+    rule: Option<StoredText>,
     until: Option<i64>,
 }
 
@@ -87,7 +89,8 @@ pub(super) fn free_followers(
     parent: &str,
     now: Timestamp,
 ) -> QueryResult<Vec<(TaskState, Name)>> {
-    let waiting: Vec<(i64, String, i64, Option<String>)> = bind::<Waiting>(&[Value::Text(parent)]).load(conn)?;
+    let waiting: Vec<(i64, StoredText, i64, Option<StoredText>)> =
+        bind::<Waiting>(&[Value::Text(parent)]).load(conn)?;
     let mut freed = Vec::with_capacity(waiting.len());
     for (seq, queue, run_at, key) in waiting {
         let plain = match key.as_deref().and_then(|key| key.strip_suffix(NEXT)) {
@@ -105,11 +108,23 @@ pub(super) fn free_followers(
     Ok(freed)
 }
 
+/// The same, for reports that name the queues in which tasks came to pending.
+pub(super) fn free(
+    conn: &mut SqliteConnection,
+    parent: &str,
+    now: Timestamp,
+    woken: &mut BTreeSet<Name>,
+) -> QueryResult<()> {
+    let freed = free_followers(conn, parent, now)?;
+    woken.extend(freed.into_iter().filter(|(state, _)| *state == TaskState::Pending).map(|(_, queue)| queue));
+    Ok(())
+}
+
 /// Makes `key` free for the task that waited for `parent`; false when a third task holds it.
 fn pass_on(conn: &mut SqliteConnection, key: &str, parent: &str, now: Timestamp) -> QueryResult<bool> {
     match holder(conn, key, now)? {
         // The parent may hold the key for a period yet: it passes it on.
-        Some(holder) if holder.task_id == parent => {
+        Some(holder) if *holder.task_id == *parent => {
             bind::<DropKey>(&[Value::Int(holder.seq)]).execute(conn)?;
             Ok(true)
         }
@@ -152,7 +167,7 @@ impl Batch<'_> {
             UniqueMode::KeepLatest => match self.follower(unique)? {
                 // A follower is newer than the task it follows, so it is the one that gives way.
                 Some(follower) => self.replace(&follower, task)?,
-                None if state == TaskState::Running => return Ok(Conflict::Follow(holder.task_id)),
+                None if state == TaskState::Running => return Ok(Conflict::Follow(holder.task_id.0)),
                 None if state.is_terminal() => duplicate,
                 None => self.replace(&holder, task)?,
             },
