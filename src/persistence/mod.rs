@@ -121,11 +121,6 @@ impl Persistence {
         }
     }
 
-    /// How many storage threads live.
-    pub(crate) fn threads(&self) -> usize {
-        self.shared.living.iter().map(|side| side.load(Ordering::Acquire)).sum()
-    }
-
     /// Sends a batch to storage. It comes back to the desk with its receipt, always.
     pub(crate) fn commit(&self, batch: Box<Batch>, core: &Arc<Core>) {
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -156,11 +151,6 @@ impl Persistence {
         let line = if R::WRITES { &self.writers } else { &self.readers };
         let Some(address) = line.read().clone() else { return Err(silent()) };
         address.send(Door(request)).await.map_err(|_| silent())?
-    }
-
-    /// Calls storage on the caller's own thread, through the same door: for threads, not for actors.
-    pub(crate) fn call<R: Request>(&self, request: R) -> Result<R::Reply, BackendError> {
-        self.shared.guarded(R::OPERATION, |backend| request.apply(backend)).0
     }
 }
 

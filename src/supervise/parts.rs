@@ -37,12 +37,6 @@ impl Parts {
         Life::new(part, self.died.clone(), Arc::clone(self.pulse(part)))
     }
 
-    /// Wakes the guardian for another look.
-    pub(crate) fn report(&self, part: Part) {
-        // The receiver lives in this very struct.
-        self.died.send(part).ok();
-    }
-
     pub(super) fn deaths(&self) -> Arc<tokio::sync::Mutex<UnboundedReceiver<Part>>> {
         Arc::clone(&self.deaths)
     }

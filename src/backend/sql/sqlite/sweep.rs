@@ -13,7 +13,7 @@ use crate::backend::sql::statement::{Value, bind, statements};
 use crate::backend::{BackendError, Sweep, SweepReport};
 use crate::clock::Timestamp;
 use crate::name::Name;
-use crate::task::{NodeId, TaskId, TaskState};
+use crate::task::{NodeId, TaskId};
 
 statements! {
     /// Per state and queue the earliest `run_at`, and the earliest that lies ahead. The queues are found by
