@@ -73,11 +73,11 @@ fn read_cookies(headers: &HeaderMap) -> Option<Session> {
     let mut good_for = None;
     for cookie in headers.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok()) {
         let mut parts = cookie.split(';').map(str::trim);
-        let ages = cookie.split(';').filter_map(|part| {
+        let age = cookie.split(';').rev().find_map(|part| {
             let (name, value) = part.trim().split_once('=')?;
             name.eq_ignore_ascii_case("max-age").then(|| value.parse::<i64>().ok()).flatten()
         });
-        let age = ages.last().map(|age| Duration::from_secs(age.max(0).unsigned_abs()));
+        let age = age.map(|age| Duration::from_secs(age.max(0).unsigned_abs()));
         // An age of 0 takes a cookie away.
         if age == Some(Duration::ZERO) {
             continue;

@@ -52,6 +52,11 @@ pub(crate) fn place(source: &Path, wanted: impl Fn(u32) -> PathBuf) -> io::Resul
     }
 }
 
+/// True when `source` is gone because it was put in its place.
+pub(crate) fn was_placed(source: &Path) -> io::Result<bool> {
+    Ok(beside(source, ".placed").try_exists()? && !source.try_exists()?)
+}
+
 /// Puts `source`'s placeholder at `target`: true when it is there, now or since an earlier run.
 fn take_name(source: &Path, target: &Path) -> io::Result<bool> {
     let mark = source.to_string_lossy();
@@ -100,36 +105,27 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// A folder of its own for one test, gone afterwards.
-    struct Folder(PathBuf);
+    struct Folder(tempfile::TempDir);
 
     impl Folder {
-        fn new(test: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("callboard-{test}-{}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
+        fn new() -> Self {
+            Self(tempfile::tempdir().unwrap())
         }
 
         fn file(&self, name: &str, content: &str) -> PathBuf {
-            let path = self.0.join(name);
+            let path = self.0.path().join(name);
             fs::write(&path, content).unwrap();
             path
         }
 
         fn wanted(&self) -> impl Fn(u32) -> PathBuf {
-            |number| self.0.join("shelf").join(format!("song [{number}].wav"))
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap();
+            |number| self.0.path().join("shelf").join(format!("song [{number}].wav"))
         }
     }
 
     #[test]
     fn two_songs_of_one_name_both_stay() {
-        let folder = Folder::new("two-songs");
+        let folder = Folder::new();
         let (first, second) = (folder.file("a", "first"), folder.file("b", "other"));
         let first = place(&first, folder.wanted()).unwrap();
         let second = place(&second, folder.wanted()).unwrap();
@@ -141,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_same_song_twice_is_kept_once() {
-        let folder = Folder::new("twins");
+        let folder = Folder::new();
         let (first, second) = (folder.file("a", "same"), folder.file("b", "same"));
         place(&first, folder.wanted()).unwrap();
         assert_eq!(place(&second, folder.wanted()).unwrap(), Placed::Twin(folder.wanted()(1)));
@@ -150,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_run_that_was_cut_off_is_taken_up_again() {
-        let folder = Folder::new("cut-off");
+        let folder = Folder::new();
         let source = folder.file("a", "song");
         // Cut off between placeholder and rename.
         assert!(take_name(&source, &folder.wanted()(1)).unwrap());
@@ -163,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_placeholder_of_another_is_left_alone() {
-        let folder = Folder::new("placeholders");
+        let folder = Folder::new();
         let (mine, others) = (folder.file("a", "mine"), folder.file("b", "others"));
         assert!(take_name(&others, &folder.wanted()(1)).unwrap());
         assert_eq!(place(&mine, folder.wanted()).unwrap(), Placed::At(folder.wanted()(2)));
@@ -172,8 +168,8 @@ mod tests {
 
     #[test]
     fn a_source_that_never_was_is_an_error() {
-        let folder = Folder::new("no-source");
-        let error = place(&folder.0.join("none"), folder.wanted()).unwrap_err();
+        let folder = Folder::new();
+        let error = place(&folder.0.path().join("none"), folder.wanted()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -11,15 +11,19 @@ const SCALE: [i32; 8] = [0, 2, 4, 7, 9, 12, 14, 16];
 /// A WAV file (16 bits, mono, 3.6 s) whose melody follows from the title.
 pub(crate) fn wav(title: &str) -> Vec<u8> {
     let mut dice = hash(title.as_bytes());
+    let key = half_tones(220.0, (dice % 12) as i32);
     let mut samples = Vec::new();
     for note in 0..NOTES {
         dice = hash(&dice.to_le_bytes());
         // The last note comes home.
         let step = if note + 1 == NOTES { 0 } else { SCALE[(dice % 8) as usize] };
-        let base = 220.0 * 2_f64.powf(f64::from(u32::try_from(dice >> 60).unwrap_or(0) / 8) / 12.0);
-        samples.extend(tone(base * 2_f64.powf(f64::from(step) / 12.0)));
+        samples.extend(tone(half_tones(key, step)));
     }
     with_header(&samples)
+}
+
+fn half_tones(frequency: f64, up: i32) -> f64 {
+    frequency * 2_f64.powf(f64::from(up) / 12.0)
 }
 
 /// One note: a plucked string with two overtones.
@@ -31,9 +35,8 @@ fn tone(frequency: f64) -> impl Iterator<Item = i16> {
         // Fades to silence at the end, so that notes join without a click.
         let decay = (-6.0 * time).exp() * (1.0 - f64::from(sample) / f64::from(NOTE));
         let level = (wave(1.0) + 0.4 * wave(2.0) + 0.2 * wave(3.0)) / 1.6 * attack * decay;
-        #[expect(clippy::cast_possible_truncation, reason = "between -1 and 1 times less than i16::MAX")]
-        let sample = (level * 24_000.0) as i16;
-        sample
+        // Between -1 and 1, times less than `i16::MAX`.
+        (level * 24_000.0) as i16
     })
 }
 

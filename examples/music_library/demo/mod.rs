@@ -90,6 +90,7 @@ pub(crate) enum Sent<'a> {
 /// The running server.
 pub(crate) struct Demo {
     address: SocketAddr,
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests stop it"))]
     handle: ServerHandle,
 }
 
@@ -131,7 +132,8 @@ impl Demo {
         format!("http://{}{}", self.address, url.strip_prefix(SCHEME).unwrap_or(url))
     }
 
-    /// Closes all connections.
+    /// Closes all connections. The program itself has no need to: its connections end with it.
+    #[cfg(test)]
     pub(crate) async fn stop(&self) {
         self.handle.stop(false).await;
     }

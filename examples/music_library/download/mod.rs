@@ -41,7 +41,7 @@ pub(crate) struct Download<'a> {
 }
 
 /// A file that has arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Arrived {
     pub(crate) bytes: u64,
     /// How many of them an earlier attempt had brought.

@@ -36,29 +36,31 @@ impl Script {
     }
 }
 
-/// A folder of its own for one test, with the target of a download in it.
-struct Folder(PathBuf);
+/// A folder with the target of a download in it.
+struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("callboard-download-{test}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Self(path)
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 
     fn target(&self) -> PathBuf {
-        self.0.join("song.wav")
+        self.path("song.wav")
     }
 
     /// What an earlier attempt left.
     fn with_part(self, content: &str, memo: &str) -> Self {
-        std::fs::write(self.0.join("song.wav.part"), content).unwrap();
-        std::fs::write(self.0.join("song.wav.part.json"), memo).unwrap();
+        std::fs::write(self.path("song.wav.part"), content).unwrap();
+        std::fs::write(self.path("song.wav.part.json"), memo).unwrap();
         self
     }
 
     fn part(&self) -> Option<String> {
-        std::fs::read_to_string(self.0.join("song.wav.part")).ok()
+        std::fs::read_to_string(self.path("song.wav.part")).ok()
     }
 
     fn content(&self) -> Option<String> {
@@ -68,7 +70,7 @@ impl Folder {
     /// Names of all files, sorted.
     fn names(&self) -> Vec<String> {
         let name = |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().into_string().unwrap();
-        let mut names: Vec<_> = std::fs::read_dir(&self.0).unwrap().map(name).collect();
+        let mut names: Vec<_> = std::fs::read_dir(self.0.path()).unwrap().map(name).collect();
         names.sort();
         names
     }
@@ -91,18 +93,11 @@ impl Folder {
     }
 }
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).unwrap();
-    }
-}
-
 const MEMO: &str = r#"{"validator": "\"v1\"", "total": 10}"#;
 
 #[test]
 fn a_whole_file_arrives() {
-    let (folder, server) =
-        (Folder::new("whole"), Script::new(&["HTTP/1.1 200 OK\nContent-Length: 10\n\n0123456789"]));
+    let (folder, server) = (Folder::new(), Script::new(&["HTTP/1.1 200 OK\nContent-Length: 10\n\n0123456789"]));
     assert_eq!(folder.download(&server.url).unwrap(), Arrived { bytes: 10, resumed_at: 0 });
     assert_eq!(folder.content().as_deref(), Some("0123456789"));
     assert_eq!(folder.names(), ["song.wav"]);
@@ -111,7 +106,7 @@ fn a_whole_file_arrives() {
 
 #[test]
 fn a_file_that_was_cut_short_is_resumed() {
-    let folder = Folder::new("short");
+    let folder = Folder::new();
     let server = Script::new(&[
         "HTTP/1.1 200 OK\nContent-Length: 10\nETag: \"v1\"\n\n0123",
         "HTTP/1.1 206 Partial Content\nContent-Length: 6\nContent-Range: bytes 4-9/10\nETag: \"v1\"\n\n456789",
@@ -127,7 +122,7 @@ fn a_file_that_was_cut_short_is_resumed() {
 
 #[test]
 fn a_file_that_has_changed_is_not_glued() {
-    let folder = Folder::new("changed").with_part("0123", MEMO);
+    let folder = Folder::new().with_part("0123", MEMO);
     let server = Script::new(&["HTTP/1.1 200 OK\nContent-Length: 5\nETag: \"v2\"\n\nABCDE"]);
     assert_eq!(folder.download(&server.url).unwrap(), Arrived { bytes: 5, resumed_at: 0 });
     assert_eq!(folder.content().as_deref(), Some("ABCDE"));
@@ -143,7 +138,7 @@ fn a_rest_of_another_file_is_refused_and_the_whole_is_asked_for() {
         ("416", "HTTP/1.1 416 Range Not Satisfiable\nContent-Length: 0\nContent-Range: bytes */3\n\n"),
     ] {
         let answers = [wrong, "HTTP/1.1 200 OK\nContent-Length: 3\nETag: \"v2\"\n\nABC"];
-        let folder = Folder::new(name).with_part("0123", MEMO);
+        let folder = Folder::new().with_part("0123", MEMO);
         let server = Script::new(Box::leak(Box::new(answers)));
         assert_eq!(folder.download(&server.url).unwrap(), Arrived { bytes: 3, resumed_at: 0 }, "{name}");
         assert_eq!(folder.content().as_deref(), Some("ABC"), "{name}");
@@ -154,7 +149,7 @@ fn a_rest_of_another_file_is_refused_and_the_whole_is_asked_for() {
 #[test]
 fn a_part_of_unknown_origin_is_not_trusted() {
     for (name, memo) in [("no-validator", r#"{"validator": null, "total": 10}"#), ("torn-memo", r#"{"valid"#)] {
-        let folder = Folder::new(name).with_part("0123", memo);
+        let folder = Folder::new().with_part("0123", memo);
         let server = Script::new(&["HTTP/1.1 200 OK\nContent-Length: 3\nETag: W/\"v1\"\n\nABC"]);
         assert_eq!(folder.download(&server.url).unwrap(), Arrived { bytes: 3, resumed_at: 0 }, "{name}");
         assert!(!server.requests()[0].contains("range"), "{name}");
@@ -163,14 +158,14 @@ fn a_part_of_unknown_origin_is_not_trusted() {
 
 #[test]
 fn a_part_that_is_whole_asks_for_nothing() {
-    let folder = Folder::new("is-whole").with_part("0123456789", MEMO);
+    let folder = Folder::new().with_part("0123456789", MEMO);
     assert_eq!(folder.download("http://127.0.0.1:1/").unwrap(), Arrived { bytes: 10, resumed_at: 10 });
     assert_eq!(folder.names(), ["song.wav"]);
 }
 
 #[test]
 fn without_a_length_the_last_chunk_ends_the_file() {
-    let folder = Folder::new("chunked");
+    let folder = Folder::new();
     let server = Script::new(&[
         "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nABC\n",
         "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n3\nABC\n0\n\n",
@@ -181,7 +176,7 @@ fn without_a_length_the_last_chunk_ends_the_file() {
 
 #[test]
 fn errors_know_whether_trying_again_can_help() {
-    let folder = Folder::new("errors");
+    let folder = Folder::new();
     let server = Script::new(&[
         "HTTP/1.1 404 Not Found\nContent-Length: 0\n\n",
         "HTTP/1.1 429 Too Many Requests\nRetry-After: 7\nContent-Length: 0\n\n",
@@ -205,7 +200,7 @@ fn errors_know_whether_trying_again_can_help() {
 
 #[test]
 fn calling_it_off_keeps_what_came() {
-    let folder = Folder::new("cancel");
+    let folder = Folder::new();
     // The server goes on as long as the file does; the download is called off at the first bytes.
     let arrived = actix_rt::System::new().block_on(async {
         let demo = Demo::start(Behaviour { pause: Duration::from_millis(1), ..Behaviour::default() }).await.unwrap();
@@ -232,7 +227,7 @@ fn calling_it_off_keeps_what_came() {
 
 #[test]
 fn the_demo_server_breaks_a_connection_once_and_wants_a_session() {
-    let folder = Folder::new("demo");
+    let folder = Folder::new();
     let number = Demo::list().iter().position(|entry| entry.name.starts_with("BLUE DRAGON")).unwrap();
     actix_rt::System::new().block_on(async {
         let demo = Demo::start(Behaviour { pause: Duration::from_millis(1), ..Behaviour::default() }).await.unwrap();

@@ -1,0 +1,206 @@
+//! The three tasks: `download_audio`, then `organise_audio`, and `cleanup` when nothing is left to do.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use callboard::{
+    CancelReason, Context, NewTask, Outcome, PushError, Retry, Task, TaskError, TaskId, TaskResult, TaskState, Unique,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::download::{Arrived, Download, DownloadError};
+use crate::files::{shelf_path, sniff_extension, split_extension};
+use crate::library::{Library, organise_id};
+use crate::names::Song;
+use crate::report::size;
+use crate::shelf::{self, Placed};
+
+/// The queue whose concurrency the user chooses.
+pub(crate) const DOWNLOADS: &str = "downloads";
+
+/// Progress is reported no more often than this.
+const BETWEEN_REPORTS: Duration = Duration::from_millis(100);
+
+/// What nobody knows of is not removed from the incoming folder before this.
+const STRANGERS_STAY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Fetches a file, going on where an earlier attempt stopped, then has it put in its place.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct DownloadAudio {
+    pub(crate) url: String,
+    /// Seen from the library.
+    pub(crate) save_path: PathBuf,
+}
+
+impl Task for DownloadAudio {
+    const TYPE: &'static str = "download_audio";
+    const QUEUE: &'static str = DOWNLOADS;
+    const MAX_ATTEMPTS: u32 = 10;
+
+    fn retry() -> Retry {
+        Retry::exponential(Duration::from_secs(1)).cap(Duration::from_secs(300))
+    }
+
+    async fn run(self, cx: &Context) -> TaskResult {
+        let library = library(cx)?;
+        let target = library.root().join(&self.save_path);
+        // An earlier run may have come so far and died before its end was stored. The file may even have been put
+        // in its place since.
+        let here = target.try_exists()? || shelf::was_placed(&target)?;
+        let arrived = if here { None } else { Some(self.fetch(&library, &target, cx).await?) };
+        let next = NewTask::of(&OrganiseAudio { path: self.save_path }).task_id(organise_id(cx.task_id()));
+        match cx.push(next).await {
+            Ok(_) => {}
+            // The program is stopping. The file is here; the next start takes it from there.
+            Err(PushError::Closed) => return Ok(Outcome::Snooze(Duration::ZERO)),
+            Err(error) => return Err(error.into()),
+        }
+        Outcome::output(&arrived)
+    }
+}
+
+impl DownloadAudio {
+    async fn fetch(&self, library: &Library, target: &Path, cx: &Context) -> Result<Arrived, TaskError> {
+        let url = library.resolve(&self.url).await?;
+        let mut cookie = library.session(cx.store(), &url).await?;
+        let mut renewed = false;
+        loop {
+            let download = Download { client: library.client(), url: &url, cookie: cookie.as_deref(), target };
+            match download.run(cx.cancelled(), reporter(cx)).await {
+                Ok(arrived) => return Ok(arrived),
+                Err(DownloadError::Refused(status)) if !renewed => {
+                    slog::info!(cx.log(), "a session is needed"; "status" => status.as_u16());
+                    cookie = Some(library.renew_session(cx.store(), &url, cookie.as_deref()).await?);
+                    renewed = true;
+                }
+                Err(error) => return Err(as_task_error(&error)),
+            }
+        }
+    }
+}
+
+/// Passes on how far a download has come, now and then.
+fn reporter(cx: &Context) -> impl FnMut(u64, Option<u64>) {
+    let mut last: Option<Instant> = None;
+    move |have, total| {
+        if last.is_some_and(|last| last.elapsed() < BETWEEN_REPORTS) && Some(have) != total {
+            return;
+        }
+        last = Some(Instant::now());
+        match total {
+            Some(total) => cx.progress(have as f64 / total as f64, format!("{} of {}", size(have), size(total))),
+            None => cx.progress(0.0, size(have)),
+        }
+    }
+}
+
+fn as_task_error(error: &DownloadError) -> TaskError {
+    match error {
+        fatal if fatal.is_fatal() => TaskError::fatal(fatal.to_string()),
+        DownloadError::Status { retry_after: Some(wait), .. } => TaskError::new(error.to_string()).retry_after(*wait),
+        other => TaskError::new(other.to_string()),
+    }
+}
+
+/// Moves a downloaded file to the shelf that its name belongs on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OrganiseAudio {
+    /// Seen from the library.
+    pub(crate) path: PathBuf,
+}
+
+impl Task for OrganiseAudio {
+    const TYPE: &'static str = "organise_audio";
+}
+
+impl OrganiseAudio {
+    /// Blocks on the disk, so it is registered with [`blocking`](callboard::BoardBuilder::blocking).
+    pub(crate) fn place(self, cx: &Context) -> TaskResult {
+        let library = library(cx)?;
+        let source = library.root().join(&self.path);
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| TaskError::fatal(format!("{} has no name", self.path.display())))?;
+        let (stem, extension) = split_extension(name);
+        let extension = match extension {
+            Some(extension) => extension.to_owned(),
+            None => sniff_file(&source).unwrap_or("bin").to_owned(),
+        };
+        let song = Song::parse(stem);
+        let wanted = |number| library.root().join(shelf_path(&song, &extension, number));
+        let placed = shelf::place(&source, wanted).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => TaskError::fatal(error.to_string()),
+            _ => TaskError::from(error),
+        })?;
+        let (Placed::At(path) | Placed::Twin(path)) = &placed;
+        slog::info!(cx.log(), "placed"; "path" => %path.display(), "title" => &song.title,
+            "version" => song.version.as_deref(), "artists" => song.artists.join(", "));
+        Outcome::output(&path.strip_prefix(library.root()).unwrap_or(path))
+    }
+}
+
+fn sniff_file(path: &Path) -> Option<&'static str> {
+    let mut head = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, 16), &mut head).ok()?;
+    sniff_extension(&head)
+}
+
+/// Removes what downloads left that are over.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Cleanup {}
+
+impl Task for Cleanup {
+    const TYPE: &'static str = "cleanup";
+
+    fn unique(&self) -> Option<Unique> {
+        Some(Unique::key(Self::TYPE))
+    }
+
+    async fn run(self, cx: &Context) -> TaskResult {
+        let library = library(cx)?;
+        let mut removed = 0_usize;
+        let folders = match std::fs::read_dir(library.incoming()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Outcome::output(&removed),
+            folders => folders?,
+        };
+        for folder in folders {
+            if cx.cancel_reason() == Some(CancelReason::Shutdown) {
+                break;
+            }
+            let folder = folder?;
+            let id = folder.file_name().to_str().and_then(|name| name.parse().ok());
+            let over = match id {
+                Some(id) => is_over(&library, id, &folder).await?,
+                None => false,
+            };
+            if over {
+                std::fs::remove_dir_all(folder.path())?;
+                removed += 1;
+            }
+        }
+        slog::info!(cx.log(), "cleaned up"; "folders" => removed);
+        Outcome::output(&removed)
+    }
+}
+
+/// True when neither a download nor the task that follows it needs the folder any more.
+async fn is_over(library: &Library, download: TaskId, folder: &std::fs::DirEntry) -> Result<bool, TaskError> {
+    let board = library.board().ok_or_else(|| TaskError::new("the board is still starting"))?;
+    match board.get(download).await? {
+        Some(task) if task.state == TaskState::Completed => {
+            // A file that could not be put in its place stays: it is whole.
+            let organised = board.get(organise_id(download)).await?;
+            Ok(organised.is_some_and(|task| task.state == TaskState::Completed))
+        }
+        Some(task) => Ok(task.state.is_terminal()),
+        None => {
+            let touched = folder.metadata()?.modified()?;
+            // A time that lies ahead counts as now.
+            Ok(SystemTime::now().duration_since(touched).unwrap_or_default() > STRANGERS_STAY)
+        }
+    }
+}
+
+fn library(cx: &Context) -> Result<Library, TaskError> {
+    cx.data::<Library>().cloned().ok_or_else(|| TaskError::fatal("the program gave its tasks no library"))
+}
