@@ -1,0 +1,280 @@
+//! The music library as a program: killed again and again, interrupted, started anew.
+//!
+//! A demo server in the test sees every request. Nothing here waits for time to pass: programs are killed at the
+//! N-th thing that the server does or that they print, and waited for until they end.
+
+#![cfg(all(unix, feature = "sqlite"))]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+#[allow(dead_code, reason = "the test uses a part of the example")]
+#[path = "../examples/music_library/demo/mod.rs"]
+mod demo;
+#[allow(dead_code, reason = "the test uses a part of the example")]
+#[path = "../examples/music_library/list.rs"]
+mod list;
+mod support;
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use demo::{Behaviour, Demo, Sent};
+use tempfile::TempDir;
+
+/// The song that the demo server never has.
+const GONE: &str = "The Lost Tape (never found) - Nobody";
+
+/// What the test has seen, in order.
+#[derive(Clone, Debug, PartialEq)]
+enum Fact {
+    Cookie,
+    Head {
+        song: String,
+        status: u16,
+    },
+    Chunk {
+        song: String,
+        start: usize,
+    },
+    Printed(String),
+    /// Found whole on the disk after the program had died.
+    Whole(String),
+}
+
+/// When to stop a program, and how.
+struct Plan {
+    /// Counts the facts it waits for; acts at the last.
+    countdown: usize,
+    counts: fn(&Fact) -> bool,
+    signal: &'static str,
+}
+
+/// What server, readers and test share.
+#[derive(Default)]
+struct Scene {
+    facts: Vec<Fact>,
+    plan: Option<Plan>,
+    process: Option<u32>,
+}
+
+impl Scene {
+    fn saw(&mut self, fact: Fact) {
+        let due = self.plan.as_mut().filter(|plan| (plan.counts)(&fact)).is_some_and(|plan| {
+            plan.countdown -= 1;
+            plan.countdown == 0
+        });
+        self.facts.push(fact);
+        if due && let (Some(plan), Some(process)) = (self.plan.take(), self.process) {
+            let sent = Command::new("kill").args([plan.signal, &process.to_string()]).status();
+            assert!(sent.expect("kill starts").success(), "{} {process}", plan.signal);
+        }
+    }
+}
+
+/// A server, a library, and what happened to them.
+struct World {
+    scene: Arc<Mutex<Scene>>,
+    folder: TempDir,
+    songs: Vec<String>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+}
+
+impl World {
+    fn new() -> Self {
+        let scene: Arc<Mutex<Scene>> = Arc::default();
+        let (watched, (ready, started)) = (Arc::clone(&scene), std::sync::mpsc::channel());
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let server = std::thread::spawn(move || {
+            let watch = move |sent: Sent<'_>| {
+                let fact = match sent {
+                    Sent::Cookie => Fact::Cookie,
+                    Sent::Head { name, status } => Fact::Head { song: name.into(), status },
+                    Sent::Chunk { name, start, .. } => Fact::Chunk { song: name.into(), start },
+                };
+                watched.lock().unwrap().saw(fact);
+            };
+            let (session, pause) = (Duration::from_secs(1), Duration::from_millis(2));
+            actix_rt::System::new().block_on(async {
+                let demo = Demo::start(Behaviour { session, pause, watch: Arc::new(watch) }).await.unwrap();
+                let entries = Demo::list().into_iter().map(|entry| (demo.resolve(&entry.url), entry.name));
+                ready.send(entries.collect::<Vec<_>>()).unwrap();
+                drop(stopped.await);
+                demo.stop().await;
+            });
+        });
+        let folder = TempDir::new().unwrap();
+        let entries = started.recv().unwrap();
+        let list: Vec<_> = entries.iter().map(|(url, name)| format!("{url}\t{name}")).collect();
+        std::fs::write(folder.path().join("list.tsv"), list.join("\n")).unwrap();
+        let songs = entries.into_iter().map(|(_, name)| name.trim_end_matches(".wav").to_owned()).collect();
+        Self { scene, folder, songs, stop: Some(stop), server: Some(server) }
+    }
+
+    fn library(&self) -> PathBuf {
+        self.folder.path().join("library")
+    }
+
+    /// Runs the program until it ends, by itself or as planned, and says how.
+    fn run(&self, plan: Option<Plan>) -> ExitStatus {
+        let mut scene = self.scene.lock().unwrap();
+        let mut program = Command::new(support::example("music_library"));
+        program.arg("--urls").arg(self.folder.path().join("list.tsv")).arg("--library").arg(self.library());
+        let mut program = program.args(["--concurrency", "3"]).stdout(Stdio::piped()).spawn().unwrap();
+        (scene.plan, scene.process) = (plan, Some(program.id()));
+        drop(scene);
+        self.read(&mut program);
+        let status = program.wait().unwrap();
+        let mut scene = self.scene.lock().unwrap();
+        (scene.plan, scene.process) = (None, None);
+        for song in whole_songs(&self.library(), &self.songs) {
+            scene.facts.push(Fact::Whole(song));
+        }
+        status
+    }
+
+    /// Reads what it prints, to the end.
+    fn read(&self, program: &mut Child) {
+        for line in BufReader::new(program.stdout.take().unwrap()).lines() {
+            self.scene.lock().unwrap().saw(Fact::Printed(line.unwrap()));
+        }
+    }
+
+    fn facts(&self) -> Vec<Fact> {
+        self.scene.lock().unwrap().facts.clone()
+    }
+
+    /// Every song is in the library as it should be, once, and nothing else is.
+    fn assert_complete(&self) {
+        let files = files_below(&self.library());
+        let mut songs: Vec<_> = self.songs.iter().filter(|song| *song != GONE).map(|song| demo::song(song)).collect();
+        let mut contents: Vec<_> = files
+            .iter()
+            .filter(|path| !path.starts_with(self.library().join(".callboard")))
+            .map(|path| std::fs::read(path).unwrap())
+            .collect();
+        songs.sort();
+        contents.sort();
+        assert!(songs == contents, "{files:#?}");
+        assert!(self.library().join("Au_Ra/Ghost (The Him Remix).wav").exists());
+        let left = files_below(&self.library().join(".callboard/incoming"));
+        assert!(left.is_empty(), "{left:#?}");
+    }
+
+    /// Once a song was whole on the disk, or was said to be, no byte of it was asked for.
+    fn assert_nothing_twice(&self) {
+        let mut done: HashMap<String, usize> = HashMap::new();
+        for (at, fact) in self.facts().into_iter().enumerate() {
+            match fact {
+                Fact::Whole(song) => {
+                    done.entry(song).or_insert(at);
+                }
+                Fact::Printed(line) => {
+                    if let Some(song) =
+                        self.songs.iter().find(|song| line.starts_with(&format!("downloaded   {song}")))
+                    {
+                        done.entry(song.clone()).or_insert(at);
+                    }
+                }
+                Fact::Head { song, .. } | Fact::Chunk { song, .. } => {
+                    assert!(!done.contains_key(&song), "{song} was done at {} and asked for at {at}", done[&song]);
+                }
+                Fact::Cookie => {}
+            }
+        }
+    }
+
+    fn printed(&self, text: &str) -> bool {
+        self.facts().iter().any(|fact| matches!(fact, Fact::Printed(line) if line.contains(text)))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.server.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || ended.is_some_and(|end| end.is_ok()), "the demo server panicked");
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let below = |path: PathBuf| if path.is_dir() { files_below(&path) } else { vec![path] };
+    entries.flat_map(|entry| below(entry.unwrap().path())).collect()
+}
+
+/// The songs of which a file with the whole content is there, in its place or not yet.
+fn whole_songs(library: &Path, songs: &[String]) -> Vec<String> {
+    let is_song = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wav");
+    let files: Vec<_> =
+        files_below(library).into_iter().filter(is_song).map(|path| std::fs::read(path).unwrap()).collect();
+    songs.iter().filter(|song| files.contains(&demo::song(song))).cloned().collect()
+}
+
+fn chunk(fact: &Fact) -> bool {
+    matches!(fact, Fact::Chunk { .. })
+}
+
+#[test]
+fn killed_again_and_again_it_loses_nothing_and_downloads_nothing_twice() {
+    let world = World::new();
+    let cookie: fn(&Fact) -> bool = |fact| *fact == Fact::Cookie;
+    let head: fn(&Fact) -> bool = |fact| matches!(fact, Fact::Head { status: 200 | 206, .. });
+    let downloaded: fn(&Fact) -> bool = |fact| matches!(fact, Fact::Printed(line) if line.starts_with("downloaded"));
+    let placed: fn(&Fact) -> bool = |fact| matches!(fact, Fact::Printed(line) if line.starts_with("in library"));
+    let refused: fn(&Fact) -> bool = |fact| matches!(fact, Fact::Head { status: 503, .. });
+    let moments = [
+        (cookie, 1),
+        (chunk, 25),
+        (downloaded, 2),
+        (refused, 1),
+        (head, 5),
+        (placed, 3),
+        (chunk, 90),
+        (downloaded, 1),
+    ];
+    for (number, (counts, countdown)) in moments.into_iter().enumerate() {
+        let end = world.run(Some(Plan { countdown, counts, signal: "-KILL" }));
+        assert_eq!(end.code(), None, "run {number} ended by itself: {:#?}", world.facts());
+    }
+    let end = world.run(None);
+    assert_eq!(end.code(), Some(0));
+    world.assert_complete();
+    world.assert_nothing_twice();
+    assert!(world.printed("the server answered 404 Not Found"));
+    assert!(world.facts().iter().any(|fact| matches!(fact, Fact::Head { status: 206, .. })), "nothing was resumed");
+}
+
+#[test]
+fn interrupted_it_stops_gently_and_the_next_start_goes_on() {
+    let world = World::new();
+    let end = world.run(Some(Plan { countdown: 40, counts: chunk, signal: "-INT" }));
+    assert_eq!(end.code(), Some(130));
+    assert!(world.printed("stopping") && world.printed(" left"));
+    let end = world.run(None);
+    assert_eq!(end.code(), Some(0));
+    world.assert_complete();
+    world.assert_nothing_twice();
+    // A third start finds nothing to do, and asks for nothing: not even for what was given up.
+    let before = world.facts().len();
+    assert_eq!(world.run(None).code(), Some(0));
+    let after = &world.facts()[before..];
+    assert!(!after.iter().any(|fact| matches!(fact, Fact::Head { .. } | Fact::Cookie)), "{after:#?}");
+    assert!(world.printed("18 were there before"));
+}
+
+#[test]
+fn bad_lines_are_reported_and_the_rest_is_done() {
+    let world = World::new();
+    let list = world.folder.path().join("list.tsv");
+    let good = std::fs::read_to_string(&list).unwrap();
+    let first = good.lines().next().unwrap();
+    std::fs::write(&list, format!("no tab here\n{first}\nftp://example.org/a\tname\n")).unwrap();
+    assert_eq!(world.run(None).code(), Some(0));
+    assert!(world.printed("line 1: no tab") && world.printed("line 3: ftp: cannot be downloaded"));
+    assert!(world.printed("1 done (0 of them retried), 0 given up, 0 left"));
+}
