@@ -60,7 +60,8 @@ pub trait Backend: Send + Sync + 'static {
     /// - **Claim**: per request up to `limit` pending, unexpired tasks of its queue and types, by priority, then
     ///   `run_at`, then push order. A claim writes node, token and start, and adds 1 to `crash_count`. Tasks whose
     ///   `crash_count` is 2 or more before the claim are on their last chance: at most one of them runs on a node at a time, so that
-    ///   the one that kills its process is found without taking its neighbours with it.
+    ///   the one that kills its process is found without taking its neighbours with it. A receipt whose claims passed
+    ///   one over says so.
     ///
     /// # Errors
     /// Any [`BackendError`].

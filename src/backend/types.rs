@@ -201,10 +201,14 @@ pub struct Receipt {
     pub settled: Vec<Settled>,
     /// For each insertion, group after group.
     pub inserted: Vec<Inserted>,
-    /// For each claim request. Fewer tasks than asked for means that the queue has no more for it now.
+    /// For each claim request. Fewer tasks than asked for means that the queue has no more for it now, save those
+    /// that [`passed_over`](Receipt::passed_over) tells of.
     pub claimed: Vec<Vec<Claimed>>,
     /// Some task moved from `waiting` to `pending`.
     pub freed_waiting: bool,
+    /// A claim passed over a task on its last chance because another one runs on this node: that one's end makes
+    /// room for it.
+    pub passed_over: bool,
 }
 
 /// What became of a settlement.

@@ -140,6 +140,8 @@ impl Lane {
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     by_name: HashMap<Name, usize>,
+    /// Storage holds a task on its last chance that has to wait until another one here has ended.
+    passed_over: bool,
 }
 
 impl Lanes {
@@ -189,6 +191,18 @@ impl Lanes {
     /// Storage may hold pending tasks in any queue.
     pub(crate) fn announce_all(&mut self) {
         self.lanes.iter_mut().for_each(Lane::announce);
+    }
+
+    /// A claim passed over a task on its last chance: it came back short though there is one more.
+    pub(crate) fn pass_over(&mut self) {
+        self.passed_over = true;
+    }
+
+    /// Some run here has ended: what was passed over may be claimed now.
+    pub(crate) fn made_room(&mut self) {
+        if std::mem::take(&mut self.passed_over) {
+            self.announce_all();
+        }
     }
 
     /// Brings every lane to what storage says.

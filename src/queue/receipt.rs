@@ -28,6 +28,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
     }
     for ((settlement, outcome), (spec, holder)) in commit.settle.iter().zip(&receipt.settled).zip(settled) {
         tell_settled(core, settlement, *outcome, &spec, holder, uncertain);
+        lanes.made_room();
     }
     let mut inserted = receipt.inserted.into_iter();
     let mut fresh: Vec<(usize, Vec<Claimed>)> = Vec::new();
@@ -50,6 +51,9 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
     }
     for ((request, whom), tasks) in commit.claim.iter().zip(claims).zip(receipt.claimed) {
         take_claimed(core, lanes, request.limit, whom, tasks);
+    }
+    if receipt.passed_over {
+        lanes.pass_over();
     }
 }
 

@@ -23,8 +23,10 @@ impl Store {
         for update in &commit.progress {
             self.progress(update);
         }
-        let claimed = commit.claim.iter().map(|request| self.claim(request, commit)).collect();
-        Receipt { settled, inserted, claimed, freed_waiting: self.freed }
+        let mut passed_over = false;
+        let claims = commit.claim.iter().map(|request| self.claim(request, commit, &mut passed_over));
+        let claimed = claims.collect();
+        Receipt { settled, inserted, claimed, freed_waiting: self.freed, passed_over }
     }
 
     fn settle(&mut self, settlement: &Settlement, now: Timestamp) -> Settled {
@@ -101,7 +103,7 @@ impl Store {
         }
     }
 
-    fn claim(&mut self, request: &ClaimRequest, commit: &Commit) -> Vec<Claimed> {
+    fn claim(&mut self, request: &ClaimRequest, commit: &Commit, passed_over: &mut bool) -> Vec<Claimed> {
         let last_chance = !self.runs_suspect(commit.node);
         let Some(queue) = self.queues.by_name(&request.queue) else { return Vec::new() };
         let rows = &self.rows;
@@ -110,6 +112,7 @@ impl Store {
             _ => Verdict::Take,
         };
         let taken = queue.pending.take(request.types.as_deref(), request.limit, last_chance, judge);
+        *passed_over |= taken.len() < request.limit && queue.pending.any_on_last_chance(request.types.as_deref());
         taken.into_iter().filter_map(|seq| self.start(seq, commit)).collect()
     }
 

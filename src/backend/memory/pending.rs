@@ -73,6 +73,12 @@ impl Pending {
         }
     }
 
+    /// True when a task of `types` is on its last chance.
+    pub(super) fn any_on_last_chance(&self, types: Option<&[Name]>) -> bool {
+        let lines = &self.last_chance.0;
+        types.map_or(!lines.is_empty(), |types| types.iter().any(|kind| lines.contains_key(kind)))
+    }
+
     /// Takes up to `limit` tasks of `types` out of line, the first ones that `judge` accepts; at most one on its
     /// last chance, and none without `last_chance`.
     pub(super) fn take(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Harness;
 use crate::backend::{ClaimRequest, Commit, QueueSettings};
-use crate::task::{NewTask, TaskId, TaskState};
+use crate::task::{DEFAULT_QUEUE, NewTask, TaskId, TaskState};
 use crate::testing::factory::{World, at, ids, task};
 
 /// Smaller priorities first, over the whole range.
@@ -184,6 +184,9 @@ pub fn last_chance_runs_alone(h: &dyn Harness) {
     assert_eq!(ids(&first)[0], suspects[0]);
     assert_eq!(ids(&first)[1..], plain);
     assert_eq!(w.claim_ids(10), [], "one on its last chance is running");
+    let request = ClaimRequest { queue: DEFAULT_QUEUE.into(), types: None, limit: 10 };
+    let claim = Commit { claim: vec![request], ..w.blank() };
+    assert!(w.commit(&claim).passed_over, "the one who asked must learn that there is more to ask for");
     w.complete(&first[0]);
     assert_eq!(w.claim_ids(10), [suspects[1]]);
 }

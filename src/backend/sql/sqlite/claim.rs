@@ -199,6 +199,8 @@ struct Found {
     tasks: Vec<Claimed>,
     /// Where in `tasks` the one on its last chance is.
     suspect: Option<usize>,
+    /// Another one was left where it is.
+    passed_over: bool,
     /// Rows that cannot run, with the reasons.
     unreadable: Vec<(i64, String)>,
 }
@@ -209,6 +211,7 @@ impl Found {
     fn take(&mut self, row: Row, request: &ClaimRequest, commit: &Commit, suspects: bool) -> bool {
         let suspect = row.crash_count >= LAST_CHANCE;
         if suspect && (!suspects || self.suspect.is_some()) {
+            self.passed_over = true;
             return true;
         }
         let (seq, attempt) = (row.seq, count(row.attempt));
@@ -248,6 +251,7 @@ impl Batch<'_> {
         if let Some(place) = found.suspect {
             if self.runs_suspect()? {
                 found.tasks.remove(place);
+                found.passed_over = true;
                 *suspects = false;
             }
             found.tasks.truncate(request.limit);
@@ -258,6 +262,7 @@ impl Batch<'_> {
             bind::<Bury>(&[Value::Int(*seq), Value::Text(reason), self.now()]).execute(self.conn)?;
         }
         self.start(&found.tasks)?;
+        self.receipt.passed_over |= found.passed_over && found.tasks.len() < request.limit;
         Ok(found.tasks)
     }
 
