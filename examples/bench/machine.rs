@@ -11,17 +11,17 @@ fn status(field: &str) -> u64 {
 }
 
 /// Memory in use now, in MB.
-pub fn rss_mb() -> f64 {
+pub(crate) fn rss_mb() -> f64 {
     status("VmRSS:") as f64 / 1000.0
 }
 
 /// The most memory that was in use, in MB.
-pub fn peak_rss_mb() -> f64 {
+pub(crate) fn peak_rss_mb() -> f64 {
     status("VmHWM:") as f64 / 1000.0
 }
 
 /// CPU time used so far by all threads.
-pub fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let mut total = 0_u64;
     for entry in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
         let text = std::fs::read_to_string(entry.path().join("schedstat")).unwrap_or_default();
@@ -31,7 +31,7 @@ pub fn cpu_time() -> Duration {
 }
 
 /// Cores, processor and versions.
-pub fn describe() -> Value {
+pub(crate) fn describe() -> Value {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info
         .lines()

@@ -8,6 +8,8 @@
 //! `latency` (push to start on an idle queue), `load` (the same at half load), `claim` (claims beside waiting tasks),
 //! `idle` (CPU and memory of a board at rest). Every number of a run is in its line, and so are its settings.
 
+#![allow(clippy::print_stdout, reason = "a program that prints its result")]
+
 mod machine;
 mod options;
 mod scenarios;

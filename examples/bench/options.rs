@@ -2,22 +2,22 @@
 
 use serde_json::{Value, json};
 
-pub struct Options {
-    pub scenario: String,
-    pub url: String,
-    pub tasks: u64,
-    pub producers: usize,
-    pub concurrency: usize,
-    pub payload: usize,
-    pub waiting: u64,
-    pub scheduled: u64,
-    pub seconds: u64,
+pub(crate) struct Options {
+    pub(crate) scenario: String,
+    pub(crate) url: String,
+    pub(crate) tasks: u64,
+    pub(crate) producers: usize,
+    pub(crate) concurrency: usize,
+    pub(crate) payload: usize,
+    pub(crate) waiting: u64,
+    pub(crate) scheduled: u64,
+    pub(crate) seconds: u64,
     /// Producers push so many at a time; 1 means `push`, more `push_many`.
-    pub group: usize,
+    pub(crate) group: usize,
 }
 
 impl Options {
-    pub fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let scenario = args.next().ok_or("which scenario? push, bulk, flow, latency, load, claim or idle")?;
         let mut options = Self {
             scenario,
@@ -51,11 +51,11 @@ impl Options {
         Ok(options)
     }
 
-    pub fn backend_name(&self) -> &str {
+    pub(crate) fn backend_name(&self) -> &str {
         self.url.split(':').next().unwrap_or("memory")
     }
 
-    pub fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!({
             "tasks": self.tasks, "producers": self.producers, "concurrency": self.concurrency,
             "payload_bytes": self.payload, "waiting": self.waiting, "scheduled": self.scheduled,

@@ -14,7 +14,7 @@ use super::options::Options;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-pub async fn run(options: &Options) -> Result<Value> {
+pub(crate) async fn run(options: &Options) -> Result<Value> {
     match options.scenario.as_str() {
         "push" => push(options, 1).await,
         "bulk" => push(options, 1_000).await,
@@ -124,7 +124,7 @@ async fn latency(options: &Options, load: f64) -> Result<Value> {
     let board = builder(options)
         .handler("probe", move |params, _| {
             let sent = Duration::from_nanos(params.as_u64().unwrap_or(0));
-            drop(tell.send(clock.elapsed().saturating_sub(sent)));
+            tell.send(clock.elapsed().saturating_sub(sent)).ok();
             async { Ok(Outcome::done()) }
         })
         .handler("noop", |_, _| async { Ok(Outcome::done()) })

@@ -484,7 +484,6 @@ pub struct Pruned {
 }
 
 /// JSON text from storage as a value; text that is no JSON becomes a JSON string, so that it is shown.
-#[allow(dead_code)]
 pub(crate) fn shown_json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()))
 }

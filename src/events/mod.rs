@@ -140,12 +140,6 @@ pub(crate) struct Fanout {
 #[rtype(result = "()")]
 struct Attend(Arc<Subscriber>);
 
-/// Makes the actor panic, for tests of supervision.
-#[cfg(feature = "testing")]
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Crash;
-
 impl Fanout {
     fn attend(&self, subscriber: Arc<Subscriber>, ctx: &mut Context<Self>) {
         let carry = async move {
@@ -192,9 +186,4 @@ impl Handler<Attend> for Fanout {
 }
 
 #[cfg(feature = "testing")]
-impl Handler<Crash> for Fanout {
-    type Result = ();
-    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-        panic!("the events actor was told to crash");
-    }
-}
+crate::supervise::crash_on_request!(Fanout);

@@ -47,12 +47,6 @@ pub(crate) struct DueAt(pub(crate) Timestamp);
 #[rtype(result = "Result<(), BackendError>")]
 pub(crate) struct SweepNow;
 
-/// Makes the actor panic, for tests of supervision.
-#[cfg(feature = "testing")]
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Crash;
-
 /// The maintenance actor.
 pub(crate) struct Maintenance {
     core: Arc<Core>,
@@ -287,9 +281,4 @@ impl Handler<SweepNow> for Maintenance {
 }
 
 #[cfg(feature = "testing")]
-impl Handler<Crash> for Maintenance {
-    type Result = ();
-    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-        panic!("maintenance was told to crash");
-    }
-}
+crate::supervise::crash_on_request!(Maintenance);

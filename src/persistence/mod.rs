@@ -34,11 +34,14 @@ use crate::supervise::Pulse;
 /// Requests that may wait for storage at a time; the mailbox of a sync arbiter itself has no bound.
 const MOST_WAITING: usize = 1_024;
 
+/// The address of a sync arbiter; replaced by the guardian when all of its threads have died.
+type Address = RwLock<Option<Addr<StorageThread>>>;
+
 /// The way to storage.
 pub(crate) struct Persistence {
     shared: Arc<Shared>,
-    writers: RwLock<Option<Addr<StorageThread>>>,
-    readers: RwLock<Option<Addr<StorageThread>>>,
+    writers: Address,
+    readers: Address,
     places: Semaphore,
     reader_threads: usize,
 }
@@ -101,7 +104,7 @@ impl Persistence {
         }
     }
 
-    fn sides(&self) -> [(Side, &RwLock<Option<Addr<StorageThread>>>, usize); 2] {
+    fn sides(&self) -> [(Side, &Address, usize); 2] {
         [(Side::Writer, &self.writers, self.commits_at_once()), (Side::Reader, &self.readers, self.reader_threads)]
     }
 

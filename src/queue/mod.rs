@@ -63,12 +63,6 @@ pub(crate) struct Configure(pub(crate) Vec<QueueSettings>);
 #[rtype(result = "oneshot::Receiver<()>")]
 pub(crate) struct AwaitIdle(pub(crate) Option<Name>);
 
-/// Makes the actor panic, for tests of supervision.
-#[cfg(feature = "testing")]
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Crash;
-
 /// The queue actor.
 pub(crate) struct Queue {
     core: Arc<Core>,
@@ -301,12 +295,7 @@ impl Handler<AwaitIdle> for Queue {
 }
 
 #[cfg(feature = "testing")]
-impl Handler<Crash> for Queue {
-    type Result = ();
-    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-        panic!("the queue was told to crash");
-    }
-}
+crate::supervise::crash_on_request!(Queue);
 
 /// The error for pushes that were on the desk when the board stopped.
 pub(crate) fn turn_away(core: &Core) {

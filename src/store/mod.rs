@@ -262,6 +262,7 @@ impl Handler<Unwatch> for Store {
 #[cfg(any(test, feature = "testing"))]
 impl Handler<Crash> for Store {
     type Result = ();
+    #[expect(clippy::panic, reason = "to panic is what it is asked for")]
     fn handle(&mut self, _: Crash, _: &mut Self::Context) {
         panic!("the store crashes because a test asked for it");
     }

@@ -14,8 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
-#[cfg(feature = "testing")]
-use actix::{Handler, Message};
 use actix_rt::ArbiterHandle;
 use slog::{crit, error};
 
@@ -122,19 +120,8 @@ impl Actor for Guardian {
     }
 }
 
-/// Makes the actor panic, for tests of supervision.
 #[cfg(feature = "testing")]
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Crash;
-
-#[cfg(feature = "testing")]
-impl Handler<Crash> for Guardian {
-    type Result = ();
-    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-        panic!("the guardian was told to crash");
-    }
-}
+crate::supervise::crash_on_request!(Guardian);
 
 /// Starts one part, the first time or again.
 pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {

@@ -89,3 +89,25 @@ impl Drop for Life {
         self.died.send(self.part).ok();
     }
 }
+
+/// Makes an actor panic, as a bug in it would: for tests of supervision.
+#[cfg(feature = "testing")]
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct Crash;
+
+/// Lets an actor be told to crash.
+#[cfg(feature = "testing")]
+macro_rules! crash_on_request {
+    ($actor:ty) => {
+        impl actix::Handler<crate::supervise::Crash> for $actor {
+            type Result = ();
+
+            fn handle(&mut self, _: crate::supervise::Crash, _: &mut Self::Context) {
+                panic!("told to crash");
+            }
+        }
+    };
+}
+#[cfg(feature = "testing")]
+pub(crate) use crash_on_request;

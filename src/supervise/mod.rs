@@ -8,6 +8,8 @@ mod threads;
 
 pub(crate) use guardian::{Guardian, start_part};
 pub use life::Part;
+#[cfg(feature = "testing")]
+pub(crate) use life::{Crash, crash_on_request};
 pub(crate) use life::{Life, Pulse};
 pub(crate) use line::Line;
 pub(crate) use parts::Parts;

@@ -181,6 +181,6 @@ impl Crew {
     #[cfg(feature = "testing")]
     pub(crate) fn crash_one(&self) -> bool {
         let worker = self.lanes.values().find_map(|posts| posts.lock().first().map(|post| post.worker.clone()));
-        worker.inspect(|worker| worker.do_send(super::Crash)).is_some()
+        worker.inspect(|worker| worker.do_send(crate::supervise::Crash)).is_some()
     }
 }

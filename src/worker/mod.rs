@@ -38,12 +38,6 @@ use crate::supervise::Life;
 #[rtype(result = "()")]
 pub(crate) struct Wake;
 
-/// Makes the actor panic, for tests of supervision.
-#[cfg(feature = "testing")]
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Crash;
-
 /// Tasks that a worker runs without a pause before the others on its thread get their turn.
 const TASKS_PER_TURN: u32 = 64;
 
@@ -99,9 +93,4 @@ impl Handler<Wake> for Worker {
 }
 
 #[cfg(feature = "testing")]
-impl Handler<Crash> for Worker {
-    type Result = ();
-    fn handle(&mut self, _: Crash, _: &mut Self::Context) {
-        panic!("the worker was told to crash");
-    }
-}
+crate::supervise::crash_on_request!(Worker);

@@ -7,7 +7,7 @@ use std::process::Command;
 ///
 /// `cargo test` alone has built it already, and then this takes no time; after `cargo test --test NAME` the program
 /// might be missing, or older than its source.
-pub fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let deps = std::env::current_exe().expect("the test knows its own path");
     let profile = deps.ancestors().nth(2).expect("a test lives in target/<profile>/deps").to_owned();
     let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

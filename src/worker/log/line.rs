@@ -97,7 +97,7 @@ struct Pairs(Vec<(String, Value)>);
 impl Pairs {
     fn take(&mut self, record: &Record<'_>, values: &dyn KV) {
         if let Err(error) = values.serialize(record, self) {
-            self.put("log_error", shown(&error));
+            self.0.push(("log_error".into(), shown(&error).into()));
         }
     }
 
