@@ -2,8 +2,8 @@
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
-use diesel::sqlite::Sqlite;
+use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::sqlite::{Sqlite, SqliteConnection};
 
 use super::schema::task_queue::{self, dsl};
 use crate::backend::TaskFilter;
@@ -44,19 +44,53 @@ pub(super) fn matching(filter: &TaskFilter) -> Tasks<'_> {
     tasks
 }
 
+/// The way to the tasks that match, a page at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Path {
+    /// Through the table in push order, until the page is full: for states that many tasks are in.
+    InOrder,
+    /// By the index of the state, then sorted: for states that few tasks are in, however many others there are.
+    ByState,
+}
+
+/// The page that begins after `after`, in push order or against it.
+pub(super) fn page<'a>(
+    tasks: Tasks<'a>,
+    path: Path,
+    newest_first: bool,
+    after: Option<i64>,
+    limit: i64,
+) -> Tasks<'a> {
+    // The sign keeps SQLite from using the order of the table.
+    let seq = || sql::<BigInt>(if path == Path::ByState { "+seq" } else { "seq" });
+    let tasks = match (after, newest_first) {
+        (Some(after), true) => tasks.filter(seq().lt(after)),
+        (Some(after), false) => tasks.filter(seq().gt(after)),
+        (None, _) => tasks,
+    };
+    let tasks = if newest_first { tasks.order(seq().desc()) } else { tasks.order(seq().asc()) };
+    tasks.limit(limit)
+}
+
+/// As many tasks in a state are few.
+const FEW: i64 = 10_000;
+
+/// Chooses the way: counts the tasks in the filter's state, as far as they are few.
+pub(super) fn path(conn: &mut SqliteConnection, filter: &TaskFilter) -> QueryResult<Path> {
+    if filter.states.len() != 1 {
+        return Ok(Path::InOrder);
+    }
+    let counted = in_states(task_queue::table.into_boxed(), &filter.states).select(dsl::seq).limit(FEW);
+    let counted = counted.load::<i64>(conn)?.len();
+    Ok(if i64::try_from(counted).is_ok_and(|tasks| tasks < FEW) { Path::ByState } else { Path::InOrder })
+}
+
 /// One state is written into the text, so that the database knows which of its partial indexes will do.
 fn in_states<'a>(tasks: Tasks<'a>, states: &[TaskState]) -> Tasks<'a> {
-    let known = || TaskState::ALL.iter().map(|state| state.as_str());
-    let unknown = dsl::state.ne_all(known().collect::<Vec<_>>());
     match states {
         [] => tasks,
-        [TaskState::Dead] => tasks.filter(sql::<Bool>("state = 'dead'").or(unknown)),
         [state] => tasks.filter(sql::<Bool>(literal(*state))),
-        _ => {
-            let named = dsl::state.eq_any(states.iter().map(|state| state.as_str()).collect::<Vec<_>>());
-            // What is shown as dead is found as dead.
-            if states.contains(&TaskState::Dead) { tasks.filter(named.or(unknown)) } else { tasks.filter(named) }
-        }
+        _ => tasks.filter(dsl::state.eq_any(states.iter().map(|state| state.as_str()).collect::<Vec<_>>())),
     }
 }
 
@@ -67,9 +101,9 @@ const fn literal(state: TaskState) -> &'static str {
         TaskState::Pending => "state = 'pending'",
         TaskState::Running => "state = 'running'",
         TaskState::Retrying => "state = 'retrying' AND state IN ('scheduled', 'retrying')",
-        TaskState::Completed => "state = 'completed'",
-        TaskState::Dead => "state = 'dead'",
-        TaskState::Cancelled => "state = 'cancelled'",
+        TaskState::Completed => "state = 'completed' AND finished_at IS NOT NULL",
+        TaskState::Dead => "state = 'dead' AND finished_at IS NOT NULL",
+        TaskState::Cancelled => "state = 'cancelled' AND finished_at IS NOT NULL",
     }
 }
 

@@ -59,7 +59,8 @@ statements! {
         AND (expires_at IS NULL OR expires_at > ?2)
         ORDER BY priority, run_at, seq";
     RunningSuspect -> (BigInt,):
-        "SELECT seq FROM task_queue WHERE state = 'running' AND node = ?1 AND crash_count > ?2 LIMIT 1";
+        "SELECT seq FROM task_queue INDEXED BY task_queue_running
+        WHERE state = 'running' AND node = ?1 AND crash_count > ?2 LIMIT 1";
     Bury -> (): "UPDATE task_queue SET state = 'dead', last_error = ?2, updated_at = ?3, finished_at = ?3
         WHERE seq = ?1";
 }

@@ -7,7 +7,7 @@ use diesel::sqlite::SqliteConnection;
 
 use super::errors::Abort;
 use super::{prune, unique};
-use crate::backend::sql::filter::matching;
+use crate::backend::sql::filter::{matching, page, path};
 use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::schema::task_queue::{self, dsl};
 use crate::backend::sql::statement::{Value, bind, statements};
@@ -120,11 +120,12 @@ fn by_filter(
     edit: &Edit,
     more: &mut bool,
 ) -> QueryResult<Vec<Row>> {
+    let path = path(conn, filter)?;
     let mut found = Vec::new();
     let mut after = i64::MIN;
     loop {
-        let page = matching(filter).filter(dsl::seq.gt(after)).order(dsl::seq).limit(PAGE);
-        let rows: Vec<Row> = page.select(Row::as_select()).load(conn)?;
+        let tasks = page(matching(filter), path, false, Some(after), PAGE);
+        let rows: Vec<Row> = tasks.select(Row::as_select()).load(conn)?;
         let Some(last) = rows.last() else { return Ok(found) };
         after = last.seq;
         for row in rows {

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::SqliteConnection;
 
-use crate::backend::sql::filter::matching;
+use crate::backend::sql::filter::{matching, page, path};
 use crate::backend::sql::rows::{ExecutionRow, StoredText, TaskRow, shown_state, under_way};
 use crate::backend::sql::schema::{task_execution, task_queue};
 use crate::backend::sql::statement::{bind, statements};
@@ -65,17 +65,8 @@ pub(super) fn list(
     limit: usize,
 ) -> QueryResult<TaskPage> {
     let rows = i64::try_from(limit).unwrap_or(i64::MAX);
-    let mut tasks = matching(filter).limit(rows.saturating_add(1));
-    tasks = match order {
-        TaskOrder::NewestFirst => tasks.order(task_queue::seq.desc()),
-        TaskOrder::OldestFirst => tasks.order(task_queue::seq.asc()),
-    };
-    if let Some(after) = after.map(Cursor::seq) {
-        tasks = match order {
-            TaskOrder::NewestFirst => tasks.filter(task_queue::seq.lt(after)),
-            TaskOrder::OldestFirst => tasks.filter(task_queue::seq.gt(after)),
-        };
-    }
+    let (path, newest_first) = (path(conn, filter)?, order == TaskOrder::NewestFirst);
+    let tasks = page(matching(filter), path, newest_first, after.map(Cursor::seq), rows.saturating_add(1));
     let found: Vec<TaskRow> = tasks.select(TaskRow::as_select()).load(conn)?;
     let more = found.len() > limit;
     let tasks: Vec<TaskRecord> = found.into_iter().take(limit).map(TaskRecord::from).collect();

@@ -18,17 +18,18 @@ use crate::task::{ClaimToken, NodeId, TaskId, TaskState};
 const LOST: &str = "its node died or lost its lease while it ran";
 
 statements! {
+    // The index is named: for the sake of the order by `seq` SQLite would rather read the whole table.
     AnyDead -> (BigInt,): "SELECT EXISTS (SELECT 1 FROM node WHERE lease_until < ?1) OR EXISTS (
-        SELECT 1 FROM task_queue AS t WHERE t.state = 'running'
+        SELECT 1 FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running'
         AND NOT EXISTS (SELECT 1 FROM node WHERE node_id = t.node))";
     Orphans -> (BigInt, Text, Text, Text, Nullable<Text>, BigInt, BigInt, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>):
         "SELECT seq, task_id, type, queue, node, attempt, crash_count, cancel_reason, claim_token, started_at
-        FROM task_queue AS t WHERE t.state = 'running'
+        FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running'
         AND NOT EXISTS (SELECT 1 FROM node WHERE node_id = t.node AND lease_until >= ?1)
         ORDER BY seq LIMIT ?2";
     /// A dead node stays known until the last of its tasks is rescued.
     ForgetDead -> (): "DELETE FROM node WHERE lease_until < ?1 AND NOT EXISTS (
-        SELECT 1 FROM task_queue AS t WHERE t.state = 'running' AND t.node = node.node_id)";
+        SELECT 1 FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running' AND t.node = node.node_id)";
     AddLost -> (): "INSERT OR IGNORE INTO task_execution
         (task_id, execution_id, attempt, status, node, started_at, finished_at, error_message)
         VALUES (?1, ?2, ?3, 'lost', ?4, ?5, ?6, ?7)";
@@ -36,7 +37,7 @@ statements! {
         node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?5, finished_at = ?6 WHERE seq = ?1";
     HeldBy -> (BigInt, Text, BigInt, BigInt, Nullable<Text>):
         "SELECT seq, task_id, claim_token, crash_count, cancel_reason
-        FROM task_queue WHERE state = 'running' AND node = ?1 ORDER BY seq";
+        FROM task_queue INDEXED BY task_queue_running WHERE state = 'running' AND node = ?1 ORDER BY seq";
     Retire -> (): "DELETE FROM node WHERE node_id = ?1";
 }
 

@@ -50,12 +50,13 @@ statements! {
         WHERE seq = ?1";
     /// Tasks whose parent is gone or at its end; a task that ends frees them itself, unless an administrator
     /// ended it by hand.
-    Abandoned -> (Text,): "SELECT DISTINCT w.parent_id FROM task_queue AS w WHERE w.state = 'waiting'
+    Abandoned -> (Text,): "SELECT DISTINCT w.parent_id FROM task_queue AS w INDEXED BY task_queue_waiting
+        WHERE w.state = 'waiting'
         AND w.parent_id IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM task_queue AS p WHERE p.task_id = w.parent_id
             AND p.state IN ('waiting', 'scheduled', 'pending', 'running', 'retrying'))
         LIMIT ?1";
-    CancelAsked -> (Text,): "SELECT task_id FROM task_queue
+    CancelAsked -> (Text,): "SELECT task_id FROM task_queue INDEXED BY task_queue_running
         WHERE state = 'running' AND cancel_reason IS NOT NULL AND node = ?1 ORDER BY seq";
     StateOf -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1";
 }

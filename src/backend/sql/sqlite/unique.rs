@@ -22,9 +22,11 @@ statements! {
     DropKey -> (): "UPDATE task_queue SET unique_key = NULL WHERE seq = ?1";
     Replace -> (): "UPDATE task_queue SET params = ?2, priority = ?3, run_at = ?4, state = ?5,
         updated_at = CASE WHEN state = ?5 THEN updated_at ELSE ?6 END WHERE seq = ?1";
-    AnyWaiting -> (BigInt,): "SELECT seq FROM task_queue WHERE state = 'waiting' LIMIT 1";
+    AnyWaiting -> (BigInt,): "SELECT seq FROM task_queue INDEXED BY task_queue_waiting
+        WHERE state = 'waiting' LIMIT 1";
     Waiting -> (BigInt, Text, BigInt, Nullable<Text>):
-        "SELECT seq, queue, run_at, unique_key FROM task_queue WHERE state = 'waiting' AND parent_id = ?1";
+        "SELECT seq, queue, run_at, unique_key FROM task_queue INDEXED BY task_queue_waiting
+        WHERE state = 'waiting' AND parent_id = ?1";
     Free -> (): "UPDATE task_queue SET state = ?2, unique_key = ?3, updated_at = ?4 WHERE seq = ?1";
 }
 
