@@ -12,9 +12,9 @@ use crate::task::TaskState;
 /// A query on `task_queue` to which conditions are added.
 pub(super) type Tasks<'a> = task_queue::BoxedQuery<'a, Sqlite>;
 
-/// The tasks that match.
-pub(super) fn matching(filter: &TaskFilter) -> Tasks<'_> {
-    let mut tasks = in_states(task_queue::table.into_boxed(), &filter.states);
+/// The tasks that match, looked for on `path`.
+pub(super) fn matching(filter: &TaskFilter, path: Path) -> Tasks<'_> {
+    let mut tasks = in_states(task_queue::table.into_boxed(), &filter.states, path);
     if !filter.queues.is_empty() {
         tasks = tasks.filter(dsl::queue.eq_any(&filter.queues));
     }
@@ -49,62 +49,74 @@ pub(super) fn matching(filter: &TaskFilter) -> Tasks<'_> {
 pub(super) enum Path {
     /// Through the table in push order, until the page is full: for states that many tasks are in.
     InOrder,
-    /// By the index of the state, then sorted: for states that few tasks are in, however many others there are.
+    /// By the indexes of the states: for states that few tasks are in, however many others there are.
     ByState,
 }
 
 /// The page that begins after `after`, in push order or against it.
-pub(super) fn page<'a>(
-    tasks: Tasks<'a>,
-    path: Path,
-    newest_first: bool,
-    after: Option<i64>,
-    limit: i64,
-) -> Tasks<'a> {
-    // The sign keeps SQLite from using the order of the table.
-    let seq = || sql::<BigInt>(if path == Path::ByState { "+seq" } else { "seq" });
+pub(super) fn page(tasks: Tasks<'_>, newest_first: bool, after: Option<i64>, limit: i64) -> Tasks<'_> {
     let tasks = match (after, newest_first) {
-        (Some(after), true) => tasks.filter(seq().lt(after)),
-        (Some(after), false) => tasks.filter(seq().gt(after)),
+        (Some(after), true) => tasks.filter(dsl::seq.lt(after)),
+        (Some(after), false) => tasks.filter(dsl::seq.gt(after)),
         (None, _) => tasks,
     };
-    let tasks = if newest_first { tasks.order(seq().desc()) } else { tasks.order(seq().asc()) };
+    let tasks = if newest_first { tasks.order(dsl::seq.desc()) } else { tasks.order(dsl::seq.asc()) };
     tasks.limit(limit)
 }
 
-/// As many tasks in a state are few.
-const FEW: i64 = 10_000;
+/// So many tasks in a state are many.
+const MANY: i64 = 10_000;
 
-/// Chooses the way: counts the tasks in the filter's state, as far as they are few.
+/// Chooses the way: counts the tasks in the filter's states, as far as they are few.
 pub(super) fn path(conn: &mut SqliteConnection, filter: &TaskFilter) -> QueryResult<Path> {
-    if filter.states.len() != 1 {
+    if filter.states.is_empty() {
         return Ok(Path::InOrder);
     }
-    let counted = in_states(task_queue::table.into_boxed(), &filter.states).select(dsl::seq).limit(FEW);
-    let counted = counted.load::<i64>(conn)?.len();
-    Ok(if i64::try_from(counted).is_ok_and(|tasks| tasks < FEW) { Path::ByState } else { Path::InOrder })
+    for state in &filter.states {
+        let counted = format!("SELECT count(*) AS tasks FROM ({} LIMIT {MANY})", seqs_in(*state));
+        if diesel::sql_query(counted).get_result::<Counted>(conn)?.tasks >= MANY {
+            return Ok(Path::InOrder);
+        }
+    }
+    Ok(Path::ByState)
 }
 
-/// One state is written into the text, so that the database knows which of its partial indexes will do.
-fn in_states<'a>(tasks: Tasks<'a>, states: &[TaskState]) -> Tasks<'a> {
-    match states {
-        [] => tasks,
-        [state] => tasks.filter(sql::<Bool>(literal(*state))),
-        _ => tasks.filter(dsl::state.eq_any(states.iter().map(|state| state.as_str()).collect::<Vec<_>>())),
-    }
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = BigInt)]
+    tasks: i64,
 }
 
-const fn literal(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Waiting => "state = 'waiting'",
-        TaskState::Scheduled => "state = 'scheduled' AND state IN ('scheduled', 'retrying')",
-        TaskState::Pending => "state = 'pending'",
-        TaskState::Running => "state = 'running'",
-        TaskState::Retrying => "state = 'retrying' AND state IN ('scheduled', 'retrying')",
-        TaskState::Completed => "state = 'completed' AND finished_at IS NOT NULL",
-        TaskState::Dead => "state = 'dead' AND finished_at IS NOT NULL",
-        TaskState::Cancelled => "state = 'cancelled' AND finished_at IS NOT NULL",
+fn in_states<'a>(tasks: Tasks<'a>, states: &[TaskState], path: Path) -> Tasks<'a> {
+    if states.is_empty() {
+        return tasks;
     }
+    tasks.filter(sql::<Bool>(&match path {
+        Path::ByState => {
+            let parts: Vec<String> = states.iter().map(|state| seqs_in(*state)).collect();
+            format!("seq IN ({})", parts.join(" UNION ALL "))
+        }
+        Path::InOrder => {
+            let names: Vec<String> = states.iter().map(|state| format!("'{state}'")).collect();
+            // The sign keeps SQLite from an index that is not in push order, and from sorting all it finds there.
+            format!("+state IN ({})", names.join(", "))
+        }
+    }))
+}
+
+/// The places of the tasks in a state, by the partial index that has them. The words stand in the text, not in
+/// bound values, so that the database sees which index will do.
+fn seqs_in(state: TaskState) -> String {
+    let (index, more) = match state {
+        TaskState::Waiting => ("task_queue_waiting", ""),
+        TaskState::Pending => ("task_queue_pending", ""),
+        TaskState::Running => ("task_queue_running", ""),
+        TaskState::Scheduled | TaskState::Retrying => ("task_queue_due", " AND state IN ('scheduled', 'retrying')"),
+        TaskState::Completed | TaskState::Dead | TaskState::Cancelled => {
+            ("task_queue_finished", " AND finished_at IS NOT NULL")
+        }
+    };
+    format!("SELECT seq FROM task_queue INDEXED BY {index} WHERE state = '{state}'{more}")
 }
 
 /// A pattern that finds `text` as it stands.

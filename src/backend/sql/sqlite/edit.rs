@@ -124,7 +124,7 @@ fn by_filter(
     let mut found = Vec::new();
     let mut after = i64::MIN;
     loop {
-        let tasks = page(matching(filter), path, false, Some(after), PAGE);
+        let tasks = page(matching(filter, path), false, Some(after), PAGE);
         let rows: Vec<Row> = tasks.select(Row::as_select()).load(conn)?;
         let Some(last) = rows.last() else { return Ok(found) };
         after = last.seq;

@@ -66,7 +66,7 @@ pub(super) fn list(
 ) -> QueryResult<TaskPage> {
     let rows = i64::try_from(limit).unwrap_or(i64::MAX);
     let (path, newest_first) = (path(conn, filter)?, order == TaskOrder::NewestFirst);
-    let tasks = page(matching(filter), path, newest_first, after.map(Cursor::seq), rows.saturating_add(1));
+    let tasks = page(matching(filter, path), newest_first, after.map(Cursor::seq), rows.saturating_add(1));
     let found: Vec<TaskRow> = tasks.select(TaskRow::as_select()).load(conn)?;
     let more = found.len() > limit;
     let tasks: Vec<TaskRecord> = found.into_iter().take(limit).map(TaskRecord::from).collect();

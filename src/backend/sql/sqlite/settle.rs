@@ -34,6 +34,16 @@ sized_statements! {
         }
         sql + ")"
     };
+    /// The same with results. A search through the CASE for each row costs less than a statement for each row.
+    CompleteWith: |rows: usize| {
+        let seqs = |between: &str| -> String {
+            (0..rows).map(|row| format!("{}?{}", if row > 0 { between } else { "" }, row * 2 + 4)).collect()
+        };
+        let cases: String = (0..rows).map(|row| format!(" WHEN ?{} THEN ?{}", row * 2 + 4, row * 2 + 5)).collect();
+        format!("UPDATE task_queue SET state = 'completed', result = CASE seq{cases} END, attempt = ?1,
+            crash_count = 0, node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?2, finished_at = ?2
+            WHERE claim_token = ?3 AND state = 'running' AND seq IN ({})", seqs(","))
+    };
     /// Nothing is there under a token that was just cleared, so a conflict is no error but a repetition. It also
     /// spares the copy of all pages that a statement which may fail in its middle makes.
     AddExecutions: |rows: usize| {
@@ -53,16 +63,28 @@ sized_statements! {
 }
 
 /// Settlements that one statement can write.
-struct Group {
+struct Group<'a> {
     token: ClaimToken,
     attempt: u32,
-    seqs: Vec<i64>,
+    /// Whether the runs left results. Runs of one type either do or do not.
+    results: bool,
+    rows: Vec<(i64, Option<&'a str>)>,
 }
 
-/// True for a run that was completed and left nothing to keep.
-fn is_plain(settlement: &Settlement) -> bool {
-    settlement.state == TaskState::Completed
-        && settlement.execution.as_ref().is_some_and(|end| end.result.is_none() && end.error.is_none())
+impl<'a> Group<'a> {
+    /// The group that a settlement would be in, when it is of the usual kind: completed without an error.
+    fn of(settlement: &'a Settlement) -> Option<Self> {
+        let end = settlement.execution.as_ref()?;
+        if settlement.state != TaskState::Completed || end.error.is_some() {
+            return None;
+        }
+        let (token, attempt, result) = (settlement.token, settlement.attempt, end.result.as_deref());
+        Some(Self { token, attempt, results: result.is_some(), rows: vec![(settlement.seq, result)] })
+    }
+
+    fn takes(&self, other: &Self) -> bool {
+        (self.token, self.attempt, self.results) == (other.token, other.attempt, other.results)
+    }
 }
 
 impl Batch<'_> {
@@ -72,13 +94,14 @@ impl Batch<'_> {
             return Ok(());
         }
         self.receipt.settled.reserve(commit.settle.len());
-        let mut groups: Vec<Group> = Vec::new();
+        let mut groups: Vec<Group<'_>> = Vec::new();
         for settlement in &commit.settle {
-            let settled = if !self.careful && is_plain(settlement) {
-                gather(&mut groups, settlement);
-                Settled::Accepted
-            } else {
-                self.settle_one(settlement)?
+            let settled = match Group::of(settlement) {
+                Some(group) if !self.careful => {
+                    gather(&mut groups, group);
+                    Settled::Accepted
+                }
+                _ => self.settle_one(settlement)?,
             };
             self.receipt.settled.push(settled);
         }
@@ -89,12 +112,18 @@ impl Batch<'_> {
         self.free_waiting()
     }
 
-    fn complete(&mut self, group: &Group) -> Result<(), Abort> {
-        for seqs in chunks(&group.seqs) {
-            let mut values = Vec::with_capacity(3 + seqs.len());
+    fn complete(&mut self, group: &Group<'_>) -> Result<(), Abort> {
+        for rows in chunks(&group.rows) {
+            let mut values = Vec::with_capacity(3 + 2 * rows.len());
             values.extend([Value::Int(group.attempt.into()), self.now(), Value::Int(group.token.as_i64())]);
-            values.extend(seqs.iter().map(|seq| Value::Int(*seq)));
-            if execute_sized!(Complete, seqs.len(), &values, self.conn)? != seqs.len() {
+            let changed = if group.results {
+                values.extend(rows.iter().flat_map(|(seq, result)| [Value::Int(*seq), Value::MaybeText(*result)]));
+                execute_sized!(CompleteWith, rows.len(), &values, self.conn)?
+            } else {
+                values.extend(rows.iter().map(|(seq, _)| Value::Int(*seq)));
+                execute_sized!(Complete, rows.len(), &values, self.conn)?
+            };
+            if changed != rows.len() {
                 return Err(Abort::Surprise);
             }
         }
@@ -168,11 +197,10 @@ impl Batch<'_> {
     }
 }
 
-fn gather(groups: &mut Vec<Group>, settlement: &Settlement) {
-    let (token, attempt) = (settlement.token, settlement.attempt);
+fn gather<'a>(groups: &mut Vec<Group<'a>>, new: Group<'a>) {
     // The latest group first: runs of one claim end close together.
-    match groups.iter_mut().rev().find(|group| group.token == token && group.attempt == attempt) {
-        Some(group) => group.seqs.push(settlement.seq),
-        None => groups.push(Group { token, attempt, seqs: vec![settlement.seq] }),
+    match groups.iter_mut().rev().find(|group| group.takes(&new)) {
+        Some(group) => group.rows.extend(new.rows),
+        None => groups.push(new),
     }
 }
