@@ -4,8 +4,10 @@
 //! - There is one writer for all processes, so its connection pool has one connection, and a commit takes the
 //!   write lock at its beginning (`BEGIN IMMEDIATE`): a transaction that reads first and then writes fails at
 //!   once with BUSY when another process has written in between, however long it was told to wait.
-//! - Rows are numbered by the program and inserted up to 64 at a time with numbered placeholders. Measured per
-//!   task and against one statement per row: 2 times as fast; one JSON array read with `json_each`: half as fast.
+//! - Rows are numbered by the program, and written up to 64 at a time by statements with numbered placeholders.
+//!   Measured per task, for insert, settlement and history at 1,024 tasks in a commit: 8 µs, against 17 µs with one
+//!   statement for each row and 41 µs with one JSON array for all, read with `json_each`.
+//! - SQLite has no statistics of a file that nobody analysed, so statements name the index that they are made for.
 //! - The clock is the caller's: all processes run on one machine.
 //! - Another process tells nobody that it has written; `PRAGMA data_version` is looked at instead.
 
