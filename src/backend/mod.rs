@@ -39,13 +39,14 @@ pub trait Backend: Send + Sync + 'static {
     /// What this backend can and cannot do.
     fn capabilities(&self) -> Capabilities;
 
-    /// One transaction that settles finished runs, inserts pushed tasks, records progress, and claims the next
+    /// One transaction that records progress, settles finished runs, inserts pushed tasks, and claims the next
     /// tasks, in this order.
     ///
     /// - **Settle**: a settlement applies only to a row that is `running` under its token; otherwise it answers
     ///   [`Settled::Fenced`] and changes nothing. An applied one writes its execution row, sets `crash_count` to 0
     ///   unless it is a release (no `execution`), which gives the crash count back the 1 that the claim added, and
-    ///   clears node, token and the cancel request. An error or a result of the run becomes the task's `last_error`
+    ///   clears node, token and the cancel request. One that would let the task run again makes it `cancelled`
+    ///   instead when its cancel was asked for, so that no request is lost. An error or a result of the run becomes the task's `last_error`
     ///   or `result`; a run without one leaves what an earlier run wrote. A task that came to a terminal state, by
     ///   this or any other method, sets the tasks that waited for it (`waiting`, `parent_id`) to `pending`, or to
     ///   `scheduled` when their `run_at` lies ahead, and passes its unique key on to them.
@@ -138,7 +139,7 @@ pub trait Backend: Send + Sync + 'static {
     ///
     /// - `Cancel`: a task that is not running becomes `cancelled`; a running one gets its cancel request.
     /// - `Retry`: a terminal, scheduled or retrying task becomes `pending` now, a terminal one with its attempts
-    ///   and crashes back at 0. A running or pending one is left alone, and so is a terminal one whose unique key
+    ///   and crashes back at 0 and no longer bound to start before its `expires_at`. A running or pending one is left alone, and so is a terminal one whose unique key
     ///   another task holds now.
     /// - `Delete`: the task and its executions go, unless it is running.
     /// - `Reprioritise`, `Reschedule`: for tasks that are neither running nor terminal. A time that has come makes a

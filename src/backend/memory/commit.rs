@@ -15,13 +15,13 @@ use crate::task::TaskState;
 impl Store {
     pub(super) fn commit(&mut self, commit: &Commit) -> Receipt {
         self.freed = false;
+        for update in &commit.progress {
+            self.progress(update);
+        }
         let settled = commit.settle.iter().map(|settlement| self.settle(settlement, commit.now)).collect();
         let mut inserted = Vec::with_capacity(commit.insert.len());
         for group in &commit.insert {
             self.insert_group(group, commit, &mut inserted);
-        }
-        for update in &commit.progress {
-            self.progress(update);
         }
         let mut passed_over = false;
         let claims = commit.claim.iter().map(|request| self.claim(request, commit, &mut passed_over));
@@ -145,8 +145,12 @@ fn apply(row: &mut Row, settlement: &Settlement, now: Timestamp) {
     row.end.clone_from(&settlement.execution);
     if let Some(rare) = &mut row.rare {
         let asked = rare.cancel.take();
+        // Asked for while the run was coming to its end: it must not run again.
+        if asked.is_some() && !row.state.is_terminal() {
+            row.state = TaskState::Cancelled;
+        }
         let silent = row.end.as_ref().is_none_or(|end| end.error.is_none());
-        if settlement.state == TaskState::Cancelled && silent {
+        if row.state == TaskState::Cancelled && (silent || settlement.state != row.state) {
             rare.reason = asked;
         } else if !silent {
             rare.reason = None;

@@ -132,10 +132,14 @@ impl History {
             _ => Settlement { run_at, ..self.w.ended(&claimed, state, error) },
         };
         let holds = self.runs_under(&claimed);
+        let record = self.w.backend.get(claimed.spec.task_id).expect("get");
+        let cancel_asked = record.is_some_and(|record| record.cancel_requested);
         let settled = self.w.settle(settlement);
         self.log.push(format!("settle {} as {state}: {settled:?}", claimed.spec.task_id));
         assert_eq!(settled == Settled::Accepted, holds, "{:#?}", self.log);
         if holds {
+            let asked = cancel_asked && !state.is_terminal();
+            let state = if asked { TaskState::Cancelled } else { state };
             assert_eq!(self.w.state(claimed.spec.task_id), state, "{:#?}", self.log);
         }
         false

@@ -190,6 +190,31 @@ pub fn cancelled_run(h: &dyn Harness) {
     assert_eq!(w.sweep().cancel, []);
 }
 
+/// A cancel that was asked for while a run was failing is not lost.
+pub fn cancel_outlasts_a_failure(h: &dyn Harness) {
+    let w = World::new(h);
+    let claimed = w.push_claimed(task(0));
+    w.edit(&[claimed.spec.task_id], EditAction::Cancel("enough".into()));
+    w.fail_until(&claimed, at(9));
+    let record = w.record(claimed.spec.task_id);
+    assert_eq!((record.state, record.cancel_requested), (TaskState::Cancelled, false));
+    assert_eq!(record.last_error.as_deref(), Some("enough"));
+    assert!(record.finished_at.is_some());
+    w.go_to(10);
+    assert_eq!(w.sweep().promoted.len(), 0);
+}
+
+/// The last word on progress is kept, also when it comes together with the end.
+pub fn progress_comes_before_the_end(h: &dyn Harness) {
+    let w = World::new(h);
+    let claimed = w.push_claimed(task(0));
+    let progress = Progress { fraction: 1.0, message: "done".into() };
+    let settle = vec![w.ended(&claimed, TaskState::Completed, None)];
+    let progress = vec![ProgressUpdate { seq: claimed.seq, token: claimed.token, progress }];
+    w.commit(&Commit { progress, settle, ..w.blank() });
+    assert_eq!(w.record(claimed.spec.task_id).progress.map(|p| p.message).as_deref(), Some("done"));
+}
+
 /// The run under way is part of the history.
 pub fn running_execution_is_shown(h: &dyn Harness) {
     let w = World::new(h);

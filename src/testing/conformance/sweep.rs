@@ -63,6 +63,17 @@ pub fn is_bounded(h: &dyn Harness) {
     assert_eq!((w.count(TaskState::Pending), w.count(TaskState::Cancelled)), (10, 5));
 }
 
+/// A task that expired and is retried on purpose does not expire again.
+pub fn retried_after_expiry(h: &dyn Harness) {
+    let w = World::new(h);
+    let id = w.push(task(0).expires_in(Duration::from_secs(10)));
+    w.go_to(11);
+    assert_eq!(w.sweep().expired, [id]);
+    w.edit(&[id], EditAction::Retry);
+    assert_eq!(w.sweep().expired, []);
+    assert_eq!(w.claim_ids(1), [id]);
+}
+
 /// What has not started when its time is over is cancelled, with the reason; also what was due just now.
 pub fn expires(h: &dyn Harness) {
     let w = World::new(h);

@@ -50,11 +50,11 @@ impl<'a> Batch<'a> {
     }
 
     fn run(mut self) -> Result<Receipt, Abort> {
-        self.settle()?;
-        self.insert()?;
         for update in &self.commit.progress {
             self.progress(update)?;
         }
+        self.settle()?;
+        self.insert()?;
         self.claim()?;
         Ok(self.receipt)
     }

@@ -24,7 +24,7 @@ statements! {
     RetryNow -> (): "UPDATE task_queue SET state = 'pending', run_at = ?2, updated_at = ?2 WHERE seq = ?1";
     /// A reason that no run gave goes; the error of the last run that failed stays.
     RetryAnew -> (): "UPDATE task_queue SET state = 'pending', run_at = ?2, updated_at = ?2, finished_at = NULL,
-        attempt = 0, crash_count = 0, unique_key = ?3, last_error = (SELECT e.error_message FROM task_execution AS e
+        attempt = 0, crash_count = 0, expires_at = NULL, unique_key = ?3, last_error = (SELECT e.error_message FROM task_execution AS e
             WHERE e.task_id = task_queue.task_id AND e.error_message IS NOT NULL ORDER BY e.finished_at DESC LIMIT 1)
         WHERE seq = ?1";
     Reprioritise -> (): "UPDATE task_queue SET priority = ?2 WHERE seq = ?1";

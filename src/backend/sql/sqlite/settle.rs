@@ -13,12 +13,17 @@ use crate::backend::{ExecutionEnd, Settled, Settlement};
 use crate::task::{ClaimToken, TaskState};
 
 statements! {
-    /// What was said stays when this run says nothing: its result, its error, and the reason of its cancel.
-    SettleOne -> (): "UPDATE task_queue SET state = ?1, run_at = coalesce(?2, run_at), attempt = ?3,
+    /// What was said stays when this run says nothing: its result, its error, and the reason of its cancel. A task
+    /// that would run again although its cancel was asked for is cancelled.
+    SettleOne -> (): "UPDATE task_queue SET
+        state = CASE WHEN ?8 IS NULL AND cancel_reason IS NOT NULL THEN 'cancelled' ELSE ?1 END,
+        run_at = coalesce(?2, run_at), attempt = ?3,
         crash_count = CASE WHEN ?4 THEN 0 ELSE max(crash_count - 1, 0) END,
         result = coalesce(?5, result),
-        last_error = coalesce(?6, CASE WHEN ?1 = 'cancelled' THEN cancel_reason END, last_error),
-        node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?7, finished_at = ?8
+        last_error = coalesce(CASE WHEN ?8 IS NULL THEN cancel_reason END, ?6,
+            CASE WHEN ?1 = 'cancelled' THEN cancel_reason END, last_error),
+        node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?7,
+        finished_at = CASE WHEN cancel_reason IS NOT NULL THEN ?7 ELSE ?8 END
         WHERE seq = ?9 AND claim_token = ?10 AND task_id = ?11 AND state = 'running'";
 }
 
