@@ -1,0 +1,37 @@
+//! Lesson: a task is a struct with a name and a `run`; the board runs what is pushed.
+//!
+//! Command: `cargo run --example level1_push_and_handle`
+//!
+//! Expected output:
+//! ```text
+//! hello, 世界, this is attempt 1
+//! the task is completed, its result: {"letters":2}
+//! ```
+
+use callboard::{Board, Context, Outcome, Task, TaskResult};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+#[derive(Serialize, Deserialize)]
+struct Greet {
+    name: String,
+}
+
+impl Task for Greet {
+    const TYPE: &'static str = "greet";
+
+    async fn run(self, cx: &Context) -> TaskResult {
+        println!("hello, {}, this is attempt {}", self.name, cx.attempt());
+        Outcome::output(&json!({"letters": self.name.chars().count()}))
+    }
+}
+
+#[actix_rt::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let board = Board::builder().task::<Greet>().start().await?;
+    let pushed = board.push(Greet { name: "世界".into() }).await?;
+    let task = board.wait(pushed.task_id).await?;
+    println!("the task is {}, its result: {}", task.state, task.result.unwrap_or_default());
+    board.stop().await;
+    Ok(())
+}

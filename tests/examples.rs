@@ -1,0 +1,119 @@
+//! The examples print what their headers say.
+//!
+//! Each `examples/level*.rs` begins with its lesson, its command and, in a `text` block, its expected output; the
+//! command's arguments after `--` are used here as well. `cargo test` builds the examples before it runs this.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Steps of the ladder that this file must find; a rung that is renamed is noticed.
+const RUNGS: [&str; 6] = [
+    "level1_delay_and_priority",
+    "level1_pop_loop",
+    "level1_push_and_handle",
+    "level2_actix_web",
+    "level2_own_actor",
+    "level2_retries_and_dead_letters",
+];
+
+/// Most lines that a rung may have, header included.
+const MOST_LINES: [(&str, usize); 2] = [("level1_", 40), ("level2_", 160)];
+
+#[test]
+fn the_ladder_has_all_its_rungs() {
+    let mut found: Vec<_> = sources().iter().map(|path| name(path)).collect();
+    found.sort();
+    for rung in RUNGS {
+        assert!(found.iter().any(|name| name == rung), "{rung} is missing; there are {found:?}");
+    }
+    let readme = std::fs::read_to_string(folder().join("README.md")).unwrap();
+    for name in found {
+        assert!(readme.contains(&name), "examples/README.md does not mention {name}");
+    }
+}
+
+#[test]
+fn each_header_gives_lesson_command_and_output() {
+    for path in sources() {
+        let header = Header::read(&path);
+        let name = name(&path);
+        assert!(header.text.starts_with("Lesson: "), "{name} does not begin with its lesson");
+        assert!(header.text.contains(&format!("`cargo run --example {name}")), "{name} does not give its command");
+        assert!(!header.expected.is_empty(), "{name} has no expected output");
+        let (_, most) = MOST_LINES.iter().find(|(level, _)| name.starts_with(level)).copied().unwrap_or(("", 300));
+        assert!(header.lines <= most, "{name} has {} lines, more than the {most} of its level", header.lines);
+    }
+}
+
+#[test]
+fn level_1_prints_what_it_says() {
+    compare("level1_");
+}
+
+#[test]
+fn level_2_prints_what_it_says() {
+    compare("level2_");
+}
+
+/// What the `//!` lines of an example say.
+struct Header {
+    text: String,
+    arguments: Vec<String>,
+    expected: String,
+    lines: usize,
+}
+
+impl Header {
+    fn read(path: &Path) -> Self {
+        let source = std::fs::read_to_string(path).unwrap();
+        let header = source.lines().map_while(|line| line.strip_prefix("//!"));
+        let text: String =
+            header.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
+        let block = text.split_once("```text\n").and_then(|(_, rest)| rest.split_once("```"));
+        let expected = block.map(|(block, _)| block.to_owned()).unwrap_or_default();
+        // `cargo run --example NAME -- ARGUMENTS` wherever it stands; the last one counts.
+        let arguments = text.rsplit_once(" -- ").and_then(|(_, rest)| rest.split_once('`'));
+        let arguments = match arguments {
+            Some((list, _)) if !list.contains('\n') => list.split_whitespace().map(str::to_owned).collect(),
+            _ => Vec::new(),
+        };
+        Self { text, arguments, expected, lines: source.lines().count() }
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")
+}
+
+fn name(path: &Path) -> String {
+    path.file_stem().unwrap().to_str().unwrap().to_owned()
+}
+
+fn sources() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let mut sources: Vec<_> = entries
+        .filter(|path| path.extension().is_some_and(|kind| kind == "rs") && name(path).starts_with("level"))
+        .collect();
+    sources.sort();
+    sources
+}
+
+/// Next to this executable's folder, where cargo puts examples.
+fn built(name: &str) -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    let profile = here.parent().and_then(Path::parent).unwrap();
+    let path = profile.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "{} is not built; `cargo build --examples` builds it", path.display());
+    path
+}
+
+fn compare(level: &str) {
+    for path in sources().into_iter().filter(|path| name(path).starts_with(level)) {
+        let (name, header) = (name(&path), Header::read(&path));
+        let output = Command::new(built(&name)).args(&header.arguments).output().unwrap();
+        let (printed, complaint) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{name} failed: {}\n{complaint}\n{printed}", output.status);
+        assert_eq!(printed, header.expected, "{name} prints something else than its header says; {complaint}");
+    }
+}
