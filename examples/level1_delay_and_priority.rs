@@ -5,33 +5,31 @@
 //! Expected output:
 //! ```text
 //! urgent
-//! ordinary, first
-//! ordinary, second
-//! when there is time
+//! first
+//! second
+//! later
 //! delayed
 //! it waited for half a second: true
 //! ```
 
-use std::time::Duration;
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
 
 use callboard::{Board, NewTask};
-use serde_json::Value;
 
 #[actix_rt::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let say = |text: Value, _| async move {
+    let say = |text: serde_json::Value, _| async move {
         println!("{}", text.as_str().unwrap_or_default());
         Ok(())
     };
     // One at a time, so that the order can be seen.
     let board = Board::builder().queue("default", 1).handler("say", say).start().await?;
     let task = |text: &str, priority| NewTask::new("say", &text).priority(priority);
-    let late = task("when there is time", 9);
-    let tasks = [late, task("ordinary, first", 0), task("ordinary, second", 0), task("urgent", -5)];
+    let tasks = [task("later", 9), task("first", 0), task("second", 0), task("urgent", -5)];
     for pushed in board.push_many(tasks).await? {
         board.wait(pushed.task_id).await?;
     }
-    let delay = Duration::from_millis(500);
+    let delay = std::time::Duration::from_millis(500);
     let delayed = board.push(task("delayed", 0).delay(delay)).await?;
     let delayed = board.wait(delayed.task_id).await?;
     println!("it waited for half a second: {}", delayed.started_at >= Some(delayed.created_at + delay));

@@ -9,6 +9,8 @@
 //! nothing left; session after delete: None
 //! ```
 
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
+
 use std::time::Duration;
 
 use callboard::Board;

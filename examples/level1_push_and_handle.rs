@@ -8,6 +8,8 @@
 //! the task is completed, its result: {"letters":2}
 //! ```
 
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
+
 use callboard::{Board, Context, Outcome, Task, TaskResult};
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -18,12 +18,14 @@
 //! the board has stopped; the report of 2026-04 is completed
 //! ```
 
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::{App, HttpResponse, HttpServer, Responder, error, get, post, web};
+use actix_web::{App, HttpResponse, HttpServer, Responder, error, web};
 use callboard::{Board, Context, Outcome, PushError, Task, TaskError, TaskId, TaskResult, Unique};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -54,7 +56,6 @@ impl Task for Report {
     }
 }
 
-#[post("/reports/{month}")]
 async fn order(board: web::Data<Board>, month: web::Path<String>) -> actix_web::Result<impl Responder> {
     let pushed = board.push(Report { month: month.into_inner() }).await.map_err(|error| match error {
         PushError::Invalid(_) => error::ErrorBadRequest(error),
@@ -64,14 +65,13 @@ async fn order(board: web::Data<Board>, month: web::Path<String>) -> actix_web::
     Ok(HttpResponse::Accepted().json(pushed))
 }
 
-#[get("/tasks/{id}")]
 async fn show(board: web::Data<Board>, id: web::Path<String>) -> actix_web::Result<impl Responder> {
     let id: TaskId = id.parse().map_err(error::ErrorBadRequest)?;
     let task = board.get(id).await.map_err(error::ErrorServiceUnavailable)?;
     Ok(task.map_or_else(|| HttpResponse::NotFound().finish(), |task| HttpResponse::Ok().json(task)))
 }
 
-#[actix_web::main]
+#[actix_rt::main]
 async fn main() -> Result<(), Failure> {
     let check = std::env::args().any(|argument| argument == "--check");
     let ink = Arc::new(Semaphore::new(if check { 0 } else { Semaphore::MAX_PERMITS }));
@@ -79,9 +79,13 @@ async fn main() -> Result<(), Failure> {
     let board = Board::builder().task::<Report>().data(Ink(Arc::clone(&ink))).start().await?;
     let shared = web::Data::new(board.clone());
     let port = if check { 0 } else { std::env::var("PORT").ok().map_or(Ok(8080), |port| port.parse())? };
-    let server = HttpServer::new(move || App::new().app_data(shared.clone()).service(order).service(show))
-        .workers(1)
-        .bind(("127.0.0.1", port))?;
+    let app = move || {
+        App::new()
+            .app_data(shared.clone())
+            .route("/reports/{month}", web::post().to(order))
+            .route("/tasks/{id}", web::get().to(show))
+    };
+    let server = HttpServer::new(app).workers(1).bind(("127.0.0.1", port))?;
     let address = server.addrs().first().copied().ok_or("no address")?;
     let server = server.run();
     if !check {
@@ -93,7 +97,7 @@ async fn main() -> Result<(), Failure> {
         return Ok(());
     }
     let handle = server.handle();
-    let serving = actix_web::rt::spawn(server);
+    let serving = actix_rt::spawn(server);
     let last = self_check(&board, address, &ink).await?;
     handle.stop(true).await;
     serving.await??;
@@ -131,7 +135,10 @@ async fn order_report(server: SocketAddr, path: &'static str) -> Result<TaskId, 
 async fn request(server: SocketAddr, method: &'static str, path: String) -> Result<(StatusCode, Value), Failure> {
     let answer = web::block(move || {
         let mut stream = TcpStream::connect(server)?;
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+        write!(
+            stream,
+            "{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).map(|_| answer)
     });

@@ -12,6 +12,8 @@
 //! asked directly, the till holds 12
 //! ```
 
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
+
 use actix::prelude::*;
 use callboard::{Board, Outcome, Run, Task, TaskError, TaskResult};
 use serde::{Deserialize, Serialize};

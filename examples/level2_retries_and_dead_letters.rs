@@ -17,6 +17,8 @@
 //! completed; runs in its history: failed, failed, failed, success
 //! ```
 
+#![allow(clippy::print_stdout, reason = "it shows what it does")]
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 

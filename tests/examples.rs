@@ -17,7 +17,7 @@ const RUNGS: [&str; 6] = [
 ];
 
 /// Most lines that a rung may have, header included.
-const MOST_LINES: [(&str, usize); 2] = [("level1_", 40), ("level2_", 160)];
+const MOST_LINES: [(&str, usize); 2] = [("level1_", 39), ("level2_", 160)];
 
 #[test]
 fn the_ladder_has_all_its_rungs() {
@@ -67,8 +67,7 @@ impl Header {
     fn read(path: &Path) -> Self {
         let source = std::fs::read_to_string(path).unwrap();
         let header = source.lines().map_while(|line| line.strip_prefix("//!"));
-        let text: String =
-            header.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
+        let text: String = header.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
         let block = text.split_once("```text\n").and_then(|(_, rest)| rest.split_once("```"));
         let expected = block.map(|(block, _)| block.to_owned()).unwrap_or_default();
         // `cargo run --example NAME -- ARGUMENTS` wherever it stands; the last one counts.
@@ -111,8 +110,7 @@ fn compare(level: &str) {
     for path in sources().into_iter().filter(|path| name(path).starts_with(level)) {
         let (name, header) = (name(&path), Header::read(&path));
         let output = Command::new(built(&name)).args(&header.arguments).output().unwrap();
-        let (printed, complaint) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (printed, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{name} failed: {}\n{complaint}\n{printed}", output.status);
         assert_eq!(printed, header.expected, "{name} prints something else than its header says; {complaint}");
     }
