@@ -190,9 +190,13 @@ impl Clock {
     /// Resolves when `span` has passed since the call. On the system's clock it must be polled inside a tokio or actix
     /// runtime.
     pub fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send + 'static {
-        let clock = self.clone();
         // Read now, not at the first poll: the span counts from the call.
-        let until = self.elapsed().saturating_add(span);
+        self.sleep_until(self.elapsed().saturating_add(span))
+    }
+
+    /// Resolves when the growing hand, [`elapsed`](Self::elapsed), has come to `until`. Else as [`sleep`](Self::sleep).
+    pub fn sleep_until(&self, until: Duration) -> impl Future<Output = ()> + Send + 'static {
+        let clock = self.clone();
         async move {
             match &clock.0 {
                 Source::System(_) => tokio::time::sleep(until.saturating_sub(clock.elapsed())).await,

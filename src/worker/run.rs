@@ -70,6 +70,8 @@ enum End {
 }
 
 async fn supervise(core: &Core, handler: &dyn Handle, cx: &Context) -> End {
+    // From here, not from the first await on: the time up to there is the run's as well.
+    let deadline = cx.task().timeout.map(|timeout| core.clock.elapsed().saturating_add(timeout));
     // The handler may panic before it returns its future, too.
     let mut work = match catch_unwind(AssertUnwindSafe(|| handler.run(cx.clone()))) {
         Ok(work) => AssertUnwindSafe(work).catch_unwind(),
@@ -79,17 +81,16 @@ async fn supervise(core: &Core, handler: &dyn Handle, cx: &Context) -> End {
     let first = std::future::poll_fn(|task| Poll::Ready(Pin::new(&mut work).poll_unpin(task))).await;
     match first {
         Poll::Ready(result) => End::Returned(result.unwrap_or_else(|panic| Err(panicked(&*panic)))),
-        Poll::Pending => slow(core, cx, &mut work).await,
+        Poll::Pending => slow(core, cx, deadline, &mut work).await,
     }
 }
 
 type Work = futures_util::future::CatchUnwind<AssertUnwindSafe<LocalBoxFuture<'static, TaskResult>>>;
 
-async fn slow(core: &Core, cx: &Context, work: &mut Work) -> End {
-    let timeout = cx.task().timeout;
+async fn slow(core: &Core, cx: &Context, deadline: Option<Duration>, work: &mut Work) -> End {
     let deadline = async {
-        match timeout {
-            Some(timeout) => core.clock.sleep(timeout).await,
+        match deadline {
+            Some(deadline) => core.clock.sleep_until(deadline).await,
             None => std::future::pending().await,
         }
     };
@@ -99,7 +100,7 @@ async fn slow(core: &Core, cx: &Context, work: &mut Work) -> End {
         () = cx.cancelled() => {}
         () = deadline => {
             cx.cancel(CancelReason::Timeout);
-            return End::TimedOut(timeout.unwrap_or_default());
+            return End::TimedOut(cx.task().timeout.unwrap_or_default());
         }
     }
     // Cooperative first: the handler may tidy up, and what it returns counts.
