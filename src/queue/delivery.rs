@@ -111,6 +111,7 @@ impl Delivery {
         let mut settlement = self.settlement(TaskState::Scheduled, ExecutionStatus::Snoozed, None, None);
         settlement.attempt = self.claimed.attempt;
         settlement.run_at = run_at;
+        self.core.due_at(run_at);
         self.settle(settlement).await
     }
 
