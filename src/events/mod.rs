@@ -29,7 +29,7 @@ pub struct SubscriptionId(u64);
 
 /// Where facts are published.
 pub(crate) struct Events {
-    subscribers: RwLock<Vec<Arc<Subscriber>>>,
+    subscribers: RwLock<Vec<Subscription>>,
     // Lets the usual case, no subscriber, skip making the fact.
     count: AtomicUsize,
     last_id: AtomicU64,
@@ -37,14 +37,31 @@ pub(crate) struct Events {
     line: Line<Fanout>,
 }
 
+/// A subscriber, and the way to it. The way ends with the subscription, and with it the attendance.
+struct Subscription {
+    facts: mpsc::Sender<Event>,
+    subscriber: Arc<Subscriber>,
+}
+
 struct Subscriber {
     id: SubscriptionId,
-    facts: mpsc::Sender<Event>,
     // Taken by the actor that attends to it, and put back should the actor die.
     waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<Event>>>,
     to: Target,
     missed: AtomicU64,
+    /// Facts that were laid into its buffer, and those of them that it has got.
+    laid: AtomicU64,
+    arrived: AtomicU64,
     gone: AtomicBool,
+}
+
+/// A fact on its way from the buffer to a subscriber; it counts as arrived also when the actor dies meanwhile.
+struct OnItsWay<'a>(&'a Subscriber);
+
+impl Drop for OnItsWay<'_> {
+    fn drop(&mut self) {
+        self.0.arrived.fetch_add(1, Ordering::Release);
+    }
 }
 
 enum Target {
@@ -73,11 +90,26 @@ impl Events {
             return;
         }
         let event = fact();
-        for subscriber in &*self.subscribers.read() {
-            if let Err(mpsc::error::TrySendError::Full(_)) = subscriber.facts.try_send(event.clone()) {
-                subscriber.missed.fetch_add(1, Ordering::Relaxed);
+        for Subscription { facts, subscriber } in &*self.subscribers.read() {
+            // Counted first: a fact that is on its way is never missing from the count.
+            subscriber.laid.fetch_add(1, Ordering::Release);
+            if let Err(refused) = facts.try_send(event.clone()) {
+                subscriber.laid.fetch_sub(1, Ordering::Release);
+                if matches!(refused, mpsc::error::TrySendError::Full(_)) {
+                    subscriber.missed.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
+    }
+
+    /// True when every fact so far has reached its subscribers, and callbacks have returned.
+    #[cfg(feature = "testing")]
+    pub(crate) fn all_arrived(&self) -> bool {
+        let arrived = |subscriber: &Subscriber| {
+            subscriber.gone.load(Ordering::Relaxed)
+                || subscriber.arrived.load(Ordering::Acquire) == subscriber.laid.load(Ordering::Acquire)
+        };
+        self.subscribers.read().iter().all(|subscription| arrived(&subscription.subscriber))
     }
 
     pub(crate) fn subscribe(&self, recipient: Recipient<Event>) -> SubscriptionId {
@@ -92,11 +124,18 @@ impl Events {
         let id = SubscriptionId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1);
         let (facts, waiting) = mpsc::channel(self.buffer);
         let waiting = Arc::new(tokio::sync::Mutex::new(waiting));
-        let subscriber =
-            Arc::new(Subscriber { id, facts, waiting, to, missed: AtomicU64::new(0), gone: AtomicBool::new(false) });
+        let subscriber = Arc::new(Subscriber {
+            id,
+            waiting,
+            to,
+            missed: AtomicU64::new(0),
+            laid: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
+            gone: AtomicBool::new(false),
+        });
         let mut subscribers = self.subscribers.write();
-        subscribers.retain(|other| !other.gone.load(Ordering::Relaxed));
-        subscribers.push(Arc::clone(&subscriber));
+        subscribers.retain(|other| !other.subscriber.gone.load(Ordering::Relaxed));
+        subscribers.push(Subscription { facts, subscriber: Arc::clone(&subscriber) });
         self.count.store(subscribers.len(), Ordering::Release);
         drop(subscribers);
         self.line.poke(Attend(subscriber));
@@ -107,7 +146,14 @@ impl Events {
     pub(crate) fn unsubscribe(&self, id: SubscriptionId) -> bool {
         let mut subscribers = self.subscribers.write();
         let before = subscribers.len();
-        subscribers.retain(|subscriber| subscriber.id != id);
+        subscribers.retain(|Subscription { subscriber, .. }| {
+            let stays = subscriber.id != id;
+            if !stays {
+                // What is still in its buffer is not for it any more.
+                subscriber.gone.store(true, Ordering::Relaxed);
+            }
+            stays
+        });
         self.count.store(subscribers.len(), Ordering::Release);
         subscribers.len() < before
     }
@@ -115,12 +161,13 @@ impl Events {
     /// Facts that a subscriber was too slow for.
     pub(crate) fn missed(&self, id: SubscriptionId) -> Option<u64> {
         let subscribers = self.subscribers.read();
-        subscribers.iter().find(|s| s.id == id).map(|s| s.missed.load(Ordering::Relaxed))
+        let of_id = subscribers.iter().find(|subscription| subscription.subscriber.id == id);
+        of_id.map(|subscription| subscription.subscriber.missed.load(Ordering::Relaxed))
     }
 
     /// Facts that any subscriber was too slow for.
     pub(crate) fn missed_by_all(&self) -> u64 {
-        self.subscribers.read().iter().map(|s| s.missed.load(Ordering::Relaxed)).sum()
+        self.subscribers.read().iter().map(|s| s.subscriber.missed.load(Ordering::Relaxed)).sum()
     }
 
     pub(crate) fn fanout(self: &Arc<Self>, clock: Clock, life: Life) -> Fanout {
@@ -146,6 +193,10 @@ impl Fanout {
             // A second attendant of one subscriber waits here until the first is gone.
             let mut waiting = subscriber.waiting.lock().await;
             while let Some(event) = waiting.recv().await {
+                if subscriber.gone.load(Ordering::Relaxed) {
+                    break;
+                }
+                let _on_its_way = OnItsWay(&subscriber);
                 let arrived = match &subscriber.to {
                     Target::Recipient(recipient) => recipient.send(event).await.is_ok(),
                     Target::Callback(callback) => {
@@ -170,9 +221,8 @@ impl Actor for Fanout {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.life.tick(&self.clock);
-        let subscribers = self.events.subscribers.read().clone();
-        for subscriber in subscribers {
-            self.attend(subscriber, ctx);
+        for subscription in &*self.events.subscribers.read() {
+            self.attend(Arc::clone(&subscription.subscriber), ctx);
         }
     }
 }
