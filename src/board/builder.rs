@@ -215,6 +215,13 @@ impl BoardBuilder {
         on_progress => Progress;
     }
 
+    /// On memory, whatever was chosen before.
+    #[cfg(feature = "testing")]
+    pub(crate) fn on_memory(mut self) -> Self {
+        self.backend = None;
+        self.url("memory:")
+    }
+
     fn callback(mut self, call: EventCallback) -> Self {
         self.callbacks.push(call);
         self

@@ -1,14 +1,17 @@
 //! For tests: of programs that use callboard, and of backends.
 //!
+//! [`TestBoard`] is a board on memory whose clock moves by hand, for the tests of a program that uses callboard.
 //! [`conformance!`](crate::conformance) runs the suite that every backend passes; [`World`] is a small stage for
 //! a backend's own tests.
 #![allow(clippy::panic, clippy::missing_panics_doc, reason = "what helps a test fails it by a panic")]
 
+mod board;
 pub mod conformance;
 mod crash;
 mod factory;
 mod faulty;
 
+pub use board::TestBoard;
 pub use conformance::Harness;
 pub use crash::crash;
 pub use factory::{World, at};

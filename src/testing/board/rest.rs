@@ -1,0 +1,136 @@
+//! When a board has come to rest, and how it is stopped from anywhere.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::TestBoard;
+use super::show::{failed, shown_all};
+use crate::backend::{Cursor, TaskFilter, TaskOrder};
+use crate::clock::Clock;
+use crate::maintenance;
+use crate::task::{TaskRecord, TaskState};
+
+/// Real time that tasks get to come to rest before a test is told that they do not.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Real time after which the state is looked at again even if no event told of a change.
+const LOOK: Duration = Duration::from_millis(5);
+/// Tasks read at a time.
+const PAGE: usize = 1_000;
+
+impl TestBoard {
+    /// As [`settle`](Self::settle); returns the time from now to the next moment at which something is due.
+    pub(super) async fn settle_until_due(&self) -> Option<Duration> {
+        let real = Clock::system();
+        loop {
+            let stirred = self.stirred.notified();
+            let mut stirred = std::pin::pin!(stirred);
+            // Before the look: a change in between is then not missed.
+            stirred.as_mut().enable();
+            let due = self.sweep().await;
+            let busy = self.busy();
+            if busy.is_empty() && self.core().events.all_arrived() {
+                return due;
+            }
+            if real.elapsed() > PATIENCE {
+                failed(&format!(
+                    "after {PATIENCE:?} these still wait or run, or a subscriber to events does not answer; \
+                     for a run that waits for the clock use jump(): {}",
+                    shown_all(&busy)
+                ));
+            }
+            futures_util::future::select(stirred, self.pause()).await;
+        }
+    }
+
+    /// Rounds of upkeep until nothing more is due now; returns the time to what is due next.
+    pub(super) async fn sweep(&self) -> Option<Duration> {
+        loop {
+            match maintenance::sweep(self.core()).await {
+                Ok(report) if report.more => {}
+                Ok(report) => {
+                    let task = report.next_due.map(|due| due.since(self.clock.now()));
+                    let now = self.clock.elapsed();
+                    let deliveries = self.core().deliveries.lock();
+                    let deliveries = deliveries.values().filter_map(|held| held.deadline?.checked_sub(now));
+                    return deliveries.chain(task).min();
+                }
+                Err(error) => failed(&format!("storage failed: {error}")),
+            }
+        }
+    }
+
+    /// Some of the tasks that run here, or that could.
+    fn busy(&self) -> Vec<TaskRecord> {
+        let core = self.core();
+        let running = TaskFilter { states: vec![TaskState::Running], ..TaskFilter::default() };
+        let mut busy = self.list(&running);
+        busy.retain(|task| !core.deliveries.lock().contains_key(&task.task_id));
+        let settings = core.backend.queues().unwrap_or_default();
+        let is_run = |queue: &str, configured: usize| {
+            let own = settings.iter().find(|own| own.queue == *queue);
+            !own.is_some_and(|own| own.paused) && own.and_then(|own| own.concurrency).unwrap_or(configured) > 0
+        };
+        let queues = core.config.queues.iter().filter(|(name, configured)| is_run(name, *configured));
+        let queues: Vec<_> = queues.map(|(name, _)| name.to_string()).collect();
+        let types: Vec<_> = core.registry.types().iter().map(ToString::to_string).collect();
+        // An empty list would mean any.
+        if !queues.is_empty() && !types.is_empty() {
+            let states = vec![TaskState::Pending];
+            busy.extend(self.list(&TaskFilter { states, queues, types, ..TaskFilter::default() }));
+        }
+        busy
+    }
+
+    pub(super) fn list(&self, filter: &TaskFilter) -> Vec<TaskRecord> {
+        let (mut tasks, mut after): (_, Option<Cursor>) = (Vec::new(), None);
+        loop {
+            match self.core().backend.list(filter, TaskOrder::OldestFirst, after, PAGE) {
+                Ok(page) => {
+                    tasks.extend(page.tasks);
+                    after = page.next;
+                }
+                Err(error) => failed(&format!("storage failed: {error}")),
+            }
+            if after.is_none() {
+                return tasks;
+            }
+        }
+    }
+
+    /// Resolves after a moment of real time.
+    fn pause(&self) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        if let Some(home) = self.core().home.get() {
+            home.spawn(async move {
+                tokio::time::sleep(LOOK).await;
+                drop(tell);
+            });
+        }
+        told
+    }
+
+    /// Stops the board from whatever thread this is; a run that will not end is not waited for.
+    pub(super) fn stop_now(&self) -> std::io::Result<()> {
+        let (board, clock) = (self.board.clone(), self.clock.clone());
+        let limit = board.core().config.drain.saturating_add(board.core().config.cancel_grace);
+        // An executor cannot be entered twice on one thread, and this one is in the middle of a test.
+        let stop = move || -> std::io::Result<()> {
+            let hurry = async {
+                loop {
+                    tokio::time::sleep(LOOK).await;
+                    clock.advance(limit.saturating_add(Duration::from_secs(5)));
+                }
+            };
+            tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
+                tokio::select! {
+                    () = board.stop() => {}
+                    () = hurry => {}
+                }
+            });
+            Ok(())
+        };
+        let thread = std::thread::Builder::new().name("callboard-stop".into()).spawn(stop)?;
+        thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the stop panicked")))
+    }
+}
