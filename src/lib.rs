@@ -36,3 +36,17 @@ pub use task::{
 };
 pub use worker::log::{LogForm, LogSlice, TaskLogOptions, TaskLogs};
 pub use worker::{CancelReason, Context, Run};
+
+/// The pages beside the code: what they show compiles and runs.
+#[cfg(doctest)]
+#[allow(missing_debug_implementations, dead_code, reason = "nothing but a place for the pages")]
+mod pages {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/tasks.md")]
+    struct Tasks;
+    #[doc = include_str!("../docs/public-store.md")]
+    struct PublicStore;
+    #[doc = include_str!("../docs/supervision.md")]
+    struct Supervision;
+}
