@@ -260,7 +260,10 @@ async fn a_wrong_state_is_told_with_what_is_known_of_the_task() {
     let task = board.push(task).await.unwrap().task_id;
     board.settle().await;
     let text = failure(|| board.assert_state(task, TaskState::Completed));
-    assert!(text.starts_with("expected completed, found dead stubborn") && text.ends_with("last error: no"), "{text}");
+    assert!(
+        text.starts_with("expected completed, found dead stubborn") && text.ends_with("last error: no"),
+        "{text}"
+    );
 }
 
 #[actix_rt::test]

@@ -1,0 +1,39 @@
+//! Subscriptions to events.
+
+use actix::prelude::*;
+use callboard::{Board, Event, TaskState};
+use serde_json::json;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+/// Sends on what it hears; the channel closes when it is gone.
+struct Listener(UnboundedSender<TaskState>);
+
+impl Actor for Listener {
+    type Context = Context<Self>;
+}
+
+impl Handler<Event> for Listener {
+    type Result = ();
+    fn handle(&mut self, event: Event, _: &mut Self::Context) {
+        if let Some(fact) = event.task() {
+            self.0.send(fact.state).ok();
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_subscriber_hears_of_each_state_and_is_let_go_at_the_end() {
+    let board = Board::builder().handler("n", |_, _| async { Ok(()) }).start().await.unwrap();
+    let (hear, mut heard) = unbounded_channel();
+    let subscription = board.subscribe(Listener(hear).start().recipient());
+    let task = board.push(json!({"type": "n"})).await.unwrap().task_id;
+    board.wait(task).await.unwrap();
+    assert_eq!(heard.recv().await, Some(TaskState::Running));
+    assert_eq!(heard.recv().await, Some(TaskState::Completed));
+
+    assert!(board.unsubscribe(subscription));
+    assert!(!board.unsubscribe(subscription));
+    // The board held the last address of the listener; without it the actor ends, and so does the channel.
+    assert_eq!(heard.recv().await, None);
+    board.stop().await;
+}
