@@ -3,6 +3,8 @@
 //! Each `examples/level*.rs` begins with its lesson, its command and, in a `text` block, its expected output; the
 //! command's arguments after `--` are used here as well. `cargo test` builds the examples before it runs this.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -33,7 +33,6 @@ pub(super) fn shown_all(tasks: &[TaskRecord]) -> String {
 
 /// Fails the test.
 #[track_caller]
-#[allow(clippy::panic, reason = "a test fails by panicking")]
 pub(super) fn failed(message: &str) -> ! {
     panic!("{message}")
 }
