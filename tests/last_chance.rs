@@ -1,7 +1,7 @@
 //! Tasks whose node has died under them twice run one at a time, and every one of them runs.
 
 #![cfg(feature = "testing")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
 use std::time::Duration;

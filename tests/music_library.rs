@@ -4,7 +4,7 @@
 //! N-th thing that the server does or that they print, and waited for until they end.
 
 #![cfg(all(unix, feature = "sqlite"))]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 #[allow(dead_code, reason = "the test uses a part of the example")]
 #[path = "../examples/music_library/demo/mod.rs"]

@@ -49,6 +49,7 @@ pub type Opened = Arc<dyn Backend>;
 ///
 /// # Errors
 /// [`BackendError::BadUrl`] for a scheme that this program does not have, and whatever opening can meet.
+#[cfg_attr(not(feature = "sqlite"), allow(unused_variables, reason = "only databases have options"))]
 pub fn open(url: &str, options: &OpenOptions) -> Result<Opened, BackendError> {
     let bad = |reason: &str| BackendError::BadUrl { url: redact(url), reason: reason.into() };
     match url.split_once(':').map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest)) {
