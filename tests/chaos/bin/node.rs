@@ -1,0 +1,185 @@
+//! One process with a board, for the chaos tests: started, stopped, frozen and killed by them.
+//!
+//! Its one argument is its plan as JSON. It tells what happens as JSON lines on standard output, takes commands as
+//! lines on standard input, and ends when that is closed: so it never outlives the test that started it.
+
+mod handlers;
+mod ledger;
+mod load;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_rt::signal::unix::{SignalKind, signal};
+use callboard::{Board, TaskState};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use ledger::Ledger;
+
+/// What the node is to do.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Plan {
+    url: String,
+    queues: Vec<(String, usize)>,
+    lease_ms: u64,
+    check_ms: u64,
+    drain_ms: u64,
+    grace_ms: u64,
+    ledger: Option<PathBuf>,
+    /// Tasks that push, each of them awaiting every push.
+    producers: u64,
+    /// Pushes of each producer; for ever when 0.
+    pushes: u64,
+    seed: u64,
+    /// Opens storage only when told to go.
+    wait_for_go: bool,
+    /// Ends when the producers are done and nothing is left to run.
+    leave_when_empty: bool,
+    /// Tells every event of a task.
+    tell: bool,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            url: "memory:".into(),
+            queues: vec![("default".into(), 16)],
+            lease_ms: 15_000,
+            check_ms: 1_000,
+            drain_ms: 2_000,
+            grace_ms: 500,
+            ledger: None,
+            producers: 0,
+            pushes: 0,
+            seed: 0,
+            wait_for_go: false,
+            leave_when_empty: false,
+            tell: false,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let plan = std::env::args().nth(1).unwrap_or_default();
+    let plan: Plan = match serde_json::from_str(&plan) {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("chaos_node is started by the chaos tests, with a plan in JSON: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match actix_rt::System::new().block_on(run(plan)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Tells the parent; whoever no longer reads needs no answer.
+fn tell(what: &Value) {
+    use std::io::Write;
+    writeln!(std::io::stdout(), "{what}").ok();
+}
+
+async fn run(plan: Plan) -> Result<(), Box<dyn std::error::Error>> {
+    let mut commands = commands();
+    let mut terminate = signal(SignalKind::terminate())?;
+    tell(&json!({"opening": plan.url}));
+    if plan.wait_for_go && commands.recv().await.is_none() {
+        return Ok(());
+    }
+    let ledger = Arc::new(Ledger::open(plan.ledger.as_deref())?);
+    let board = start(&plan, &ledger).await?;
+    tell(&json!({"ready": board.node()}));
+    let load = actix_rt::spawn(load::produce(board.clone(), plan.clone(), Arc::clone(&ledger)));
+    let left = leave_when_empty(&plan, &board, load);
+    tokio::pin!(left);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            () = &mut left => break,
+            command = commands.recv() => match command {
+                Some(command) => drop(actix_rt::spawn(obey(board.clone(), command))),
+                None => break,
+            },
+        }
+    }
+    board.stop().await;
+    tell(&json!({"stopped": board.node()}));
+    Ok(())
+}
+
+async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, callboard::StartError> {
+    let ms = Duration::from_millis;
+    let mut builder = Board::builder().url(&plan.url).lease(ms(plan.lease_ms)).drain(ms(plan.drain_ms));
+    for (queue, concurrency) in &plan.queues {
+        builder = builder.queue(queue.clone(), *concurrency);
+    }
+    let told = plan.tell;
+    let facts = Arc::clone(ledger);
+    builder = builder.cancel_grace(ms(plan.grace_ms)).configure(|c| c.check_interval = ms(plan.check_ms)).on_event(
+        move |event| {
+            match event {
+                callboard::Event::Rescued(fact) => facts.note("rescued", &[fact.task_id]),
+                callboard::Event::Fenced(fact) => facts.note("fenced", &[fact.task_id]),
+                _ => {}
+            }
+            if told {
+                tell(&json!(event));
+            }
+        },
+    );
+    handlers::register(builder, ledger).start().await
+}
+
+/// Lines from standard input; the channel ends with it.
+fn commands() -> mpsc::UnboundedReceiver<String> {
+    let (tell, told) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if tell.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    told
+}
+
+async fn obey(board: Board, command: String) {
+    let (verb, rest) = command.split_once(' ').unwrap_or((&command, ""));
+    match verb {
+        "push" => {
+            let task: Value = serde_json::from_str(rest).unwrap_or_default();
+            match board.push(task).await {
+                Ok(pushed) => tell(&json!({"pushed": pushed.task_id})),
+                Err(error) => tell(&json!({"refused": error.to_string()})),
+            }
+        }
+        "health" => tell(&json!({"health": board.health().await})),
+        other => tell(&json!({"unknown command": other})),
+    }
+}
+
+/// Resolves when the load is pushed and storage holds no task that is not at its end.
+async fn leave_when_empty(plan: &Plan, board: &Board, load: actix_rt::task::JoinHandle<()>) {
+    drop(load.await);
+    if !plan.leave_when_empty {
+        return std::future::pending().await;
+    }
+    tell(&json!({"pushed all": plan.pushes * plan.producers}));
+    loop {
+        if let Ok(counts) = board.counts().await
+            && counts.iter().all(|count| TaskState::is_terminal(count.state))
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

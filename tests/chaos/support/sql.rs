@@ -1,0 +1,29 @@
+//! What a test asks the file itself.
+
+use std::path::Path;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+
+fn connect(path: &Path) -> SqliteConnection {
+    let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    conn.batch_execute("PRAGMA busy_timeout = 10000").unwrap();
+    conn
+}
+
+/// Changes the file behind the back of the library.
+pub(crate) fn execute(path: &Path, sql: &str) {
+    connect(path).batch_execute(sql).unwrap();
+}
+
+/// What SQLite itself finds wrong with the file: `ok` when nothing is.
+pub(crate) fn integrity(path: &Path) -> String {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        integrity_check: String,
+    }
+    let rows: Vec<Row> = diesel::sql_query("PRAGMA integrity_check").load(&mut connect(path)).unwrap();
+    rows.into_iter().map(|row| row.integrity_check).collect::<Vec<_>>().join("; ")
+}
