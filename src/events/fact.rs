@@ -17,7 +17,8 @@ use crate::task::{NodeId, Progress, TaskId, TaskSpec, TaskState};
 pub enum Event {
     /// Pushed, to run later; or asked for another time.
     Scheduled(TaskFact),
-    /// Pushed, and may run; or given back.
+    /// Pushed, and may run, but not at once; or given back by its consumer. A task that starts at once is told of as
+    /// `Running` first.
     Pending(TaskFact),
     /// A worker began with it.
     Running(TaskFact),
