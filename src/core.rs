@@ -177,6 +177,11 @@ impl Awaited {
         self.count.store(waiters.len(), Ordering::Release);
     }
 
+    /// True when somebody waits for this task.
+    pub(crate) fn is(&self, task_id: TaskId) -> bool {
+        self.count.load(Ordering::Acquire) > 0 && self.waiters.lock().contains_key(&task_id)
+    }
+
     pub(crate) fn ids(&self) -> Vec<TaskId> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Vec::new();

@@ -76,8 +76,16 @@ pub(crate) struct Queue {
     /// Claims may exist in storage that nobody here knows of.
     reconcile: bool,
     reconciling: bool,
+    /// Ends of runs wait for company; and their time is up.
+    lingering: bool,
+    lingered: bool,
     life: Life,
 }
+
+/// How long ends of runs wait for company.
+const LINGER: Duration = Duration::from_millis(1);
+/// As many ends of runs are worth a commit of their own.
+const MOST_LINGERING: usize = 16;
 
 /// Rounds of commits against a backend that never blocks before other messages get their turn.
 const ROUNDS_PER_TURN: usize = 32;
@@ -96,6 +104,8 @@ impl Queue {
             failures: 0,
             reconcile: true,
             reconciling: false,
+            lingering: false,
+            lingered: false,
             life,
         };
         queue.count_outstanding();
@@ -117,39 +127,87 @@ impl Queue {
     }
 
     /// Takes what came back, and sends what has gathered.
+    ///
+    /// When a commit went well, the next one is on its way before anybody is told: what has gathered meanwhile is on
+    /// the desk already, and storage need not wait while hundreds of answers go out.
     fn turn(&mut self, ctx: &mut Context<Self>) {
         for _ in 0..ROUNDS_PER_TURN {
-            for returned in self.core.desk.take_returned() {
-                self.in_flight = self.in_flight.saturating_sub(1);
+            let returned = self.core.desk.take_returned();
+            self.in_flight = self.in_flight.saturating_sub(returned.len());
+            let (good, bad): (Vec<_>, Vec<_>) = returned.into_iter().partition(|returned| returned.result.is_ok());
+            let direct = self.core.persistence.is_direct();
+            let sent_early = !direct && !good.is_empty() && bad.is_empty() && self.send(ctx);
+            for returned in good.into_iter().chain(bad) {
                 self.take_back(returned, ctx);
             }
-            if self.reconcile && self.in_flight == 0 && !self.reconciling {
+            if self.reconcile && self.in_flight == 0 && !self.reconciling && !self.backing_off {
                 self.start_reconcile(ctx);
             }
-            if self.reconciling || self.backing_off || self.in_flight >= self.core.persistence.commits_at_once() {
-                return;
-            }
-            let Some(batch) = self.next_batch() else {
-                if self.in_flight == 0 {
-                    self.lanes.iter_mut().for_each(lanes::Lane::tell_idle);
-                }
-                return;
-            };
-            self.in_flight += 1;
-            self.core.persistence.commit(batch, &self.core);
-            if !self.core.persistence.is_direct() {
+            let sent = sent_early || self.send(ctx);
+            if !sent || !direct {
                 return;
             }
         }
         ctx.notify(Poke);
     }
 
-    fn next_batch(&mut self) -> Option<Box<Batch>> {
+    /// Sends the next commit, if storage has room for it and there is something in it.
+    fn send(&mut self, ctx: &mut Context<Self>) -> bool {
+        if self.reconcile || self.backing_off || self.in_flight >= self.core.persistence.commits_at_once() {
+            return false;
+        }
+        let Some(batch) = self.next_batch(ctx) else {
+            if self.in_flight == 0 && !self.lingering {
+                self.lanes.iter_mut().for_each(lanes::Lane::tell_idle);
+            }
+            return false;
+        };
+        self.in_flight += 1;
+        self.core.persistence.commit(batch, &self.core);
+        true
+    }
+
+    /// True when all that has gathered are a few ends of runs that nobody waits for: they keep a moment, so that the
+    /// next push need not wait behind a commit of theirs, and shares one with them instead.
+    fn may_linger(&self) -> bool {
+        !self.core.persistence.is_direct()
+            && self.core.stage() == Stage::Running
+            && self.lanes.iter().all(|lane| lane.room() > lane.concurrency() / 2 && !lane.work.is_set())
+            && self.core.desk.peek(|g| {
+                let quiet =
+                    |s: &desk::SettleRequest| s.holder.is_worker() && !self.core.awaited.is(s.settlement.task_id);
+                !g.settles.is_empty()
+                    && g.pushes.is_empty()
+                    && g.pops.is_empty()
+                    && g.hints.is_empty()
+                    && !g.hint_all
+                    && g.settles.len() <= MOST_LINGERING
+                    && g.settles.iter().all(quiet)
+            })
+    }
+
+    fn linger(&mut self, ctx: &mut Context<Self>) {
+        if !self.lingering {
+            self.lingering = true;
+            ctx.run_later(LINGER, |queue, ctx| {
+                queue.lingered = true;
+                queue.turn(ctx);
+                queue.lingering = false;
+                queue.lingered = false;
+            });
+        }
+    }
+
+    fn next_batch(&mut self, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
         if let Some(batch) = self.again.take() {
             return Some(batch);
         }
         // From here on whoever hands something in must say so: it may come too late for this batch.
         self.core.desk.listen();
+        if !self.lingered && self.may_linger() {
+            self.linger(ctx);
+            return None;
+        }
         let gathered = self.core.desk.take();
         for returned in gathered.returned {
             // Cannot be handled in the middle of composing; its poke is on the way.
