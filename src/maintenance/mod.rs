@@ -11,14 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle, WrapFuture,
-};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
 use slog::{info, warn};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::backend::{BackendError, Prune, Retention, Sweep, SweepReport};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::core::{Core, Stage};
 use crate::events::{Event, Fact};
 use crate::logging::keys;
@@ -50,7 +48,9 @@ pub(crate) struct SweepNow;
 /// The maintenance actor.
 pub(crate) struct Maintenance {
     core: Arc<Core>,
-    timer: Option<SpawnHandle>,
+    /// When the timer ends, on the clock's growing hand.
+    timer: watch::Sender<Duration>,
+    timer_runs: bool,
     next_due: Option<Timestamp>,
     waiters: Vec<oneshot::Sender<Result<(), BackendError>>>,
     last_prune: Option<Duration>,
@@ -63,7 +63,8 @@ impl Maintenance {
     pub(crate) fn new(core: Arc<Core>, life: Life) -> Self {
         Self {
             core,
-            timer: None,
+            timer: watch::Sender::new(Duration::ZERO),
+            timer_runs: false,
             next_due: None,
             waiters: Vec::new(),
             last_prune: None,
@@ -73,6 +74,8 @@ impl Maintenance {
         }
     }
 
+    /// Sets the timer. It is one future, which looks again when it is set anew: cancelling one and spawning another for
+    /// each message takes time that grows with the square of their number, because actix cleans up after all of them.
     fn arm(&mut self, ctx: &mut Context<Self>) {
         let check = self.core.config.check_interval;
         let now = self.core.clock.now();
@@ -82,14 +85,15 @@ impl Maintenance {
             None => check,
         };
         self.core.alarm.set(now + pause);
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
+        self.timer.send_replace(self.core.clock.elapsed() + pause);
+        if std::mem::replace(&mut self.timer_runs, true) {
+            return;
         }
-        let sleep = self.core.clock.sleep(pause).into_actor(self).map(|(), maintenance, ctx| {
-            maintenance.timer = None;
+        let over = timer(self.core.clock.clone(), self.timer.subscribe());
+        ctx.spawn(over.into_actor(self).map(|(), maintenance, ctx| {
+            maintenance.timer_runs = false;
             maintenance.round(ctx);
-        });
-        self.timer = Some(ctx.spawn(sleep));
+        }));
     }
 
     /// One round, and the timer for the next.
@@ -143,6 +147,18 @@ impl Maintenance {
             self.last_prune = Some(now);
         }
         due
+    }
+}
+
+/// Resolves when the time has come that was set last.
+async fn timer(clock: Clock, mut set: watch::Receiver<Duration>) {
+    loop {
+        let left = set.borrow_and_update().saturating_sub(clock.elapsed());
+        tokio::select! {
+            () = clock.sleep(left) => return,
+            // An error means that the actor is gone, and this with it.
+            again = set.changed() => if again.is_err() { return },
+        }
     }
 }
 
