@@ -107,7 +107,7 @@ impl Board {
     async fn apply_edit(&self, selection: Selection, action: EditAction) -> Result<EditReport, BoardError> {
         let core = &self.core;
         let edit = Edit { selection, action: action.clone(), now: core.clock.now(), limit: MOST_PER_EDIT };
-        let report = core.persistence.ask(ApplyEdit { edit }).await?;
+        let report = core.ask(ApplyEdit { edit }).await?;
         match &action {
             EditAction::Cancel(reason) => {
                 for task_id in &report.cancelling {
@@ -181,18 +181,18 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn queue_settings(&self) -> Result<Vec<QueueSettings>, BoardError> {
-        Ok(self.core.persistence.ask(ListQueues {}).await?)
+        Ok(self.core.ask(ListQueues {}).await?)
     }
 
     async fn set_queue(&self, queue: &Name, change: impl FnOnce(&mut QueueSettings)) -> Result<(), BoardError> {
-        let persistence = &self.core.persistence;
-        let stored = persistence.ask(ListQueues {}).await?.into_iter().find(|s| s.queue == *queue);
+        let core = &self.core;
+        let stored = core.ask(ListQueues {}).await?.into_iter().find(|s| s.queue == *queue);
         let fresh = || QueueSettings { queue: queue.clone(), paused: false, concurrency: None };
         let mut settings = stored.unwrap_or_else(fresh);
         change(&mut settings);
-        persistence.ask(SaveQueue { settings }).await?;
-        let all = persistence.ask(ListQueues {}).await?;
+        core.ask(SaveQueue { settings }).await?;
+        let all = core.ask(ListQueues {}).await?;
         // Awaited, so that what the caller does next meets the new settings.
-        self.core.queue.ask(Configure(all)).await
+        core.queue.ask(Configure(all)).await
     }
 }

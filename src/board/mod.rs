@@ -141,7 +141,7 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn get(&self, task_id: TaskId) -> Result<Option<TaskRecord>, BoardError> {
-        Ok(self.core.persistence.ask(GetTask { task_id }).await?)
+        Ok(self.core.ask(GetTask { task_id }).await?)
     }
 
     /// The attempts at a task, oldest first.
@@ -149,7 +149,7 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn executions(&self, task_id: TaskId) -> Result<Vec<Execution>, BoardError> {
-        Ok(self.core.persistence.ask(ListExecutions { task_id }).await?)
+        Ok(self.core.ask(ListExecutions { task_id }).await?)
     }
 
     /// A page of at most `limit` tasks that match `filter`; `after` is the cursor of the page before.
@@ -166,7 +166,7 @@ impl Board {
         if limit == 0 || limit > 10_000 {
             return Err(BoardError::Invalid(format!("a page has 1 to 10000 tasks, not {limit}")));
         }
-        Ok(self.core.persistence.ask(ListTasks { filter, order, after, limit }).await?)
+        Ok(self.core.ask(ListTasks { filter, order, after, limit }).await?)
     }
 
     /// How many tasks there are in each state of each queue.
@@ -174,7 +174,7 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn counts(&self) -> Result<Vec<StateCount>, BoardError> {
-        Ok(self.core.persistence.ask(CountStates {}).await?)
+        Ok(self.core.ask(CountStates {}).await?)
     }
 
     /// The nodes that share this board's storage.
@@ -182,7 +182,7 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn nodes(&self) -> Result<Vec<NodeRecord>, BoardError> {
-        Ok(self.core.persistence.ask(ListNodes {}).await?)
+        Ok(self.core.ask(ListNodes {}).await?)
     }
 
     /// Resolves when the task has come to a terminal state, on whichever node, and returns it.

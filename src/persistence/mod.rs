@@ -8,6 +8,7 @@
 //! | [`CommitBatch`] | the queue | the batch with its receipt, laid on the desk | no: dropped unread it comes back as failed | yes, with the same tokens |
 //! | [`Door`] around a [`Request`] | board, maintenance, queue | the request's reply | yes: the asker sees an error | as its request says |
 
+mod patience;
 mod requests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,7 +8,7 @@ use crate::clock::Timestamp;
 use crate::task::{ClaimToken, Execution, NodeId, TaskId, TaskRecord};
 
 /// A question to storage, or a change.
-pub(crate) trait Request: Send + 'static {
+pub(crate) trait Request: Clone + Send + 'static {
     /// What comes back.
     type Reply: Send + 'static;
     /// Its name in errors and logs.
@@ -25,6 +25,7 @@ macro_rules! requests {
         $operation:literal, writes $writes:literal, |$backend:ident, $this:ident| $apply:expr;)+) => {
         $(
             $(#[$doc])*
+            #[derive(Clone)]
             pub(crate) struct $name { $(pub(crate) $field: $type),* }
 
             impl Request for $name {
