@@ -32,18 +32,24 @@ pub enum Fault {
 pub struct Faulty {
     inner: Arc<dyn Backend>,
     faults: Mutex<VecDeque<Fault>>,
+    pause: Mutex<Duration>,
     blocks: bool,
 }
 
 impl Faulty {
     /// A wrapper that does not fail yet. With `blocks` it claims to block, so that the board gives it threads.
     pub fn new(inner: Arc<dyn Backend>, blocks: bool) -> Arc<Self> {
-        Arc::new(Self { inner, faults: Mutex::default(), blocks })
+        Arc::new(Self { inner, faults: Mutex::default(), pause: Mutex::default(), blocks })
     }
 
     /// The next commits that write or claim something meet these faults, one each.
     pub fn next_commits(&self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.lock().extend(faults);
+    }
+
+    /// From now on each commit takes this much longer, as on a slow disk. For a wrapper that blocks.
+    pub fn slow_down(&self, pause: Duration) {
+        *self.pause.lock() = pause;
     }
 
     /// Faults that no commit has met yet.
@@ -59,6 +65,10 @@ impl Backend for Faulty {
     }
 
     fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError> {
+        let pause = *self.pause.lock();
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
         let fault = self.faults.lock().pop_front();
         let message = || "made to fail".to_owned();
         match fault {

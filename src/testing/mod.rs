@@ -10,9 +10,11 @@ pub mod conformance;
 mod crash;
 mod factory;
 mod faulty;
+mod flood;
 
 pub use board::TestBoard;
 pub use conformance::Harness;
 pub use crash::crash;
 pub use factory::{World, at};
 pub use faulty::{Fault, Faulty};
+pub use flood::flood;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::ledger::{Follower, Ledger, Stored};
 use crate::support::node::Node;
-use crate::support::{sql, until};
+use crate::support::{Place, sql, until};
 
 const KILLS: usize = 50;
 const CONCURRENCY: usize = 16;
@@ -76,9 +76,8 @@ fn fifty_kills_lose_nothing_and_invent_nothing() {
     let seed = seed();
     println!("to repeat this: CHAOS_SEED={seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let folder = tempfile::tempdir().unwrap();
-    let (file, notes) = (folder.path().join("tasks.db"), folder.path().join("ledger"));
-    let url = format!("sqlite:{}", file.display());
+    let place = Place::new();
+    let (file, notes, url) = (place.file(), place.folder().join("ledger"), place.url());
     let plan = |round: usize, producers: u64| -> Value {
         json!({"url": url, "ledger": notes, "lease_ms": 1_000, "queues": [["default", CONCURRENCY]],
             "producers": producers, "seed": seed.wrapping_add(round as u64) % (1 << 40),

@@ -1,4 +1,15 @@
 //! Real processes, real kills, full disks: what is promised holds then, too.
 
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "each test says what it did")]
+
+mod corrupt;
+mod crash_loop;
+mod disk_full;
+mod flood;
+mod frozen;
 mod kills;
+mod migrations;
+mod processes;
 mod support;

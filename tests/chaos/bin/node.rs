@@ -3,16 +3,18 @@
 //! Its one argument is its plan as JSON. It tells what happens as JSON lines on standard output, takes commands as
 //! lines on standard input, and ends when that is closed: so it never outlives the test that started it.
 
+#![allow(clippy::print_stderr, reason = "a program")]
+
 mod handlers;
 mod ledger;
 mod load;
+mod overload;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_rt::signal::unix::{SignalKind, signal};
 use callboard::{Board, TaskState};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -42,6 +44,8 @@ struct Plan {
     leave_when_empty: bool,
     /// Tells every event of a task.
     tell: bool,
+    /// Measures memory under overload, in place of all else.
+    overload: bool,
 }
 
 impl Default for Plan {
@@ -60,6 +64,7 @@ impl Default for Plan {
             wait_for_go: false,
             leave_when_empty: false,
             tell: false,
+            overload: false,
         }
     }
 }
@@ -89,8 +94,12 @@ fn tell(what: &Value) {
 }
 
 async fn run(plan: Plan) -> Result<(), Box<dyn std::error::Error>> {
+    if plan.overload {
+        tell(&overload::measure(&plan.url).await?);
+        return Ok(());
+    }
     let mut commands = commands();
-    let mut terminate = signal(SignalKind::terminate())?;
+    let mut terminate = std::pin::pin!(terminated());
     tell(&json!({"opening": plan.url}));
     if plan.wait_for_go && commands.recv().await.is_none() {
         return Ok(());
@@ -103,7 +112,7 @@ async fn run(plan: Plan) -> Result<(), Box<dyn std::error::Error>> {
     tokio::pin!(left);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
+            () = &mut terminate => break,
             () = &mut left => break,
             command = commands.recv() => match command {
                 Some(command) => drop(actix_rt::spawn(obey(board.clone(), command))),
@@ -137,6 +146,19 @@ async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, callboard::St
         },
     );
     handlers::register(builder, ledger).start().await
+}
+
+/// Resolves when the process is asked to end.
+async fn terminated() {
+    #[cfg(unix)]
+    {
+        use actix_rt::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            terminate.recv().await;
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 /// Lines from standard input; the channel ends with it.

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
+use callboard::{NodeId, TaskId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -62,7 +63,8 @@ impl Node {
             // Asked before the lines are looked at: what it told before its end then counts.
             let ended = self.child.try_wait().unwrap();
             let heard = self.told.lock().unwrap().iter().find_map(&look);
-            if let (None, Some(status)) = (&heard, ended) {
+            // Its last lines may be on their way still; a reader that is gone has read them all.
+            if let (None, Some(status), 1) = (&heard, ended, Arc::strong_count(&self.told)) {
                 panic!("the node ended ({status}) before {what}: {}", self.errors.lock().unwrap());
             }
             heard
@@ -86,6 +88,21 @@ impl Node {
     pub(crate) fn order(&mut self, order: &str) {
         let orders = self.orders.as_mut().expect("its input is open");
         writeln!(orders, "{order}").expect("the node reads");
+    }
+
+    /// Lets it push a task.
+    pub(crate) fn push(&mut self, task: &Value) -> TaskId {
+        let pushed = |line: &Value| line.get("pushed").cloned();
+        let before = self.count(|line| pushed(line).is_some());
+        self.order(&format!("push {task}"));
+        let id = until("the push", || self.told.lock().unwrap().iter().filter_map(pushed).nth(before));
+        serde_json::from_value(id).expect("a task id")
+    }
+
+    /// Its incarnation.
+    pub(crate) fn id(&mut self) -> NodeId {
+        let id = self.hear("ready", |line| line.get("ready").cloned());
+        serde_json::from_value(id).expect("a node id")
     }
 
     /// Asks how its board is.

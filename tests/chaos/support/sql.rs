@@ -17,6 +17,23 @@ pub(crate) fn execute(path: &Path, sql: &str) {
     connect(path).batch_execute(sql).unwrap();
 }
 
+/// Keeps everybody else from writing, as a program that forgot its transaction does, until it is dropped.
+pub(crate) struct Locked(SqliteConnection);
+
+impl Locked {
+    pub(crate) fn new(path: &Path) -> Self {
+        let mut conn = connect(path);
+        conn.batch_execute("BEGIN IMMEDIATE").unwrap();
+        Self(conn)
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        self.0.batch_execute("ROLLBACK").unwrap();
+    }
+}
+
 /// What SQLite itself finds wrong with the file: `ok` when nothing is.
 pub(crate) fn integrity(path: &Path) -> String {
     #[derive(QueryableByName)]
@@ -26,4 +43,17 @@ pub(crate) fn integrity(path: &Path) -> String {
     }
     let rows: Vec<Row> = diesel::sql_query("PRAGMA integrity_check").load(&mut connect(path)).unwrap();
     rows.into_iter().map(|row| row.integrity_check).collect::<Vec<_>>().join("; ")
+}
+
+/// The migrations that the file has seen, in order.
+pub(crate) fn migrations(path: &Path) -> Vec<String> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        version: String,
+    }
+    let rows: Vec<Row> = diesel::sql_query("SELECT version FROM callboard_migration ORDER BY version")
+        .load(&mut connect(path))
+        .unwrap();
+    rows.into_iter().map(|row| row.version).collect()
 }

@@ -1,0 +1,22 @@
+//! Buries actors under messages on purpose.
+
+use crate::board::Board;
+use crate::error::BoardError;
+use crate::maintenance::DueAt;
+use crate::queue::{AwaitIdle, Poke};
+
+/// Sends `messages` messages each to the queue and to maintenance, faster than they are handled, and resolves when all
+/// those of the queue are.
+///
+/// # Errors
+/// When the queue is not there.
+pub async fn flood(board: &Board, messages: usize) -> Result<(), BoardError> {
+    let core = board.core();
+    let due = core.clock.now() + core.config.check_interval;
+    for _ in 0..messages {
+        core.queue.poke(Poke);
+        core.maintenance.poke(DueAt(due));
+    }
+    // A mailbox is read in order, so this answer comes after all of them.
+    core.queue.ask(AwaitIdle(None)).await.map(drop)
+}
