@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::backend::Synchronous;
 use crate::clock::Clock;
 use crate::name::Name;
+use crate::store::StoreLimits;
 use crate::task::{DEFAULT_QUEUE, TaskState};
 
 /// Every setting of a board, with its default.
@@ -56,6 +57,8 @@ pub struct Config {
     pub readers: usize,
     /// Events that wait for a slow subscriber before further ones are counted as missed. 1,024 by default.
     pub event_buffer: usize,
+    /// What the public store may hold.
+    pub store_limits: StoreLimits,
     /// The clock.
     pub clock: Clock,
 }
@@ -100,6 +103,7 @@ impl Default for Config {
             synchronous: Synchronous::Full,
             readers: 2,
             event_buffer: 1_024,
+            store_limits: StoreLimits::default(),
             clock: Clock::system(),
         }
     }

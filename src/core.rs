@@ -18,10 +18,10 @@ use tokio::sync::{oneshot, watch};
 use crate::backend::{Backend, Claimed};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::events::Events;
+use crate::events::{Events, Fact};
 use crate::maintenance::Maintenance;
 use crate::name::Name;
-use crate::persistence::Persistence;
+use crate::persistence::{GetTask, Persistence};
 use crate::queue::bench::Bench;
 use crate::queue::delivery::{Held, released, tokens};
 use crate::queue::desk::{Desk, Holder, SettleRequest};
@@ -239,10 +239,27 @@ impl Core {
         }
     }
 
+    /// Tells subscribers where tasks stand that were changed by an edit or by upkeep, and not by a run.
+    pub(crate) async fn publish_stored(&self, tasks: &[TaskId]) {
+        if !self.events.is_heard() {
+            return;
+        }
+        for task_id in tasks {
+            // Gone or out of reach meanwhile: then there is nothing to tell.
+            if let Ok(Some(record)) = self.persistence.ask(GetTask { task_id: *task_id }).await {
+                self.events.publish(|| Fact::stored(&record));
+            }
+        }
+    }
+
     /// These tasks are gone, and their logs go with them.
     pub(crate) fn forget_logs(&self, tasks: &[TaskId]) {
         if let Some(logs) = &self.task_logs {
-            logs.remove(tasks);
+            let (logs, tasks) = (logs.clone(), tasks.to_vec());
+            // A thousand folders take a while; the actors have other things to do.
+            self.crew.blocking().spawn(Box::new(move || {
+                logs.remove(&tasks);
+            }));
         }
     }
 

@@ -65,3 +65,39 @@ fn a_board_runs_without_a_system_of_the_callers() {
     };
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run);
 }
+
+#[actix_rt::test]
+async fn a_pop_without_patience_takes_what_is_there_or_says_none() {
+    let board = Board::builder().start().await.unwrap();
+    assert!(board.pop("default", Some(Duration::ZERO)).await.unwrap().is_none());
+    board.push(json!({"type": "x"})).await.unwrap();
+    let delivery = board.pop("default", Some(Duration::ZERO)).await.unwrap().unwrap();
+    assert!(board.pop("default", Some(Duration::ZERO)).await.unwrap().is_none());
+    delivery.reject(true).await.unwrap();
+    assert!(board.pop("default", Some(Duration::ZERO)).await.unwrap().is_some());
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn json_with_a_wrong_number_is_refused_by_name() {
+    let board = Board::builder().start().await.unwrap();
+    let error = board.push(json!({"type": "x", "delay_seconds": -1})).await.unwrap_err();
+    assert!(error.to_string().contains("delay_seconds -1"), "{error}");
+    let error = board.push(json!({"type": "x", "colour": "red"})).await.unwrap_err();
+    assert!(error.to_string().contains("colour"), "{error}");
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn calling_off_a_waiting_task_is_told() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let board = Board::builder()
+        .on_cancelled("x", move |fact| tell.send((fact.task_id, fact.error.clone())).unwrap_or(()))
+        .start()
+        .await
+        .unwrap();
+    let pushed = board.push(json!({"type": "x"})).await.unwrap();
+    assert!(board.cancel(pushed.task_id, "not wanted").await.unwrap());
+    assert_eq!(told.recv().await, Some((pushed.task_id, Some("not wanted".into()))));
+    board.stop().await;
+}

@@ -19,6 +19,7 @@ use crate::config::{Config, Keep};
 use crate::error::StartError;
 use crate::events::{Event, TaskFact};
 use crate::name::Name;
+use crate::store::StoreLimits;
 use crate::task::{Outcome, Task, TaskError, TaskResult, TaskState};
 use crate::worker::{ActorHandler, AsyncFn, BlockingFn, Context, Handle, Run, Typed};
 
@@ -179,6 +180,12 @@ impl BoardBuilder {
     /// How durable a commit is.
     pub fn synchronous(mut self, synchronous: Synchronous) -> Self {
         self.config.synchronous = synchronous;
+        self
+    }
+
+    /// What the public store may hold.
+    pub fn store_limits(mut self, limits: StoreLimits) -> Self {
+        self.config.store_limits = limits;
         self
     }
 

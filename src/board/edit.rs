@@ -122,6 +122,9 @@ impl Board {
             EditAction::Reschedule(run_at) => core.due_at(*run_at),
             EditAction::Retry | EditAction::Reprioritise(_) => {}
         }
+        if matches!(action, EditAction::Cancel(_) | EditAction::Retry | EditAction::Reschedule(_)) {
+            core.publish_stored(&report.changed).await;
+        }
         if !report.queues.is_empty() {
             let queues = report.queues.clone();
             core.desk.hand_in(|g| g.hints.extend(queues));

@@ -25,7 +25,7 @@ use crate::name::Name;
 use crate::persistence::{CountStates, GetTask, ListExecutions, ListNodes, ListTasks};
 use crate::queue::Pushed;
 use crate::queue::delivery::Delivery;
-use crate::queue::desk::{PopRequest, PushReply, PushRequest};
+use crate::queue::desk::{PopRequest, Popper, PushReply, PushRequest};
 use crate::store::StoreHandle;
 use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord};
 use crate::worker::log::TaskLogs;
@@ -109,7 +109,8 @@ impl Board {
         hand_in(&self.core, specs, place).await
     }
 
-    /// Takes the next task of a queue, whatever its type; waits up to `timeout` for one, for ever without.
+    /// Takes the next task of a queue, whatever its type; waits up to `timeout` for one, for ever without, and not at
+    /// all with a timeout of zero.
     ///
     /// # Errors
     /// [`BoardError::Closed`] when the board stops.
@@ -122,10 +123,17 @@ impl Board {
             return Err(BoardError::Closed);
         }
         let (answer, delivery) = oneshot::channel();
-        let request = PopRequest { queue: queue.into(), answer };
+        let popper = Popper { answer, once: timeout.is_some_and(|timeout| timeout.is_zero()) };
+        let once = popper.once;
         let time = timeout.map(|timeout| self.core.timeout(timeout));
-        self.core.desk.hand_in(|g| g.pops.push(request));
-        let Some(time) = time else { return delivery.await.map(Some).map_err(|_| BoardError::Closed) };
+        self.core.desk.hand_in(|g| g.pops.push(PopRequest { queue: queue.into(), popper }));
+        let Some(time) = time.filter(|_| !once) else {
+            return match delivery.await {
+                Ok(delivery) => Ok(Some(delivery)),
+                Err(_) if once && self.core.stage() == Stage::Running => Ok(None),
+                Err(_) => Err(BoardError::Closed),
+            };
+        };
         match select(delivery, time).await {
             Either::Left((delivered, _)) => delivered.map(Some).map_err(|_| BoardError::Closed),
             Either::Right((_, mut delivery)) => {

@@ -22,7 +22,7 @@ use crate::logging::keys;
 use crate::name::Name;
 use crate::persistence::{Persistence, ReleaseClaims};
 use crate::queue::{AwaitIdle, desk::Desk};
-use crate::store::{Kept, StoreHandle, StoreLimits};
+use crate::store::{Kept, StoreHandle};
 use crate::supervise::{Guardian, Line, Part, Parts, Threads, beat, start_part};
 use crate::task::NodeId;
 use crate::worker::log::{TaskLogOptions, TaskLogs};
@@ -110,7 +110,7 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         events,
         store: StoreHandle::new(store_line.clone()),
         store_line,
-        kept: Kept::new(StoreLimits::default()),
+        kept: Kept::new(config.store_limits),
         queue,
         maintenance: Line::new("maintenance"),
         guardian: Line::new("guardian"),

@@ -7,7 +7,7 @@ use crate::backend::{Claimed, Rescued, Settlement};
 use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::supervise::Part;
-use crate::task::{NodeId, Progress, TaskId, TaskSpec, TaskState};
+use crate::task::{NodeId, Progress, TaskId, TaskRecord, TaskSpec, TaskState};
 
 /// Something that happened. Task events have the names of the states.
 #[derive(Clone, Debug, Serialize, Message)]
@@ -174,6 +174,17 @@ impl Fact {
     pub(crate) fn fenced(settlement: &Settlement, spec: &TaskSpec) -> Event {
         let at = settlement.execution.as_ref().map_or(settlement.run_at, |end| end.finished_at);
         Event::Fenced(Self::of(spec, settlement.state, settlement.attempt, at))
+    }
+
+    /// Where a stored task stands, after a change that no run made.
+    pub(crate) fn stored(record: &TaskRecord) -> Event {
+        let fact = Self::bare(record.task_id, &record.kind, &record.queue, record.state, record.updated_at);
+        Self::in_state(TaskFact {
+            attempt: record.attempt,
+            run_at: (!record.state.is_terminal()).then_some(record.run_at),
+            error: record.last_error.clone(),
+            ..fact
+        })
     }
 
     pub(crate) fn rescued(rescued: &Rescued, at: Timestamp) -> Event {

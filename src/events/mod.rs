@@ -84,9 +84,14 @@ impl Events {
         &self.line
     }
 
+    /// True when there is a subscriber.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
     /// Tells every subscriber; the fact is made only when there is one.
     pub(crate) fn publish(&self, fact: impl FnOnce() -> Event) {
-        if self.count.load(Ordering::Acquire) == 0 {
+        if !self.is_heard() {
             return;
         }
         let event = fact();

@@ -181,6 +181,7 @@ pub(crate) async fn sweep(core: &Arc<Core>) -> Result<SweepReport, BackendError>
     let now = sweep.now;
     let report = core.persistence.ask(SweepTasks { sweep }).await?;
     apply(core, &report, now);
+    core.publish_stored(&report.expired).await;
     Ok(report)
 }
 

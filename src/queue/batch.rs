@@ -90,7 +90,11 @@ pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) 
     }
     for pop in gathered.pops {
         let lane = lanes.get_or_make(&pop.queue);
-        lane.poppers.push_back(pop.answer);
+        if pop.popper.once {
+            // Look again before saying that there is none: another process may have pushed.
+            lane.pull.announce();
+        }
+        lane.poppers.push_back(pop.popper);
     }
     batch.commit.progress.extend(gathered.progress.into_values());
     let mut fresh = Fresh::default();
@@ -179,6 +183,9 @@ fn request_claims(lanes: &mut Lanes, rules: &Rules<'_>, batch: &mut Batch) {
                 types: Some(Arc::clone(rules.types)),
                 limit: room,
             });
+        }
+        if lane.paused {
+            lane.turn_away_hasty();
         }
         if lane.pull.is_set() {
             let poppers = lane.unserved_poppers();

@@ -59,7 +59,14 @@ impl Holder {
 /// Somebody who waits for a task to pull.
 pub(crate) struct PopRequest {
     pub(crate) queue: Name,
+    pub(crate) popper: Popper,
+}
+
+/// Where a task is to be delivered.
+pub(crate) struct Popper {
     pub(crate) answer: oneshot::Sender<Delivery>,
+    /// Turned away when storage has none right now, instead of waiting for one.
+    pub(crate) once: bool,
 }
 
 /// A commit that came back from storage.

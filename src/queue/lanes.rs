@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::bench::Bench;
-use super::delivery::Delivery;
+use super::desk::Popper;
 use crate::backend::QueueSettings;
 use crate::name::Name;
 
@@ -57,7 +57,7 @@ pub(crate) struct Lane {
     pub(crate) work: Hunger,
     /// For those who pull: pending tasks of any type.
     pub(crate) pull: Hunger,
-    pub(crate) poppers: VecDeque<oneshot::Sender<Delivery>>,
+    pub(crate) poppers: VecDeque<Popper>,
     /// Poppers that a commit under way asks for.
     pub(crate) popping: usize,
     pub(crate) bench: Arc<Bench>,
@@ -100,8 +100,15 @@ impl Lane {
         if self.paused {
             return 0;
         }
-        self.poppers.retain(|popper| !popper.is_closed());
+        self.poppers.retain(|popper| !popper.answer.is_closed());
         self.poppers.len().saturating_sub(self.popping)
+    }
+
+    /// Storage has nothing to pull: those who do not want to wait are turned away, by dropping their sender.
+    pub(crate) fn turn_away_hasty(&mut self) {
+        if self.popping == 0 {
+            self.poppers.retain(|popper| !popper.once);
+        }
     }
 
     /// Storage may hold pending tasks.

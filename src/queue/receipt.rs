@@ -153,10 +153,14 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
             }
             for claimed in tasks {
                 let mut delivery = Some(Delivery::new(claimed, Arc::clone(core)));
-                while let (Some(held), Some(popper)) = (delivery.take(), lane.poppers.pop_front()) {
+                while let Some(held) = delivery.take() {
+                    let Some(popper) = lane.poppers.pop_front() else { break };
                     // Gone: the next one gets it; dropped at the end, it gives itself back.
-                    delivery = popper.send(held).err();
+                    delivery = popper.answer.send(held).err();
                 }
+            }
+            if !lane.pull.is_set() {
+                lane.turn_away_hasty();
             }
         }
     }

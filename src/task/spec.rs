@@ -139,7 +139,7 @@ impl NewTask {
     pub fn from_json(value: Value) -> Result<Self, PushError> {
         let raw: RawTask =
             serde_json::from_value(value).map_err(|error| PushError::Invalid(format!("not a task: {error}")))?;
-        Ok(raw.into_new_task())
+        raw.into_new_task()
     }
 
     /// Chooses the id; pushing the same id again gives the same task.
@@ -328,20 +328,21 @@ struct RawTask {
     retry: Option<Retry>,
     timeout_seconds: Option<f64>,
     expires_at: Option<Timestamp>,
+    expires_in_seconds: Option<f64>,
     unique: Option<Unique>,
     tags: Option<Vec<String>>,
     meta: Option<Value>,
 }
 
 impl RawTask {
-    fn into_new_task(self) -> NewTask {
+    fn into_new_task(self) -> Result<NewTask, PushError> {
         let mut new = NewTask::new(self.kind, &self.params);
         new.task_id = self.task_id;
         new.queue = self.queue.map_or(new.queue, Name::from);
         new.priority = self.priority.unwrap_or(0);
         if let Some(time) = self.run_at {
             new.when = When::At(time);
-        } else if let Some(delay) = self.delay_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()) {
+        } else if let Some(delay) = seconds("delay_seconds", self.delay_seconds)? {
             new.when = When::After(delay);
         }
         if let Some(count) = self.retry_count {
@@ -349,16 +350,23 @@ impl RawTask {
         }
         new.max_attempts = self.max_attempts.unwrap_or(new.max_attempts);
         new.retry = self.retry.unwrap_or(new.retry);
-        new.timeout = self.timeout_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok());
-        new.expires = self.expires_at.map(When::At);
+        new.timeout = seconds("timeout_seconds", self.timeout_seconds)?;
+        let expires_in = seconds("expires_in_seconds", self.expires_in_seconds)?;
+        new.expires = self.expires_at.map(When::At).or(expires_in.map(When::After));
         if self.unique.is_some() || self.tags.is_some() || self.meta.is_some() {
             let extras = new.extras();
             extras.unique = self.unique;
             extras.tags = self.tags.unwrap_or_default();
             extras.meta = self.meta;
         }
-        new
+        Ok(new)
     }
+}
+
+/// A span that was given in seconds.
+fn seconds(field: &str, given: Option<f64>) -> Result<Option<Duration>, PushError> {
+    let span = given.map(Duration::try_from_secs_f64).transpose();
+    span.map_err(|error| PushError::Invalid(format!("{field} {}: {error}", given.unwrap_or_default())))
 }
 
 /// What can be pushed: a typed [`Task`], a [`NewTask`], or JSON in the untyped form.

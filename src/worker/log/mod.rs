@@ -38,7 +38,7 @@ spelled! {
 /// How logs of tasks are kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TaskLogOptions {
-    /// Bytes of one file, with the line that says where it was cut; 10 MiB by default, at least 1 KiB.
+    /// Bytes of one file, with the line that says where it was cut; 1 MiB by default, at least 1 KiB.
     pub max_bytes: u64,
     /// Records below this level are left out; `Debug` by default.
     pub level: Level,
@@ -46,7 +46,7 @@ pub struct TaskLogOptions {
 
 impl Default for TaskLogOptions {
     fn default() -> Self {
-        Self { max_bytes: 10 << 20, level: Level::Debug }
+        Self { max_bytes: 1 << 20, level: Level::Debug }
     }
 }
 
