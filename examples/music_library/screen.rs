@@ -97,14 +97,15 @@ impl Screen {
 
     fn downloaded(&mut self, fact: &TaskFact, name: &str) {
         self.stopped(fact);
-        if matches!(self.look, Look::Lines) {
-            let arrived = fact.result.as_deref().and_then(|result| serde_json::from_str(result).ok());
-            let size = match arrived {
-                Some(Arrived { bytes, resumed_at: 0 }) => format!(" ({})", size(bytes)),
-                Some(Arrived { bytes, resumed_at }) => format!(" ({}, resumed at {})", size(bytes), size(resumed_at)),
-                None => String::new(),
-            };
-            self.say(&format!("downloaded   {name}{size}"));
+        let arrived = fact.result.as_deref().and_then(|result| serde_json::from_str(result).ok());
+        match (&self.look, arrived) {
+            (_, Some(Arrived { bytes, resumed_at })) if resumed_at > 0 => {
+                self.say(&format!("downloaded   {name} ({}, resumed at {})", size(bytes), size(resumed_at)));
+            }
+            (Look::Lines, Some(Arrived { bytes, .. })) => self.say(&format!("downloaded   {name} ({})", size(bytes))),
+            (Look::Lines, None) => self.say(&format!("downloaded   {name}")),
+            // On a terminal its next line says enough.
+            (Look::Bars { .. }, _) => {}
         }
     }
 

@@ -57,11 +57,12 @@ impl fmt::Display for DownloadError {
             Self::Length { have, total } if have < total => write!(f, "cut short: {have} of {total} bytes came"),
             Self::Length { have, total } => write!(f, "{have} bytes came where {total} were announced"),
             Self::Network(error) => {
-                write!(f, "no connection: {error}")?;
-                let mut source = error::Error::source(error);
-                while let Some(cause) = source {
+                // The client's own words only repeat the URL; what they wrap says what happened.
+                let mut cause: &dyn error::Error = error;
+                f.write_str("no connection")?;
+                while let Some(source) = cause.source() {
+                    cause = source;
                     write!(f, ": {cause}")?;
-                    source = cause.source();
                 }
                 Ok(())
             }
