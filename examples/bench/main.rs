@@ -6,7 +6,7 @@
 //! ```
 //! Scenarios: `push` (one by one), `bulk` (1,000 at a time), `flow` (push, run a no-op, complete; history kept),
 //! `latency` (push to start on an idle queue), `load` (the same at half load), `claim` (claims beside waiting tasks),
-//! `idle` (CPU and memory of a board at rest). Every number of a run is in its line, and so are its settings.
+//! `idle` (CPU and memory of a board at rest), `disk` (what the disk under a database can do). Every number of a run is in its line, and so are its settings.
 
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 

@@ -18,7 +18,7 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let scenario = args.next().ok_or("which scenario? push, bulk, flow, latency, load, claim or idle")?;
+        let scenario = args.next().ok_or("which scenario? push, bulk, flow, latency, load, claim, idle or disk")?;
         let mut options = Self {
             scenario,
             url: "memory:".into(),

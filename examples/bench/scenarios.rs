@@ -23,6 +23,7 @@ pub(crate) async fn run(options: &Options) -> Result<Value> {
         "load" => latency(options, 0.5).await,
         "claim" => claim(options).await,
         "idle" => idle(options).await,
+        "disk" => disk(options),
         other => Err(format!("unknown scenario {other}").into()),
     }
 }
@@ -199,6 +200,25 @@ async fn idle(options: &Options) -> Result<Value> {
     let rss = machine::rss_mb();
     board.stop().await;
     Ok(json!({"cpu_percent": used * 100.0, "rss_mb": rss, "peak_rss_mb": machine::peak_rss_mb()}))
+}
+
+/// What the disk under the database can do: 4 KiB written and forced out, again and again over the same 4 MiB, as a
+/// write-ahead log does.
+fn disk(options: &Options) -> Result<Value> {
+    use std::os::unix::fs::FileExt;
+    let database = options.url.strip_prefix("sqlite:").ok_or("the disk of what? give --url sqlite:PATH")?;
+    let path = format!("{database}.disk");
+    let file = std::fs::File::create(&path)?;
+    file.write_all_at(&vec![0; 4 << 20], 0)?;
+    file.sync_all()?;
+    let begin = Instant::now();
+    for place in 0..options.tasks {
+        file.write_all_at(&[1; 4096], place % 1_024 * 4_096)?;
+        file.sync_data()?;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    std::fs::remove_file(&path)?;
+    Ok(json!({"forced_writes_per_s": rate(options.tasks, seconds)}))
 }
 
 fn rate(count: u64, seconds: f64) -> u64 {
