@@ -25,6 +25,7 @@ use crate::persistence::{GetTask, Persistence};
 use crate::queue::bench::Bench;
 use crate::queue::delivery::{Held, released, tokens};
 use crate::queue::desk::{Desk, Holder, SettleRequest};
+use crate::queue::settings::Looks;
 use crate::queue::{Poke, Queue};
 use crate::store::{Kept, Store, StoreHandle};
 use crate::supervise::{Guardian, Line, Part, Parts};
@@ -59,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) deliveries: Mutex<HashMap<TaskId, Held>>,
     pub(crate) awaited: Awaited,
     pub(crate) counters: Counters,
+    pub(crate) looks: Looks,
     pub(crate) stage: watch::Sender<Stage>,
     pub(crate) task_logs: Option<crate::worker::log::TaskLogs>,
 }

@@ -194,8 +194,9 @@ impl Board {
         let mut settings = stored.unwrap_or_else(fresh);
         change(&mut settings);
         core.ask(SaveQueue { settings }).await?;
-        let all = core.ask(ListQueues {}).await?;
+        let look = core.looks.begin();
+        let settings = core.ask(ListQueues {}).await?;
         // Awaited, so that what the caller does next meets the new settings.
-        core.queue.ask(Configure(all)).await
+        core.queue.ask(Configure { settings, look }).await
     }
 }

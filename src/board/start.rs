@@ -21,7 +21,7 @@ use crate::events::{Event, Events};
 use crate::logging::keys;
 use crate::name::Name;
 use crate::persistence::{Persistence, ReleaseClaims};
-use crate::queue::{AwaitIdle, desk::Desk};
+use crate::queue::{AwaitIdle, desk::Desk, settings::Looks};
 use crate::store::{Kept, StoreHandle};
 use crate::supervise::{Guardian, Line, Part, Parts, Threads, beat, start_part};
 use crate::task::NodeId;
@@ -121,6 +121,7 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         deliveries: Mutex::default(),
         awaited: Awaited::default(),
         counters: Counters::default(),
+        looks: Looks::default(),
         stage: watch::Sender::new(Stage::Running),
         task_logs,
         config,

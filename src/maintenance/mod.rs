@@ -179,8 +179,10 @@ pub(crate) async fn sweep(core: &Arc<Core>) -> Result<SweepReport, BackendError>
         awaited: core.awaited.ids(),
     };
     let now = sweep.now;
+    let look = core.looks.begin();
     let report = core.persistence.ask(SweepTasks { sweep }).await?;
     apply(core, &report, now);
+    core.queue.poke(Configure { settings: report.queues.clone(), look });
     core.publish_stored(&report.expired).await;
     Ok(report)
 }
@@ -215,7 +217,6 @@ fn apply(core: &Arc<Core>, report: &SweepReport, now: Timestamp) {
     if !hints.is_empty() {
         core.desk.hand_in(|g| g.hints.extend(hints));
     }
-    core.queue.poke(Configure(report.queues.clone()));
 }
 
 /// Deliveries whose time has run out count as timed out.

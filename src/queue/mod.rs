@@ -7,7 +7,7 @@
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
 //! | [`Poke`] | the desk, when something is handed in | none | yes: the next one, or the next round of upkeep, does its work | yes |
-//! | [`Configure`] | the board and maintenance, with stored queue settings | none | yes: sent again with every sweep | yes |
+//! | [`Configure`] | the board and maintenance, with stored queue settings | none | yes: sent again with every sweep | yes, and what an older look found is ignored |
 //! | [`AwaitIdle`] | the board, to drain a queue or to stop | when nothing of it runs here | yes: the answer then says so | yes |
 
 pub(crate) mod batch;
@@ -16,6 +16,7 @@ pub(crate) mod delivery;
 pub(crate) mod desk;
 pub(crate) mod lanes;
 mod receipt;
+pub(crate) mod settings;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,7 +29,9 @@ use tokio::sync::oneshot;
 use self::batch::{Batch, Rules, compose};
 use self::desk::Returned;
 use self::lanes::Lanes;
-use crate::backend::{BackendError, QueueSettings};
+pub(crate) use self::settings::Configure;
+use self::settings::Look;
+use crate::backend::BackendError;
 use crate::core::{Core, Stage};
 use crate::error::PushError;
 use crate::logging::keys;
@@ -53,11 +56,6 @@ pub struct Pushed {
 #[rtype(result = "()")]
 pub(crate) struct Poke;
 
-/// How queues are to be run.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Configure(pub(crate) Vec<QueueSettings>);
-
 /// Answers when nothing of the queue, or of all queues, runs on this node.
 #[derive(Message)]
 #[rtype(result = "oneshot::Receiver<()>")]
@@ -67,6 +65,8 @@ pub(crate) struct AwaitIdle(pub(crate) Option<Name>);
 pub(crate) struct Queue {
     core: Arc<Core>,
     lanes: Lanes,
+    /// The look that the lanes were configured by.
+    configured: Look,
     /// Commits that storage has, or will give back after a pause.
     in_flight: usize,
     /// Composed, failed, and to be sent again.
@@ -98,6 +98,7 @@ impl Queue {
         let mut queue = Self {
             core,
             lanes,
+            configured: Look::default(),
             in_flight,
             again: None,
             backing_off: false,
@@ -325,7 +326,11 @@ impl Handler<Poke> for Queue {
 
 impl Handler<Configure> for Queue {
     type Result = ();
-    fn handle(&mut self, Configure(settings): Configure, ctx: &mut Self::Context) {
+    fn handle(&mut self, Configure { settings, look }: Configure, ctx: &mut Self::Context) {
+        if look < self.configured {
+            return;
+        }
+        self.configured = look;
         self.lanes.apply(&settings);
         for lane in self.lanes.iter() {
             if self.core.benches.contains_key(&lane.name) {

@@ -13,3 +13,4 @@ mod kills;
 mod migrations;
 mod processes;
 mod support;
+mod upkeep;

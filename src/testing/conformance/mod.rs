@@ -54,11 +54,12 @@ macro_rules! conformance_cases {
                 requests_are_answered_in_order claim_is_written own_inserts_are_claimed expired_is_not_claimed
                 settings_do_not_hinder_claims claims_of_two_nodes_never_overlap last_chance_runs_alone
                 last_chance_counts_per_node one_crash_is_forgiven;
-            settle: cancel_outlasts_a_failure progress_comes_before_the_end completed_is_kept second_settlement_is_fenced twice_in_one_commit
+            settle: completed_is_kept second_settlement_is_fenced twice_in_one_commit
                 foreign_settlements_are_fenced fenced_after_release fenced_after_rescue failed_is_retried
                 dead_keeps_its_reason snooze_uses_no_attempt given_back_is_not_lost
-                giving_back_keeps_older_crashes cancelled_run running_execution_is_shown progress_is_fenced
-                clock_set_back order_within_a_commit empty_commit;
+                giving_back_keeps_older_crashes cancelled_run cancel_outlasts_a_failure
+                progress_comes_before_the_end running_execution_is_shown progress_is_fenced clock_set_back
+                order_within_a_commit empty_commit;
             insert: record_is_complete plain_record full_unicode params_keep_their_text extremes any_uuid_is_an_id
                 seq_is_push_order known_id_is_a_duplicate duplicate_is_not_claimed twice_in_one_commit
                 claimed_as_pushed group_is_all_or_nothing group_refuses_its_own_key durable_data_survives
@@ -74,8 +75,8 @@ macro_rules! conformance_cases {
                 filter_passes_by_what_cannot_change;
             list: by_state by_queue_and_type by_tag by_time by_text fields_narrow_together pages_in_both_orders
                 cursor_is_stable cursors_at_the_ends few_among_many lists_show_whole_records counts;
-            sweep: retried_after_expiry promotes_what_is_due is_idempotent is_bounded expires rescues_after_a_crash
-                renewed_lease_keeps_tasks rescues_from_unknown_nodes crash_loop_is_dead
+            sweep: promotes_what_is_due is_idempotent is_bounded retried_after_expiry expires
+                rescues_after_a_crash renewed_lease_keeps_tasks rescues_from_unknown_nodes crash_loop_is_dead
                 rescued_with_cancel_is_cancelled ended_are_named settings_are_told clock_set_back;
             prune: by_age age_is_time_of_finishing by_count by_age_and_count limit_and_more live_tasks_stay
                 retried_counts_anew nothing_else_deletes;
