@@ -128,24 +128,17 @@ impl Queue {
     }
 
     /// Takes what came back, and sends what has gathered.
-    ///
-    /// When a commit went well, the next one is on its way before anybody is told: what has gathered meanwhile is on
-    /// the desk already, and storage need not wait while hundreds of answers go out.
     fn turn(&mut self, ctx: &mut Context<Self>) {
         for _ in 0..ROUNDS_PER_TURN {
-            let returned = self.core.desk.take_returned();
-            self.in_flight = self.in_flight.saturating_sub(returned.len());
-            let (good, bad): (Vec<_>, Vec<_>) = returned.into_iter().partition(|returned| returned.result.is_ok());
-            let direct = self.core.persistence.is_direct();
-            let sent_early = !direct && !good.is_empty() && bad.is_empty() && self.send(ctx);
-            for returned in good.into_iter().chain(bad) {
+            for returned in self.core.desk.take_returned() {
+                self.in_flight = self.in_flight.saturating_sub(1);
                 self.take_back(returned, ctx);
             }
             if self.reconcile && self.in_flight == 0 && !self.reconciling && !self.backing_off {
                 self.start_reconcile(ctx);
             }
-            let sent = sent_early || self.send(ctx);
-            if !sent || !direct {
+            // A backend that is called directly has given the batch back by now.
+            if !self.send(ctx) || !self.core.persistence.is_direct() {
                 return;
             }
         }
