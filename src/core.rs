@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
@@ -62,6 +62,10 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) looks: Looks,
     pub(crate) stage: watch::Sender<Stage>,
+    /// Both hands of the clock at the last round of upkeep.
+    pub(crate) hands: Mutex<Option<(Timestamp, Duration)>>,
+    /// Where events are carried: callbacks may take their time there.
+    pub(crate) events_home: OnceLock<ArbiterHandle>,
     pub(crate) task_logs: Option<crate::worker::log::TaskLogs>,
 }
 
@@ -102,7 +106,9 @@ impl Lease {
     /// The lease was renewed by a heartbeat that was sent at `sent`.
     pub(crate) fn renew(&self, sent: Duration, lease: Duration) {
         let healthy = self.healthy_since.load(Ordering::Relaxed);
-        if healthy == 0 {
+        // A lease that had run out: this node stood still, and so may have others.
+        let lapsed = self.until.load(Ordering::Acquire) < micros(sent);
+        if healthy == 0 || lapsed {
             self.healthy_since.store(micros(sent).max(1), Ordering::Relaxed);
         }
         self.until.store(micros(sent + lease), Ordering::Release);
@@ -152,6 +158,7 @@ pub(crate) struct Awaited {
     waiters: Mutex<HashMap<TaskId, Vec<oneshot::Sender<()>>>>,
     // How many tasks are awaited: lets the usual case, none, skip the lock.
     count: AtomicUsize,
+    closed: AtomicBool,
 }
 
 impl Awaited {
@@ -162,9 +169,18 @@ impl Awaited {
             list.retain(|waiter| !waiter.is_closed());
             !list.is_empty()
         });
-        waiters.entry(task_id).or_default().push(tell);
+        // Dropped, the sender tells that nothing will come.
+        if !self.closed.load(Ordering::Acquire) {
+            waiters.entry(task_id).or_default().push(tell);
+        }
         self.count.store(waiters.len(), Ordering::Release);
         told
+    }
+
+    /// The board has stopped: nobody here will hear of further ends.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.waiters.lock().clear();
     }
 
     pub(crate) fn ended(&self, task_id: TaskId) {
@@ -202,11 +218,26 @@ impl Core {
         self.stage() == Stage::Running && self.lease.is_safe(self.clock.elapsed(), self.config.lease / 5)
     }
 
+    /// True when the wall clock moved otherwise than time did since the last call: it was set, or the machine slept.
+    pub(crate) fn wall_jumped(&self) -> bool {
+        let (wall, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let last = self.hands.lock().replace((wall, elapsed));
+        last.is_some_and(|(last_wall, last_elapsed)| {
+            let expected = last_wall + elapsed.saturating_sub(last_elapsed);
+            wall.since(expected).max(expected.since(wall)) > self.config.heartbeat()
+        })
+    }
+
     /// Hands a claim back unused.
     pub(crate) fn give_back(&self, claimed: Claimed, holder: Holder) {
         let settlement = released(&claimed);
         let spec = claimed.spec;
         self.desk.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder }));
+    }
+
+    /// True when a task of this queue is in the hands of somebody who pulled it.
+    pub(crate) fn delivers(&self, queue: &str) -> bool {
+        self.deliveries.lock().values().any(|held| held.claimed.spec.queue == *queue)
     }
 
     /// Ends a delivery's hold; false when it had none any more.

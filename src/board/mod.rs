@@ -122,24 +122,31 @@ impl Board {
         if self.core.stage() != Stage::Running {
             return Err(BoardError::Closed);
         }
-        let (answer, delivery) = oneshot::channel();
-        let popper = Popper { answer, once: timeout.is_some_and(|timeout| timeout.is_zero()) };
-        let once = popper.once;
-        let time = timeout.map(|timeout| self.core.timeout(timeout));
-        self.core.desk.hand_in(|g| g.pops.push(PopRequest { queue: queue.into(), popper }));
-        let Some(time) = time.filter(|_| !once) else {
-            return match delivery.await {
-                Ok(delivery) => Ok(Some(delivery)),
-                Err(_) if once && self.core.stage() == Stage::Running => Ok(None),
-                Err(_) => Err(BoardError::Closed),
+        let queue = queue.into();
+        let once = timeout.is_some_and(|timeout| timeout.is_zero());
+        let mut time = timeout.map(|timeout| self.core.timeout(timeout));
+        loop {
+            let (answer, delivery) = oneshot::channel();
+            let request = PopRequest { queue: queue.clone(), popper: Popper { answer, once } };
+            self.core.desk.hand_in(|g| g.pops.push(request));
+            let delivered = match time.as_mut().filter(|_| !once) {
+                None => delivery.await,
+                Some(time) => match select(delivery, time).await {
+                    Either::Left((delivered, _)) => delivered,
+                    Either::Right((_, mut delivery)) => {
+                        // One may have come at the last moment; dropped unread it would give itself back, but it is
+                        // wanted.
+                        delivery.close();
+                        return Ok(delivery.try_recv().ok());
+                    }
+                },
             };
-        };
-        match select(delivery, time).await {
-            Either::Left((delivered, _)) => delivered.map(Some).map_err(|_| BoardError::Closed),
-            Either::Right((_, mut delivery)) => {
-                // One may have come at the last moment; dropped unread it would give itself back, but it is wanted.
-                delivery.close();
-                Ok(delivery.try_recv().ok())
+            match delivered {
+                Ok(delivery) => return Ok(Some(delivery)),
+                Err(_) if self.core.stage() != Stage::Running => return Err(BoardError::Closed),
+                Err(_) if once => return Ok(None),
+                // The queue actor died with the request; its successor takes it.
+                Err(_) => {}
             }
         }
     }
@@ -272,8 +279,14 @@ impl std::fmt::Debug for Board {
     }
 }
 
-/// Pushes one task.
-pub(crate) async fn push(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
+/// Pushes one task for a handler that runs.
+pub(crate) async fn push_from_within(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
+    let spec = Arc::new(task.into_new_task()?.into_spec(&core.clock, core.config.max_params_bytes)?);
+    let place = core.desk.inner_place(1, spec.params.len()).await?;
+    one(hand_in(core, vec![spec], place).await?)
+}
+
+async fn push(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
     let spec = Arc::new(task.into_new_task()?.into_spec(&core.clock, core.config.max_params_bytes)?);
     let place = core.desk.place(1, spec.params.len()).await?;
     one(hand_in(core, vec![spec], place).await?)

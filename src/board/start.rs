@@ -14,7 +14,8 @@ use slog::{info, warn};
 use tokio::sync::{oneshot, watch};
 
 use super::{Board, BoardBuilder};
-use crate::backend::{self, OpenOptions};
+use crate::backend::{self, BackendError, OpenOptions};
+use crate::clock::Timestamp;
 use crate::core::{Alarm, Awaited, Core, Counters, Lease, Stage};
 use crate::error::{BoardError, StartError};
 use crate::events::{Event, Events};
@@ -35,8 +36,8 @@ pub(super) struct House {
 }
 
 struct Inner {
-    threads: Threads,
-    core_arbiter: Arbiter,
+    threads: Option<Threads>,
+    arbiters: [Arbiter; 2],
     own_system: Option<OwnSystem>,
 }
 
@@ -63,19 +64,25 @@ pub(super) async fn start(builder: BoardBuilder) -> Result<Board, StartError> {
     let (tell, told) = oneshot::channel();
     let inner = Arc::clone(&core);
     system.arbiter().spawn_fn(move || {
-        let core_arbiter = Arbiter::new();
+        let arbiters = (Arbiter::new(), Arbiter::new());
         inner.crew.start_arbiters(inner.config.worker_threads);
-        // The starter may have been dropped; then the arbiter ends with it.
-        drop(tell.send(core_arbiter));
+        // The starter may have been dropped; then the arbiters end with it.
+        drop(tell.send(arbiters));
     });
-    let core_arbiter = told.await.map_err(|_| StartError::Part("core arbiter"))?;
-    let home = core_arbiter.handle();
-    let home = core.home.get_or_init(|| home).clone();
-    let threads = start_parts(&core, &home).await?;
-    let house = House {
-        inner: Mutex::new(Some(Inner { threads, core_arbiter, own_system })),
-        stopped: tokio::sync::Mutex::default(),
-    };
+    let (core_arbiter, events_arbiter) = told.await.map_err(|_| StartError::Part("core arbiter"))?;
+    let home = core.home.get_or_init(|| core_arbiter.handle()).clone();
+    core.events_home.get_or_init(|| events_arbiter.handle());
+    let mut inner = Inner { threads: None, arbiters: [core_arbiter, events_arbiter], own_system };
+    match start_parts(&core, &home).await {
+        Ok(threads) => inner.threads = Some(threads),
+        Err(error) => {
+            core.stage.send_replace(Stage::Stopped);
+            core.disconnect_all();
+            inner.end(&core);
+            return Err(error);
+        }
+    }
+    let house = House { inner: Mutex::new(Some(inner)), stopped: tokio::sync::Mutex::default() };
     Ok(Board { core, house: Arc::new(house) })
 }
 
@@ -123,6 +130,8 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         counters: Counters::default(),
         looks: Looks::default(),
         stage: watch::Sender::new(Stage::Running),
+        hands: Mutex::default(),
+        events_home: OnceLock::new(),
         task_logs,
         config,
         clock,
@@ -158,7 +167,7 @@ async fn start_parts(core: &Arc<Core>, home: &ArbiterHandle) -> Result<Threads, 
     // The first sign of life comes before the first claim.
     let (inner, (tell, told)) = (Arc::clone(core), oneshot::channel());
     std::thread::Builder::new().name("callboard-first-beat".into()).spawn(move || {
-        drop(tell.send(beat(&inner, started_at)));
+        drop(tell.send(first_beat(&inner, started_at)));
     })?;
     told.await.map_err(|_| StartError::Part("heartbeat"))??;
     for part in [Part::Events, Part::Store, Part::Queue, Part::Maintenance] {
@@ -173,6 +182,19 @@ async fn start_parts(core: &Arc<Core>, home: &ArbiterHandle) -> Result<Threads, 
         keys::TYPES => core.registry.types().len());
     core.events.publish(|| Event::NodeStarted { node: core.node, at: started_at });
     Ok(threads)
+}
+
+/// Tries for as long as a push would: another process may hold the lock for a while.
+fn first_beat(core: &Core, started_at: Timestamp) -> Result<(), BackendError> {
+    let deadline = core.clock.elapsed() + core.config.push_deadline;
+    loop {
+        match beat(core, started_at) {
+            Err(error) if error.is_transient() && core.clock.elapsed() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 impl OwnSystem {
@@ -197,7 +219,9 @@ impl House {
     pub(super) async fn stop(&self, core: &Arc<Core>) {
         // A second caller waits for the first, and finds nothing to do.
         let _turn = self.stopped.lock().await;
-        let Some(inner) = self.inner.lock().take() else { return };
+        if self.inner.lock().is_none() {
+            return;
+        }
         info!(core.log, "the board is stopping");
         core.events.publish(|| Event::NodeStopping { node: core.node, at: core.clock.now() });
         core.stage.send_if_modified(|stage| {
@@ -215,19 +239,27 @@ impl House {
             *stage = (*stage).max(Stage::Stopped);
             changed
         });
-        crate::queue::turn_away(core);
+        core.desk.turn_away();
+        core.awaited.close();
         core.disconnect_all();
-        inner.end(core);
+        // Only now: a stop whose future was dropped half-way can be called again.
+        if let Some(inner) = self.inner.lock().take() {
+            inner.end(core);
+        }
         info!(core.log, "the board has stopped");
     }
 }
 
 impl Inner {
     fn end(self, core: &Arc<Core>) {
-        self.threads.stop();
+        if let Some(threads) = self.threads {
+            threads.stop();
+        }
         core.crew.stop();
         core.persistence.stop();
-        self.core_arbiter.stop();
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
         if let Some(own) = self.own_system {
             own.system.stop();
             if own.thread.join().is_err() {

@@ -15,12 +15,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
 use parking_lot::RwLock;
+use slog::{Logger, error};
 use tokio::sync::mpsc;
 
 pub(crate) use fact::Fact;
 pub use fact::{Event, TaskFact};
 
 use crate::clock::Clock;
+use crate::logging::keys;
 use crate::supervise::{Life, Line};
 
 /// Names a subscription.
@@ -175,8 +177,8 @@ impl Events {
         self.subscribers.read().iter().map(|s| s.subscriber.missed.load(Ordering::Relaxed)).sum()
     }
 
-    pub(crate) fn fanout(self: &Arc<Self>, clock: Clock, life: Life) -> Fanout {
-        Fanout { events: Arc::clone(self), clock, life }
+    pub(crate) fn fanout(self: &Arc<Self>, clock: Clock, log: Logger, life: Life) -> Fanout {
+        Fanout { events: Arc::clone(self), clock, log, life }
     }
 }
 
@@ -184,6 +186,7 @@ impl Events {
 pub(crate) struct Fanout {
     events: Arc<Events>,
     clock: Clock,
+    log: Logger,
     life: Life,
 }
 
@@ -194,6 +197,7 @@ struct Attend(Arc<Subscriber>);
 
 impl Fanout {
     fn attend(&self, subscriber: Arc<Subscriber>, ctx: &mut Context<Self>) {
+        let log = self.log.clone();
         let carry = async move {
             // A second attendant of one subscriber waits here until the first is gone.
             let mut waiting = subscriber.waiting.lock().await;
@@ -206,8 +210,10 @@ impl Fanout {
                     Target::Recipient(recipient) => recipient.send(event).await.is_ok(),
                     Target::Callback(callback) => {
                         let call = std::panic::AssertUnwindSafe(|| callback(&event));
-                        // A callback that panics has had its say; the next event is another matter.
-                        drop(std::panic::catch_unwind(call));
+                        if let Err(panic) = std::panic::catch_unwind(call) {
+                            let text = crate::worker::panic_text(&*panic);
+                            error!(log, "a callback panicked; it is called with the next event again"; keys::ERROR => text);
+                        }
                         true
                     }
                 };

@@ -22,7 +22,7 @@ use crate::events::{Event, Fact};
 use crate::logging::keys;
 use crate::persistence::{PruneTasks, SweepTasks};
 use crate::queue::Configure;
-use crate::queue::delivery::ended;
+use crate::queue::delivery::{Held, ended};
 use crate::queue::desk::{Holder, SettleRequest};
 use crate::supervise::Life;
 use crate::task::{ExecutionStatus, TaskState};
@@ -121,7 +121,10 @@ impl Maintenance {
             let found = match &report {
                 Ok(report) if report.more => Some(maintenance.core.clock.now()),
                 Ok(report) => report.next_due,
-                Err(_) => None,
+                Err(error) => {
+                    warn!(maintenance.core.log, "no upkeep this time"; keys::ERROR => %error);
+                    None
+                }
             };
             // What was announced while the round was under way it may have missed.
             let announced = maintenance.next_due.take();
@@ -168,12 +171,17 @@ pub(crate) async fn sweep(core: &Arc<Core>) -> Result<SweepReport, BackendError>
     if core.desk.peek(|g| !g.progress.is_empty()) {
         core.desk.ring();
     }
+    if core.wall_jumped() {
+        // Leases are wall time: nobody is taken for dead before all had time for a heartbeat by the new time.
+        core.lease.missed();
+    }
     let healthy = core.lease.healthy_for(core.clock.elapsed());
     let sweep = Sweep {
         now: core.clock.now(),
         node: core.node,
         // After an outage the others get time for a heartbeat first.
-        rescue: healthy.is_some_and(|span| span >= core.config.heartbeat()),
+        rescue: core.lease.is_safe(core.clock.elapsed(), Duration::ZERO)
+            && healthy.is_some_and(|span| span >= core.config.heartbeat()),
         crash_limit: core.config.crash_limit,
         limit: MOST_PER_SWEEP,
         awaited: core.awaited.ids(),
@@ -210,7 +218,7 @@ fn apply(core: &Arc<Core>, report: &SweepReport, now: Timestamp) {
         core.awaited.ended(*task_id);
     }
     for task_id in &report.cancel {
-        core.crew.cancel(*task_id, &CancelReason::Requested("cancelled on request".into()));
+        core.crew.cancel(*task_id, &CancelReason::Requested(String::new()));
     }
     let rescued = report.rescued.iter().map(|rescued| &rescued.queue);
     let hints: Vec<_> = report.promoted.iter().chain(rescued).cloned().collect();
@@ -222,24 +230,30 @@ fn apply(core: &Arc<Core>, report: &SweepReport, now: Timestamp) {
 /// Deliveries whose time has run out count as timed out.
 fn expire_deliveries(core: &Core) {
     let now = core.clock.elapsed();
-    let mut late = Vec::new();
-    core.deliveries.lock().retain(|_, held| {
-        let in_time = held.deadline.is_none_or(|deadline| now < deadline);
-        if !in_time {
-            late.push((held.claimed.clone(), held.started_at));
-        }
-        in_time
-    });
-    for (claimed, started_at) in late {
-        let again = claimed.attempt + 1 < claimed.spec.max_attempts;
-        let state = if again { TaskState::Pending } else { TaskState::Dead };
-        let text = Some("its consumer did not settle it in time".into());
-        let now = core.clock.now();
-        let settlement = ended(&claimed, started_at, now, state, ExecutionStatus::Timeout, None, text);
-        let spec = claimed.spec;
-        let holder = Holder::Delivery(None);
-        core.desk.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder }));
+    let in_time = |held: &Held| held.deadline.is_none_or(|deadline| now < deadline);
+    if core.deliveries.lock().values().all(in_time) {
+        return;
     }
+    // In one step: at no time may a claim be in nobody's hands.
+    core.desk.hand_in(|g| {
+        core.deliveries.lock().retain(|_, held| {
+            let keep = in_time(held);
+            if !keep {
+                g.settles.push(late_delivery(core, held));
+            }
+            keep
+        });
+    });
+}
+
+fn late_delivery(core: &Core, held: &Held) -> SettleRequest {
+    let claimed = &held.claimed;
+    let again = claimed.attempt + 1 < claimed.spec.max_attempts;
+    let state = if again { TaskState::Pending } else { TaskState::Dead };
+    let text = Some("its consumer did not settle it in time".into());
+    let now = core.clock.now();
+    let settlement = ended(claimed, held.started_at, now, state, ExecutionStatus::Timeout, None, text);
+    SettleRequest { settlement, spec: Arc::clone(&claimed.spec), holder: Holder::Delivery(None) }
 }
 
 /// Deletes what the retention rules do not keep, in small transactions.

@@ -155,21 +155,34 @@ impl Delivery {
     async fn settle(&mut self, settlement: Settlement) -> Result<(), DeliveryError> {
         let task_id = self.task_id();
         self.settled = true;
-        if !self.core.forget_delivery(task_id, self.claimed.token) {
-            return Err(DeliveryError::Fenced(task_id));
-        }
         let (answer, outcome) = oneshot::channel();
         let spec = Arc::clone(&self.claimed.spec);
         let holder = Holder::Delivery(Some(answer));
-        self.core.desk.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder }));
+        let mut held = false;
+        // In one step: at no time may the claim be in nobody's hands, or a reconciliation would give it away.
+        self.core.desk.hand_in(|g| {
+            held = self.core.forget_delivery(task_id, self.claimed.token);
+            if held {
+                g.settles.push(SettleRequest { settlement, spec, holder });
+            }
+        });
+        if !held {
+            return Err(DeliveryError::Fenced(task_id));
+        }
         outcome.await.unwrap_or(Err(DeliveryError::Unknown(task_id)))
     }
 }
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        if !self.settled && self.core.forget_delivery(self.claimed.spec.task_id, self.claimed.token) {
-            self.core.give_back(self.claimed.clone(), Holder::Delivery(None));
+        if !self.settled {
+            let (task_id, token) = (self.claimed.spec.task_id, self.claimed.token);
+            self.core.desk.hand_in(|g| {
+                if self.core.forget_delivery(task_id, token) {
+                    let (settlement, spec) = (released(&self.claimed), Arc::clone(&self.claimed.spec));
+                    g.settles.push(SettleRequest { settlement, spec, holder: Holder::Delivery(None) });
+                }
+            });
         }
     }
 }

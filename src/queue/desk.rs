@@ -86,6 +86,8 @@ pub(crate) struct Gathered {
     /// Queues that may have pending tasks; all of them when `hint_all` is set.
     pub(crate) hints: Vec<Name>,
     pub(crate) hint_all: bool,
+    /// The board has stopped: whatever is handed in is dropped, and who waits for it is told by that.
+    pub(super) gone: bool,
 }
 
 /// Where everybody hands in.
@@ -94,6 +96,8 @@ pub(crate) struct Desk {
     // True while the queue actor is sure to look at the desk again without being told.
     poked: AtomicBool,
     closed: AtomicBool,
+    /// Composed, refused by storage, and to be sent again.
+    again: Mutex<Option<Box<Batch>>>,
     places: Arc<Semaphore>,
     most_places: u32,
     line: Line<Queue>,
@@ -105,6 +109,7 @@ impl Desk {
             gathered: Mutex::default(),
             poked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            again: Mutex::default(),
             places: Arc::new(Semaphore::new(max_waiting_pushes)),
             most_places: u32::try_from(max_waiting_pushes).unwrap_or(u32::MAX),
             line,
@@ -120,10 +125,16 @@ impl Desk {
     /// A place for a push, awaited.
     pub(crate) async fn place(&self, tasks: usize, bytes: usize) -> Result<OwnedSemaphorePermit, PushError> {
         self.check_open()?;
-        let place = Arc::clone(&self.places).acquire_many_owned(self.weight(tasks, bytes)).await;
-        let place = place.map_err(|_| PushError::Closed)?;
+        let place = self.inner_place(tasks, bytes).await?;
         self.check_open()?;
         Ok(place)
+    }
+
+    /// A place for a push of a running handler: also while the board is stopping, for the handler is let come to its
+    /// end.
+    pub(crate) async fn inner_place(&self, tasks: usize, bytes: usize) -> Result<OwnedSemaphorePermit, PushError> {
+        let place = Arc::clone(&self.places).acquire_many_owned(self.weight(tasks, bytes)).await;
+        place.map_err(|_| PushError::Closed)
     }
 
     // Large params take more places, so that the bound holds for memory as well as for numbers.
@@ -135,15 +146,45 @@ impl Desk {
         if self.closed.load(Ordering::Acquire) { Err(PushError::Closed) } else { Ok(()) }
     }
 
-    /// Takes no more pushes; those that wait for a place are turned away.
+    /// Takes no more pushes from outside.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+    }
+
+    /// The board has stopped: everyone who waits here is turned away, and so is whoever comes later.
+    pub(crate) fn turn_away(&self) {
+        self.close();
         self.places.close();
+        let mut gathered = self.gathered.lock();
+        let left = mem::replace(&mut *gathered, Gathered { gone: true, ..Gathered::default() });
+        drop(gathered);
+        for push in left.pushes {
+            // Whoever no longer listens needs no answer.
+            drop(push.reply.answer.send(Err(PushError::Closed)));
+        }
+        let again = self.again.lock().take();
+        for reply in again.into_iter().flat_map(|batch| batch.pushed) {
+            drop(reply.answer.send(Err(PushError::Unknown)));
+        }
+    }
+
+    /// The batch that is to be sent again.
+    pub(crate) fn again(&self) -> parking_lot::MutexGuard<'_, Option<Box<Batch>>> {
+        self.again.lock()
     }
 
     /// Hands something in and tells the queue actor, unless it will look anyway.
     pub(crate) fn hand_in(&self, add: impl FnOnce(&mut Gathered)) {
-        add(&mut self.gathered.lock());
+        let mut gathered = self.gathered.lock();
+        add(&mut gathered);
+        if gathered.gone {
+            let dropped = mem::replace(&mut *gathered, Gathered { gone: true, ..Gathered::default() });
+            // Not under the lock: what is dropped may want to hand something in.
+            drop(gathered);
+            drop(dropped);
+            return;
+        }
+        drop(gathered);
         self.ring();
     }
 
@@ -178,7 +219,9 @@ impl Desk {
 
     /// Takes everything.
     pub(crate) fn take(&self) -> Gathered {
-        mem::take(&mut *self.gathered.lock())
+        let mut gathered = self.gathered.lock();
+        let gone = gathered.gone;
+        mem::replace(&mut *gathered, Gathered { gone, ..Gathered::default() })
     }
 
     /// Looks at what has gathered.

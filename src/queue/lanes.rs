@@ -123,8 +123,8 @@ impl Lane {
     }
 
     /// Nothing is on its way to storage: if nothing of this lane runs either, those who wait for that are told.
-    pub(crate) fn tell_idle(&mut self) {
-        if self.outstanding == 0 {
+    pub(crate) fn tell_idle(&mut self, delivers: impl Fn(&str) -> bool) {
+        if !self.idle_watchers.is_empty() && self.outstanding == 0 && !delivers(&self.name) {
             for watcher in self.idle_watchers.drain(..) {
                 // Whoever no longer listens needs no answer.
                 watcher.send(()).ok();

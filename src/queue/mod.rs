@@ -33,7 +33,6 @@ pub(crate) use self::settings::Configure;
 use self::settings::Look;
 use crate::backend::BackendError;
 use crate::core::{Core, Stage};
-use crate::error::PushError;
 use crate::logging::keys;
 use crate::name::Name;
 use crate::persistence::ReleaseClaims;
@@ -69,8 +68,6 @@ pub(crate) struct Queue {
     configured: Look,
     /// Commits that storage has, or will give back after a pause.
     in_flight: usize,
-    /// Composed, failed, and to be sent again.
-    again: Option<Box<Batch>>,
     backing_off: bool,
     failures: u32,
     /// Claims may exist in storage that nobody here knows of.
@@ -100,7 +97,6 @@ impl Queue {
             lanes,
             configured: Look::default(),
             in_flight,
-            again: None,
             backing_off: false,
             failures: 0,
             reconcile: true,
@@ -152,7 +148,8 @@ impl Queue {
         }
         let Some(batch) = self.next_batch(ctx) else {
             if self.in_flight == 0 && !self.lingering {
-                self.lanes.iter_mut().for_each(lanes::Lane::tell_idle);
+                let core = &self.core;
+                self.lanes.iter_mut().for_each(|lane| lane.tell_idle(|queue| core.delivers(queue)));
             }
             return false;
         };
@@ -193,7 +190,7 @@ impl Queue {
     }
 
     fn next_batch(&mut self, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
-        if let Some(batch) = self.again.take() {
+        if let Some(batch) = self.core.desk.again().take() {
             return Some(batch);
         }
         // From here on whoever hands something in must say so: it may come too late for this batch.
@@ -248,9 +245,10 @@ impl Queue {
         // Claims are asked for again with what has gathered by then.
         receipt::forget_claims(&mut self.lanes, &mut batch);
         if !batch.is_empty() {
-            match &mut self.again {
+            let mut again = self.core.desk.again();
+            match &mut *again {
                 Some(first) => receipt::join(first, *batch),
-                None => self.again = Some(batch),
+                None => *again = Some(batch),
             }
         }
         self.back_off(ctx);
@@ -274,7 +272,7 @@ impl Queue {
     fn start_reconcile(&mut self, ctx: &mut Context<Self>) {
         self.reconciling = true;
         let mut keep = self.core.live_claims();
-        if let Some(batch) = &self.again {
+        if let Some(batch) = &*self.core.desk.again() {
             keep.extend(batch.commit.settle.iter().map(|s| (s.task_id, s.token)));
         }
         let core = Arc::clone(&self.core);
@@ -339,10 +337,16 @@ impl Handler<AwaitIdle> for Queue {
     type Result = actix::MessageResult<AwaitIdle>;
     fn handle(&mut self, AwaitIdle(name): AwaitIdle, _: &mut Self::Context) -> Self::Result {
         let (tell, told) = oneshot::channel();
-        let quiet = self.in_flight == 0 && self.again.is_none() && self.core.desk.peek(|g| g.settles.is_empty());
-        let mut of_name = self.lanes.iter_mut().filter(|lane| name.as_ref().is_none_or(|name| *name == lane.name));
+        let quiet =
+            self.in_flight == 0 && self.core.desk.again().is_none() && self.core.desk.peek(|g| g.settles.is_empty());
+        if self.core.stage() > Stage::Running {
+            // Who pulls gets nothing more; told by dropping their senders.
+            self.lanes.iter_mut().for_each(|lane| lane.poppers.clear());
+        }
+        let core = &self.core;
         // Of several busy lanes one is watched; whoever asks for all asks again when it has become idle.
-        match of_name.find(|lane| lane.outstanding > 0 || !quiet) {
+        let mut of_name = self.lanes.iter_mut().filter(|lane| name.as_ref().is_none_or(|name| *name == lane.name));
+        match of_name.find(|lane| lane.outstanding > 0 || core.delivers(&lane.name) || !quiet) {
             None => drop(tell.send(())),
             Some(lane) => lane.idle_watchers.push(tell),
         }
@@ -352,12 +356,3 @@ impl Handler<AwaitIdle> for Queue {
 
 #[cfg(feature = "testing")]
 crate::supervise::crash_on_request!(Queue);
-
-/// The error for pushes that were on the desk when the board stopped.
-pub(crate) fn turn_away(core: &Core) {
-    let gathered = core.desk.take();
-    for push in gathered.pushes {
-        // Whoever no longer listens needs no answer.
-        drop(push.reply.answer.send(Err(PushError::Closed)));
-    }
-}

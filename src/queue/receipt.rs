@@ -39,6 +39,8 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
             let answer = take_inserted(core, lanes, &insertion, outcome, uncertain, &mut fresh, commit.token);
             match answer {
                 Ok(pushed) => answers.push(pushed),
+                // The one that holds the key says more than the others of its group, which were refused with it.
+                Err(error @ PushError::UniqueKeyHeld { .. }) => refused = Some(error),
                 Err(error) => refused = refused.or(Some(error)),
             }
         }

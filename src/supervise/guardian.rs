@@ -140,7 +140,8 @@ pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {
             Store::new(Arc::clone(&inner.kept), inner.clock.clone(), life)
         })),
         Part::Events => {
-            let fanout = core.events.fanout(core.clock.clone(), core.parts.life(part));
+            let fanout = core.events.fanout(core.clock.clone(), core.log.clone(), core.parts.life(part));
+            let home = core.events_home.get().unwrap_or(home);
             core.events.line().connect(Actor::start_in_arbiter(home, move |_| fanout));
         }
         Part::Persistence => core.persistence.start(),
@@ -157,4 +158,7 @@ fn give_up(core: &Core, part: Part) {
         *stage = Stage::Failed;
         changed
     });
+    // Nobody is left who would answer.
+    core.desk.turn_away();
+    core.awaited.close();
 }

@@ -15,7 +15,7 @@ use slog::{error, info, warn};
 use super::{Guardian, Part};
 use crate::backend::{BackendError, NodeBeat};
 use crate::clock::{Signal, Timestamp};
-use crate::core::Core;
+use crate::core::{Core, Stage};
 use crate::logging::keys;
 use crate::maintenance::SweepNow;
 
@@ -91,7 +91,8 @@ fn heartbeats(core: &Arc<Core>, home: &ArbiterHandle, started_at: Timestamp, sig
             return;
         }
         watch_guardian(core, home);
-        if core.clock.elapsed() < last + period {
+        // A board that gave up lets its lease run out, so that others take over.
+        if core.stage() == Stage::Failed || core.clock.elapsed() < last + period {
             continue;
         }
         last = core.clock.elapsed();

@@ -140,12 +140,12 @@ impl Context {
         &self.0.core.store
     }
 
-    /// Pushes a further task.
+    /// Pushes a further task; also while the board is stopping, for a run is let come to its end.
     ///
     /// # Errors
     /// [`PushError`], as [`Board::push`](crate::Board::push).
     pub async fn push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
-        crate::board::push(&self.0.core, task).await
+        crate::board::push_from_within(&self.0.core, task).await
     }
 
     /// Keeps `value` as the task's result, unless the handler returns one.

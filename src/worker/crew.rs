@@ -38,11 +38,8 @@ impl Slot {
         *self.0.lock() = Hand::Running(context);
     }
 
-    pub(crate) fn clear(&self) -> Option<Context> {
-        match std::mem::take(&mut *self.0.lock()) {
-            Hand::Running(context) => Some(context),
-            Hand::Empty | Hand::Taken(..) => None,
-        }
+    pub(crate) fn clear(&self) {
+        *self.0.lock() = Hand::Empty;
     }
 
     fn claim(&self) -> Option<(TaskId, ClaimToken)> {
@@ -53,7 +50,7 @@ impl Slot {
         }
     }
 
-    fn context(&self) -> Option<Context> {
+    pub(crate) fn context(&self) -> Option<Context> {
         match &*self.0.lock() {
             Hand::Running(context) => Some(context.clone()),
             Hand::Empty | Hand::Taken(..) => None,

@@ -52,11 +52,14 @@ struct Guard<'a> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         // Empty when the board stops and has taken the run back already.
-        if let Some(cx) = self.slot.clear() {
+        if let Some(cx) = self.slot.context() {
             let error = TaskError::new("its worker died");
             let settlement = failure(self.core, None, &cx, &error, ExecutionStatus::Failed);
             let spec = Arc::clone(&cx.claimed().spec);
-            self.core.desk.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder: Holder::Worker }));
+            self.core.desk.hand_in(|g| {
+                g.settles.push(SettleRequest { settlement, spec, holder: Holder::Worker });
+                self.slot.clear();
+            });
         }
     }
 }
@@ -115,14 +118,17 @@ async fn slow(core: &Core, cx: &Context, deadline: Option<Duration>, work: &mut 
 fn settle(core: &Core, handler: &dyn Handle, cx: &Context, end: End) -> Settlement {
     let cancel = cx.cancel_reason();
     match (end, cancel) {
+        // Whatever else it would have become: somebody called it off.
+        (
+            End::Dropped | End::TimedOut(_) | End::Returned(Err(_) | Ok(Outcome::Snooze(_))),
+            Some(CancelReason::Requested(reason)),
+        ) => cancelled(core, cx, reason),
         (End::TimedOut(timeout), _) => {
             let error = TaskError::new(format!("timed out after {timeout:?}"));
             failure(core, Some(handler), cx, &error, ExecutionStatus::Timeout)
         }
-        (End::Dropped, Some(CancelReason::Requested(reason))) => cancelled(core, cx, reason),
         // Stopped with the board: it runs again, and has used up no attempt.
         (End::Dropped, _) | (End::Returned(Err(_)), Some(CancelReason::Shutdown)) => released(cx.claimed()),
-        (End::Returned(Err(_)), Some(CancelReason::Requested(reason))) => cancelled(core, cx, reason),
         (End::Returned(Ok(Outcome::Done(value))), _) => done(core, cx, value),
         (End::Returned(Ok(Outcome::Snooze(wait))), _) => snoozed(core, cx, wait),
         (End::Returned(Ok(Outcome::Cancel(reason))), _) => cancelled(core, cx, reason),
@@ -151,7 +157,9 @@ fn cancelled(core: &Core, cx: &Context, reason: String) -> Settlement {
     let now = core.clock.now();
     let (state, status) = (TaskState::Cancelled, ExecutionStatus::Cancelled);
     debug!(core.log, "task cancelled"; keys::TASK_ID => %cx.task_id(), keys::ERROR => &reason);
-    ended(cx.claimed(), cx.started_at(), now, state, status, None, Some(reason.into()))
+    // Asked for by another process, the reason stands in storage.
+    let reason = (!reason.is_empty()).then(|| reason.into());
+    ended(cx.claimed(), cx.started_at(), now, state, status, None, reason)
 }
 
 fn failure(

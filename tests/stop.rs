@@ -1,0 +1,175 @@
+//! What a stop does to those who wait, and to those who still work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use callboard::backend::memory::Memory;
+use callboard::testing::{Fault, Faulty, crash};
+use callboard::{Board, BoardError, DeliveryError, NewTask, Outcome, Part, TaskError, TaskState};
+use serde_json::json;
+use tokio::sync::{Notify, mpsc};
+
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(10), work).await.expect("no answer in time")
+}
+
+#[actix_rt::test]
+async fn whoever_waits_for_a_task_is_told_that_the_board_has_stopped() {
+    let board = Board::builder().start().await.unwrap();
+    let pushed = board.push(json!({"type": "nobody_runs_this"})).await.unwrap();
+    let waiter = actix_rt::spawn({
+        let board = board.clone();
+        async move { board.wait(pushed.task_id).await }
+    });
+    tokio::task::yield_now().await;
+    soon(board.stop()).await;
+    assert!(matches!(soon(waiter).await.unwrap(), Err(BoardError::Closed)));
+    assert!(matches!(soon(board.wait(pushed.task_id)).await, Err(BoardError::Closed)));
+    assert!(matches!(soon(board.pop("default", None)).await, Err(BoardError::Closed)));
+}
+
+#[actix_rt::test]
+async fn a_stop_waits_for_a_delivery_as_long_as_for_a_run() {
+    let board = Board::builder().start().await.unwrap();
+    let pushed = board.push(json!({"type": "x"})).await.unwrap();
+    let delivery = soon(board.pop("default", None)).await.unwrap().unwrap();
+    let stopping = actix_rt::spawn({
+        let board = board.clone();
+        async move { board.stop().await }
+    });
+    // The stop is under way when a push is refused.
+    while board.push(json!({"type": "y"})).await.is_ok() {}
+    delivery.ack().await.unwrap();
+    soon(stopping).await.unwrap();
+    let record = soon(board.get(pushed.task_id)).await.unwrap().unwrap();
+    assert_eq!(record.state, TaskState::Completed);
+}
+
+#[actix_rt::test]
+async fn a_delivery_that_outlasts_the_stop_learns_that_its_outcome_is_unknown() {
+    let board = Board::builder().drain(Duration::ZERO).cancel_grace(Duration::ZERO).start().await.unwrap();
+    board.push(json!({"type": "x"})).await.unwrap();
+    let delivery = soon(board.pop("default", None)).await.unwrap().unwrap();
+    soon(board.stop()).await;
+    assert!(matches!(soon(delivery.ack()).await, Err(DeliveryError::Unknown(_))));
+}
+
+#[actix_rt::test]
+async fn a_run_may_push_while_the_board_is_stopping() {
+    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (tell, wait) = (Arc::clone(&begun), Arc::clone(&go));
+    let board = Board::builder()
+        .handler("first", move |_, cx| {
+            let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
+            async move {
+                tell.notify_one();
+                wait.notified().await;
+                cx.push(json!({"type": "next"})).await?;
+                Ok(Outcome::done())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let first = board.push(NewTask::new("first", &()).max_attempts(1)).await.unwrap();
+    soon(begun.notified()).await;
+    let stopping = actix_rt::spawn({
+        let board = board.clone();
+        async move { board.stop().await }
+    });
+    while board.push(json!({"type": "y"})).await.is_ok() {}
+    go.notify_one();
+    soon(stopping).await.unwrap();
+    assert_eq!(board.get(first.task_id).await.unwrap().unwrap().state, TaskState::Completed);
+    let counts = board.counts().await.unwrap();
+    assert!(counts.iter().any(|c| c.state == TaskState::Pending && c.tasks >= 1), "{counts:?}");
+}
+
+#[actix_rt::test]
+async fn a_stop_that_was_given_up_half_way_can_be_called_again() {
+    let begun = Arc::new(Notify::new());
+    let tell = Arc::clone(&begun);
+    let board = Board::builder()
+        .cancel_grace(Duration::from_millis(1))
+        .handler("long", move |_, _| {
+            tell.notify_one();
+            async {
+                std::future::pending::<()>().await;
+                Ok::<_, TaskError>(Outcome::done())
+            }
+        })
+        .drain(Duration::from_millis(200))
+        .start()
+        .await
+        .unwrap();
+    let pushed = board.push(json!({"type": "long"})).await.unwrap();
+    soon(begun.notified()).await;
+    assert!(tokio::time::timeout(Duration::from_millis(1), board.stop()).await.is_err());
+    soon(board.stop()).await;
+    assert!(!soon(board.ended()).await);
+    let record = board.get(pushed.task_id).await.unwrap().unwrap();
+    assert_eq!((record.state, record.attempt), (TaskState::Pending, 0), "given back without using up an attempt");
+}
+
+#[actix_rt::test]
+async fn who_pulls_goes_on_waiting_when_the_queue_actor_dies() {
+    let board = Board::builder().start().await.unwrap();
+    let puller = actix_rt::spawn({
+        let board = board.clone();
+        async move { board.pop("default", None).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(crash(&board, Part::Queue));
+    let pushed = soon(board.push(json!({"type": "x"}))).await.unwrap();
+    let delivery = soon(puller).await.unwrap().unwrap().unwrap();
+    assert_eq!(delivery.task_id(), pushed.task_id);
+    delivery.ack().await.unwrap();
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_batch_that_waits_for_storage_outlives_the_queue_actor() {
+    let (ran, mut runs) = mpsc::unbounded_channel();
+    let storage = Faulty::new(Arc::new(Memory::new()), true);
+    let board = Board::builder()
+        .backend(storage.clone())
+        .handler("n", move |_, _| {
+            ran.send(()).unwrap_or(());
+            async { Ok(Outcome::done()) }
+        })
+        .start()
+        .await
+        .unwrap();
+    // The push goes through; the settlement behind it is refused for a while, and the actor dies meanwhile.
+    let pushed = board.push(json!({"type": "n"})).await.unwrap();
+    storage.next_commits([Fault::Away; 4]);
+    soon(runs.recv()).await;
+    assert!(crash(&board, Part::Queue));
+    assert_eq!(soon(board.wait(pushed.task_id)).await.unwrap().state, TaskState::Completed);
+    board.stop().await;
+    assert!(runs.try_recv().is_err(), "it ran twice");
+}
+
+#[actix_rt::test]
+async fn a_slow_callback_holds_up_nobody() {
+    let release = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    let held = Arc::clone(&release);
+    let board = Board::builder()
+        .handler("n", |_, _| async { Ok(Outcome::done()) })
+        .on_completed("n", move |_| {
+            let (open, changed) = &*held;
+            let guard = open.lock().unwrap();
+            drop(changed.wait_while(guard, |open| !*open).unwrap());
+        })
+        .start()
+        .await
+        .unwrap();
+    for _ in 0..20 {
+        let pushed = soon(board.push(json!({"type": "n"}))).await.unwrap();
+        soon(board.wait(pushed.task_id)).await.unwrap();
+    }
+    soon(board.store().set_public("k", json!(1), None)).await.unwrap();
+    *release.0.lock().unwrap() = true;
+    release.1.notify_all();
+    board.stop().await;
+}
