@@ -105,8 +105,7 @@ impl Row {
         let task_id = self.task_id.parse().map_err(|error| format!("unreadable row: {error}"))?;
         serde_json::from_str::<IgnoredAny>(&self.params)
             .map_err(|error| format!("unreadable row: params are no JSON: {error}"))?;
-        let retry =
-            read_retry(&self.retry).ok_or_else(|| format!("unreadable row: {:?} is no retry policy", self.retry))?;
+        let retry = read_retry(&self.retry).ok_or_else(|| format!("unreadable retry policy {:?}", &*self.retry))?;
         Ok(TaskSpec {
             task_id,
             kind,

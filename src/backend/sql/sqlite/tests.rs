@@ -175,7 +175,7 @@ fn an_unreadable_row_goes_to_dead_and_the_next_is_claimed() {
     for (damage, reason) in [
         ("params = 'no json'", "params are no JSON"),
         ("params = x'ff00'", "params are no JSON"),
-        ("retry = 'nonsense'", "is no retry policy"),
+        ("retry = 'nonsense'", r#"unreadable retry policy "nonsense""#),
         ("task_id = 'x'", "is no task id"),
     ] {
         let dir = Dir::new();
