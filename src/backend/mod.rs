@@ -78,6 +78,8 @@ pub trait Backend: Send + Sync + 'static {
     ///   row with status `lost`, keeps `attempt` and `crash_count`, and becomes `pending`; `cancelled` when its
     ///   cancel was asked for; else `dead` when `crash_count` has come to `crash_limit`, with the `last_error`
     ///   `crash loop: its node died N times while it ran`. The row of a dead node goes with the last of its tasks.
+    ///   The node that sweeps (`sweep.node`) is alive by that: its tasks and its row are left alone, also when its
+    ///   lease has ended by the clock, as after a suspended machine wakes, and when its row is gone.
     ///
     /// # Errors
     /// Any [`BackendError`].

@@ -57,14 +57,16 @@ impl Store {
     fn rescue(&mut self, sweep: &Sweep, report: &mut SweepReport) {
         let alive = |node: &NodeRecord| node.lease_until >= sweep.now;
         let nodes = &self.nodes;
-        let orphaned = |row: &Row| row.holder().is_some_and(|node| !nodes.get(&node).is_some_and(alive));
+        // Whoever sweeps is alive, whatever its row says.
+        let dead = |node: NodeId| node != sweep.node && !nodes.get(&node).is_some_and(alive);
+        let orphaned = |row: &Row| row.holder().is_some_and(dead);
         let orphans = self.running_where(orphaned);
         for seq in bounded(orphans.into_iter(), sweep.limit, &mut report.more) {
             report.rescued.extend(self.rescue_one(seq, sweep));
         }
         // A dead node stays known until the last of its tasks is rescued.
         let holders: HashSet<NodeId> = self.running.iter().filter_map(|seq| self.rows.get(*seq)?.holder()).collect();
-        self.nodes.retain(|id, node| alive(node) || holders.contains(id));
+        self.nodes.retain(|id, node| *id == sweep.node || alive(node) || holders.contains(id));
     }
 
     fn rescue_one(&mut self, seq: i64, sweep: &Sweep) -> Option<Rescued> {

@@ -76,8 +76,8 @@ macro_rules! conformance_cases {
             list: by_state by_queue_and_type by_tag by_time by_text fields_narrow_together pages_in_both_orders
                 cursor_is_stable cursors_at_the_ends few_among_many lists_show_whole_records counts;
             sweep: promotes_what_is_due is_idempotent is_bounded retried_after_expiry expires
-                rescues_after_a_crash renewed_lease_keeps_tasks rescues_from_unknown_nodes crash_loop_is_dead
-                rescued_with_cancel_is_cancelled ended_are_named settings_are_told clock_set_back;
+                rescues_after_a_crash renewed_lease_keeps_tasks rescues_from_unknown_nodes
+                own_tasks_are_not_rescued crash_loop_is_dead rescued_with_cancel_is_cancelled ended_are_named settings_are_told clock_set_back;
             prune: by_age age_is_time_of_finishing by_count by_age_and_count limit_and_more live_tasks_stay
                 retried_counts_anew nothing_else_deletes;
             nodes: heartbeat_renews nodes_by_name release_gives_back release_keeps_what_runs

@@ -146,6 +146,26 @@ pub fn rescues_from_unknown_nodes(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [claimed.spec.task_id]);
 }
 
+/// A node never rescues its own tasks: not when its lease has ended, nor when its row is gone. Others do.
+pub fn own_tasks_are_not_rescued(h: &dyn Harness) {
+    let w = World::new(h);
+    let node = w.mortal(15);
+    let claimed = node.push_claimed(task(0));
+    let id = claimed.spec.task_id;
+    node.go_to(60);
+    let report = node.rescue();
+    assert_eq!((report.rescued, report.more), (vec![], false));
+    let known = |node_id| w.backend.nodes().expect("nodes").iter().any(|node| node.node_id == node_id);
+    assert!(known(node.node), "its row stays");
+    node.release(&[(id, claimed.token)], true);
+    assert!(!known(node.node));
+    assert_eq!(node.rescue().rescued, []);
+    assert_eq!((w.state(id), w.record(id).node), (TaskState::Running, Some(node.node)));
+    w.go_to(60);
+    assert_eq!(w.rescue().rescued.len(), 1);
+    assert_eq!(w.state(id), TaskState::Pending);
+}
+
 /// A task that lost its node as often as the limit says is dead, with the reason.
 pub fn crash_loop_is_dead(h: &dyn Harness) {
     let w = World::new(h);

@@ -19,16 +19,18 @@ const LOST: &str = "its node died or lost its lease while it ran";
 
 statements! {
     // The index is named: for the sake of the order by `seq` SQLite would rather read the whole table.
-    AnyDead -> (BigInt,): "SELECT EXISTS (SELECT 1 FROM node WHERE lease_until < ?1) OR EXISTS (
-        SELECT 1 FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running'
+    AnyDead -> (BigInt,): "SELECT EXISTS (SELECT 1 FROM node WHERE lease_until < ?1 AND node_id <> ?2)
+        OR EXISTS (
+        SELECT 1 FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running' AND t.node IS NOT ?2
         AND NOT EXISTS (SELECT 1 FROM node WHERE node_id = t.node))";
     Orphans -> (BigInt, Text, Text, Text, Nullable<Text>, BigInt, BigInt, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>):
         "SELECT seq, task_id, type, queue, node, attempt, crash_count, cancel_reason, claim_token, started_at
         FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running'
+        AND t.node IS NOT ?2
         AND NOT EXISTS (SELECT 1 FROM node WHERE node_id = t.node AND lease_until >= ?1)
-        ORDER BY seq LIMIT ?2";
+        ORDER BY seq LIMIT ?3";
     /// A dead node stays known until the last of its tasks is rescued.
-    ForgetDead -> (): "DELETE FROM node WHERE lease_until < ?1 AND NOT EXISTS (
+    ForgetDead -> (): "DELETE FROM node WHERE lease_until < ?1 AND node_id <> ?2 AND NOT EXISTS (
         SELECT 1 FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running' AND t.node = node.node_id)";
     AddLost -> (): "INSERT OR IGNORE INTO task_execution
         (task_id, execution_id, attempt, status, node, started_at, finished_at, error_message)
@@ -41,9 +43,11 @@ statements! {
     Retire -> (): "DELETE FROM node WHERE node_id = ?1";
 }
 
-/// True when a node is dead, or a task runs on a node that nobody knows.
-pub(super) fn any_dead(conn: &mut SqliteConnection, now: Timestamp) -> QueryResult<bool> {
-    let found = bind::<AnyDead>(&[Value::Int(now.as_micros())]).get_result::<(i64,)>(conn).optional()?;
+/// True when a node other than `node` is dead, or a task runs on a node that nobody knows.
+pub(super) fn any_dead(conn: &mut SqliteConnection, node: NodeId, now: Timestamp) -> QueryResult<bool> {
+    let node = node.to_string();
+    let found =
+        bind::<AnyDead>(&[Value::Int(now.as_micros()), Value::Text(&node)]).get_result::<(i64,)>(conn).optional()?;
     Ok(found.is_some_and(|(found,)| found != 0))
 }
 
@@ -69,8 +73,9 @@ pub(super) fn rescue(
     woken: &mut BTreeSet<Name>,
 ) -> Result<(), Abort> {
     let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX - 1);
-    let now = Value::Int(sweep.now.as_micros());
-    let mut orphans: Vec<Orphan> = bind::<Orphans>(&[now, Value::Int(limit + 1)]).load(conn)?;
+    let own = sweep.node.to_string();
+    let (now, own) = (Value::Int(sweep.now.as_micros()), Value::Text(&own));
+    let mut orphans: Vec<Orphan> = bind::<Orphans>(&[now, own, Value::Int(limit + 1)]).load(conn)?;
     report.more |= orphans.len() > sweep.limit;
     orphans.truncate(sweep.limit);
     for orphan in orphans {
@@ -80,7 +85,7 @@ pub(super) fn rescue(
         }
         report.rescued.push(rescued);
     }
-    bind::<ForgetDead>(&[now]).execute(conn)?;
+    bind::<ForgetDead>(&[now, own]).execute(conn)?;
     Ok(())
 }
 

@@ -90,7 +90,7 @@ fn any_work(conn: &mut SqliteConnection, sweep: &Sweep) -> QueryResult<bool> {
     let now = sweep.now.as_micros();
     Ok(lanes(conn, sweep.now)?.iter().any(|lane| lane.first <= now)
         || !expired(conn, sweep.now, 1)?.is_empty()
-        || (sweep.rescue && (rescue::any_dead(conn, sweep.now)? || !abandoned(conn, 1)?.is_empty())))
+        || (sweep.rescue && (rescue::any_dead(conn, sweep.node, sweep.now)? || !abandoned(conn, 1)?.is_empty())))
 }
 
 impl Sqlite {
