@@ -291,6 +291,9 @@ impl NewTask {
         if self.timeout.is_some_and(|timeout| timeout.is_zero()) {
             return fault("timeout is 0; leave it out for none".into());
         }
+        if let Some(text) = self.retry.fault() {
+            return fault(text);
+        }
         let extras = self.extras.as_deref();
         if let Some(unique) = extras.and_then(|extras| extras.unique.as_ref())
             && (unique.key.is_empty() || unique.key.len() > 250)
@@ -393,5 +396,28 @@ impl IntoNewTask for Value {
 impl<T: Task> IntoNewTask for T {
     fn into_new_task(self) -> Result<NewTask, PushError> {
         Ok(NewTask::of(&self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pushed(new: NewTask) -> Result<TaskSpec, String> {
+        new.into_spec(&Clock::system(), 1_000).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_jitter_that_is_no_share_is_refused() {
+        for jitter in [-0.1, 1.1, f64::NAN, f64::INFINITY] {
+            let retry = Retry::Exponential { base_us: 1, cap_us: 2, jitter };
+            let refused = pushed(NewTask::new("work", &()).retry(retry)).unwrap_err();
+            assert!(refused.contains("retry.jitter"), "{refused}");
+        }
+        let given =
+            json!({"type": "work", "retry": {"kind": "exponential", "base_us": 1, "cap_us": 2, "jitter": 7.0}});
+        assert!(pushed(NewTask::from_json(given).unwrap()).is_err());
     }
 }
