@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Retry, Task, TaskId, Unique};
+use super::{Retry, Task, TaskId, Unique, UniqueMode, UniqueScope};
 use crate::clock::{Clock, Timestamp};
 use crate::error::PushError;
 use crate::name::Name;
@@ -135,7 +135,8 @@ impl NewTask {
     /// Reads the untyped form, `{"task_id", "type", "params"}` with further options under their names.
     ///
     /// # Errors
-    /// [`PushError::Invalid`] when a field is unknown, missing or of the wrong kind.
+    /// [`PushError::Invalid`] when a field is unknown, missing or of the wrong kind, or when two fields say different
+    /// things about the same, such as `run_at` and `delay_seconds`.
     pub fn from_json(value: Value) -> Result<Self, PushError> {
         let raw: RawTask =
             serde_json::from_value(value).map_err(|error| PushError::Invalid(format!("not a task: {error}")))?;
@@ -327,18 +328,22 @@ struct RawTask {
     delay_seconds: Option<f64>,
     max_attempts: Option<u32>,
     retry_count: Option<u32>,
-    retry_delay_seconds: Option<u64>,
-    retry: Option<Retry>,
+    retry_delay_seconds: Option<f64>,
+    retry: Option<RawRetry>,
     timeout_seconds: Option<f64>,
     expires_at: Option<Timestamp>,
     expires_in_seconds: Option<f64>,
-    unique: Option<Unique>,
+    unique: Option<RawUnique>,
     tags: Option<Vec<String>>,
     meta: Option<Value>,
 }
 
 impl RawTask {
     fn into_new_task(self) -> Result<NewTask, PushError> {
+        not_both("run_at", self.run_at.is_some(), "delay_seconds", self.delay_seconds.is_some())?;
+        not_both("expires_at", self.expires_at.is_some(), "expires_in_seconds", self.expires_in_seconds.is_some())?;
+        not_both("retry", self.retry.is_some(), "retry_delay_seconds", self.retry_delay_seconds.is_some())?;
+        not_both("max_attempts", self.max_attempts.is_some(), "retry_count", self.retry_count.is_some())?;
         let mut new = NewTask::new(self.kind, &self.params);
         new.task_id = self.task_id;
         new.queue = self.queue.map_or(new.queue, Name::from);
@@ -349,21 +354,104 @@ impl RawTask {
             new.when = When::After(delay);
         }
         if let Some(count) = self.retry_count {
-            new = new.retry_count(count, self.retry_delay_seconds.unwrap_or(1));
+            new = new.retry_count(count, 1);
+        }
+        if let Some(delay) = seconds("retry_delay_seconds", self.retry_delay_seconds)? {
+            new.retry = Retry::fixed(delay);
         }
         new.max_attempts = self.max_attempts.unwrap_or(new.max_attempts);
-        new.retry = self.retry.unwrap_or(new.retry);
+        new.retry = self.retry.map(RawRetry::read).transpose()?.unwrap_or(new.retry);
         new.timeout = seconds("timeout_seconds", self.timeout_seconds)?;
         let expires_in = seconds("expires_in_seconds", self.expires_in_seconds)?;
         new.expires = self.expires_at.map(When::At).or(expires_in.map(When::After));
         if self.unique.is_some() || self.tags.is_some() || self.meta.is_some() {
             let extras = new.extras();
-            extras.unique = self.unique;
+            extras.unique = self.unique.map(RawUnique::read).transpose()?;
             extras.tags = self.tags.unwrap_or_default();
             extras.meta = self.meta;
         }
         Ok(new)
     }
+}
+
+/// A retry policy as it comes in JSON: spans in seconds, or in microseconds as [`Retry`] writes them.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+enum RawRetry {
+    Fixed {
+        delay_us: Option<u64>,
+        delay_seconds: Option<f64>,
+    },
+    Exponential {
+        base_us: Option<u64>,
+        base_seconds: Option<f64>,
+        cap_us: Option<u64>,
+        cap_seconds: Option<f64>,
+        jitter: Option<f64>,
+    },
+}
+
+impl RawRetry {
+    fn read(self) -> Result<Retry, PushError> {
+        match self {
+            Self::Fixed { delay_us, delay_seconds } => {
+                let delay = span("retry.delay_us", delay_us, "retry.delay_seconds", delay_seconds)?;
+                let missing = || PushError::Invalid("retry.delay_seconds is missing".into());
+                Ok(Retry::fixed(delay.ok_or_else(missing)?))
+            }
+            Self::Exponential { base_us, base_seconds, cap_us, cap_seconds, jitter } => {
+                let base = span("retry.base_us", base_us, "retry.base_seconds", base_seconds)?;
+                let cap = span("retry.cap_us", cap_us, "retry.cap_seconds", cap_seconds)?;
+                let mut retry = Retry::exponential(base.unwrap_or(Duration::from_secs(1)));
+                if let Some(cap) = cap {
+                    retry = retry.cap(cap);
+                }
+                // As it is: the push says so when it is no share.
+                if let (Retry::Exponential { jitter, .. }, Some(given)) = (&mut retry, jitter) {
+                    *jitter = given;
+                }
+                Ok(retry)
+            }
+        }
+    }
+}
+
+/// A unique key as it comes in JSON.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUnique {
+    key: String,
+    scope: Option<UniqueScope>,
+    mode: Option<UniqueMode>,
+    period_us: Option<u64>,
+    period_seconds: Option<f64>,
+}
+
+impl RawUnique {
+    fn read(self) -> Result<Unique, PushError> {
+        let mut unique = Unique::key(self.key);
+        unique.scope = self.scope.unwrap_or(unique.scope);
+        unique.mode = self.mode.unwrap_or(unique.mode);
+        let period = span("unique.period_us", self.period_us, "unique.period_seconds", self.period_seconds)?;
+        Ok(match period {
+            Some(period) => unique.period(period),
+            None => unique,
+        })
+    }
+}
+
+/// Refuses two fields that say the same thing twice.
+fn not_both(one: &str, has_one: bool, other: &str, has_other: bool) -> Result<(), PushError> {
+    if has_one && has_other {
+        return Err(PushError::Invalid(format!("{one} and {other} contradict each other; give one of them")));
+    }
+    Ok(())
+}
+
+/// A span that was given in microseconds or in seconds.
+fn span(micros: &str, us: Option<u64>, field: &str, secs: Option<f64>) -> Result<Option<Duration>, PushError> {
+    not_both(micros, us.is_some(), field, secs.is_some())?;
+    Ok(us.map(Duration::from_micros).or(seconds(field, secs)?))
 }
 
 /// A span that was given in seconds.
@@ -419,5 +507,62 @@ mod tests {
         let given =
             json!({"type": "work", "retry": {"kind": "exponential", "base_us": 1, "cap_us": 2, "jitter": 7.0}});
         assert!(pushed(NewTask::from_json(given).unwrap()).is_err());
+    }
+
+    /// A task from JSON with `options` besides its type.
+    fn read(options: &str) -> Result<TaskSpec, String> {
+        let text = format!(r#"{{"type": "work", {options}}}"#);
+        NewTask::from_json(serde_json::from_str(&text).unwrap()).map_err(|error| error.to_string()).and_then(pushed)
+    }
+
+    #[test]
+    fn a_unique_key_alone_has_the_defaults_of_the_rest() {
+        let unique = |options: &str| read(options).unwrap().extras().unique.clone();
+        assert_eq!(unique(r#""unique": {"key": "a"}"#), Some(Unique::key("a")));
+        let hour = Unique::key("a").period(Duration::from_secs(3600)).mode(UniqueMode::Reject);
+        assert_eq!(unique(r#""unique": {"key": "a", "mode": "reject", "period_seconds": 3600}"#), Some(hour.clone()));
+        assert_eq!(unique(&format!(r#""unique": {}"#, json!(hour))), Some(hour), "as it is written");
+        let alone: Unique = serde_json::from_value(json!({"key": "a"})).unwrap();
+        assert_eq!(alone, Unique::key("a"));
+    }
+
+    #[test]
+    fn retries_in_their_forms() {
+        let retry = |options: &str| read(options).map(|spec| (spec.max_attempts, spec.retry)).unwrap();
+        let fixed = |seconds| Retry::fixed(Duration::from_secs_f64(seconds));
+        assert_eq!(retry(r#""retry_delay_seconds": 7"#), (5, fixed(7.0)));
+        assert_eq!(retry(r#""retry_count": 2"#), (3, fixed(1.0)));
+        assert_eq!(retry(r#""retry_count": 2, "retry_delay_seconds": 0.5"#), (3, fixed(0.5)));
+        assert_eq!(retry(r#""retry": {"kind": "fixed", "delay_seconds": 9}, "retry_count": 1"#), (2, fixed(9.0)));
+        let exponential = Retry::exponential(Duration::from_secs(2)).cap(Duration::from_secs(60)).jitter(0.5);
+        let given = r#""retry": {"kind": "exponential", "base_seconds": 2, "cap_seconds": 60, "jitter": 0.5}"#;
+        assert_eq!(retry(given), (5, exponential));
+        assert_eq!(retry(&format!(r#""retry": {}"#, json!(exponential))), (5, exponential), "as it is written");
+        assert_eq!(retry(r#""retry": {"kind": "exponential"}"#), (5, Retry::default()));
+    }
+
+    #[test]
+    fn contradictions_are_refused_by_name() {
+        let time = r#""2026-03-01T00:00:00Z""#;
+        let fixed = r#"{"kind": "fixed", "delay_us": 1}"#;
+        for (one, value, other) in [
+            ("run_at", time, "delay_seconds"),
+            ("expires_at", time, "expires_in_seconds"),
+            ("retry", fixed, "retry_delay_seconds"),
+            ("max_attempts", "3", "retry_count"),
+        ] {
+            let refused = read(&format!(r#""{one}": {value}, "{other}": 1"#)).unwrap_err();
+            assert!(refused.contains(&format!("{one} and {other} contradict")), "{refused}");
+        }
+        for (options, named) in [
+            (r#""unique": {"key": "a", "period_us": 1, "period_seconds": 1}"#, "unique.period_seconds"),
+            (r#""unique": {"key": "a", "periods": 1}"#, "periods"),
+            (r#""retry": {"kind": "fixed"}"#, "retry.delay_seconds"),
+            (r#""retry": {"kind": "fixed", "delay_us": 1, "cap_us": 1}"#, "cap_us"),
+            (r#""retry_delay_seconds": -1"#, "retry_delay_seconds"),
+        ] {
+            let refused = read(options).unwrap_err();
+            assert!(refused.contains(named), "{refused}");
+        }
     }
 }

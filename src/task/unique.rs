@@ -48,11 +48,21 @@ pub struct Unique {
     /// The key; one holder at a time over all queues and types.
     pub key: String,
     /// How long it is held.
+    #[serde(default = "until_done")]
     pub scope: UniqueScope,
     /// Microseconds from the push for which the key is held at least, whatever the scope says.
     pub period_us: Option<u64>,
     /// What a second push gets.
+    #[serde(default = "return_existing")]
     pub mode: UniqueMode,
+}
+
+fn until_done() -> UniqueScope {
+    UniqueScope::UntilDone
+}
+
+fn return_existing() -> UniqueMode {
+    UniqueMode::ReturnExisting
 }
 
 impl Unique {
