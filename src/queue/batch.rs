@@ -197,3 +197,6 @@ fn request_claims(lanes: &mut Lanes, rules: &Rules<'_>, batch: &mut Batch) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
