@@ -1,0 +1,102 @@
+//! What subscribers and callbacks are told.
+
+use std::sync::Arc;
+
+use actix::{Actor, Handler, ResponseFuture};
+use callboard::{Board, Context, Event, NewTask, Outcome, Retry, TaskError, TaskState};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::{HOUR, soon, start};
+
+/// Takes no event before it is let go.
+struct Slow(Arc<Semaphore>);
+
+impl Actor for Slow {
+    type Context = actix::Context<Self>;
+}
+
+impl Handler<Event> for Slow {
+    type Result = ResponseFuture<()>;
+    fn handle(&mut self, _: Event, _: &mut Self::Context) -> Self::Result {
+        let gate = Arc::clone(&self.0);
+        Box::pin(async move { drop(gate.acquire().await) })
+    }
+}
+
+#[actix_rt::test]
+async fn a_slow_subscriber_misses_events_and_slows_nobody_down() {
+    let builder = Board::builder().configure(|c| c.event_buffer = 2);
+    let board = start(builder.handler("n", |_, _| async { Ok(Outcome::done()) })).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let slow = board.subscribe(Slow(Arc::clone(&gate)).start().recipient());
+    assert_eq!(board.missed(slow), Some(0));
+    for _ in 0..20 {
+        let pushed = board.push(json!({"type": "n"})).await.unwrap();
+        assert_eq!(soon(board.wait(pushed.task_id)).await.unwrap().state, TaskState::Completed);
+    }
+    // At least twenty ends, of which it has one in hand and two in its buffer.
+    let missed = board.missed(slow).unwrap();
+    assert!(missed >= 17, "{missed}");
+    gate.close();
+    board.settle().await;
+    assert!(board.unsubscribe(slow));
+    assert!(!board.unsubscribe(slow));
+    assert_eq!(board.missed(slow), None);
+}
+
+#[actix_rt::test]
+async fn callbacks_hear_of_their_type_from_its_first_run_to_its_death() {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let note = |what: &'static str| {
+        let heard = Arc::clone(&heard);
+        move |fact: &callboard::TaskFact| {
+            let progress = fact.progress.as_ref().map(|progress| progress.message.clone());
+            let said = fact.error.clone().or(progress).unwrap_or_default();
+            heard.lock().push(format!("{what} {} {}: {said}", fact.state, fact.attempt));
+        }
+    };
+    let fails = |_, cx: Context| async move {
+        cx.progress(0.5, "half");
+        Err::<(), _>(TaskError::new("no luck"))
+    };
+    let builder = Board::builder()
+        .handler("fails", fails)
+        .handler("other", fails)
+        .on_running("fails", note("running"))
+        .on_progress("fails", note("progress"))
+        .on_retrying("fails", note("retrying"))
+        .on_dead("fails", note("dead"))
+        .on_completed("fails", note("completed"));
+    let board = start(builder).await;
+    let fails = |kind: &'static str| NewTask::new(kind, &()).max_attempts(2).retry(Retry::fixed(HOUR));
+    board.push_many([fails("fails"), fails("other")]).await.unwrap();
+    board.advance(HOUR).await;
+    let mut heard = heard.lock().clone();
+    // Each callback hears in order; among callbacks there is none.
+    heard.sort();
+    let expected = [
+        "dead dead 2: no luck",
+        "progress running 1: half",
+        "progress running 2: half",
+        "retrying retrying 1: no luck",
+        "running running 1: ",
+        "running running 2: ",
+    ];
+    assert_eq!(heard, expected);
+}
+
+#[actix_rt::test]
+async fn a_callback_that_panics_hears_the_next_event_too() {
+    let heard: Arc<Mutex<u32>> = Arc::default();
+    let count = Arc::clone(&heard);
+    let builder = Board::builder().handler("n", |_, _| async { Ok(Outcome::done()) }).on_completed("n", move |_| {
+        *count.lock() += 1;
+        assert_eq!(1, 2, "on purpose");
+    });
+    let board = start(builder).await;
+    board.push_many((0..2).map(|_| json!({"type": "n"}))).await.unwrap();
+    board.settle().await;
+    assert_eq!(*heard.lock(), 2);
+}

@@ -1,0 +1,127 @@
+//! What handlers return, and where they run.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use callboard::testing::at;
+use callboard::{Board, Context, ExecutionStatus, Outcome, StartError, Task, TaskError, TaskResult, TaskState};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{HOUR, ids, soon, start};
+
+#[actix_rt::test]
+async fn a_result_that_was_set_is_kept_unless_the_handler_returns_one() {
+    let board = start(Board::builder().handler("sets", |params: Value, cx: Context| async move {
+        cx.set_result(&json!({"set": 1}))?;
+        Ok::<_, TaskError>(if params == json!("returns") { Outcome::Done(Some(json!(2))) } else { Outcome::done() })
+    }))
+    .await;
+    for (params, kept) in [("sets", json!({"set": 1})), ("returns", json!(2))] {
+        let pushed = board.push(json!({"type": "sets", "params": params})).await.unwrap();
+        assert_eq!(soon(board.wait(pushed.task_id)).await.unwrap().result, Some(kept));
+    }
+}
+
+#[actix_rt::test]
+async fn a_result_that_was_set_before_a_failure_is_not_kept() {
+    let board = start(Board::builder().handler("fails", |_, cx: Context| async move {
+        cx.set_result(&1)?;
+        Err::<(), _>(TaskError::fatal("after all"))
+    }))
+    .await;
+    let pushed = board.push(json!({"type": "fails"})).await.unwrap();
+    let task = soon(board.wait(pushed.task_id)).await.unwrap();
+    assert_eq!((task.state, task.result), (TaskState::Dead, None));
+}
+
+#[derive(Serialize, Deserialize)]
+struct Patient;
+
+impl Task for Patient {
+    const TYPE: &'static str = "patient";
+    const MAX_ATTEMPTS: u32 = 4;
+
+    fn retry_delay(failures: u32, error: &TaskError) -> Option<Duration> {
+        assert_eq!(error.message(), "not yet");
+        Some(Duration::from_secs(10) * failures)
+    }
+
+    async fn run(self, cx: &Context) -> TaskResult {
+        let error = TaskError::new("not yet");
+        // An error's own wait comes first.
+        Err(if cx.attempt() == 3 { error.retry_after(HOUR) } else { error })
+    }
+}
+
+#[actix_rt::test]
+async fn a_type_chooses_its_own_waits_and_an_error_comes_before_it() {
+    let board = start(Board::builder().task::<Patient>()).await;
+    let task = board.push(Patient).await.unwrap().task_id;
+    board.advance(2 * HOUR).await;
+    board.assert_state(task, TaskState::Dead);
+    let starts: Vec<_> = board.executions(task).await.unwrap().iter().map(|run| run.started_at).collect();
+    assert_eq!(starts, [at(0), at(10), at(30), at(3630)]);
+}
+
+#[actix_rt::test]
+async fn a_handler_calls_its_task_off() {
+    let builder = Board::builder().handler("quits", |_, _| async { Ok(Outcome::Cancel("no need".into())) });
+    let board = start(builder).await;
+    let pushed = board.push(json!({"type": "quits"})).await.unwrap();
+    let task = soon(board.wait(pushed.task_id)).await.unwrap();
+    assert_eq!((task.state, task.last_error.as_deref()), (TaskState::Cancelled, Some("no need")));
+    assert_eq!(board.executions(pushed.task_id).await.unwrap()[0].status, ExecutionStatus::Cancelled);
+}
+
+#[actix_rt::test]
+async fn two_handlers_for_one_type_are_refused_at_the_start() {
+    let handle = |_, _| async { Ok(Outcome::done()) };
+    let started = Board::builder().handler("n", handle).handler("other", handle).handler("n", handle).start().await;
+    assert!(matches!(&started, Err(StartError::TwoHandlers(kind)) if kind == "n"), "{started:?}");
+}
+
+#[derive(Serialize, Deserialize)]
+struct Block {
+    panics: bool,
+}
+
+impl Task for Block {
+    const TYPE: &'static str = "block";
+    const MAX_ATTEMPTS: u32 = 1;
+}
+
+#[actix_rt::test]
+async fn a_blocking_handler_that_panics_fails_and_leaves_its_thread_to_the_next() {
+    let builder = Board::builder().configure(|c| c.blocking_threads = 1).blocking(|block: Block, _: &Context| {
+        assert!(!block.panics, "on purpose");
+        Ok(Outcome::done())
+    });
+    let board = start(builder).await;
+    let pushed = ids(&board.push_many([true, false].map(|panics| Block { panics })).await.unwrap());
+    let dead = soon(board.wait(pushed[0])).await.unwrap();
+    assert_eq!(dead.state, TaskState::Dead);
+    assert!(dead.last_error.unwrap().contains("on purpose"));
+    assert_eq!(soon(board.wait(pushed[1])).await.unwrap().state, TaskState::Completed);
+}
+
+#[actix_rt::test]
+async fn blocking_handlers_share_a_bounded_number_of_threads() {
+    const THREADS: usize = 2;
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    // Opens only for as many as there are threads: so many do run at a time.
+    let all = Arc::new(Barrier::new(THREADS));
+    let seen = Arc::clone(&most);
+    let block = move |_: Block, _: &Context| {
+        seen.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        all.wait();
+        running.fetch_sub(1, Ordering::SeqCst);
+        Ok(Outcome::done())
+    };
+    let builder = Board::builder().configure(|c| c.blocking_threads = THREADS).blocking(block);
+    let board = start(builder).await;
+    board.push_many((0..6 * THREADS).map(|_| Block { panics: false })).await.unwrap();
+    board.settle().await;
+    assert_eq!(most.load(Ordering::SeqCst), THREADS);
+}

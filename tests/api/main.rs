@@ -1,0 +1,67 @@
+//! What a board promises its users, call by call, on memory.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod edits;
+mod events;
+mod handlers;
+mod pushes;
+mod queues;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use callboard::testing::TestBoard;
+use callboard::{Board, BoardBuilder, Pushed, TaskError, TaskId, TaskState};
+use tokio::sync::{Semaphore, mpsc};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn start(builder: BoardBuilder) -> TestBoard {
+    TestBoard::start(builder).await.unwrap()
+}
+
+/// What does not come within a generous time will not come.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), work).await.expect("no answer in time")
+}
+
+/// Tasks of type `held`: they tell when they begin, and end when they are let go.
+struct Held {
+    begun: mpsc::UnboundedReceiver<TaskId>,
+    go: Arc<Semaphore>,
+}
+
+impl Held {
+    fn new() -> (Self, BoardBuilder) {
+        let (tell, begun) = mpsc::unbounded_channel();
+        let go = Arc::new(Semaphore::new(0));
+        let gate = Arc::clone(&go);
+        let builder = Board::builder().handler("held", move |_, cx| {
+            tell.send(cx.task_id()).ok();
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await?.forget();
+                Ok::<_, TaskError>(())
+            }
+        });
+        (Self { begun, go }, builder)
+    }
+
+    /// The next one that begins.
+    async fn begun(&mut self) -> TaskId {
+        soon(self.begun.recv()).await.unwrap()
+    }
+
+    fn let_go(&self, tasks: usize) {
+        self.go.add_permits(tasks);
+    }
+}
+
+async fn count(board: &Board, state: TaskState) -> u64 {
+    board.counts().await.unwrap().iter().filter(|count| count.state == state).map(|count| count.tasks).sum()
+}
+
+fn ids(pushed: &[Pushed]) -> Vec<TaskId> {
+    pushed.iter().map(|pushed| pushed.task_id).collect()
+}

@@ -1,0 +1,58 @@
+//! What a push may bring with it: a unique key, an end.
+
+use std::sync::Arc;
+
+use callboard::{Board, NewTask, Outcome, PushError, TaskState, Unique, UniqueMode};
+use parking_lot::Mutex;
+
+use crate::{HOUR, count, ids, start};
+
+fn only_one(key: &str) -> NewTask {
+    NewTask::new("x", &()).unique(Unique::key(key).mode(UniqueMode::Reject))
+}
+
+#[actix_rt::test]
+async fn a_push_is_refused_while_its_key_is_held_and_names_the_holder() {
+    let board = start(Board::builder()).await;
+    let holder = board.push(only_one("k")).await.unwrap().task_id;
+    let refused = board.push(only_one("k")).await.unwrap_err();
+    assert!(
+        matches!(&refused, PushError::UniqueKeyHeld { key, existing } if key == "k" && *existing == holder),
+        "{refused}"
+    );
+    board.cancel(holder, "not wanted").await.unwrap();
+    let next = board.push(only_one("k")).await.unwrap();
+    assert!(!next.duplicate && next.task_id != holder);
+    board.leave_rest();
+}
+
+#[actix_rt::test]
+async fn several_pushes_are_refused_together() {
+    let board = start(Board::builder()).await;
+    let holder = board.push(only_one("k")).await.unwrap().task_id;
+    let refused = board.push_many(["k", "free"].map(only_one)).await.unwrap_err();
+    assert!(
+        matches!(&refused, PushError::UniqueKeyHeld { key, existing } if key == "k" && *existing == holder),
+        "{refused}"
+    );
+    board.push_many(["free", "k"].map(only_one)).await.unwrap_err();
+    assert_eq!(count(&board, TaskState::Pending).await, 1, "nothing of them was stored");
+    board.leave_rest();
+}
+
+#[actix_rt::test]
+async fn what_has_not_started_by_its_end_is_called_off_and_what_has_is_left_alone() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let called_off = Arc::clone(&heard);
+    let builder = Board::builder()
+        .handler("n", |_, _| async { Ok(Outcome::done()) })
+        .on_cancelled("n", move |fact| called_off.lock().push(fact.task_id));
+    let board = start(builder).await;
+    let end = board.clock().now() + HOUR;
+    let tasks = [NewTask::new("n", &()).expires_at(end), NewTask::new("n", &()).delay(2 * HOUR).expires_in(HOUR)];
+    let pushed = ids(&board.push_many(tasks).await.unwrap());
+    board.advance(3 * HOUR).await;
+    board.assert_state(pushed[0], TaskState::Completed);
+    board.assert_state(pushed[1], TaskState::Cancelled);
+    assert_eq!(*heard.lock(), [pushed[1]]);
+}

@@ -1,0 +1,124 @@
+//! Concurrency and draining, deliveries, and tasks that nobody here runs.
+
+use std::time::Duration;
+
+use callboard::{Board, DeliveryError, Event, ExecutionStatus, NewTask, Outcome, TaskState};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::{HOUR, Held, count, ids, soon, start};
+
+#[actix_rt::test]
+async fn concurrency_is_changed_up_and_down_while_tasks_run() {
+    let (mut held, builder) = Held::new();
+    let (tell, mut completed) = mpsc::unbounded_channel();
+    let builder = builder.queue("default", 2).on_completed("held", move |fact| tell.send(fact.task_id).unwrap_or(()));
+    let board = start(builder).await;
+    board.push_many((0..7).map(|_| json!({"type": "held"}))).await.unwrap();
+    for _ in 0..2 {
+        held.begun().await;
+    }
+    assert_eq!((count(&board, TaskState::Running).await, count(&board, TaskState::Pending).await), (2, 5));
+    board.set_concurrency("default", Some(4)).await.unwrap();
+    for _ in 0..2 {
+        held.begun().await;
+    }
+    assert_eq!(count(&board, TaskState::Running).await, 4);
+    board.set_concurrency("default", Some(1)).await.unwrap();
+    held.let_go(3);
+    for _ in 0..3 {
+        soon(completed.recv()).await.unwrap();
+    }
+    // Those that run are left alone; what ends is not replaced.
+    assert_eq!((count(&board, TaskState::Running).await, count(&board, TaskState::Pending).await), (1, 3));
+    board.set_concurrency("default", None).await.unwrap();
+    held.begun().await;
+    assert_eq!(count(&board, TaskState::Running).await, 2);
+    held.let_go(4);
+    board.settle().await;
+    assert_eq!(count(&board, TaskState::Completed).await, 7);
+    assert!(board.set_concurrency("default", Some(100_001)).await.is_err());
+}
+
+#[actix_rt::test]
+async fn draining_a_queue_waits_for_what_runs_and_starts_nothing() {
+    let (mut held, builder) = Held::new();
+    let (tell, mut paused) = mpsc::unbounded_channel();
+    let builder = builder.queue("default", 1).on_event(move |event| {
+        if matches!(event, Event::QueuePaused { .. }) {
+            tell.send(()).unwrap_or(());
+        }
+    });
+    let board = start(builder).await;
+    let pushed = board.push_many((0..2).map(|_| json!({"type": "held"}))).await.unwrap();
+    let first = held.begun().await;
+    let draining = board.board().clone();
+    let drained = actix_rt::spawn(async move { draining.drain("default").await });
+    soon(paused.recv()).await.unwrap();
+    assert!(!drained.is_finished());
+    held.let_go(2);
+    soon(drained).await.unwrap().unwrap();
+    assert_eq!(first, pushed[0].task_id);
+    board.assert_state(first, TaskState::Completed);
+    board.assert_state(pushed[1].task_id, TaskState::Pending);
+    // One in which nothing runs is drained at once.
+    soon(board.drain("default")).await.unwrap();
+    board.resume("default").await.unwrap();
+    board.settle().await;
+    board.assert_state(pushed[1].task_id, TaskState::Completed);
+}
+
+#[actix_rt::test]
+async fn a_delivery_times_out_later_when_it_was_given_more_time() {
+    let board = start(Board::builder()).await;
+    let task = board.push(NewTask::new("x", &()).timeout(HOUR)).await.unwrap().task_id;
+    let slow = soon(board.pop("default", None)).await.unwrap().unwrap();
+    slow.extend(2 * HOUR).unwrap();
+    board.advance(2 * HOUR - Duration::from_secs(1)).await;
+    board.assert_state(task, TaskState::Running);
+    board.advance(Duration::from_secs(1)).await;
+    board.assert_state(task, TaskState::Pending);
+    assert_eq!(board.executions(task).await.unwrap()[0].status, ExecutionStatus::Timeout);
+    assert!(matches!(slow.extend(HOUR), Err(DeliveryError::Fenced(fenced)) if fenced == task));
+    let again = soon(board.pop("default", None)).await.unwrap().unwrap();
+    assert_eq!((again.task_id(), again.attempt()), (task, 2));
+    // The one that came too late decides nothing, and takes nothing away from its successor.
+    assert!(matches!(slow.ack().await, Err(DeliveryError::Fenced(_))));
+    again.ack_with(&"second").await.unwrap();
+    assert_eq!(board.get(task).await.unwrap().unwrap().result, Some(json!("second")));
+}
+
+#[actix_rt::test]
+async fn a_delivery_that_times_out_on_its_last_attempt_is_dead() {
+    let board = start(Board::builder()).await;
+    let task = board.push(NewTask::new("x", &()).timeout(HOUR).max_attempts(1)).await.unwrap().task_id;
+    let delivery = soon(board.pop("default", None)).await.unwrap().unwrap();
+    board.advance(HOUR).await;
+    board.assert_state(task, TaskState::Dead);
+    drop(delivery);
+    board.assert_state(task, TaskState::Dead);
+}
+
+#[actix_rt::test]
+async fn a_board_without_handlers_leaves_tasks_to_others() {
+    let board = start(Board::builder()).await;
+    let pushed = board.push(json!({"type": "x"})).await.unwrap();
+    assert_eq!(pushed.state, TaskState::Pending);
+    board.advance(HOUR).await;
+    board.assert_state(pushed.task_id, TaskState::Pending);
+    board.leave_rest();
+}
+
+#[actix_rt::test]
+async fn a_type_that_is_unknown_here_is_left_alone_and_holds_nobody_up() {
+    let builder = Board::builder().queue("default", 1).handler("known", |_, _| async { Ok(Outcome::done()) });
+    let board = start(builder).await;
+    let tasks = ["foreign", "known", "foreign", "known"].map(|kind| NewTask::new(kind, &()));
+    let pushed = ids(&board.push_many(tasks).await.unwrap());
+    board.advance(HOUR).await;
+    for (task, state) in pushed.iter().zip([TaskState::Pending, TaskState::Completed].iter().cycle()) {
+        board.assert_state(*task, *state);
+    }
+    assert_eq!(board.get(pushed[0]).await.unwrap().unwrap().attempt, 0);
+    board.leave_rest();
+}
