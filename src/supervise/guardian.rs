@@ -29,6 +29,8 @@ use crate::store::Store;
 pub(crate) const MOST_RESTARTS: usize = 5;
 /// The time in which restarts are counted.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
+/// When the guardian looks again after a part has told of its death.
+const SECOND_LOOK: Duration = Duration::from_millis(5);
 /// How often the guardian looks by itself: a sync arbiter cannot tell of its death.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -36,6 +38,8 @@ const LOOK: Duration = Duration::from_millis(250);
 pub(crate) struct Guardian {
     core: Arc<Core>,
     home: ArbiterHandle,
+    /// Parts whose restart is under way.
+    mending: Vec<Part>,
     _life: Life,
 }
 
@@ -45,7 +49,7 @@ impl Guardian {
         let (core, home) = (Arc::clone(core), home.clone());
         Self::start_in_arbiter(&home.clone(), move |_| {
             let life = core.parts.life(Part::Guardian);
-            Self { core, home, _life: life }
+            Self { core, home, mending: Vec::new(), _life: life }
         })
     }
 
@@ -63,7 +67,12 @@ impl Guardian {
             }
             guardian.core.parts.pulse(Part::Guardian).tick(&guardian.core.clock);
             match died {
-                Some(part) => guardian.mend(part, ctx),
+                Some(part) => {
+                    guardian.mend(part, ctx);
+                    // An actor tells of its death a moment before its address is closed: on another thread that moment
+                    // may not be over.
+                    ctx.run_later(SECOND_LOOK, Self::look);
+                }
                 None => guardian.look(ctx),
             }
             guardian.watch(ctx);
@@ -71,18 +80,19 @@ impl Guardian {
         ctx.spawn(then);
     }
 
-    /// Finds parts that died without a word.
+    /// Finds parts that are down, whatever was heard of them.
     fn look(&mut self, ctx: &mut Context<Self>) {
-        if !self.core.persistence.is_alive() {
-            self.mend(Part::Persistence, ctx);
+        for part in Part::ALL {
+            self.mend(*part, ctx);
         }
     }
 
     /// Starts a part anew, after a pause that grows with the number of restarts.
     fn mend(&mut self, part: Part, ctx: &mut Context<Self>) {
-        if part == Part::Guardian || !self.core.is_down(part) {
+        if part == Part::Guardian || self.mending.contains(&part) || !self.core.is_down(part) {
             return;
         }
+        self.mending.push(part);
         let pulse = self.core.parts.pulse(part);
         pulse.restarted();
         error!(self.core.log, "a part died and is started anew"; keys::PART => %part, keys::RESTARTS => pulse.restarts());
@@ -98,7 +108,8 @@ impl Guardian {
         }
         let (core, home) = (Arc::clone(&self.core), self.home.clone());
         let restarts = pulse.restarts();
-        let later = tokio::time::sleep(pause).into_actor(self).map(move |(), _, _| {
+        let later = tokio::time::sleep(pause).into_actor(self).map(move |(), guardian: &mut Self, _| {
+            guardian.mending.retain(|other| *other != part);
             if core.stage() < Stage::Stopped && core.is_down(part) {
                 start_part(&core, part, &home);
                 core.events.publish(|| Event::PartRestarted { part, restarts });
@@ -113,9 +124,7 @@ impl Actor for Guardian {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // What died while there was no guardian.
-        for part in Part::ALL {
-            self.mend(*part, ctx);
-        }
+        self.look(ctx);
         self.watch(ctx);
     }
 }
