@@ -1,4 +1,4 @@
-//! A queue, a persistent scheduler and a public key-value store run by actix actors.
+//! A task queue and a public key-value store run by actix actors, kept in memory or in SQLite.
 
 pub mod backend;
 mod board;

@@ -1,7 +1,7 @@
 //! The queue: the one actor through which pushes, pops and settlements pass.
 //!
 //! While a commit is in flight everything that arrives gathers on the [`desk`]; when the receipt comes, all of it goes
-//! out as the next commit, composed by [`batch`]. No timer and no batch size: alone, a push costs one transaction
+//! out as the next commit, composed by [`batch`]. There is no batch size to set: alone, a push costs one transaction
 //! and starts at once; under load hundreds of tasks share one.
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
