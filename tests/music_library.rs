@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -122,7 +122,8 @@ impl World {
     /// Runs the program until it ends, by itself or as planned, and says how.
     fn run(&self, plan: Option<Plan>) -> ExitStatus {
         let mut scene = self.scene.lock().unwrap();
-        let mut program = Command::new(support::example("music_library"));
+        static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+        let mut program = Command::new(PROGRAM.get_or_init(|| support::example("music_library")));
         program.arg("--urls").arg(self.folder.path().join("list.tsv")).arg("--library").arg(self.library());
         let mut program = program.args(["--concurrency", "3"]).stdout(Stdio::piped()).spawn().unwrap();
         (scene.plan, scene.process) = (plan, Some(program.id()));
