@@ -160,7 +160,8 @@ impl World {
             .collect();
         songs.sort();
         contents.sort();
-        assert!(songs == contents, "{files:#?}");
+        let sizes: Vec<_> = files.iter().map(|path| (path, path.metadata().unwrap().len())).collect();
+        assert!(songs == contents, "{sizes:#?}\n{:#?}", self.facts());
         assert!(self.library().join("Au_Ra/Ghost (The Him Remix).wav").exists());
         let left = files_below(&self.library().join(".callboard/incoming"));
         assert!(left.is_empty(), "{left:#?}");

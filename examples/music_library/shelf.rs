@@ -3,53 +3,43 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::files::beside;
 
-/// What became of a file that was to be put on its shelf.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Placed {
-    /// It is there now, or an earlier run put it there and did not live to say so.
-    At(PathBuf),
-    /// A file with the very same content is there already; the new one is gone.
-    Twin(PathBuf),
-}
-
-/// Moves `source` to the first free of the paths `wanted(1)`, `wanted(2)`, ... It never overwrites anything, whoever
-/// else puts files there at the same time, and may be cut off anywhere and called again.
+/// Moves `source` to the first free of the paths `wanted(1)`, `wanted(2)`, ... and says to which. It never overwrites
+/// anything, whoever else puts files there at the same time, and may be cut off anywhere and called again. Where the
+/// very same content is there already, that is the place, and one copy is enough.
 ///
-/// A rename would overwrite. So a placeholder that must be a new file takes the name first; it holds the path of its
-/// source, by which a later run knows it as its own. And `NAME.placed` beside the source says where it was taken, for
-/// a run that finds the source gone.
-pub(crate) fn place(source: &Path, wanted: impl Fn(u32) -> PathBuf) -> io::Result<Placed> {
+/// A rename would overwrite; a second name for the file is refused where there is one. `NAME.placed` beside the source
+/// says which name it was given, for a run that finds the source gone.
+pub(crate) fn place(source: &Path, wanted: impl Fn(u32) -> PathBuf) -> io::Result<PathBuf> {
     let note = beside(source, ".placed");
     if !source.try_exists()? {
         return match fs::read_to_string(&note) {
-            // Nothing but the rename takes the source away, so the note is true.
-            Ok(target) => Ok(Placed::At(target.into())),
+            // The source goes last, so the note is true.
+            Ok(target) => Ok(target.into()),
             Err(_) => Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is gone", source.display()))),
         };
     }
-    let mut number = 1;
-    loop {
+    for number in 1..=u32::MAX {
         let target = wanted(number);
-        if take_name(source, &target)? {
-            let text = target.to_str().ok_or_else(|| io::Error::other("the library's path is not Unicode"))?;
-            fs::write(&note, text)?;
-            if let Err(error) = fs::rename(source, &target) {
-                fs::remove_file(&target)?;
-                return Err(error);
-            }
-            sync_folder(&target)?;
-            return Ok(Placed::At(target));
+        make_shelf(&target)?;
+        fs::write(&note, target.to_str().ok_or_else(|| io::Error::other("the library's path is not Unicode"))?)?;
+        match give_name(source, &target) {
+            Ok(()) => {}
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            // Also what a run finds that was cut off before it took the first name away.
+            Err(_) if same_content(source, &target)? => {}
+            Err(_) => continue,
         }
-        if same_content(source, &target)? {
-            fs::write(&note, target.to_string_lossy().as_bytes())?;
+        sync_folder(&target)?;
+        if source.try_exists()? {
             fs::remove_file(source)?;
-            return Ok(Placed::Twin(target));
         }
-        number += 1;
+        return Ok(target);
     }
+    Err(io::Error::other("every number is taken"))
 }
 
 /// True when `source` is gone because it was put in its place.
@@ -57,23 +47,31 @@ pub(crate) fn was_placed(source: &Path) -> io::Result<bool> {
     Ok(beside(source, ".placed").try_exists()? && !source.try_exists()?)
 }
 
-/// Puts `source`'s placeholder at `target`: true when it is there, now or since an earlier run.
-fn take_name(source: &Path, target: &Path) -> io::Result<bool> {
-    let mark = source.to_string_lossy();
-    if let Some(shelf) = target.parent()
-        && !shelf.try_exists()?
-    {
-        fs::create_dir_all(shelf)?;
-        sync_folder(shelf)?;
-    }
-    match fs::File::create_new(target) {
-        Ok(mut file) => io::Write::write_all(&mut file, mark.as_bytes()).map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let is_ours = fs::metadata(target)?.len() == mark.len() as u64 && fs::read(target)? == mark.as_bytes();
-            Ok(is_ours)
+fn make_shelf(target: &Path) -> io::Result<()> {
+    match target.parent() {
+        Some(shelf) if !shelf.try_exists()? => {
+            fs::create_dir_all(shelf)?;
+            sync_folder(shelf)
         }
-        Err(error) => Err(error),
+        _ => Ok(()),
     }
+}
+
+/// Gives the file the name `target`, unless that is taken. The old name may stay.
+fn give_name(source: &Path, target: &Path) -> io::Result<()> {
+    match fs::hard_link(source, target) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => look_and_rename(source, target),
+        given => given,
+    }
+}
+
+/// For file systems on which a file has one name only (FAT, some network shares).
+///
+/// Another program might take the name between look and rename; another thread of this one cannot.
+fn look_and_rename(source: &Path, target: &Path) -> io::Result<()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    if target.try_exists()? { Err(io::ErrorKind::AlreadyExists.into()) } else { fs::rename(source, target) }
 }
 
 fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
@@ -127,12 +125,11 @@ mod tests {
     fn two_songs_of_one_name_both_stay() {
         let folder = Folder::new();
         let (first, second) = (folder.file("a", "first"), folder.file("b", "other"));
-        let first = place(&first, folder.wanted()).unwrap();
-        let second = place(&second, folder.wanted()).unwrap();
-        assert_eq!(first, Placed::At(folder.wanted()(1)));
-        assert_eq!(second, Placed::At(folder.wanted()(2)));
+        assert_eq!(place(&first, folder.wanted()).unwrap(), folder.wanted()(1));
+        assert_eq!(place(&second, folder.wanted()).unwrap(), folder.wanted()(2));
         assert_eq!(fs::read_to_string(folder.wanted()(1)).unwrap(), "first");
         assert_eq!(fs::read_to_string(folder.wanted()(2)).unwrap(), "other");
+        assert!(!first.exists() && !second.exists());
     }
 
     #[test]
@@ -140,7 +137,7 @@ mod tests {
         let folder = Folder::new();
         let (first, second) = (folder.file("a", "same"), folder.file("b", "same"));
         place(&first, folder.wanted()).unwrap();
-        assert_eq!(place(&second, folder.wanted()).unwrap(), Placed::Twin(folder.wanted()(1)));
+        assert_eq!(place(&second, folder.wanted()).unwrap(), folder.wanted()(1));
         assert!(!second.exists() && !folder.wanted()(2).exists());
     }
 
@@ -148,22 +145,26 @@ mod tests {
     fn a_run_that_was_cut_off_is_taken_up_again() {
         let folder = Folder::new();
         let source = folder.file("a", "song");
-        // Cut off between placeholder and rename.
-        assert!(take_name(&source, &folder.wanted()(1)).unwrap());
-        assert_eq!(place(&source, folder.wanted()).unwrap(), Placed::At(folder.wanted()(1)));
-        // Cut off between rename and report.
-        assert_eq!(place(&source, folder.wanted()).unwrap(), Placed::At(folder.wanted()(1)));
+        // Cut off between the second name and the end of the first.
+        make_shelf(&folder.wanted()(1)).unwrap();
+        give_name(&source, &folder.wanted()(1)).unwrap();
+        assert!(!was_placed(&source).unwrap());
+        assert_eq!(place(&source, folder.wanted()).unwrap(), folder.wanted()(1));
+        // Cut off between the end of the first name and the report.
+        assert!(was_placed(&source).unwrap());
+        assert_eq!(place(&source, folder.wanted()).unwrap(), folder.wanted()(1));
         assert_eq!(fs::read_to_string(folder.wanted()(1)).unwrap(), "song");
         assert!(!folder.wanted()(2).exists());
     }
 
     #[test]
-    fn a_placeholder_of_another_is_left_alone() {
+    fn without_links_nothing_is_overwritten_either() {
         let folder = Folder::new();
-        let (mine, others) = (folder.file("a", "mine"), folder.file("b", "others"));
-        assert!(take_name(&others, &folder.wanted()(1)).unwrap());
-        assert_eq!(place(&mine, folder.wanted()).unwrap(), Placed::At(folder.wanted()(2)));
-        assert_eq!(place(&others, folder.wanted()).unwrap(), Placed::At(folder.wanted()(1)));
+        let (first, second) = (folder.file("a", "first"), folder.file("b", "other"));
+        let target = folder.0.path().join("song");
+        look_and_rename(&first, &target).unwrap();
+        assert_eq!(look_and_rename(&second, &target).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(target).unwrap(), "first");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::files::{shelf_path, sniff_extension, split_extension};
 use crate::library::{Library, organise_id};
 use crate::names::Song;
 use crate::report::size;
-use crate::shelf::{self, Placed};
+use crate::shelf;
 
 /// The queue whose concurrency the user chooses.
 pub(crate) const DOWNLOADS: &str = "downloads";
@@ -127,14 +127,13 @@ impl OrganiseAudio {
         };
         let song = Song::parse(stem);
         let wanted = |number| library.root().join(shelf_path(&song, &extension, number));
-        let placed = shelf::place(&source, wanted).map_err(|error| match error.kind() {
+        let path = shelf::place(&source, wanted).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => TaskError::fatal(error.to_string()),
             _ => TaskError::from(error),
         })?;
-        let (Placed::At(path) | Placed::Twin(path)) = &placed;
         slog::info!(cx.log(), "placed"; "path" => %path.display(), "title" => &song.title,
             "version" => song.version.as_deref(), "artists" => song.artists.join(", "));
-        Outcome::output(&path.strip_prefix(library.root()).unwrap_or(path))
+        Outcome::output(&path.strip_prefix(library.root()).unwrap_or(&path))
     }
 }
 
