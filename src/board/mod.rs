@@ -27,7 +27,7 @@ use crate::queue::Pushed;
 use crate::queue::delivery::Delivery;
 use crate::queue::desk::{PopRequest, Popper, PushReply, PushRequest};
 use crate::store::StoreHandle;
-use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord};
+use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord, TaskSpec};
 use crate::worker::log::TaskLogs;
 
 /// A running board. Cloning is cheap; all clones are the same board.
@@ -83,7 +83,7 @@ impl Board {
     /// # Errors
     /// [`PushError`].
     pub async fn try_push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
-        let spec = Arc::new(task.into_new_task()?.into_spec(&self.core.clock, self.core.config.max_params_bytes)?);
+        let spec = checked(&self.core, task)?;
         let place = self.core.desk.try_place(1, spec.params.len())?;
         one(hand_in(&self.core, vec![spec], place).await?)
     }
@@ -96,11 +96,7 @@ impl Board {
         &self,
         tasks: impl IntoIterator<Item = T>,
     ) -> Result<Vec<Pushed>, PushError> {
-        let (clock, most) = (&self.core.clock, self.core.config.max_params_bytes);
-        let specs = tasks
-            .into_iter()
-            .map(|task| Ok(Arc::new(task.into_new_task()?.into_spec(clock, most)?)))
-            .collect::<Result<Vec<_>, PushError>>()?;
+        let specs = tasks.into_iter().map(|task| checked(&self.core, task)).collect::<Result<Vec<_>, _>>()?;
         if specs.is_empty() {
             return Ok(Vec::new());
         }
@@ -281,15 +277,20 @@ impl std::fmt::Debug for Board {
 
 /// Pushes one task for a handler that runs.
 pub(crate) async fn push_from_within(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
-    let spec = Arc::new(task.into_new_task()?.into_spec(&core.clock, core.config.max_params_bytes)?);
+    let spec = checked(core, task)?;
     let place = core.desk.inner_place(1, spec.params.len()).await?;
     one(hand_in(core, vec![spec], place).await?)
 }
 
 async fn push(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
-    let spec = Arc::new(task.into_new_task()?.into_spec(&core.clock, core.config.max_params_bytes)?);
+    let spec = checked(core, task)?;
     let place = core.desk.place(1, spec.params.len()).await?;
     one(hand_in(core, vec![spec], place).await?)
+}
+
+/// A task that may be stored, with what its pusher left open filled in.
+fn checked(core: &Core, task: impl IntoNewTask) -> Result<Arc<TaskSpec>, PushError> {
+    Ok(Arc::new(task.into_new_task()?.into_spec(&core.clock, core.config.max_params_bytes)?))
 }
 
 fn one(answers: Vec<Pushed>) -> Result<Pushed, PushError> {
@@ -298,7 +299,7 @@ fn one(answers: Vec<Pushed>) -> Result<Pushed, PushError> {
 
 async fn hand_in(
     core: &Arc<Core>,
-    specs: Vec<Arc<crate::task::TaskSpec>>,
+    specs: Vec<Arc<TaskSpec>>,
     place: tokio::sync::OwnedSemaphorePermit,
 ) -> Result<Vec<Pushed>, PushError> {
     let (answer, outcome) = oneshot::channel();

@@ -18,64 +18,36 @@ macro_rules! keys {
 keys! {
     /// Which attempt at a task; 1 is the first.
     ATTEMPT = "attempt";
-    /// The kind of backend.
-    BACKEND = "backend";
     /// How many.
     COUNT = "count";
-    /// A wait until something is done, in milliseconds.
-    DELAY_MS = "delay_ms";
     /// How long something took, in milliseconds.
     DURATION_MS = "duration_ms";
     /// What went wrong.
     ERROR = "error";
-    /// The incarnation of a node.
-    INCARNATION = "incarnation";
-    /// The key of a value in the public store.
-    KEY = "key";
-    /// The limit that was met.
-    LIMIT = "limit";
     /// The node: one running process.
     NODE = "node";
-    /// The nominal time of a firing.
-    NOMINAL_AT = "nominal_at";
     /// What storage was asked to do.
     OPERATION = "operation";
     /// The part of the board.
     PART = "part";
     /// A file or directory.
     PATH = "path";
-    /// Smaller runs first.
-    PRIORITY = "priority";
-    /// The lane a task waits in.
-    QUEUE = "queue";
     /// How many queues.
     QUEUES = "queues";
-    /// Why.
-    REASON = "reason";
     /// How often a part has been restarted.
     RESTARTS = "restarts";
     /// When a task runs, at the earliest.
     RUN_AT = "run_at";
-    /// What makes tasks at given times.
-    SCHEDULE_ID = "schedule_id";
     /// Where a task stands.
     STATE = "state";
-    /// How an execution ended.
-    STATUS = "status";
     /// The task.
     TASK_ID = "task_id";
-    /// The claim under which a task runs.
-    TOKEN = "token";
     /// The name that picks a task's handler.
     TYPE = "type";
     /// How many types.
     TYPES = "types";
-    /// The unique key of a task.
-    UNIQUE_KEY = "unique_key";
     /// A version of the program or of a schema.
     VERSION = "version";
-    /// Which worker.
-    WORKER = "worker";
 }
 
 #[cfg(test)]
