@@ -22,8 +22,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use callboard::backend::{TaskFilter, TaskOrder};
-use callboard::{Board, Context, Outcome, Retry, Task, TaskError, TaskResult, TaskState};
+use callboard::{Board, Context, Outcome, Retry, Task, TaskError, TaskFilter, TaskOrder, TaskResult, TaskState};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]

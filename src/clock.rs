@@ -10,6 +10,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -117,9 +118,15 @@ pub struct Clock(Source);
 
 #[derive(Clone)]
 enum Source {
-    System(Instant),
+    System(Instant, Arc<Followed>),
     Manual(Arc<Manual>),
 }
+
+/// What another clock says: its wall time when this one's growing hand was at zero, in microseconds.
+struct Followed(AtomicI64);
+
+/// No other clock is followed.
+const NONE: i64 = i64::MIN;
 
 struct Manual {
     hands: Mutex<Hands>,
@@ -135,7 +142,26 @@ struct Hands {
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self(Source::System(Instant::now()))
+        Self(Source::System(Instant::now(), Arc::new(Followed(AtomicI64::new(NONE)))))
+    }
+
+    /// The same clock, that can [`follow`](Self::follow) another one by itself.
+    pub(crate) fn own(&self) -> Self {
+        match &self.0 {
+            Source::System(start, followed) => {
+                let followed = followed.0.load(Ordering::Acquire);
+                Self(Source::System(*start, Arc::new(Followed(AtomicI64::new(followed)))))
+            }
+            Source::Manual(_) => self.clone(),
+        }
+    }
+
+    /// From now on the wall hand goes on from `wall`, which was the time when the growing hand was at `elapsed`, with the
+    /// speed of the growing hand: the time of a database, which all its nodes share. A manual clock follows nobody.
+    pub(crate) fn follow(&self, wall: Timestamp, elapsed: Duration) {
+        if let Source::System(_, followed) = &self.0 {
+            followed.0.store((wall - elapsed).as_micros(), Ordering::Release);
+        }
     }
 
     /// A clock that stands at `start` until it is moved.
@@ -146,10 +172,15 @@ impl Clock {
         })))
     }
 
-    /// Wall time; may go backwards when the machine's clock is set.
+    /// Wall time; may go backwards when the machine's clock is set. On a board whose database has a clock of its own, the
+    /// board's clock shows that one's time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Source::System(_) => {
+            Source::System(start, followed) => {
+                let followed = followed.0.load(Ordering::Acquire);
+                if followed != NONE {
+                    return Timestamp(followed) + start.elapsed();
+                }
                 let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
                 Timestamp(since.map_or(0, micros))
             }
@@ -160,7 +191,7 @@ impl Clock {
     /// The time since this clock was made; never goes backwards.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System(start) => start.elapsed(),
+            Source::System(start, _) => start.elapsed(),
             Source::Manual(manual) => manual.hands.lock().elapsed,
         }
     }
@@ -199,7 +230,7 @@ impl Clock {
         let clock = self.clone();
         async move {
             match &clock.0 {
-                Source::System(_) => tokio::time::sleep(until.saturating_sub(clock.elapsed())).await,
+                Source::System(..) => tokio::time::sleep(until.saturating_sub(clock.elapsed())).await,
                 Source::Manual(manual) => {
                     let mut moves = manual.announce.subscribe();
                     drop(clock);
@@ -222,7 +253,7 @@ impl Clock {
                 return false;
             }
             let nap = match &self.0 {
-                Source::System(_) => left,
+                Source::System(..) => left,
                 // A manual clock cannot reach this condition variable; look at its hands often enough.
                 Source::Manual(_) => Duration::from_millis(5),
             };
@@ -235,7 +266,7 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Source::System(_) => f.write_str("Clock::system"),
+            Source::System(..) => f.write_str("Clock::system"),
             Source::Manual(_) => write!(f, "Clock::manual({})", self.now()),
         }
     }

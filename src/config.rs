@@ -18,7 +18,7 @@ use crate::task::{DEFAULT_QUEUE, TaskState};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where tasks are kept: `memory:` or `sqlite:PATH`. `memory:` by default.
+    /// Where tasks are kept: `memory:`, `sqlite:PATH`, `postgres://...` or `mysql://...`. `memory:` by default.
     pub url: String,
     /// The node's name in lists; the machine's host name does not matter. `node` by default.
     pub node_name: String,
@@ -43,7 +43,16 @@ pub struct Config {
     pub drain: Duration,
     /// How long a cancelled run may go on before it is dropped. 5 s by default.
     pub cancel_grace: Duration,
-    /// Node deaths during a task's runs after which it is dead. 3 by default.
+    /// Node deaths in a row during a task's runs after which it is dead. 3 by default, at least 1.
+    ///
+    /// A task whose node died under it may be the culprit, or its neighbour. After two such deaths it is on its last
+    /// chance: on each node one such task runs at a time. That number is fixed, whatever stands here, so:
+    /// - 1: the first death makes every task dead that was running there, the innocent ones too.
+    /// - 2: those tasks run again side by side, and the second death makes all dead that were in both. No task ever
+    ///   runs alone.
+    /// - 3: after two deaths they run one by one, so the third finds the culprit alone.
+    /// - more: as 3, and the culprit may kill its process as often again before it is dead. For nodes that die for
+    ///   reasons of their own.
     pub crash_limit: u32,
     /// How long finished tasks are kept.
     pub retention: Vec<Keep>,
@@ -51,10 +60,15 @@ pub struct Config {
     pub task_logs: Option<PathBuf>,
     /// The largest log file of one attempt, in bytes. 1 MiB by default.
     pub task_log_bytes: u64,
+    /// Records below this level are left out of the tasks' own logs. `Debug` by default.
+    pub task_log_level: slog::Level,
     /// How durable a commit is, where the backend lets one choose. Full by default.
     pub synchronous: Synchronous,
     /// Threads that read from storage. 2 by default.
     pub readers: usize,
+    /// Threads that commit side by side, where the database takes several commits at a time. 2 by default: more of
+    /// them means smaller commits, which pays when the server is far away or has cores to spare.
+    pub writers: usize,
     /// Events that wait for a slow subscriber before further ones are counted as missed. 1,024 by default.
     pub event_buffer: usize,
     /// What the public store may hold.
@@ -100,8 +114,10 @@ impl Default for Config {
             ],
             task_logs: None,
             task_log_bytes: 1 << 20,
+            task_log_level: slog::Level::Debug,
             synchronous: Synchronous::Full,
             readers: 2,
+            writers: 2,
             event_buffer: 1_024,
             store_limits: StoreLimits::default(),
             clock: Clock::system(),
@@ -122,6 +138,7 @@ impl Config {
         fault(self.worker_threads == 0, "worker_threads is 0; at least 1 is needed");
         fault(self.blocking_threads == 0, "blocking_threads is 0; at least 1 is needed");
         fault(self.readers == 0, "readers is 0; at least 1 is needed");
+        fault(self.writers == 0, "writers is 0; at least 1 is needed");
         fault(self.lease < Duration::from_millis(100), "lease is under 100 ms; heartbeats could not keep it");
         fault(self.check_interval.is_zero(), "check_interval is 0; storage would be asked without a pause");
         fault(self.max_waiting_pushes == 0, "max_waiting_pushes is 0; nothing could be pushed");

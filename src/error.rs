@@ -1,6 +1,7 @@
 //! The errors that callers meet: one small enum per boundary.
 
 use crate::backend::BackendError;
+use crate::name::Name;
 use crate::task::TaskId;
 
 /// Why a push was not accepted.
@@ -30,6 +31,9 @@ pub enum PushError {
     /// after the commit was sent; pushing it again with the same `task_id` or unique key gives one task.
     #[error("storage did not accept the push in time: {0}; push again with the same task_id")]
     Storage(#[source] BackendError),
+    /// It could not be made part of a transaction of the application, and nothing of it is left there.
+    #[error("the task was not pushed: {0}; roll the transaction back")]
+    Transaction(#[source] BackendError),
     /// No answer came; pushing again with the same `task_id` or unique key gives one task.
     #[error("the outcome of the push is unknown: its answer was lost; push again with the same task_id")]
     Unknown,
@@ -45,6 +49,12 @@ pub enum BoardError {
     /// No task has this id.
     #[error("no task {0}; it may have been deleted or pruned")]
     NoSuchTask(TaskId),
+    /// No schedule has this name.
+    #[error("no schedule {0:?}; it may have been deleted")]
+    NoSuchSchedule(Name),
+    /// A schedule has this name already.
+    #[error("there is a schedule {0:?} already; update it, or choose another name")]
+    ScheduleExists(Name),
     /// The part that answers is not running.
     #[error("the {part} is not answering; see `health()`, and try again")]
     NotAnswering {
@@ -87,7 +97,23 @@ pub enum DeliveryError {
     /// The claim no longer holds: its time ran out or the task was taken back. Another run may be under way.
     #[error("task {0} is no longer held by this delivery; drop it, another run decides")]
     Fenced(TaskId),
-    /// No answer came; the task is offered again when its lease ends.
-    #[error("the outcome for task {0} is unknown: the board stopped before it answered")]
+    /// No answer came: the board stopped, or storage lost the answer and does not say what it has written. If the task
+    /// is still held it is offered again when the lease ends.
+    #[error("the outcome for task {0} is unknown: no answer came; look at the task, it may run again")]
     Unknown(TaskId),
+}
+
+/// Why a task could not be completed in a transaction of its handler.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompleteError {
+    /// The claim no longer holds: the task was taken back, or is completed already. Another run may be under way.
+    #[error("task {0} is no longer held by this run; roll the transaction back, another run decides")]
+    Fenced(TaskId),
+    /// The output cannot be written as JSON.
+    #[error("the output cannot be written as JSON: {0}; give it a type that can")]
+    Output(#[from] serde_json::Error),
+    /// It could not be made part of the transaction, and nothing of it is left there.
+    #[error("the task was not completed: {0}; roll the transaction back")]
+    Storage(#[source] BackendError),
 }

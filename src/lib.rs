@@ -1,4 +1,80 @@
-//! A task queue and a public key-value store run by actix actors, kept in memory or in SQLite.
+//! Background tasks and a public key-value store inside your program, kept in memory or SQLite, run by [actix] actors.
+//!
+//! A task is pushed to a [`Board`], which stores it before it says so, runs it on a worker, tries it again when it
+//! fails, and keeps what became of it. Tasks in a file outlive the program, and several programs may share the file.
+//! Nothing else has to be installed or started.
+//!
+//! ```
+//! use callboard::{Board, Context, Outcome, Task, TaskError, TaskFilter, TaskOrder, TaskResult, TaskState};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Resize { image: String, width: u32 }
+//!
+//! impl Task for Resize {
+//!     const TYPE: &'static str = "resize";
+//!     async fn run(self, cx: &Context) -> TaskResult {
+//!         if self.width == 0 { return Err(TaskError::fatal("no width")) }
+//!         slog::info!(cx.log(), "resizing"; "image" => &self.image);
+//!         Outcome::output(&format!("{}@{}", self.image, self.width))
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! actix_rt::System::new().block_on(async {
+//!     // `.url("sqlite:tasks.db")` keeps tasks over restarts.
+//!     let board = Board::builder().queue("default", 4).task::<Resize>().start().await?;
+//!     let good = board.push(Resize { image: "cat.png".into(), width: 64 }).await?;
+//!     let bad = board.push(Resize { image: "dog.png".into(), width: 0 }).await?;
+//!     assert_eq!(board.wait(good.task_id).await?.result, Some("cat.png@64".into()));
+//!     board.wait(bad.task_id).await?;
+//!     let dead = TaskFilter { states: vec![TaskState::Dead], ..TaskFilter::default() };
+//!     let page = board.list(dead, TaskOrder::NewestFirst, None, 10).await?;
+//!     assert_eq!(page.tasks[0].last_error.as_deref(), Some("no width"));
+//!     board.stop().await;
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! # The map
+//!
+//! | to | there is |
+//! |---|---|
+//! | describe, start and stop a board | [`Board::builder`], [`BoardBuilder`], [`Config`], [`StartError`] |
+//! | say what a task is, and do it | [`Task`], or JSON and a function; [`Context`], [`Outcome`], [`TaskError`], [`Run`] for an actor of yours |
+//! | push | [`Board::push`], [`NewTask`], [`Retry`], [`Unique`], [`Pushed`], [`PushError`] |
+//! | push and complete in transactions of your own | `Board::push_in`, `Context::complete_in`, `AppConnection`, [`CompleteError`] |
+//! | pull, in a loop of your own | [`Board::pop`], [`Delivery`] |
+//! | see what became of tasks | [`Board::wait`], [`Board::list`], [`TaskRecord`], [`TaskFilter`], [`TaskPage`], [`Execution`], [`StateCount`] |
+//! | change them | [`Board::cancel`], [`Board::retry`], [`Board::edit_all`], [`EditAction`] |
+//! | run queues | [`Board::pause`], [`Board::drain`], [`Board::set_concurrency`], [`QueueSettings`] |
+//! | hear of what happens | [`Board::subscribe`], [`BoardBuilder::on_event`], [`Event`], [`TaskFact`] |
+//! | share values | [`Board::store`], [`StoreHandle`], and more in [`store`] |
+//! | know how it is | [`Board::health`], [`Health`], [`Board::nodes`], [`Board::task_logs`], [`logging`] |
+//! | keep tasks somewhere else | [`Backend`], and what it is asked in [`backend`] |
+//!
+//! # What it promises
+//!
+//! A push that was answered is stored, and its task ends as completed, dead or cancelled, or is still live. Tasks run
+//! *at least* once: a run that was under way when its process died runs again, so handlers should be safe to repeat.
+//! Of several runs one decides. When the answer to a push is lost, pushing again with the same id or unique key gives
+//! one task. Nothing is dropped silently.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `sqlite` | yes | the SQLite backend, with SQLite itself compiled in: it takes a C compiler to build |
+//! | `testing` | no | `testing::TestBoard`, whose clock your tests move by hand, and the conformance suite for backends |
+//!
+//! # Where to go next
+//!
+//! In the repository: `examples/`, a ladder of small programs with their output; `docs/tasks.md` on options, retries,
+//! unique keys, cancelling and logs; `docs/limits.md` on limits over all nodes; `docs/supervision.md` on what happens when what dies; `docs/public-store.md`;
+//! and `ARCHITECTURE.md`, for those who change callboard.
+//!
+//! [actix]: https://docs.rs/actix
 
 pub mod backend;
 mod board;
@@ -12,6 +88,7 @@ mod maintenance;
 mod name;
 mod persistence;
 mod queue;
+mod scheduler;
 pub mod store;
 mod supervise;
 mod task;
@@ -20,14 +97,34 @@ pub mod testing;
 mod worker;
 
 pub use crate::core::Stage;
-pub use board::{Board, BoardBuilder, Edited, Health, PartHealth, PartState, QueueHealth};
+// What `Board` takes and gives; what only a backend's author needs stays in its module.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[doc(inline)]
+pub use backend::sql::AppConnection;
+#[doc(inline)]
+pub use backend::{
+    Backend, BackendError, Capabilities, Cursor, EditAction, Limit, LimitScope, NodeRecord, QueueSettings, Rate,
+    ScheduleFilter, StateCount, Synchronous, TaskFilter, TaskOrder, TaskPage,
+};
+pub use board::{
+    Board, BoardBuilder, Edited, Health, PartHealth, PartState, QueueHealth, ScheduleDetails, Schedules,
+};
 pub use clock::{Clock, Timestamp};
 pub use config::{Config, Keep};
-pub use error::{BoardError, DeliveryError, PushError, StartError};
+pub use error::{BoardError, CompleteError, DeliveryError, PushError, StartError};
 pub use events::{Event, SubscriptionId, TaskFact};
 pub use name::Name;
 pub use queue::Pushed;
 pub use queue::delivery::Delivery;
+pub use scheduler::trigger::{
+    CalendarUnit, CronField, Language, ShortMonth, Trigger, TriggerError, TriggerText, Zone,
+};
+pub use scheduler::{
+    BackfillOrder, Backfilled, Coalesce, Firing, FiringCause, FiringKey, FiringStatus, ON_TIME, Overlap, Policy,
+    Resume, Schedule, ScheduleId, ScheduleRecord, ScheduleStatus, TaskTemplate,
+};
+#[doc(inline)]
+pub use store::{StoreError, StoreHandle, StoreLimits};
 pub use supervise::Part;
 pub use task::{
     ClaimToken, DEFAULT_QUEUE, Execution, ExecutionStatus, Extras, IntoNewTask, InvalidTaskId, NewTask, NodeId,
@@ -45,8 +142,12 @@ mod pages {
     struct Readme;
     #[doc = include_str!("../docs/tasks.md")]
     struct Tasks;
+    #[doc = include_str!("../docs/limits.md")]
+    struct Limits;
     #[doc = include_str!("../docs/public-store.md")]
     struct PublicStore;
+    #[doc = include_str!("../docs/scheduling.md")]
+    struct Scheduling;
     #[doc = include_str!("../docs/supervision.md")]
     struct Supervision;
 }

@@ -101,3 +101,11 @@ async fn calling_off_a_waiting_task_is_told() {
     assert_eq!(told.recv().await, Some((pushed.task_id, Some("not wanted".into()))));
     board.stop().await;
 }
+
+#[actix_rt::test]
+async fn a_crash_limit_of_0_is_refused_at_the_start() {
+    let start = Board::builder().configure(|c| c.crash_limit = 0).start().await;
+    let refused = start.unwrap_err().to_string();
+    assert!(refused.contains("crash_limit is 0"), "{refused}");
+    Board::builder().configure(|c| c.crash_limit = 1).start().await.unwrap().stop().await;
+}

@@ -6,20 +6,24 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Steps of the ladder that this file must find; a rung that is renamed is noticed.
-const RUNGS: [&str; 6] = [
+const RUNGS: [&str; 10] = [
     "level1_delay_and_priority",
     "level1_pop_loop",
     "level1_push_and_handle",
+    "level1_simple_timer",
     "level2_actix_web",
+    "level2_data_cleanup",
     "level2_own_actor",
     "level2_retries_and_dead_letters",
+    "level3_distributed_coordinator",
+    "level3_transactional_push",
 ];
 
 /// Most lines that a rung may have, header included.
-const MOST_LINES: [(&str, usize); 2] = [("level1_", 39), ("level2_", 160)];
+const MOST_LINES: [(&str, usize); 3] = [("level1_", 39), ("level2_", 160), ("level3_", 100)];
 
 #[test]
 fn the_ladder_has_all_its_rungs() {
@@ -55,6 +59,25 @@ fn level_1_prints_what_it_says() {
 #[test]
 fn level_2_prints_what_it_says() {
     compare("level2_");
+}
+
+#[test]
+fn of_two_instances_one_makes_each_report() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let database = folder.path().join("coordinator.db").display().to_string();
+    let start = |instance: &str| {
+        let mut command = Command::new(built("level3_distributed_coordinator"));
+        command.args(["--instance-id", instance, "--database", &database]).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let both = ["node1", "node2"].map(start);
+    let both = both.map(|child| String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap());
+    println!("{both:?}");
+    let count = |text: &str| both.iter().map(|said| said.matches(text).count()).sum::<usize>();
+    // They start and end a moment apart, so one may see a report before or after the other does.
+    let (run, left) =
+        (count("running the monthly report") - count("another instance is"), count("another instance is"));
+    assert!((3..=5).contains(&run), "{both:?}");
+    assert!((1..=4).contains(&left), "{both:?}");
 }
 
 /// What the `//!` lines of an example say.
@@ -108,6 +131,11 @@ fn built(name: &str) -> PathBuf {
     path
 }
 
+#[test]
+fn level_3_prints_what_it_says() {
+    compare("level3_");
+}
+
 fn compare(level: &str) {
     for path in sources().into_iter().filter(|path| name(path).starts_with(level)) {
         let (name, header) = (name(&path), Header::read(&path));
@@ -116,4 +144,17 @@ fn compare(level: &str) {
         assert!(output.status.success(), "{name} failed: {}\n{complaint}\n{printed}", output.status);
         assert_eq!(printed, header.expected, "{name} prints something else than its header says; {complaint}");
     }
+}
+
+#[test]
+fn next_runs_prints_utc_times() {
+    let run = |arguments: &[&str]| Command::new(built("next_runs")).args(arguments).output().unwrap();
+    let from = ["--from", "2026-03-06T00:00:00Z", "-n", "5"];
+    let output = run(&[&["0 9 * * 1-5", "--tz", "America/New_York"], &from[..]].concat());
+    let days = ["06T14", "09T13", "10T13", "11T13", "12T13"].map(|day| format!("\"2026-03-{day}:00:00Z\""));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("[{}]\n", days.join(",")));
+    let refused = run(&["30 2 31 2 *"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("never fires"));
+    assert!(String::from_utf8_lossy(&run(&["@daily", "--tz", "Europe/Belin"]).stderr).contains("Europe/Berlin"));
 }

@@ -12,6 +12,9 @@ mod demo;
 #[allow(dead_code, reason = "the test uses a part of the example")]
 #[path = "../examples/music_library/list.rs"]
 mod list;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[path = "support/servers.rs"]
+mod servers;
 mod support;
 
 use std::collections::HashMap;
@@ -80,6 +83,8 @@ struct World {
     scene: Arc<Mutex<Scene>>,
     folder: TempDir,
     songs: Vec<String>,
+    /// Where the tasks are kept; in the library's folder when nothing is said.
+    database: Option<String>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
 }
@@ -112,7 +117,7 @@ impl World {
         let list: Vec<_> = entries.iter().map(|(url, name)| format!("{url}\t{name}")).collect();
         std::fs::write(folder.path().join("list.tsv"), list.join("\n")).unwrap();
         let songs = entries.into_iter().map(|(_, name)| name.trim_end_matches(".wav").to_owned()).collect();
-        Self { scene, folder, songs, stop: Some(stop), server: Some(server) }
+        Self { scene, folder, songs, database: None, stop: Some(stop), server: Some(server) }
     }
 
     fn library(&self) -> PathBuf {
@@ -125,6 +130,9 @@ impl World {
         static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
         let mut program = Command::new(PROGRAM.get_or_init(|| support::example("music_library")));
         program.arg("--urls").arg(self.folder.path().join("list.tsv")).arg("--library").arg(self.library());
+        if let Some(url) = &self.database {
+            program.args(["--database-url", url]);
+        }
         let mut program = program.args(["--concurrency", "3"]).stdout(Stdio::piped()).spawn().unwrap();
         (scene.plan, scene.process) = (plan, Some(program.id()));
         drop(scene);
@@ -279,4 +287,34 @@ fn bad_lines_are_reported_and_the_rest_is_done() {
     assert_eq!(world.run(None).code(), Some(0));
     assert!(world.printed("line 1: no tab") && world.printed("line 3: ftp: cannot be downloaded"));
     assert!(world.printed("1 done (0 of them retried), 0 given up, 0 left"));
+}
+
+/// The same program, killed in the middle, with its tasks on a server: only the URL differs.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn killed_with_its_tasks_on(url: String) {
+    let mut world = World::new();
+    world.database = Some(url);
+    for countdown in [30, 60] {
+        let end = world.run(Some(Plan { countdown, counts: chunk, signal: "-KILL" }));
+        assert_eq!(end.code(), None, "it ended by itself: {:#?}", world.facts());
+    }
+    let end = world.run(None);
+    assert_eq!(end.code(), Some(0));
+    world.assert_complete();
+    world.assert_nothing_twice();
+    assert!(world.printed("the server answered 404 Not Found"));
+}
+
+#[test]
+#[cfg(feature = "postgres")]
+fn on_postgres_it_is_the_same() {
+    let schema = servers::Schema::new();
+    killed_with_its_tasks_on(schema.url());
+}
+
+#[test]
+#[cfg(feature = "mysql")]
+fn on_mysql_it_is_the_same() {
+    let database = servers::Database::new();
+    killed_with_its_tasks_on(database.url());
 }

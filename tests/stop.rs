@@ -1,12 +1,18 @@
 //! What a stop does to those who wait, and to those who still work.
 
-use std::sync::Arc;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::cell::RefCell;
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use callboard::backend::memory::Memory;
 use callboard::testing::{Fault, Faulty, crash};
-use callboard::{Board, BoardError, DeliveryError, NewTask, Outcome, Part, TaskError, TaskState};
+use callboard::{Board, BoardError, Clock, DeliveryError, NewTask, Outcome, Part, TaskError, TaskState, Timestamp};
 use serde_json::json;
+use slog::Drain;
 use tokio::sync::{Notify, mpsc};
 
 async fn soon<T>(work: impl Future<Output = T>) -> T {
@@ -152,7 +158,7 @@ async fn a_batch_that_waits_for_storage_outlives_the_queue_actor() {
 
 #[actix_rt::test]
 async fn a_slow_callback_holds_up_nobody() {
-    let release = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
+    let release = Arc::new((Mutex::new(false), std::sync::Condvar::new()));
     let held = Arc::clone(&release);
     let board = Board::builder()
         .handler("n", |_, _| async { Ok(Outcome::done()) })
@@ -172,4 +178,113 @@ async fn a_slow_callback_holds_up_nobody() {
     *release.0.lock().unwrap() = true;
     release.1.notify_all();
     board.stop().await;
+}
+
+thread_local! {
+    static END: RefCell<Option<End>> = const { RefCell::new(None) };
+}
+
+/// Counts a thread that ends.
+struct End(Arc<AtomicUsize>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        // Gives whoever does not wait every chance to be first.
+        (0..1_000).for_each(|_| std::thread::yield_now());
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[actix_rt::test]
+async fn a_stop_waits_for_the_threads_of_the_workers() {
+    let (begun, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (begins, ends) = (Arc::clone(&begun), Arc::clone(&ended));
+    let board = Board::builder()
+        .configure(|c| c.worker_threads = 4)
+        .handler("n", move |_, _| {
+            END.with_borrow_mut(|end| {
+                end.get_or_insert_with(|| {
+                    begins.fetch_add(1, Ordering::SeqCst);
+                    End(Arc::clone(&ends))
+                });
+            });
+            async { Ok(Outcome::done()) }
+        })
+        .start()
+        .await
+        .unwrap();
+    for pushed in board.push_many((0..100).map(|_| json!({"type": "n"}))).await.unwrap() {
+        soon(board.wait(pushed.task_id)).await.unwrap();
+    }
+    soon(board.stop()).await;
+    assert!(begun.load(Ordering::SeqCst) > 0);
+    assert_eq!(ended.load(Ordering::SeqCst), begun.load(Ordering::SeqCst));
+}
+
+/// What is logged, one JSON object each.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn logger(&self) -> slog::Logger {
+        let json = slog_json::Json::new(self.clone()).add_default_keys().build();
+        slog::Logger::root(Mutex::new(json).fuse(), slog::o!())
+    }
+
+    fn find(&self, text: &str) -> Option<serde_json::Value> {
+        let bytes = self.0.lock().unwrap().clone();
+        let records = std::str::from_utf8(&bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap());
+        records.into_iter().find(|record: &serde_json::Value| record["msg"].as_str().unwrap().contains(text))
+    }
+}
+
+#[actix_rt::test]
+async fn a_handler_that_blocks_for_ever_does_not_hang_the_stop() {
+    let (go, gate) = std::sync::mpsc::channel::<()>();
+    let gate = Arc::new(Mutex::new(gate));
+    let begun = Arc::new(Notify::new());
+    let tell = Arc::clone(&begun);
+    let (lines, clock) = (Lines::default(), Clock::manual(Timestamp::from_micros(0)));
+    let board = Board::builder()
+        .logger(lines.logger())
+        .clock(clock.clone())
+        .configure(|c| c.worker_threads = 3)
+        .handler("blocks", move |_, _| {
+            tell.notify_one();
+            // An error, once the test is over, is as good.
+            gate.lock().unwrap().recv().ok();
+            async { Ok(Outcome::done()) }
+        })
+        .start()
+        .await
+        .unwrap();
+    board.push(json!({"type": "blocks"})).await.unwrap();
+    soon(begun.notified()).await;
+    let hurry = async {
+        loop {
+            clock.advance(Duration::from_secs(60));
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(async {
+        tokio::select! {
+            () = board.stop() => {}
+            () = hurry => {}
+        }
+    })
+    .await;
+    let told = lines.find("left behind").expect("the stop says what it leaves");
+    assert_eq!(told["count"], 1, "{told}");
+    assert!(lines.find("the board has stopped").is_some());
+    drop(go);
 }

@@ -1,12 +1,17 @@
 //! What is survived: panics in every actor, in handlers, and in the storage door.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use callboard::backend::memory::Memory;
+use callboard::backend::{Backend, memory::Memory};
 use callboard::testing::{Fault, Faulty, crash};
-use callboard::{Board, BoardBuilder, Event, NewTask, Outcome, Part, PartState, Stage, TaskError, TaskState};
+use callboard::{
+    Board, BoardBuilder, Clock, DeliveryError, Event, NewTask, Outcome, Part, PartState, Stage, TaskError, TaskState,
+    Timestamp,
+};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -115,6 +120,55 @@ async fn storage_that_panics_or_goes_away_loses_nothing_and_runs_nothing_twice()
     }
 }
 
+/// A board that pulls, its storage, and a channel that tells of the ends of tasks.
+async fn pulling(blocks: bool) -> (Board, Arc<Faulty>, mpsc::UnboundedReceiver<Event>) {
+    let storage = Faulty::new(Arc::new(Memory::new()), blocks);
+    let (tell, told) = mpsc::unbounded_channel();
+    let builder = Board::builder().backend(storage.clone()).on_event(move |event| {
+        if matches!(event, Event::Completed(_) | Event::Fenced(_)) {
+            tell.send(event.clone()).ok();
+        }
+    });
+    (builder.start().await.unwrap(), storage, told)
+}
+
+#[actix_rt::test]
+async fn an_end_whose_answer_was_lost_is_told_as_what_it_is() {
+    for (blocks, fault) in [(true, Fault::AnswerLost), (true, Fault::PanicAfter), (false, Fault::AnswerLost)] {
+        let (board, storage, mut told) = pulling(blocks).await;
+        let task_id = soon(board.push(json!({"type": "x"}))).await.unwrap().task_id;
+        let delivery = soon(board.pop("default", None)).await.unwrap().unwrap();
+        storage.next_commits([fault]);
+        soon(delivery.ack()).await.unwrap();
+        let event = soon(told.recv()).await.unwrap();
+        assert!(matches!(&event, Event::Completed(fact) if fact.task_id == task_id), "{event:?}");
+        assert_eq!((board.health().await.fenced, storage.left()), (0, 0), "{fault:?}");
+        board.stop().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_lost_answer_hides_no_fence() {
+    for blocks in [true, false] {
+        let (board, storage, mut told) = pulling(blocks).await;
+        let task_id = soon(board.push(json!({"type": "x"}))).await.unwrap().task_id;
+        let late = soon(board.pop("default", None)).await.unwrap().unwrap();
+        // As a node does that takes this one for dead.
+        storage.release(board.node(), &[], false, board.clock().now()).unwrap();
+        // Sent twice, and refused because the claim no longer holds.
+        storage.next_commits([Fault::Panic]);
+        assert!(matches!(soon(late.ack()).await, Err(DeliveryError::Fenced(fenced)) if fenced == task_id));
+        let event = soon(told.recv()).await.unwrap();
+        assert!(matches!(&event, Event::Fenced(fact) if fact.task_id == task_id), "{event:?}");
+        assert_eq!((board.health().await.fenced, storage.left()), (1, 0));
+        let again = soon(board.pop("default", None)).await.unwrap().unwrap();
+        soon(again.ack()).await.unwrap();
+        let event = soon(told.recv()).await.unwrap();
+        assert!(matches!(&event, Event::Completed(fact) if fact.task_id == task_id), "{event:?}");
+        board.stop().await;
+    }
+}
+
 #[actix_rt::test]
 async fn a_push_fails_clearly_when_storage_refuses_or_stays_away() {
     let storage = Faulty::new(Arc::new(Memory::new()), true);
@@ -131,6 +185,67 @@ async fn a_push_fails_clearly_when_storage_refuses_or_stays_away() {
     let away = soon(board.push(json!({"type": "x"}))).await.unwrap_err();
     assert!(away.to_string().contains("same task_id"), "{away}");
     board.stop().await;
+}
+
+/// How often a part died.
+async fn restarts_of(board: &Board, part: Part) -> u32 {
+    board.health().await.parts.iter().find(|p| p.part == part).unwrap().restarts
+}
+
+/// Resolves when `is_so` says yes; asks as often as everybody else has had a turn.
+async fn until(is_so: impl AsyncFn() -> bool) {
+    soon(async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_heartbeat_that_panics_is_sent_again_and_renews_the_lease() {
+    let clock = Clock::manual(Timestamp::from_micros(0));
+    let (lease, runs) = (Duration::from_secs(12), Arc::default());
+    let storage = Faulty::new(Arc::new(Memory::new()), false);
+    let (builder, _restarts) = counting(&runs);
+    let board = builder.backend(storage.clone()).clock(clock.clone()).lease(lease).start().await.unwrap();
+    storage.next_heartbeats([Fault::Panic; 2]);
+    // The lease is over unless this heartbeat gets through.
+    clock.advance(lease);
+    until(async || restarts_of(&board, Part::Heartbeat).await == 1).await;
+    assert!(!board.health().await.lease_holds);
+    let pushed = board.push(json!({"type": "count"})).await.unwrap();
+    assert_eq!(pushed.state, TaskState::Pending, "claimed without a lease");
+    // While they fail, heartbeats come four times as often: twelve times in a lease.
+    clock.advance(lease / 12);
+    until(async || restarts_of(&board, Part::Heartbeat).await == 2).await;
+    clock.advance(lease / 12);
+    until(async || board.health().await.lease_holds).await;
+    assert_eq!(soon(board.wait(pushed.task_id)).await.unwrap().state, TaskState::Completed);
+    assert_eq!(restarts_of(&board, Part::Heartbeat).await, 2);
+    board.stop().await;
+}
+
+#[cfg(feature = "sqlite")]
+#[actix_rt::test]
+async fn a_watch_that_panics_goes_on_watching() {
+    use callboard::backend::{OpenOptions, open};
+
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("tasks.db").display());
+    let storage = Faulty::new(open(&url, &OpenOptions::default()).unwrap(), true);
+    let (builder, _restarts) = counting(&Arc::default());
+    // So that nothing but the watch tells of what another process pushes.
+    let builder = builder.configure(|c| c.check_interval = Duration::from_secs(3600));
+    let board = builder.backend(storage.clone()).start().await.unwrap();
+    storage.next_watches([Fault::Panic, Fault::Away, Fault::Panic]);
+    until(async || restarts_of(&board, Part::Watch).await == 2).await;
+    let other = Board::builder().url(url).start().await.unwrap();
+    let pushed = other.push(json!({"type": "count"})).await.unwrap();
+    assert_eq!(soon(board.wait(pushed.task_id)).await.unwrap().state, TaskState::Completed);
+    for board in [board, other] {
+        soon(board.stop()).await;
+    }
 }
 
 #[actix_rt::test]

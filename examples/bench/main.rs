@@ -2,17 +2,19 @@
 //!
 //! ```text
 //! cargo run --release --example bench -- SCENARIO [--url URL] [--tasks N] [--producers N] [--concurrency N]
-//!                                              [--payload BYTES] [--waiting N] [--scheduled N] [--seconds N]
+//!                                              [--payload BYTES] [--waiting N] [--scheduled N] [--seconds N] [--writers N]
 //! ```
 //! Scenarios: `push` (one by one), `bulk` (1,000 at a time), `flow` (push, run a no-op, complete; history kept),
-//! `latency` (push to start on an idle queue), `load` (the same at half load), `claim` (claims beside waiting tasks),
-//! `idle` (CPU and memory of a board at rest), `disk` (what the disk under a database can do). Every number of a run is in its line, and so are its settings.
+//! `drain` (a full queue, worked off), `latency` (push to start on an idle queue), `load` (the same at half load), `claim` (claims beside waiting tasks),
+//! `idle` (CPU and memory of a board at rest), `disk` (what the disk under a database can do), `hops`
+//! (what waking two threads costs), `schedules` (`--tasks` schedules: to load them, what they cost, how late they fire). Every number of a run is in its line, and so are its settings.
 
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
 mod machine;
 mod options;
 mod scenarios;
+mod schedules;
 
 use options::Options;
 use serde_json::json;
@@ -23,7 +25,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let line = json!({
         "scenario": options.scenario,
         "backend": options.backend_name(),
-        "durability": if options.url.starts_with("sqlite") { "synchronous=FULL" } else { "none" },
+        "durability": match options.backend_name() {
+            "memory" => "none",
+            "sqlite" => "synchronous=FULL",
+            _ => "the server's default",
+        },
         "settings": options.to_json(),
         "measured": measured,
         "machine": machine::describe(),

@@ -14,11 +14,15 @@ pub(crate) struct Options {
     pub(crate) seconds: u64,
     /// Producers push so many at a time; 1 means `push`, more `push_many`.
     pub(crate) group: usize,
+    /// Commits at a time, where the database takes several.
+    pub(crate) writers: usize,
 }
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let scenario = args.next().ok_or("which scenario? push, bulk, flow, latency, load, claim, idle or disk")?;
+        let scenario = args
+            .next()
+            .ok_or("which scenario? push, bulk, flow, drain, latency, load, claim, idle, disk, hops or schedules")?;
         let mut options = Self {
             scenario,
             url: "memory:".into(),
@@ -30,6 +34,7 @@ impl Options {
             scheduled: 0,
             seconds: 10,
             group: 1,
+            writers: 2,
         };
         while let Some(name) = args.next() {
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -44,6 +49,7 @@ impl Options {
                 "--waiting" => options.waiting = number()?,
                 "--scheduled" => options.scheduled = number()?,
                 "--seconds" => options.seconds = number()?,
+                "--writers" => options.writers = size()?,
                 "--group" => options.group = size()?,
                 _ => return Err(format!("unknown option {name}")),
             }
@@ -57,7 +63,7 @@ impl Options {
 
     pub(crate) fn to_json(&self) -> Value {
         json!({
-            "tasks": self.tasks, "producers": self.producers, "concurrency": self.concurrency,
+            "writers": self.writers, "tasks": self.tasks, "producers": self.producers, "concurrency": self.concurrency,
             "payload_bytes": self.payload, "waiting": self.waiting, "scheduled": self.scheduled,
             "seconds": self.seconds, "group": self.group,
         })

@@ -12,24 +12,27 @@ use tokio::sync::mpsc;
 use super::machine;
 use super::options::Options;
 
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 pub(crate) async fn run(options: &Options) -> Result<Value> {
     match options.scenario.as_str() {
         "push" => push(options, 1).await,
         "bulk" => push(options, 1_000).await,
         "flow" => flow(options).await,
+        "drain" => drain(options).await,
         "latency" => latency(options, 0.0).await,
         "load" => latency(options, 0.5).await,
         "claim" => claim(options).await,
         "idle" => idle(options).await,
         "disk" => disk(options),
+        "hops" => hops(options),
+        "schedules" => super::schedules::run(options).await,
         other => Err(format!("unknown scenario {other}").into()),
     }
 }
 
 fn builder(options: &Options) -> BoardBuilder {
-    Board::builder().url(&options.url).queue("default", options.concurrency)
+    Board::builder().url(&options.url).writers(options.writers).queue("default", options.concurrency)
 }
 
 fn task(options: &Options) -> NewTask {
@@ -101,9 +104,7 @@ async fn flow(options: &Options) -> Result<Value> {
     }
     let pushed = begin.elapsed().as_secs_f64();
     let total = each / options.group as u64 * options.group as u64 * options.producers as u64;
-    while completed(&board).await? < total {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    all_completed(&board, &done, total).await?;
     let seconds = begin.elapsed().as_secs_f64();
     let cpu = (machine::cpu_time() - cpu).as_secs_f64();
     board.stop().await;
@@ -113,9 +114,48 @@ async fn flow(options: &Options) -> Result<Value> {
     }))
 }
 
-async fn completed(board: &Board) -> Result<u64> {
-    let counts = board.counts().await?;
-    Ok(counts.iter().filter(|c| c.state == TaskState::Completed).map(|c| c.tasks).sum())
+/// Waits until so many tasks have run and are stored as completed. Storage is asked only for the last of them: counting
+/// is work, too.
+async fn all_completed(board: &Board, ran: &AtomicU64, total: u64) -> Result<()> {
+    while ran.load(Ordering::Relaxed) < total {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    loop {
+        let counts = board.counts().await?;
+        let completed: u64 = counts.iter().filter(|c| c.state == TaskState::Completed).map(|c| c.tasks).sum();
+        if completed >= total {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A queue full of waiting tasks, worked off by a board that starts then.
+async fn drain(options: &Options) -> Result<Value> {
+    let filler = builder(options).start().await?;
+    for _ in 0..options.tasks / 1_000 {
+        filler.push_many((0..1_000).map(|_| task(options))).await?;
+    }
+    filler.stop().await;
+    let total = options.tasks / 1_000 * 1_000;
+    let done = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&done);
+    let (begin, cpu) = (Instant::now(), machine::cpu_time());
+    let board = builder(options)
+        .handler("noop", move |_, _| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            async { Ok(Outcome::done()) }
+        })
+        .start()
+        .await?;
+    all_completed(&board, &done, total).await?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let cpu = (machine::cpu_time() - cpu).as_secs_f64();
+    board.stop().await;
+    Ok(json!({
+        "tasks_per_s": rate(total, seconds), "seconds": seconds, "cpu_us_per_task": cpu * 1e6 / total as f64,
+        "peak_rss_mb": machine::peak_rss_mb(),
+    }))
 }
 
 /// From just before the push to the first line of the handler.
@@ -143,10 +183,31 @@ async fn latency(options: &Options, load: f64) -> Result<Value> {
     if let Some(background) = background {
         background.abort();
     }
+    board.stop().await;
+    Ok(spread(samples))
+}
+
+/// What the machine needs to wake two threads one after the other, each at rest: the floor under push to start, which
+/// goes from the caller to the queue and from the queue to a worker.
+fn hops(options: &Options) -> Result<Value> {
+    let (send, first) = std::sync::mpsc::channel::<Instant>();
+    let (pass_on, second) = std::sync::mpsc::channel::<Instant>();
+    let (tell, told) = std::sync::mpsc::channel::<Duration>();
+    std::thread::spawn(move || first.into_iter().try_for_each(|sent| pass_on.send(sent)));
+    std::thread::spawn(move || second.into_iter().try_for_each(|sent| tell.send(sent.elapsed())));
+    let mut samples = Vec::new();
+    for _ in 0..options.tasks {
+        send.send(Instant::now())?;
+        samples.push(told.recv()?);
+        std::thread::sleep(Duration::from_micros(1_500));
+    }
+    Ok(spread(samples))
+}
+
+fn spread(mut samples: Vec<Duration>) -> Value {
     samples.sort_unstable();
     let at = |share: f64| samples[((samples.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6;
-    board.stop().await;
-    Ok(json!({"p50_us": at(0.5), "p90_us": at(0.9), "p99_us": at(0.99), "max_us": at(1.0), "samples": samples.len()}))
+    json!({"p50_us": at(0.5), "p90_us": at(0.9), "p99_us": at(0.99), "max_us": at(1.0), "samples": samples.len()})
 }
 
 /// Pushes in bursts so that the board is busy for about `load` of the time.

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use actix::Addr;
-use callboard::backend::{TaskFilter, TaskOrder};
-use callboard::{Board, BoardError, NewTask, PushError, Task, TaskId, TaskRecord, TaskState, Timestamp};
+use callboard::{
+    Board, BoardError, NewTask, PushError, Task, TaskFilter, TaskId, TaskOrder, TaskRecord, TaskState, Timestamp,
+};
 
 use crate::library::{Library, download_id, organise_id, save_path};
 use crate::list::Entry;

@@ -2,7 +2,7 @@
 //!
 //! Shows: tasks that push further tasks under ids of their own, so that everything may be pushed, killed and started
 //! again at any time; retries, dead letters and resumption; async and blocking handlers; the public store with a
-//! time to live; events; a graceful stop.
+//! time to live; schedules that survive restarts; events; a graceful stop.
 //!
 //! ```sh
 //! cargo run --example music_library                          # a demo list, served by itself
@@ -22,6 +22,7 @@ mod screen;
 mod session;
 mod shelf;
 mod tasks;
+mod upkeep;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ use library::Library;
 use report::Report;
 use screen::{Close, Say, Screen, say};
 use tasks::{Cleanup, DOWNLOADS, DownloadAudio, OrganiseAudio};
+use upkeep::Rescan;
 
 /// What shells expect of a program that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
@@ -112,7 +114,11 @@ fn read_list(args: &Args) -> Result<Vec<list::Entry>, String> {
 fn describe(args: &Args, library: &Library, screen: Addr<Screen>) -> Result<BoardBuilder, Box<dyn Error>> {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(library.own("callboard.log"))?;
     let drain = slog_term::FullFormat::new(slog_term::PlainSyncDecorator::new(log)).build().fuse();
+    let [rescan, cleanup] = upkeep::schedules()?;
     Ok(Board::builder()
+        .schedule(rescan)
+        .schedule(cleanup)
+        .blocking(Rescan::look)
         .queue(DOWNLOADS, args.concurrency)
         .queue(DEFAULT_QUEUE, 2)
         .task::<DownloadAudio>()

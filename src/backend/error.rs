@@ -39,6 +39,9 @@ pub enum BackendError {
     /// This backend has no such feature.
     #[error("this backend cannot {0}; see its capabilities, and choose another backend")]
     Unsupported(&'static str),
+    /// A connection of the application cannot be used for tasks.
+    #[error("this connection cannot be used: {0}")]
+    Connection(String),
     /// The code that talks to storage panicked; its connection is thrown away and made anew.
     #[error("{operation}: the storage thread panicked and is started anew")]
     Panicked {

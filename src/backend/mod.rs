@@ -7,16 +7,26 @@
 //! Adding one: implement [`Backend`], pass the conformance suite, and give it a URL scheme in [`open`].
 
 mod error;
+mod limit;
 pub mod memory;
 mod open;
-#[cfg(feature = "sqlite")]
+mod schedules;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod sql;
 mod types;
 
+use std::any::Any;
 use std::time::Duration;
 
 pub use error::BackendError;
+#[cfg(feature = "testing")]
+pub(crate) use limit::Labels;
+pub(crate) use limit::key_fault;
+pub use limit::{HeldBack, Limit, LimitScope, Limits, Rate};
 pub use open::{OpenOptions, Opened, Synchronous, open};
+pub(crate) use schedules::Chain;
+pub use schedules::{Fired, Instance, Passed, Run, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, Turn};
+pub use types::Buried;
 pub use types::{
     Capabilities, ClaimRequest, Claimed, Commit, Cursor, Edit, EditAction, EditReport, Execution, ExecutionEnd,
     InsertGroup, Inserted, Insertion, NodeBeat, NodeRecord, ProgressUpdate, Prune, Pruned, QueueSettings, Receipt,
@@ -24,6 +34,8 @@ pub use types::{
     TaskOrder, TaskPage,
 };
 
+use crate::clock::Timestamp;
+use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
 use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
 
 /// Keeps tasks, their executions, nodes and queue settings.
@@ -38,6 +50,15 @@ use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
 pub trait Backend: Send + Sync + 'static {
     /// What this backend can and cannot do.
     fn capabilities(&self) -> Capabilities;
+
+    /// What time it is in storage, when it has a clock of its own: leases and due times then go by it, so that nodes
+    /// whose clocks differ agree.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn time(&self) -> Result<Option<Timestamp>, BackendError> {
+        Ok(None)
+    }
 
     /// One transaction that records progress, settles finished runs, inserts pushed tasks, and claims the next
     /// tasks, in this order.
@@ -63,10 +84,32 @@ pub trait Backend: Send + Sync + 'static {
     ///   `crash_count` is 2 or more before the claim are on their last chance: at most one of them runs on a node at a time, so that
     ///   the one that kills its process is found without taking its neighbours with it. A receipt whose claims passed
     ///   one over says so.
+    /// - **Limits** hold over all nodes: a claim takes a task only when each limit that applies to it has room. Of a
+    ///   limit of running tasks those count that are `running`, whoever started them and however; of a rate the claims
+    ///   in the span of the period that ends with `now`, its beginning not included. A task that is held back does not
+    ///   hold up those behind it, up to 5,000 that a claim looks through. Nodes that claim side by side never exceed a
+    ///   limit together. Only limits that the commit names are looked at, as storage has them. A receipt says which
+    ///   claims came back short for it, and when to ask again.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError>;
+
+    /// The same on a connection of the application, as a part of the transaction that is open there: what is settled and
+    /// inserted is so if that transaction commits, and not if it does not. A commit without progress and without claims.
+    /// On an error nothing is left of it, and the transaction may be good for nothing more.
+    ///
+    /// `conn` is a connection of the kind that this backend uses itself. Other nodes, and this one, are to notice by
+    /// [`watch`](Backend::watch) what has been committed.
+    ///
+    /// # Errors
+    /// [`BackendError::Connection`] when the connection leads elsewhere or no transaction is open on it, and any other
+    /// [`BackendError`]; [`BackendError::Unsupported`] from a backend that keeps tasks where an application has no
+    /// connections of its own.
+    fn commit_in(&self, conn: &mut dyn Any, commit: &Commit) -> Result<Receipt, BackendError> {
+        let _ = (conn, commit);
+        Err(BackendError::Unsupported("take part in a transaction of the application"))
+    }
 
     /// Promotes what is due, cancels what expired, rescues the tasks of dead nodes, and reports what this node
     /// should know. Safe to repeat; each kind of work is bounded by `sweep.limit`.
@@ -102,7 +145,7 @@ pub trait Backend: Send + Sync + 'static {
         node: NodeId,
         keep: &[(TaskId, ClaimToken)],
         retire: bool,
-        now: crate::clock::Timestamp,
+        now: Timestamp,
     ) -> Result<Released, BackendError>;
 
     /// One task.
@@ -163,11 +206,96 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn queues(&self) -> Result<Vec<QueueSettings>, BackendError>;
 
+    /// Stores a limit, in place of one with the same scope and name. Starts that its rate remembers stay, for as long as
+    /// it has a rate.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn save_limit(&self, limit: &Limit) -> Result<(), BackendError>;
+
+    /// Removes a limit with the starts that it remembers; false when there was none.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn remove_limit(&self, scope: LimitScope, name: &str) -> Result<bool, BackendError>;
+
+    /// All stored limits, by scope and name.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn limits(&self) -> Result<Vec<Limit>, BackendError>;
+
     /// The nodes that are known, by name.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError>;
+
+    /// Stores a schedule: a new one without `turn`, else over the row that has this `turn`. Its row gets the next turn,
+    /// whatever `record` says, and becomes part of [`schedule_changes`](Backend::schedule_changes).
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn save_schedule(&self, record: &ScheduleRecord, turn: Option<i64>) -> Result<Saved, BackendError>;
+
+    /// Schedules that were saved after `version`; all that fire when it is 0. Firings are no changes: whoever finds a
+    /// schedule due looks at its row anyway.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn schedule_changes(&self, version: i64) -> Result<ScheduleChanges, BackendError>;
+
+    /// These schedules with what a decision about them needs, in any order; unknown ids are left out.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn schedules(&self, ids: &[ScheduleId]) -> Result<Vec<ScheduleState>, BackendError>;
+
+    /// The id of the schedule with this name, a deleted one included.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError>;
+
+    /// Up to `limit` schedules that match, by name, those after the name `after`.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn list_schedules(
+        &self,
+        filter: &ScheduleFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRecord>, BackendError>;
+
+    /// Writes decisions, each of them wholly or not at all, and all of them in one transaction.
+    ///
+    /// A turn whose row has another turn by now writes nothing, nor does one while another node writes to its row. Otherwise the tasks in `cancel` are called off, the runs
+    /// are stored as `pending`, or as `waiting` behind the one that they follow, the row takes over status, cursor and
+    /// next time and counts what was made by the clock, and each nominal time gets its row of history. A nominal time
+    /// that has a task already, or had one by its history, gets none; that of a time which was passed by is written over
+    /// when it runs after all.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn fire(&self, turns: &[Turn]) -> Result<Vec<Fired>, BackendError>;
+
+    /// The history of a schedule before the nominal time `before`, the latest first, at most `limit`.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn firings(
+        &self,
+        schedule_id: ScheduleId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<Firing>, BackendError>;
+
+    /// Removes schedules that were deleted before `before`, with their history.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn forget_schedules(&self, before: Timestamp) -> Result<(), BackendError>;
 
     /// Deletes finished tasks that the retention rules do not keep, with their executions, those that finished first
     /// before the others; at most `prune.limit` in one call. Rules for states that are not terminal do nothing.

@@ -23,8 +23,10 @@ pub struct OpenOptions {
     pub clock: Clock,
     /// How long to wait for a connection or a lock before the attempt counts as failed.
     pub busy_timeout: Duration,
-    /// Connections for reading beside the writer.
+    /// Connections for reading beside the writers.
     pub readers: usize,
+    /// Commits at a time, where the database takes several.
+    pub writers: usize,
     /// How durable a commit is.
     pub synchronous: Synchronous,
 }
@@ -35,6 +37,7 @@ impl Default for OpenOptions {
             clock: Clock::system(),
             busy_timeout: Duration::from_secs(2),
             readers: 2,
+            writers: 2,
             synchronous: Synchronous::Full,
         }
     }
@@ -61,15 +64,37 @@ pub fn open(url: &str, options: &OpenOptions) -> Result<Opened, BackendError> {
         Some((scheme, _)) if scheme == "sqlite" => {
             Err(bad("this program was built without SQLite; build it with the feature `sqlite`"))
         }
-        Some((scheme, _)) => {
-            Err(bad(&format!("{scheme:?} is no backend of this program; allowed are memory: and sqlite:PATH")))
+        #[cfg(feature = "postgres")]
+        Some((scheme, _)) if is_postgres(&scheme) => Ok(Arc::new(super::sql::Postgres::open(url, options)?)),
+        #[cfg(not(feature = "postgres"))]
+        Some((scheme, _)) if is_postgres(&scheme) => {
+            Err(bad("this program was built without PostgreSQL; build it with the feature `postgres`"))
         }
+        #[cfg(feature = "mysql")]
+        Some((scheme, _)) if matches!(scheme.as_str(), "mysql" | "mariadb") => {
+            Ok(Arc::new(super::sql::Mysql::open(url, options)?))
+        }
+        #[cfg(not(feature = "mysql"))]
+        Some((scheme, _)) if matches!(scheme.as_str(), "mysql" | "mariadb") => {
+            Err(bad("this program was built without MySQL; build it with the feature `mysql`"))
+        }
+        Some((scheme, rest)) if scheme == "https" && rest.contains("supabase") => Err(bad(
+            "this is the address of Supabase's REST interface; the connection string of the database is needed, \
+            postgres://..., which the dashboard shows under Connect",
+        )),
+        Some((scheme, _)) => Err(bad(&format!(
+            "{scheme:?} is no backend of this program; allowed are memory:, sqlite:PATH, mysql://... and postgres://..."
+        ))),
         None => Err(bad("a URL such as sqlite:tasks.db or memory: is expected")),
     }
 }
 
+fn is_postgres(scheme: &str) -> bool {
+    matches!(scheme, "postgres" | "postgresql")
+}
+
 /// The URL without what stands between `//user:` and `@`.
-fn redact(url: &str) -> String {
+pub(super) fn redact(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("//") else { return url.into() };
     match rest.rsplit_once('@') {
         Some((_, host)) => format!("{scheme}//***@{host}"),

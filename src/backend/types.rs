@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::limit::{HeldBack, Limit, Limits};
 use crate::clock::Timestamp;
 use crate::name::Name;
 pub use crate::task::Execution;
@@ -25,12 +26,14 @@ pub struct Capabilities {
     pub never_blocks: bool,
     /// How many commits it can take side by side.
     pub parallel_commits: usize,
+    /// It tells by itself what other nodes change, so that looking without a wake-up may be rare.
+    pub notifies: bool,
 }
 
 impl Capabilities {
     /// A backend that keeps nothing, shares nothing, and blocks.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, durable: false, shared: false, never_blocks: false, parallel_commits: 1 }
+        Self { name, durable: false, shared: false, never_blocks: false, parallel_commits: 1, notifies: false }
     }
 }
 
@@ -51,6 +54,11 @@ pub struct Commit {
     pub progress: Vec<ProgressUpdate>,
     /// What there is room for.
     pub claim: Vec<ClaimRequest>,
+    /// The limits that the writer knows of: claims obey those of them that storage has, in the form that storage has.
+    /// Nothing when it knows of none; limits then cost nothing.
+    pub limits: Option<Arc<Limits>>,
+    /// A run that ends here was under a limit of running tasks: other nodes may wait for its place.
+    pub frees: bool,
 }
 
 impl Commit {
@@ -64,6 +72,8 @@ impl Commit {
             insert: Vec::new(),
             progress: Vec::new(),
             claim: Vec::new(),
+            limits: None,
+            frees: false,
         }
     }
 
@@ -124,7 +134,8 @@ pub struct Insertion {
     /// `pending` or `scheduled`.
     pub state: TaskState,
     /// Store it as `running`, claimed by the commit's node under its token. Only with state `pending`, and not with
-    /// unique mode `keep_latest`, for such a task may have to wait.
+    /// unique mode `keep_latest`, for such a task may have to wait. Limits are not looked at: whoever sets this knows
+    /// of none that applies.
     pub claim: bool,
 }
 
@@ -202,13 +213,31 @@ pub struct Receipt {
     /// For each insertion, group after group.
     pub inserted: Vec<Inserted>,
     /// For each claim request. Fewer tasks than asked for means that the queue has no more for it now, save those
-    /// that [`passed_over`](Receipt::passed_over) tells of.
+    /// that [`passed_over`](Receipt::passed_over) and [`held_back`](Receipt::held_back) tell of.
     pub claimed: Vec<Vec<Claimed>>,
     /// Some task moved from `waiting` to `pending`.
     pub freed_waiting: bool,
     /// A claim passed over a task on its last chance because another one runs on this node: that one's end makes
     /// room for it.
     pub passed_over: bool,
+    /// Claims that came back with fewer tasks than asked for because limits held some back; at most one for each.
+    pub held_back: Vec<HeldBack>,
+    /// Rows that a claim met and that cannot run, because they cannot be read: they are `dead` now. Every row that a claim
+    /// makes `dead` is named here, or nobody hears of its end.
+    pub buried: Vec<Buried>,
+}
+
+/// A row that cannot run, set aside by the claim that met it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buried {
+    /// The task; nothing when not even its id can be read.
+    pub task_id: Option<TaskId>,
+    /// Its type.
+    pub kind: Name,
+    /// Its queue.
+    pub queue: Name,
+    /// Why it cannot run, as its `last_error` says.
+    pub reason: String,
 }
 
 /// What became of a settlement.
@@ -254,6 +283,8 @@ pub struct SweepReport {
     pub cancel: Vec<TaskId>,
     /// All stored queue settings.
     pub queues: Vec<QueueSettings>,
+    /// All stored limits, by scope and name.
+    pub limits: Vec<Limit>,
     /// Awaited tasks that have come to a terminal state, or no longer exist.
     pub ended: Vec<TaskId>,
 }

@@ -19,6 +19,7 @@ use crate::config::{Config, Keep};
 use crate::error::StartError;
 use crate::events::{Event, TaskFact};
 use crate::name::Name;
+use crate::scheduler::Schedule;
 use crate::store::StoreLimits;
 use crate::task::{Outcome, Task, TaskError, TaskResult, TaskState};
 use crate::worker::{ActorHandler, AsyncFn, BlockingFn, Context, Handle, Run, Typed};
@@ -35,6 +36,7 @@ pub struct BoardBuilder {
     pub(super) handlers: Vec<(Name, Box<dyn Handle>)>,
     pub(super) data: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     pub(super) callbacks: Vec<EventCallback>,
+    pub(super) schedules: Vec<Schedule>,
     default_queues: bool,
 }
 
@@ -63,6 +65,7 @@ impl BoardBuilder {
             handlers: Vec::new(),
             data: HashMap::new(),
             callbacks: Vec::new(),
+            schedules: Vec::new(),
             default_queues: true,
         }
     }
@@ -130,6 +133,15 @@ impl BoardBuilder {
         self.add(T::TYPE, Box::new(ActorHandler(actor.into())))
     }
 
+    /// A schedule that the code defines. It is stored when the board starts, and compared by its name with what is there.
+    ///
+    /// Who wins: when this definition is not the one that code gave last, it replaces what is stored, also what was
+    /// changed at run time. While the code stays as it is, changes at run time stay: a pause, an update, a deletion.
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedules.push(schedule);
+        self
+    }
+
     fn add(mut self, kind: impl Into<Name>, handler: Box<dyn Handle>) -> Self {
         self.handlers.push((kind.into(), handler));
         self
@@ -150,6 +162,18 @@ impl BoardBuilder {
     /// Keeps the log of every task under `dir/{task_id}/`.
     pub fn task_logs(mut self, dir: impl Into<PathBuf>) -> Self {
         self.config.task_logs = Some(dir.into());
+        self
+    }
+
+    /// Leaves records below `level` out of the logs of tasks; `Debug` without this call. What goes to the
+    /// [`logger`](Self::logger) of the application is that logger's own matter.
+    ///
+    /// ```
+    /// let builder = callboard::Board::builder().task_logs("logs/tasks").task_log_level(slog::Level::Warning);
+    /// # drop(builder);
+    /// ```
+    pub fn task_log_level(mut self, level: slog::Level) -> Self {
+        self.config.task_log_level = level;
         self
     }
 
@@ -174,6 +198,12 @@ impl BoardBuilder {
     /// How long a cancelled run may go on before it is dropped.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.config.cancel_grace = grace;
+        self
+    }
+
+    /// Threads that commit side by side, where the database takes several commits at a time.
+    pub fn writers(mut self, writers: usize) -> Self {
+        self.config.writers = writers;
         self
     }
 

@@ -1,12 +1,12 @@
 //! Changes to stored tasks and to queues.
 
-use super::{Board, start};
+use super::{Board, stop};
 use crate::backend::{Edit, EditAction, EditReport, QueueSettings, Selection, TaskFilter};
 use crate::clock::Timestamp;
 use crate::error::BoardError;
 use crate::events::Event;
 use crate::name::Name;
-use crate::persistence::{ApplyEdit, ListQueues, SaveQueue};
+use crate::persistence::{ApplyEdit, ListLimits, ListQueues, SaveQueue};
 use crate::queue::Configure;
 use crate::task::TaskId;
 use crate::worker::CancelReason;
@@ -161,7 +161,7 @@ impl Board {
     pub async fn drain(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
         let queue = queue.into();
         self.pause(queue.clone()).await?;
-        start::idle(&self.core, Some(queue)).await
+        stop::idle(&self.core, Some(queue)).await
     }
 
     /// Changes how many tasks of a queue run at a time on each node; nothing to go back to each node's own setting.
@@ -188,15 +188,28 @@ impl Board {
     }
 
     async fn set_queue(&self, queue: &Name, change: impl FnOnce(&mut QueueSettings)) -> Result<(), BoardError> {
+        self.change_queue(queue, change).await?;
+        self.configure().await
+    }
+
+    /// Brings the lanes of this node to what storage says.
+    pub(super) async fn configure(&self) -> Result<(), BoardError> {
         let core = &self.core;
+        let look = core.looks.begin();
+        let (settings, limits) = (core.ask(ListQueues {}).await?, core.ask(ListLimits {}).await?);
+        // Awaited, so that what the caller does next meets the new settings.
+        core.queue.ask(Configure { settings, limits, look }).await
+    }
+
+    /// Reads what is stored for a queue, changes it, and writes it.
+    async fn change_queue(&self, queue: &Name, change: impl FnOnce(&mut QueueSettings)) -> Result<(), BoardError> {
+        let core = &self.core;
+        // One at a time: another change between the look and the write would be written over.
+        let _turn = core.settings_turn.lock().await;
         let stored = core.ask(ListQueues {}).await?.into_iter().find(|s| s.queue == *queue);
         let fresh = || QueueSettings { queue: queue.clone(), paused: false, concurrency: None };
         let mut settings = stored.unwrap_or_else(fresh);
         change(&mut settings);
-        core.ask(SaveQueue { settings }).await?;
-        let look = core.looks.begin();
-        let settings = core.ask(ListQueues {}).await?;
-        // Awaited, so that what the caller does next meets the new settings.
-        core.queue.ask(Configure { settings, look }).await
+        Ok(core.ask(SaveQueue { settings }).await?)
     }
 }

@@ -3,7 +3,14 @@
 mod builder;
 mod edit;
 mod health;
+mod house;
+mod limits;
+mod push;
+mod schedules;
 mod start;
+mod stop;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +22,11 @@ use tokio::sync::oneshot;
 pub use builder::BoardBuilder;
 pub use edit::Edited;
 pub use health::{Health, PartHealth, PartState, QueueHealth};
+pub(crate) use push::push_from_within;
+use push::{checked, hand_in, one, push};
+pub use schedules::{ScheduleDetails, Schedules};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub(crate) use transaction::{complete_in, push_in};
 
 use crate::backend::{Cursor, NodeRecord, StateCount, TaskFilter, TaskOrder, TaskPage};
 use crate::clock::Clock;
@@ -25,9 +37,9 @@ use crate::name::Name;
 use crate::persistence::{CountStates, GetTask, ListExecutions, ListNodes, ListTasks};
 use crate::queue::Pushed;
 use crate::queue::delivery::Delivery;
-use crate::queue::desk::{PopRequest, Popper, PushReply, PushRequest};
+use crate::queue::desk::{PopRequest, Popper};
 use crate::store::StoreHandle;
-use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord, TaskSpec};
+use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord};
 use crate::worker::log::TaskLogs;
 
 /// A running board. Cloning is cheap; all clones are the same board.
@@ -59,7 +71,7 @@ use crate::worker::log::TaskLogs;
 #[derive(Clone)]
 pub struct Board {
     core: Arc<Core>,
-    house: Arc<start::House>,
+    house: Arc<house::House>,
 }
 
 impl Board {
@@ -208,6 +220,8 @@ impl Board {
             if task.state.is_terminal() {
                 return Ok(task);
             }
+            // It may run on another node: then the next look, which may be far, is where its end is seen.
+            self.core.due_at(self.core.clock.now() + self.core.config.check_interval);
             ended.await.map_err(|_| BoardError::Closed)?;
         }
     }
@@ -263,7 +277,8 @@ impl Board {
     }
 
     /// Stops the board: takes nothing new, lets running tasks go on for the drain time, then asks them to end, then gives
-    /// their claims back without using up an attempt. Safe to call twice.
+    /// their claims back without using up an attempt, and waits for the threads that ran them, 2 s at most. Safe to call
+    /// twice.
     pub async fn stop(&self) {
         self.house.stop(&self.core).await;
     }
@@ -273,38 +288,4 @@ impl std::fmt::Debug for Board {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Board").field("node", &self.core.node).field("stage", &self.core.stage()).finish()
     }
-}
-
-/// Pushes one task for a handler that runs.
-pub(crate) async fn push_from_within(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
-    let spec = checked(core, task)?;
-    let place = core.desk.inner_place(1, spec.params.len()).await?;
-    one(hand_in(core, vec![spec], place).await?)
-}
-
-async fn push(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
-    let spec = checked(core, task)?;
-    let place = core.desk.place(1, spec.params.len()).await?;
-    one(hand_in(core, vec![spec], place).await?)
-}
-
-/// A task that may be stored, with what its pusher left open filled in.
-fn checked(core: &Core, task: impl IntoNewTask) -> Result<Arc<TaskSpec>, PushError> {
-    Ok(Arc::new(task.into_new_task()?.into_spec(&core.clock, core.config.max_params_bytes)?))
-}
-
-fn one(answers: Vec<Pushed>) -> Result<Pushed, PushError> {
-    answers.into_iter().next().ok_or(PushError::Unknown)
-}
-
-async fn hand_in(
-    core: &Arc<Core>,
-    specs: Vec<Arc<TaskSpec>>,
-    place: tokio::sync::OwnedSemaphorePermit,
-) -> Result<Vec<Pushed>, PushError> {
-    let (answer, outcome) = oneshot::channel();
-    let deadline = core.clock.elapsed() + core.config.push_deadline;
-    let reply = PushReply { answer, deadline, _place: place };
-    core.desk.hand_in(|g| g.pushes.push(PushRequest { specs, reply }));
-    outcome.await.unwrap_or(Err(PushError::Unknown))
 }

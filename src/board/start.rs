@@ -1,54 +1,41 @@
-//! Starts and stops a board.
+//! Starts a board.
 //!
 //! Where there is an actix system, the board lives in it, on arbiters of its own, so that the application's services
 //! are the handlers' services. Where there is none, it makes one on a thread of its own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use parking_lot::Mutex;
-use slog::{info, warn};
+use slog::info;
 use tokio::sync::{oneshot, watch};
 
+use super::house::{House, Inner, OwnSystem};
 use super::{Board, BoardBuilder};
-use crate::backend::{self, BackendError, OpenOptions};
+use crate::backend::{self, BackendError, Limits, OpenOptions};
 use crate::clock::Timestamp;
-use crate::core::{Alarm, Awaited, Core, Counters, Lease, Stage};
+use crate::core::{Alarm, Awaited, Core, Counters, HeldQueues, Lease, Stage};
 use crate::error::{BoardError, StartError};
 use crate::events::{Event, Events};
 use crate::logging::keys;
 use crate::name::Name;
-use crate::persistence::{Persistence, ReleaseClaims};
-use crate::queue::{AwaitIdle, desk::Desk, settings::Looks};
+use crate::persistence::Persistence;
+use crate::queue::{desk::Desk, settings::Looks};
+use crate::scheduler::operations::{Define, Operation};
+use crate::scheduler::{Agenda, Schedule};
 use crate::store::{Kept, StoreHandle};
-use crate::supervise::{Guardian, Line, Part, Parts, Threads, beat, start_part};
+use crate::supervise::{Guardian, Line, Part, Parts, Threads, beat, follow_storage, start_part};
 use crate::task::NodeId;
 use crate::worker::log::{TaskLogOptions, TaskLogs};
-use crate::worker::{CancelReason, Crew, Registry};
+use crate::worker::{Crew, Registry};
 
-/// The threads that a board lives on.
-pub(super) struct House {
-    inner: Mutex<Option<Inner>>,
-    stopped: tokio::sync::Mutex<()>,
-}
-
-struct Inner {
-    threads: Option<Threads>,
-    arbiters: [Arbiter; 2],
-    own_system: Option<OwnSystem>,
-}
-
-/// A system made for a board that was started outside of any.
-struct OwnSystem {
-    system: System,
-    thread: JoinHandle<()>,
-}
-
-pub(super) async fn start(builder: BoardBuilder) -> Result<Board, StartError> {
-    let faults = builder.config.faults();
+pub(super) async fn start(mut builder: BoardBuilder) -> Result<Board, StartError> {
+    let mut faults = builder.config.faults();
+    let schedules = std::mem::take(&mut builder.schedules);
+    let (clock, most) = (&builder.config.clock, builder.config.max_params_bytes);
+    faults.extend(schedules.iter().filter_map(|schedule| schedule.clone().check(clock, most).err()));
     if !faults.is_empty() {
         return Err(StartError::Config(faults));
     }
@@ -73,23 +60,22 @@ pub(super) async fn start(builder: BoardBuilder) -> Result<Board, StartError> {
     let home = core.home.get_or_init(|| core_arbiter.handle()).clone();
     core.events_home.get_or_init(|| events_arbiter.handle());
     let mut inner = Inner { threads: None, arbiters: [core_arbiter, events_arbiter], own_system };
-    match start_parts(&core, &home).await {
+    match start_parts(&core, &home, schedules).await {
         Ok(threads) => inner.threads = Some(threads),
         Err(error) => {
             core.stage.send_replace(Stage::Stopped);
             core.disconnect_all();
-            inner.end(&core);
+            inner.end(&core).await;
             return Err(error);
         }
     }
-    let house = House { inner: Mutex::new(Some(inner)), stopped: tokio::sync::Mutex::default() };
-    Ok(Board { core, house: Arc::new(house) })
+    Ok(Board { core, house: Arc::new(House::of(inner)) })
 }
 
 async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
     let BoardBuilder { config, backend, log, handlers, data, callbacks, .. } = builder;
     let registry = Registry::new(handlers)?;
-    let clock = config.clock.clone();
+    let clock = config.clock.own();
     let backend = match backend {
         Some(backend) => backend,
         None => open_backend(&config).await?,
@@ -106,7 +92,7 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
     let names = || config.queues.iter().map(|(name, _)| name.clone());
     let pulse = Arc::clone(parts.pulse(Part::Persistence));
     let task_logs = config.task_logs.as_ref().map(|dir| {
-        let options = TaskLogOptions { max_bytes: config.task_log_bytes, ..TaskLogOptions::default() };
+        let options = TaskLogOptions { max_bytes: config.task_log_bytes, level: config.task_log_level };
         TaskLogs::new(dir, options, clock.clone(), log.clone())
     });
     let core = Core {
@@ -120,6 +106,8 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         kept: Kept::new(config.store_limits),
         queue,
         maintenance: Line::new("maintenance"),
+        scheduler: Line::new("scheduler"),
+        agenda: Agenda::default(),
         guardian: Line::new("guardian"),
         parts,
         home: OnceLock::new(),
@@ -129,6 +117,9 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         awaited: Awaited::default(),
         counters: Counters::default(),
         looks: Looks::default(),
+        held: HeldQueues::default(),
+        limits: Mutex::default(),
+        settings_turn: tokio::sync::Mutex::default(),
         stage: watch::Sender::new(Stage::Running),
         hands: Mutex::default(),
         events_home: OnceLock::new(),
@@ -149,6 +140,7 @@ async fn open_backend(config: &crate::config::Config) -> Result<backend::Opened,
     let options = OpenOptions {
         clock: config.clock.clone(),
         readers: config.readers,
+        writers: config.writers,
         synchronous: config.synchronous,
         ..OpenOptions::default()
     };
@@ -161,16 +153,25 @@ async fn open_backend(config: &crate::config::Config) -> Result<backend::Opened,
     Ok(told.await.map_err(|_| StartError::Part("storage"))??)
 }
 
-async fn start_parts(core: &Arc<Core>, home: &ArbiterHandle) -> Result<Threads, StartError> {
-    let started_at = core.clock.now();
+async fn start_parts(
+    core: &Arc<Core>,
+    home: &ArbiterHandle,
+    schedules: Vec<Schedule>,
+) -> Result<Threads, StartError> {
     start_part(core, Part::Persistence, home);
     // The first sign of life comes before the first claim.
     let (inner, (tell, told)) = (Arc::clone(core), oneshot::channel());
     std::thread::Builder::new().name("callboard-first-beat".into()).spawn(move || {
-        drop(tell.send(first_beat(&inner, started_at)));
+        drop(tell.send(first_beat(&inner)));
     })?;
-    told.await.map_err(|_| StartError::Part("heartbeat"))??;
-    for part in [Part::Events, Part::Store, Part::Queue, Part::Maintenance] {
+    let started_at = told.await.map_err(|_| StartError::Part("heartbeat"))??;
+    for schedule in schedules {
+        Define(schedule).apply(core).await.map_err(|error| match error {
+            BoardError::Storage(error) => StartError::Storage(error),
+            other => StartError::Config(vec![other.to_string()]),
+        })?;
+    }
+    for part in [Part::Events, Part::Store, Part::Queue, Part::Maintenance, Part::Scheduler] {
         start_part(core, part, home);
     }
     for (name, concurrency) in &core.config.queues {
@@ -185,136 +186,21 @@ async fn start_parts(core: &Arc<Core>, home: &ArbiterHandle) -> Result<Threads, 
 }
 
 /// Tries for as long as a push would: another process may hold the lock for a while.
-fn first_beat(core: &Core, started_at: Timestamp) -> Result<(), BackendError> {
+fn first_beat(core: &Core) -> Result<Timestamp, BackendError> {
     let deadline = core.clock.elapsed() + core.config.push_deadline;
     loop {
-        match beat(core, started_at) {
+        let first = follow_storage(core).and_then(|()| {
+            let started_at = core.clock.now();
+            beat(core, started_at)?;
+            // What others have set holds for the first claim already.
+            *core.limits.lock() = Limits::new(core.backend.limits()?);
+            Ok(started_at)
+        });
+        match first {
             Err(error) if error.is_transient() && core.clock.elapsed() < deadline => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             outcome => return outcome,
-        }
-    }
-}
-
-impl OwnSystem {
-    async fn start() -> Result<Self, StartError> {
-        let (tell, told) = oneshot::channel();
-        let thread = std::thread::Builder::new().name("callboard-system".into()).spawn(move || {
-            let runner = System::new();
-            let system = System::current();
-            if tell.send(system).is_ok()
-                && let Err(error) = runner.run()
-            {
-                // There is no logger on this thread; the parts that it held report as down.
-                drop(error);
-            }
-        })?;
-        let system = told.await.map_err(|_| StartError::Part("actix system"))?;
-        Ok(Self { system, thread })
-    }
-}
-
-impl House {
-    pub(super) async fn stop(&self, core: &Arc<Core>) {
-        // A second caller waits for the first, and finds nothing to do.
-        let _turn = self.stopped.lock().await;
-        if self.inner.lock().is_none() {
-            return;
-        }
-        info!(core.log, "the board is stopping");
-        core.events.publish(|| Event::NodeStopping { node: core.node, at: core.clock.now() });
-        core.stage.send_if_modified(|stage| {
-            let running = *stage == Stage::Running;
-            if running {
-                *stage = Stage::Stopping;
-            }
-            running
-        });
-        core.desk.close();
-        drain(core).await;
-        retire(core).await;
-        core.stage.send_if_modified(|stage| {
-            let changed = *stage < Stage::Stopped;
-            *stage = (*stage).max(Stage::Stopped);
-            changed
-        });
-        core.desk.turn_away();
-        core.awaited.close();
-        core.disconnect_all();
-        // Only now: a stop whose future was dropped half-way can be called again.
-        if let Some(inner) = self.inner.lock().take() {
-            inner.end(core);
-        }
-        info!(core.log, "the board has stopped");
-    }
-}
-
-impl Inner {
-    fn end(self, core: &Arc<Core>) {
-        if let Some(threads) = self.threads {
-            threads.stop();
-        }
-        core.crew.stop();
-        core.persistence.stop();
-        for arbiter in &self.arbiters {
-            arbiter.stop();
-        }
-        if let Some(own) = self.own_system {
-            own.system.stop();
-            if own.thread.join().is_err() {
-                warn!(core.log, "the board's own system ended with a panic");
-            }
-        }
-    }
-}
-
-/// Lets what runs come to its end: first by itself, then on request.
-async fn drain(core: &Arc<Core>) {
-    for bench in core.benches.values() {
-        for claimed in bench.clear() {
-            core.give_back(claimed, crate::queue::desk::Holder::Worker);
-        }
-    }
-    if core.within(core.config.drain, idle(core, None)).await {
-        return;
-    }
-    core.crew.cancel_all(&CancelReason::Shutdown);
-    // The workers themselves drop a run that outlasts the grace; their settlements take a moment more.
-    let grace = core.config.cancel_grace + Duration::from_secs(2);
-    if !core.within(grace, idle(core, None)).await {
-        warn!(core.log, "some runs did not end; their claims are given back");
-    }
-}
-
-/// Resolves when nothing of a queue, or of any, runs on this node and every settlement is stored.
-pub(super) async fn idle(core: &Arc<Core>, queue: Option<Name>) -> Result<(), BoardError> {
-    loop {
-        match core.queue.ask(AwaitIdle(queue.clone())).await {
-            Ok(mut told) => {
-                core.poke_queue();
-                if told.try_recv().is_ok() {
-                    return Ok(());
-                }
-                // An error means that the actor was replaced: ask the new one.
-                drop(told.await);
-            }
-            Err(error) if core.stage() >= Stage::Stopped => return Err(error),
-            Err(_) => core.timeout(Duration::from_millis(10)).await,
-        }
-    }
-}
-
-/// Gives the claims back and takes the node's row away, so that nobody has to wait for the lease to end.
-async fn retire(core: &Arc<Core>) {
-    let release = || ReleaseClaims { node: core.node, keep: Vec::new(), retire: true, now: core.clock.now() };
-    for _ in 0..3 {
-        match core.persistence.ask(release()).await {
-            Ok(_) => return,
-            Err(error) => {
-                warn!(core.log, "the node is not retired yet"; keys::ERROR => %error);
-                core.timeout(Duration::from_millis(100)).await;
-            }
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::backend::{Claimed, Rescued, Settlement};
 use crate::clock::Timestamp;
 use crate::name::Name;
+use crate::scheduler::{FiringCause, FiringStatus, ScheduleStatus};
 use crate::supervise::Part;
 use crate::task::{NodeId, Progress, TaskId, TaskRecord, TaskSpec, TaskState};
 
@@ -59,6 +60,39 @@ pub enum Event {
     QueueResumed {
         /// Its name.
         queue: Name,
+    },
+    /// A schedule made a task.
+    ScheduleFired {
+        /// Its name.
+        schedule: Name,
+        /// The nominal time.
+        nominal_at: Timestamp,
+        /// The task.
+        task_id: TaskId,
+        /// Who asked for it.
+        cause: FiringCause,
+    },
+    /// A nominal time made no task: it was missed, skipped or coalesced.
+    SchedulePassed {
+        /// Its name.
+        schedule: Name,
+        /// The nominal time.
+        nominal_at: Timestamp,
+        /// What became of it.
+        status: FiringStatus,
+        /// How many times this stands for, at least.
+        times: u64,
+        /// Why.
+        reason: String,
+    },
+    /// A schedule does not go on by itself: it failed too often, has no time left, or its row makes no sense.
+    ScheduleStopped {
+        /// Its name.
+        schedule: Name,
+        /// Where it stands now.
+        status: ScheduleStatus,
+        /// Why.
+        reason: String,
     },
     /// A part of the board died and was started anew.
     PartRestarted {

@@ -26,6 +26,8 @@ keys! {
     ERROR = "error";
     /// The node: one running process.
     NODE = "node";
+    /// The time that a schedule's trigger names.
+    NOMINAL_AT = "nominal_at";
     /// What storage was asked to do.
     OPERATION = "operation";
     /// The part of the board.
@@ -34,12 +36,18 @@ keys! {
     PATH = "path";
     /// How many queues.
     QUEUES = "queues";
+    /// Why.
+    REASON = "reason";
     /// How often a part has been restarted.
     RESTARTS = "restarts";
     /// When a task runs, at the earliest.
     RUN_AT = "run_at";
+    /// The name of a schedule.
+    SCHEDULE = "schedule";
     /// Where a task stands.
     STATE = "state";
+    /// Where a schedule stands, or what became of one of its times.
+    STATUS = "status";
     /// The task.
     TASK_ID = "task_id";
     /// The name that picks a task's handler.

@@ -21,8 +21,9 @@ use slog::{Logger, error};
 use tokio::sync::Semaphore;
 
 pub(crate) use requests::{
-    ApplyEdit, CheckHealth, CountStates, GetTask, ListExecutions, ListNodes, ListQueues, ListTasks, PruneTasks,
-    ReleaseClaims, Request, SaveQueue, SweepTasks,
+    ApplyEdit, CheckHealth, CountStates, FireSchedules, ForgetSchedules, GetTask, ListExecutions, ListFirings,
+    ListLimits, ListNodes, ListQueues, ListSchedules, ListTasks, LookForSchedules, NameToSchedule, PruneTasks,
+    ReadSchedules, ReleaseClaims, RemoveLimit, Request, SaveLimit, SaveQueue, SaveSchedule, SweepTasks,
 };
 
 use crate::backend::{Backend, BackendError};
@@ -82,6 +83,11 @@ impl Persistence {
     /// Commits that storage takes side by side.
     pub(crate) fn commits_at_once(&self) -> usize {
         self.shared.backend.capabilities().parallel_commits.max(1)
+    }
+
+    /// True when one commit may be under way while another is.
+    pub(crate) fn is_side_by_side(&self) -> bool {
+        self.commits_at_once() > 1
     }
 
     /// Commits that are with storage now.

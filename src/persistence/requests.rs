@@ -1,10 +1,13 @@
 //! What storage is asked for, besides commits. Adding a request is one entry here.
 
 use crate::backend::{
-    Backend, BackendError, Cursor, Edit, EditReport, NodeRecord, Prune, Pruned, QueueSettings, Released, StateCount,
-    Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage,
+    Backend, BackendError, Cursor, Edit, EditReport, Fired, Limit, LimitScope, NodeRecord, Prune, Pruned,
+    QueueSettings, Released, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport,
+    TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
+use crate::name::Name;
+use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
 use crate::task::{ClaimToken, Execution, NodeId, TaskId, TaskRecord};
 
 /// A question to storage, or a change.
@@ -55,6 +58,13 @@ requests! {
     /// Stores how a queue is run.
     SaveQueue { settings: QueueSettings } -> (), "save queue", writes true,
         |backend, this| backend.save_queue(&this.settings);
+    /// Stores a limit.
+    SaveLimit { limit: Limit } -> (), "save limit", writes true, |backend, this| backend.save_limit(&this.limit);
+    /// Removes a limit.
+    RemoveLimit { scope: LimitScope, name: Name } -> bool, "remove limit", writes true,
+        |backend, this| backend.remove_limit(this.scope, &this.name);
+    /// Stored limits.
+    ListLimits {} -> Vec<Limit>, "limits", writes false, |backend, _this| backend.limits();
     /// One task.
     GetTask { task_id: TaskId } -> Option<TaskRecord>, "get", writes false, |backend, this| backend.get(this.task_id);
     /// The attempts at a task.
@@ -69,6 +79,30 @@ requests! {
     ListQueues {} -> Vec<QueueSettings>, "queues", writes false, |backend, _this| backend.queues();
     /// Known nodes.
     ListNodes {} -> Vec<NodeRecord>, "nodes", writes false, |backend, _this| backend.nodes();
+    /// Stores a schedule.
+    SaveSchedule { record: ScheduleRecord, turn: Option<i64> } -> Saved, "save schedule", writes true,
+        |backend, this| backend.save_schedule(&this.record, this.turn);
+    /// Schedules that were saved.
+    LookForSchedules { version: i64 } -> ScheduleChanges, "schedule changes", writes false,
+        |backend, this| backend.schedule_changes(this.version);
+    /// Schedules with what a decision needs.
+    ReadSchedules { ids: Vec<ScheduleId> } -> Vec<ScheduleState>, "schedules", writes false,
+        |backend, this| backend.schedules(&this.ids);
+    /// The schedule that has a name.
+    NameToSchedule { name: String } -> Option<ScheduleId>, "schedule named", writes false,
+        |backend, this| backend.schedule_named(&this.name);
+    /// A page of schedules.
+    ListSchedules { filter: ScheduleFilter, after: Option<String>, limit: usize } -> Vec<ScheduleRecord>,
+        "list schedules", writes false,
+        |backend, this| backend.list_schedules(&this.filter, this.after.as_deref(), this.limit);
+    /// Decisions about schedules.
+    FireSchedules { turns: Vec<Turn> } -> Vec<Fired>, "fire", writes true, |backend, this| backend.fire(&this.turns);
+    /// The history of a schedule.
+    ListFirings { schedule_id: ScheduleId, before: Option<Timestamp>, limit: usize } -> Vec<Firing>, "firings",
+        writes false, |backend, this| backend.firings(this.schedule_id, this.before, this.limit);
+    /// Removes schedules that were deleted long ago.
+    ForgetSchedules { before: Timestamp } -> (), "forget schedules", writes true,
+        |backend, this| backend.forget_schedules(this.before);
     /// Whether storage answers.
     CheckHealth {} -> (), "health", writes false, |backend, _this| backend.health();
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::desk::{Gathered, Holder, PushReply};
 use super::lanes::Lanes;
-use crate::backend::{ClaimRequest, Commit, InsertGroup, Insertion};
+use crate::backend::{ClaimRequest, Commit, InsertGroup, Insertion, Limits};
 use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::task::{NodeId, TaskSpec, TaskState};
@@ -20,6 +20,9 @@ pub(crate) struct Batch {
     pub(crate) claims: Vec<ClaimFor>,
     /// It was sent before and may have happened.
     pub(crate) uncertain: bool,
+    /// Runs that had ended when it was composed, and those of them that were under a limit of running tasks.
+    pub(crate) ends: u64,
+    pub(crate) limited_ends: u64,
 }
 
 impl Batch {
@@ -37,6 +40,15 @@ pub(crate) enum ClaimFor {
     Poppers { lane: usize, mark: u64 },
 }
 
+impl ClaimFor {
+    /// The index of the lane.
+    pub(crate) fn lane(&self) -> usize {
+        match self {
+            Self::Workers { lane, .. } | Self::Poppers { lane, .. } => *lane,
+        }
+    }
+}
+
 /// What composing needs to know.
 pub(crate) struct Rules<'a> {
     pub(crate) node: NodeId,
@@ -45,11 +57,18 @@ pub(crate) struct Rules<'a> {
     pub(crate) may_claim: bool,
     /// The types that have a handler here, sorted.
     pub(crate) types: &'a Arc<[Name]>,
+    /// The limits that are known.
+    pub(crate) limits: Option<&'a Arc<Limits>>,
 }
 
 impl Rules<'_> {
     fn knows(&self, kind: &Name) -> bool {
         self.types.binary_search(kind).is_ok()
+    }
+
+    /// True when no limit that is known applies: only storage can say whether one has room.
+    fn is_free(&self, spec: &TaskSpec) -> bool {
+        self.limits.is_none_or(|limits| !limits.apply_to(spec))
     }
 }
 
@@ -65,7 +84,10 @@ pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) 
         pushed: Vec::with_capacity(gathered.pushes.len()),
         claims: Vec::new(),
         uncertain: false,
+        ends: lanes.ends(),
+        limited_ends: lanes.limited_ends(),
     };
+    batch.commit.limits = rules.limits.cloned();
     batch.commit.settle.reserve(gathered.settles.len());
     batch.commit.insert.reserve(gathered.pushes.len());
     if gathered.hint_all {
@@ -84,6 +106,11 @@ pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) 
             if settle.settlement.state == TaskState::Pending {
                 lane.announce();
             }
+        }
+        batch.commit.frees |= rules.limits.is_some_and(|limits| limits.hold_room_of(&settle.spec));
+        if matches!(settle.holder, Holder::WorkerDone) {
+            lanes.made_room();
+            continue;
         }
         batch.commit.settle.push(settle.settlement);
         batch.settled.push((settle.spec, settle.holder));
@@ -128,6 +155,7 @@ fn insertion(
             && !lane.work.is_set()
             && lane.room() > 0
             && rules.knows(&spec.kind)
+            && rules.is_free(&spec)
             // Its key may send it to wait, so only storage can say whether it runs.
             && spec.extras().unique.is_none();
         if direct {

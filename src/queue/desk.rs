@@ -46,13 +46,15 @@ pub(crate) struct SettleRequest {
 pub(crate) enum Holder {
     /// A worker of the lane with the task's queue.
     Worker,
+    /// The same, and there is nothing to store: the run has completed its task in a transaction of its own.
+    WorkerDone,
     /// A delivery; it may await the outcome.
     Delivery(Option<oneshot::Sender<Result<(), DeliveryError>>>),
 }
 
 impl Holder {
     pub(crate) fn is_worker(&self) -> bool {
-        matches!(self, Self::Worker)
+        matches!(self, Self::Worker | Self::WorkerDone)
     }
 }
 

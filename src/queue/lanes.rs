@@ -37,6 +37,16 @@ impl Hunger {
         self.announced
     }
 
+    /// A claim composed at `mark` came back, short or full. A full one has read a row more, and kept it locked until it was
+    /// over: one beside it may have passed that row over, and come back short.
+    pub(crate) fn came_back(&mut self, short: bool, mark: u64) {
+        if short {
+            self.came_back_short(mark);
+        } else {
+            self.announce();
+        }
+    }
+
     /// A claim composed at `mark` came back short.
     pub(crate) fn came_back_short(&mut self, mark: u64) {
         if self.announced == mark {
@@ -58,6 +68,8 @@ pub(crate) struct Lane {
     /// For those who pull: pending tasks of any type.
     pub(crate) pull: Hunger,
     pub(crate) poppers: VecDeque<Popper>,
+    /// A limit of running tasks left some of its tasks in line: the end of a task under such a limit may make room.
+    held: bool,
     /// Poppers that a commit under way asks for.
     pub(crate) popping: usize,
     pub(crate) bench: Arc<Bench>,
@@ -76,6 +88,7 @@ impl Lane {
             work: Hunger::default(),
             pull: Hunger::default(),
             poppers: VecDeque::new(),
+            held: false,
             popping: 0,
             bench,
             idle_watchers: Vec::new(),
@@ -149,6 +162,10 @@ pub(crate) struct Lanes {
     by_name: HashMap<Name, usize>,
     /// Storage holds a task on its last chance that has to wait until another one here has ended.
     passed_over: bool,
+    /// Ends of runs here that storage has taken.
+    ends: u64,
+    /// Those of them that were under a limit of running tasks.
+    limited_ends: u64,
 }
 
 impl Lanes {
@@ -200,13 +217,54 @@ impl Lanes {
         self.lanes.iter_mut().for_each(Lane::announce);
     }
 
-    /// A claim passed over a task on its last chance: it came back short though there is one more.
-    pub(crate) fn pass_over(&mut self) {
-        self.passed_over = true;
+    /// How many runs have ended here; see [`pass_over`](Self::pass_over).
+    pub(crate) fn ends(&self) -> u64 {
+        self.ends
+    }
+
+    /// How many of them were under a limit of running tasks; see [`hold_back`](Self::hold_back).
+    pub(crate) fn limited_ends(&self) -> u64 {
+        self.limited_ends
+    }
+
+    /// A limit of running tasks made a claim for the lane at `index` come back short. It was composed when
+    /// `limited_ends` runs under such limits had ended; one that has ended since may have made room.
+    pub(crate) fn hold_back(&mut self, index: usize, limited_ends: u64) {
+        let lane = &mut self.lanes[index];
+        if limited_ends == self.limited_ends {
+            lane.held = true;
+        } else {
+            lane.announce();
+        }
+    }
+
+    /// A run under a limit of running tasks has ended: what that held back may be claimed now. Returns the queues that
+    /// waited for it.
+    pub(crate) fn made_room_under_limit(&mut self) -> Vec<Name> {
+        self.limited_ends += 1;
+        let mut freed = Vec::new();
+        for lane in &mut self.lanes {
+            if std::mem::take(&mut lane.held) {
+                lane.announce();
+                freed.push(lane.name.clone());
+            }
+        }
+        freed
+    }
+
+    /// A claim passed over a task on its last chance: it came back short though there is one more. It was composed when
+    /// `ends` runs had ended; one that has ended since may be the one that was in the way.
+    pub(crate) fn pass_over(&mut self, ends: u64) {
+        if ends == self.ends {
+            self.passed_over = true;
+        } else {
+            self.announce_all();
+        }
     }
 
     /// Some run here has ended: what was passed over may be claimed now.
     pub(crate) fn made_room(&mut self) {
+        self.ends += 1;
         if std::mem::take(&mut self.passed_over) {
             self.announce_all();
         }
@@ -217,5 +275,36 @@ impl Lanes {
         for lane in &mut self.lanes {
             lane.apply(settings.iter().find(|s| s.queue == lane.name));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lanes() -> Lanes {
+        let mut lanes = Lanes::new([(Name::from("q"), 1, Arc::default())]);
+        let lane = lanes.at(0);
+        lane.work.came_back_short(lane.work.mark());
+        lanes
+    }
+
+    #[test]
+    fn what_was_passed_over_is_asked_for_when_a_run_has_ended() {
+        let mut lanes = lanes();
+        lanes.pass_over(lanes.ends());
+        assert!(!lanes.at(0).work.is_set(), "the one that is in the way still runs");
+        lanes.made_room();
+        assert!(lanes.at(0).work.is_set());
+    }
+
+    #[test]
+    fn what_was_passed_over_is_asked_for_at_once_when_a_run_ended_beside_the_claim() {
+        let mut lanes = lanes();
+        let composed = lanes.ends();
+        lanes.made_room();
+        assert!(!lanes.at(0).work.is_set());
+        lanes.pass_over(composed);
+        assert!(lanes.at(0).work.is_set());
     }
 }

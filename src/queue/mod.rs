@@ -7,23 +7,26 @@
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
 //! | [`Poke`] | the desk, when something is handed in | none | yes: the next one, or the next round of upkeep, does its work | yes |
-//! | [`Configure`] | the board and maintenance, with stored queue settings | none | yes: sent again with every sweep | yes, and what an older look found is ignored |
+//! | [`Configure`] | the board and maintenance, with stored queue settings and limits | none | yes: sent again with every sweep | yes, and what an older look found is ignored |
 //! | [`AwaitIdle`] | the board, to drain a queue or to stop | when nothing of it runs here | yes: the answer then says so | yes |
 
+pub(crate) mod answer;
 pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod delivery;
 pub(crate) mod desk;
+pub(crate) mod doubt;
 pub(crate) mod lanes;
+mod limited;
 mod receipt;
+mod retry;
 pub(crate) mod settings;
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
-use slog::{debug, warn};
+use actix::{Actor, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
 
 use self::batch::{Batch, Rules, compose};
@@ -31,11 +34,8 @@ use self::desk::Returned;
 use self::lanes::Lanes;
 pub(crate) use self::settings::Configure;
 use self::settings::Look;
-use crate::backend::BackendError;
 use crate::core::{Core, Stage};
-use crate::logging::keys;
 use crate::name::Name;
-use crate::persistence::ReleaseClaims;
 use crate::supervise::Life;
 use crate::task::{TaskId, TaskState};
 
@@ -73,6 +73,10 @@ pub(crate) struct Queue {
     /// Claims may exist in storage that nobody here knows of.
     reconcile: bool,
     reconciling: bool,
+    /// Until when, on the clock's growing hand, a commit whose answer was lost may yet arrive; and whether it is looked
+    /// for after a pause.
+    doubtful_until: Duration,
+    looks_again: bool,
     /// Ends of runs wait for company; and their time is up.
     lingering: bool,
     lingered: bool,
@@ -101,6 +105,8 @@ impl Queue {
             failures: 0,
             reconcile: true,
             reconciling: false,
+            doubtful_until: Duration::ZERO,
+            looks_again: false,
             lingering: false,
             lingered: false,
             life,
@@ -205,11 +211,13 @@ impl Queue {
             self.core.desk.give_back(returned);
         }
         let gathered = desk::Gathered { returned: Vec::new(), ..gathered };
+        let limits = self.core.limits.lock().clone();
         let rules = Rules {
             node: self.core.node,
             now: self.core.clock.now(),
             may_claim: self.core.may_claim(),
             types: self.core.registry.types(),
+            limits: limits.as_ref(),
         };
         let batch = compose(&mut self.lanes, gathered, &rules);
         if batch.is_empty() { None } else { Some(Box::new(batch)) }
@@ -225,76 +233,6 @@ impl Queue {
             }
             Err(error) => self.failed(batch, error, ctx),
         }
-    }
-
-    /// Storage did not take a commit: what can wait is sent again after a pause, what cannot is told.
-    fn failed(&mut self, mut batch: Box<Batch>, error: BackendError, ctx: &mut Context<Self>) {
-        self.failures = self.failures.saturating_add(1);
-        self.core.counters.storage_retries.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        if self.failures.is_power_of_two() {
-            warn!(self.core.log, "storage refused a commit"; keys::ERROR => %error, keys::COUNT => self.failures);
-        }
-        if matches!(error, BackendError::Unknown { .. } | BackendError::Panicked { .. }) {
-            batch.uncertain = true;
-            self.reconcile = true;
-        }
-        let now = self.core.clock.elapsed();
-        let stopped = self.core.stage() >= Stage::Stopped;
-        let give_up = |deadline: Duration| stopped || !error.is_transient() || deadline <= now;
-        receipt::refuse(&mut self.lanes, &mut batch, give_up, &error);
-        // Claims are asked for again with what has gathered by then.
-        receipt::forget_claims(&mut self.lanes, &mut batch);
-        if !batch.is_empty() {
-            let mut again = self.core.desk.again();
-            match &mut *again {
-                Some(first) => receipt::join(first, *batch),
-                None => *again = Some(batch),
-            }
-        }
-        self.back_off(ctx);
-    }
-
-    fn back_off(&mut self, ctx: &mut Context<Self>) {
-        if self.backing_off {
-            return;
-        }
-        self.backing_off = true;
-        let doublings = self.failures.clamp(1, 7) - 1;
-        let pause = Duration::from_millis(10 << doublings).mul_f64(0.5 + rand::random::<f64>());
-        let over = self.core.clock.sleep(pause).into_actor(self).map(|(), queue, ctx| {
-            queue.backing_off = false;
-            queue.turn(ctx);
-        });
-        ctx.spawn(over);
-    }
-
-    /// Gives back the claims that storage has for this node and that nobody here holds.
-    fn start_reconcile(&mut self, ctx: &mut Context<Self>) {
-        self.reconciling = true;
-        let mut keep = self.core.live_claims();
-        if let Some(batch) = &*self.core.desk.again() {
-            keep.extend(batch.commit.settle.iter().map(|s| (s.task_id, s.token)));
-        }
-        let core = Arc::clone(&self.core);
-        let release = ReleaseClaims { node: core.node, keep, retire: false, now: core.clock.now() };
-        let work = async move { core.persistence.ask(release).await };
-        let done = work.into_actor(self).map(|result, queue: &mut Self, ctx: &mut Context<Self>| {
-            queue.reconciling = false;
-            match result {
-                Ok(released) => {
-                    queue.reconcile = false;
-                    debug!(queue.core.log, "claims reconciled"; keys::COUNT => released.tasks);
-                    queue.lanes.announce_all();
-                }
-                Err(error) => {
-                    debug!(queue.core.log, "claims not reconciled yet"; keys::ERROR => %error);
-                    queue.failures = queue.failures.saturating_add(1);
-                    queue.back_off(ctx);
-                }
-            }
-            queue.turn(ctx);
-        });
-        ctx.spawn(done);
     }
 }
 
@@ -317,12 +255,13 @@ impl Handler<Poke> for Queue {
 
 impl Handler<Configure> for Queue {
     type Result = ();
-    fn handle(&mut self, Configure { settings, look }: Configure, ctx: &mut Self::Context) {
+    fn handle(&mut self, Configure { settings, limits, look }: Configure, ctx: &mut Self::Context) {
         if look < self.configured {
             return;
         }
         self.configured = look;
         self.lanes.apply(&settings);
+        self.obey(limits);
         for lane in self.lanes.iter() {
             if self.core.benches.contains_key(&lane.name) {
                 self.core.crew.ensure(&self.core, &lane.name, lane.concurrency());
@@ -337,8 +276,11 @@ impl Handler<AwaitIdle> for Queue {
     type Result = actix::MessageResult<AwaitIdle>;
     fn handle(&mut self, AwaitIdle(name): AwaitIdle, _: &mut Self::Context) -> Self::Result {
         let (tell, told) = oneshot::channel();
-        let quiet =
-            self.in_flight == 0 && self.core.desk.again().is_none() && self.core.desk.peek(|g| g.settles.is_empty());
+        // Whoever asks for all queues is about to stop: a push that is sent after the answer would lose its own.
+        let all = name.is_none();
+        let quiet = self.in_flight == 0
+            && self.core.desk.again().is_none()
+            && self.core.desk.peek(|g| g.settles.is_empty() && (!all || g.pushes.is_empty()));
         if self.core.stage() > Stage::Running {
             // Who pulls gets nothing more; told by dropping their senders.
             self.lanes.iter_mut().for_each(|lane| lane.poppers.clear());

@@ -8,85 +8,141 @@ use std::time::Duration;
 use slog::warn;
 
 use super::Pushed;
+use super::answer::{answer, of_group};
 use super::batch::{Batch, ClaimFor};
 use super::bench::wake;
 use super::delivery::Delivery;
 use super::desk::{Holder, PushReply};
 use super::lanes::Lanes;
-use crate::backend::{BackendError, Claimed, InsertGroup, Inserted, Insertion, Receipt, Settled, Settlement};
+use super::{doubt, limited};
+use crate::backend::{BackendError, Buried, Claimed, InsertGroup, Inserted, Insertion, Receipt, Settled, Settlement};
 use crate::core::Core;
 use crate::error::{DeliveryError, PushError};
-use crate::events::Fact;
+use crate::events::{Event, Fact, TaskFact};
 use crate::logging::keys;
 use crate::task::{TaskSpec, TaskState};
 
 /// Tells everyone what became of a batch.
 pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt: Receipt) {
-    let Batch { commit, settled, pushed, claims, uncertain } = batch;
+    let Batch { commit, settled, pushed, claims, uncertain, ends, limited_ends } = batch;
+    let limits = commit.limits.as_deref();
     if receipt.freed_waiting {
         lanes.announce_all();
     }
-    for ((settlement, outcome), (spec, holder)) in commit.settle.iter().zip(&receipt.settled).zip(settled) {
-        tell_settled(core, settlement, *outcome, &spec, holder, uncertain);
+    receipt.buried.iter().for_each(|buried| tell_buried(core, buried));
+    let mut doubtful = Vec::new();
+    let side_by_side = core.persistence.is_side_by_side();
+    for ((settlement, outcome), (spec, holder)) in commit.settle.into_iter().zip(receipt.settled).zip(settled) {
+        if let (TaskState::Pending, true, Some(lane)) = (settlement.state, side_by_side, lanes.get(&spec.queue)) {
+            // A claim beside this commit may have come back short without having seen it.
+            lane.announce();
+        }
+        let makes_room = limits.is_some_and(|limits| limits.hold_room_of(&spec));
+        let end = Ended { settlement, spec, holder };
+        match outcome {
+            Settled::Accepted => end.tell(core, Verdict::Taken),
+            // A batch that was sent twice fences itself when its first sending had got through.
+            Settled::Fenced if uncertain => doubtful.push(end),
+            Settled::Fenced => end.tell(core, Verdict::Fenced),
+        }
         lanes.made_room();
+        if makes_room {
+            limited::made_room(core, lanes);
+        }
     }
+    doubt::resolve(core, doubtful);
     let mut inserted = receipt.inserted.into_iter();
     let mut fresh: Vec<(usize, Vec<Claimed>)> = Vec::new();
+    let mut replies = Vec::with_capacity(pushed.len());
     for (group, reply) in commit.insert.into_iter().zip(pushed) {
-        let mut answers = Vec::with_capacity(group.tasks.len());
-        let mut refused = None;
-        for (insertion, outcome) in group.tasks.into_iter().zip(&mut inserted) {
-            let answer = take_inserted(core, lanes, &insertion, outcome, uncertain, &mut fresh, commit.token);
-            match answer {
-                Ok(pushed) => answers.push(pushed),
-                // The one that holds the key says more than the others of its group, which were refused with it.
-                Err(error @ PushError::UniqueKeyHeld { .. }) => refused = Some(error),
-                Err(error) => refused = refused.or(Some(error)),
-            }
-        }
-        let answer = refused.map_or(Ok(answers), Err);
-        // Whoever no longer listens needs no answer.
-        drop(reply.answer.send(answer));
+        let outcomes = group.tasks.iter().zip(&mut inserted);
+        let answers = outcomes.map(|(insertion, outcome)| {
+            take_inserted(core, lanes, insertion, outcome, uncertain, &mut fresh, commit.token)
+        });
+        replies.push((reply, of_group(answers)));
     }
+    // Workers first: whoever pushed is woken by its answer, and would take a core from the task.
     for (lane, tasks) in fresh {
         wake(lanes.at(lane).bench.put(tasks));
     }
-    for ((request, whom), tasks) in commit.claim.iter().zip(claims).zip(receipt.claimed) {
-        take_claimed(core, lanes, request.limit, whom, tasks);
+    for (reply, answer) in replies {
+        // Whoever no longer listens needs no answer.
+        drop(reply.answer.send(answer));
+    }
+    for ((request, whom), tasks) in commit.claim.iter().zip(&claims).zip(receipt.claimed) {
+        take_claimed(core, lanes, request.limit, *whom, tasks);
+    }
+    if limits.is_some() {
+        limited::remember(core, lanes, &claims, &receipt.held_back, limited_ends);
     }
     if receipt.passed_over {
-        lanes.pass_over();
+        lanes.pass_over(ends);
     }
 }
 
-fn tell_settled(
-    core: &Core,
-    settlement: &Settlement,
-    outcome: Settled,
-    spec: &Arc<TaskSpec>,
+/// The end of a claim, on its way back to whoever held it.
+pub(super) struct Ended {
+    pub(super) settlement: Settlement,
+    spec: Arc<TaskSpec>,
     holder: Holder,
-    uncertain: bool,
-) {
-    let task_id = settlement.task_id;
-    // A batch that was sent twice fences itself when its first sending had got through.
-    let accepted = outcome == Settled::Accepted || uncertain;
-    if accepted {
-        if settlement.execution.is_some() {
-            core.events.publish(|| Fact::settled(settlement, spec));
+}
+
+/// What became of the end of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is written.
+    Taken,
+    /// It is not, and never will be: the claim no longer held.
+    Fenced,
+    /// Nobody here can tell.
+    Unknown,
+}
+
+impl Ended {
+    /// Tells everyone; of what nobody can tell nothing is published.
+    pub(super) fn tell(self, core: &Core, verdict: Verdict) {
+        let Self { settlement, spec, holder } = self;
+        let task_id = settlement.task_id;
+        match verdict {
+            Verdict::Taken => {
+                if settlement.execution.is_some() {
+                    core.events.publish(|| Fact::settled(&settlement, &spec));
+                }
+                if settlement.state.is_terminal() {
+                    core.awaited.ended(task_id);
+                }
+            }
+            Verdict::Fenced => {
+                core.counters.fenced.fetch_add(1, Ordering::Relaxed);
+                core.events.publish(|| Fact::fenced(&settlement, &spec));
+                warn!(core.log, "fenced: the task is no longer held by this node, its outcome is not taken";
+                    keys::TASK_ID => %task_id, keys::TYPE => spec.kind.as_str(), keys::STATE => %settlement.state);
+            }
+            // Whoever waits looks for itself.
+            Verdict::Unknown => core.awaited.ended(task_id),
         }
-        if settlement.state.is_terminal() {
-            core.awaited.ended(task_id);
+        if let Holder::Delivery(Some(answer)) = holder {
+            let outcome = match verdict {
+                Verdict::Taken => Ok(()),
+                Verdict::Fenced => Err(DeliveryError::Fenced(task_id)),
+                Verdict::Unknown => Err(DeliveryError::Unknown(task_id)),
+            };
+            // Whoever no longer listens needs no answer.
+            drop(answer.send(outcome));
         }
-    } else {
-        core.counters.fenced.fetch_add(1, Ordering::Relaxed);
-        core.events.publish(|| Fact::fenced(settlement, spec));
-        warn!(core.log, "fenced: the task is no longer held by this node, its outcome is not taken";
-            keys::TASK_ID => %task_id, keys::TYPE => spec.kind.as_str(), keys::STATE => %settlement.state);
     }
-    if let Holder::Delivery(Some(answer)) = holder {
-        let answer_with = if accepted { Ok(()) } else { Err(DeliveryError::Fenced(task_id)) };
-        // Whoever no longer listens needs no answer.
-        drop(answer.send(answer_with));
+}
+
+/// A row that no worker will ever see: nobody else tells of its end.
+fn tell_buried(core: &Core, buried: &Buried) {
+    let Buried { task_id, kind, queue, reason } = buried;
+    let shown = task_id.map_or_else(|| "unreadable".to_owned(), |task_id| task_id.to_string());
+    warn!(core.log, "task is dead: its row cannot be read; mend it and retry, or delete it";
+        keys::TASK_ID => shown, keys::TYPE => kind.as_str(), keys::ERROR => reason);
+    if let Some(task_id) = *task_id {
+        let fact = Fact::bare(task_id, kind, queue, TaskState::Dead, core.clock.now());
+        core.events.publish(|| Event::Dead(TaskFact { error: Some(reason.clone()), ..fact }));
+        core.awaited.ended(task_id);
     }
 }
 
@@ -112,28 +168,21 @@ fn take_inserted(
     if let (true, Some(index)) = (insertion.claim, lane) {
         lanes.at(index).give_room(1);
     }
-    match outcome {
-        Inserted::New { .. } => {
-            core.events.publish(|| Fact::pushed(insertion.state, spec, core.clock.now()));
-            if insertion.state == TaskState::Scheduled {
-                core.due_at(spec.run_at);
-            }
-            Ok(Pushed { task_id: spec.task_id, duplicate: false, state: insertion.state })
+    let own = uncertain && matches!(outcome, Inserted::Duplicate { .. });
+    if let Inserted::New { .. } = outcome {
+        if let (TaskState::Pending, Some(index), true) = (insertion.state, lane, core.persistence.is_side_by_side()) {
+            // A claim beside this commit may have come back short without having seen it.
+            lanes.at(index).announce();
         }
-        Inserted::Duplicate { task_id, state } => {
-            // After an uncertain first sending the task that is there is the one that was pushed.
-            let own = uncertain && task_id == spec.task_id;
-            Ok(Pushed { task_id, duplicate: !own, state })
-        }
-        Inserted::Replaced { task_id, state } => Ok(Pushed { task_id, duplicate: true, state }),
-        Inserted::Refused { existing } => {
-            let key = spec.extras().unique.as_ref().map(|unique| unique.key.clone()).unwrap_or_default();
-            Err(PushError::UniqueKeyHeld { key, existing })
-        }
-        Inserted::GroupRefused => {
-            Err(PushError::Invalid("another task of the same push_many was refused; nothing was stored".into()))
+        core.events.publish(|| Fact::pushed(insertion.state, spec, core.clock.now()));
+        if insertion.state == TaskState::Scheduled {
+            core.due_at(spec.run_at);
         }
     }
+    let mut pushed = answer(insertion, outcome)?;
+    // After an uncertain first sending the task that is there is the one that was pushed.
+    pushed.duplicate &= !(own && pushed.task_id == spec.task_id);
+    Ok(pushed)
 }
 
 fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFor, tasks: Vec<Claimed>) {
@@ -142,17 +191,13 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
         ClaimFor::Workers { lane, mark } => {
             let lane = lanes.at(lane);
             lane.give_room(limit.saturating_sub(got));
-            if got < limit {
-                lane.work.came_back_short(mark);
-            }
+            lane.work.came_back(got < limit, mark);
             wake(lane.bench.put(tasks));
         }
         ClaimFor::Poppers { lane, mark } => {
             let lane = lanes.at(lane);
             lane.popping = lane.popping.saturating_sub(limit);
-            if got < limit {
-                lane.pull.came_back_short(mark);
-            }
+            lane.pull.came_back(got < limit, mark);
             for claimed in tasks {
                 let mut delivery = Some(Delivery::new(claimed, Arc::clone(core)));
                 while let Some(held) = delivery.take() {

@@ -1,16 +1,17 @@
-//! How queues are to be run, on its way from storage to the queue actor.
+//! How queues are to be run and which limits hold, on the way from storage to the queue actor.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::Message;
 
-use crate::backend::QueueSettings;
+use crate::backend::{Limit, QueueSettings};
 
-/// How queues are to be run, as a look at storage found it.
+/// How queues are to be run and which limits hold, as a look at storage found it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Configure {
     pub(crate) settings: Vec<QueueSettings>,
+    pub(crate) limits: Vec<Limit>,
     pub(crate) look: Look,
 }
 

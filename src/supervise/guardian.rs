@@ -23,6 +23,7 @@ use crate::events::Event;
 use crate::logging::keys;
 use crate::maintenance::Maintenance;
 use crate::queue::Queue;
+use crate::scheduler::Scheduler;
 use crate::store::Store;
 
 /// Restarts of core parts within [`WINDOW`] that are taken for bad luck.
@@ -144,6 +145,10 @@ pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {
             let life = inner.parts.life(part);
             Maintenance::new(inner, life)
         })),
+        Part::Scheduler => core.scheduler.connect(Scheduler::start_in_arbiter(home, move |_| {
+            let life = inner.parts.life(part);
+            Scheduler::new(inner, life)
+        })),
         Part::Store => core.store_line.connect(Store::start_in_arbiter(home, move |_| {
             let life = inner.parts.life(part);
             Store::new(Arc::clone(&inner.kept), inner.clock.clone(), life)
@@ -160,13 +165,13 @@ pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {
 }
 
 fn give_up(core: &Core, part: Part) {
-    crit!(core.log, "a part died too often; the board gives up, start it anew"; keys::PART => %part);
+    // First: whoever sees that the board has failed must not get a push through any more.
     core.desk.close();
-    core.stage.send_if_modified(|stage| {
-        let changed = *stage < Stage::Stopped;
-        *stage = Stage::Failed;
-        changed
-    });
+    // A stop may have come to its end meanwhile: then the board has stopped, and nothing failed.
+    if !Stage::move_on(&core.stage, Stage::Failed) {
+        return;
+    }
+    crit!(core.log, "a part died too often; the board gives up, start it anew"; keys::PART => %part);
     // Nobody is left who would answer.
     core.desk.turn_away();
     core.awaited.close();

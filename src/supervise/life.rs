@@ -20,6 +20,8 @@ spelled! {
         Store = "store",
         /// Promotes, rescues, prunes.
         Maintenance = "maintenance",
+        /// Fires schedules.
+        Scheduler = "scheduler",
         /// Fan-out of facts.
         Events = "events",
         /// A worker.

@@ -13,4 +13,4 @@ pub(crate) use life::{Crash, crash_on_request};
 pub(crate) use life::{Life, Pulse};
 pub(crate) use line::Line;
 pub(crate) use parts::Parts;
-pub(crate) use threads::{Threads, beat};
+pub(crate) use threads::{Threads, beat, follow_storage};

@@ -37,9 +37,11 @@ impl Threads {
         let signal = Arc::new(Signal::default());
         let mut threads = Self { signal: Arc::clone(&signal), handles: Vec::new() };
         let (inner, home) = (Arc::clone(core), home.clone());
+        // Read here: the lease runs already, however late the thread gets its first turn.
+        let last = core.clock.elapsed();
         threads.spawn("callboard-heartbeat", {
             let signal = Arc::clone(&signal);
-            move || heartbeats(&inner, &home, started_at, &signal)
+            move || heartbeats(&inner, &home, (started_at, last), &signal)
         })?;
         if core.backend.capabilities().shared {
             let inner = Arc::clone(core);
@@ -65,6 +67,7 @@ impl Threads {
 
 /// Sends one sign of life; the lease runs from when it was sent.
 pub(crate) fn beat(core: &Core, started_at: Timestamp) -> Result<(), BackendError> {
+    follow_storage(core)?;
     let sent = core.clock.elapsed();
     let config = &core.config;
     let beat = NodeBeat {
@@ -81,8 +84,22 @@ pub(crate) fn beat(core: &Core, started_at: Timestamp) -> Result<(), BackendErro
     Ok(())
 }
 
-fn heartbeats(core: &Arc<Core>, home: &ArbiterHandle, started_at: Timestamp, signal: &Signal) {
-    let mut last = core.clock.elapsed();
+/// Sets the board's clock by that of storage. Half of the way there and back is taken for the way back.
+pub(crate) fn follow_storage(core: &Core) -> Result<(), BackendError> {
+    let sent = core.clock.elapsed();
+    let Some(time) = core.backend.time()? else { return Ok(()) };
+    let way = core.clock.elapsed().saturating_sub(sent);
+    core.clock.follow(time, sent + way / 2);
+    Ok(())
+}
+
+/// Renews the lease, from the beat at `last` on.
+fn heartbeats(
+    core: &Arc<Core>,
+    home: &ArbiterHandle,
+    (started_at, mut last): (Timestamp, Duration),
+    signal: &Signal,
+) {
     let mut failing = false;
     loop {
         let period = if failing { core.config.heartbeat() / 4 } else { core.config.heartbeat() };
@@ -110,6 +127,7 @@ fn heartbeats(core: &Arc<Core>, home: &ArbiterHandle, started_at: Timestamp, sig
                 if !was_safe {
                     // Nothing was claimed meanwhile, and nobody else will say that it may be again.
                     core.look_for_work();
+                    core.agenda.ring();
                 }
                 pulse.tick(&core.clock);
             }
@@ -133,8 +151,12 @@ fn watch_guardian(core: &Arc<Core>, home: &ArbiterHandle) {
     core.guardian.connect(Guardian::start_at(core, home));
 }
 
+/// Sweeps that others' changes bring about come at most so often: what is pending is claimed at once in any case.
+const BETWEEN_SWEEPS: Duration = Duration::from_millis(200);
+
 fn watches(core: &Arc<Core>, signal: &Signal) {
     let pulse = core.parts.pulse(Part::Watch);
+    let (mut swept, mut to_sweep) = (Duration::ZERO, false);
     while !signal.is_stopped() {
         let changed = catch_unwind(AssertUnwindSafe(|| core.backend.watch(WATCH_SLICE))).unwrap_or_else(|_| {
             pulse.restarted();
@@ -142,8 +164,8 @@ fn watches(core: &Arc<Core>, signal: &Signal) {
         });
         match changed {
             Ok(true) => {
-                core.maintenance.poke(SweepNow);
                 core.look_for_work();
+                to_sweep = true;
             }
             Ok(false) => {}
             // Not an endless loop at full speed when storage is away.
@@ -152,6 +174,11 @@ fn watches(core: &Arc<Core>, signal: &Signal) {
                     return;
                 }
             }
+        }
+        if to_sweep && core.clock.elapsed() >= swept + BETWEEN_SWEEPS {
+            (swept, to_sweep) = (core.clock.elapsed(), false);
+            core.maintenance.poke(SweepNow);
+            core.agenda.ring();
         }
         pulse.tick(&core.clock);
     }

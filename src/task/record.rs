@@ -9,6 +9,7 @@ use super::state::{ExecutionStatus, TaskState};
 use super::{NodeId, Retry, TaskId};
 use crate::clock::Timestamp;
 use crate::name::Name;
+use crate::scheduler::FiringKey;
 
 /// A task with all that is known of it: a row of `task_queue`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -42,8 +43,12 @@ pub struct TaskRecord {
     pub retry: Retry,
     /// The unique key.
     pub unique_key: Option<String>,
+    /// What limits of keys go by.
+    pub limit_key: Option<String>,
     /// The task that must end first.
     pub parent_id: Option<TaskId>,
+    /// The schedule and the nominal time that it was made for.
+    pub firing: Option<FiringKey>,
     /// Words to find it by.
     pub tags: Vec<String>,
     /// JSON of the pusher's own.

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Retry, Task, TaskId, Unique, UniqueMode, UniqueScope};
+use crate::backend::key_fault;
 use crate::clock::{Clock, Timestamp};
 use crate::error::PushError;
 use crate::name::Name;
+use crate::scheduler::{FiringKey, TaskTemplate};
 
 /// The queue of tasks that name none.
 pub const DEFAULT_QUEUE: &str = "default";
@@ -51,12 +53,17 @@ pub struct Extras {
     pub meta: Option<Value>,
     /// Not started by then: cancelled.
     pub expires_at: Option<Timestamp>,
+    /// The schedule and the nominal time that it was made for.
+    pub firing: Option<FiringKey>,
+    /// What [limits of keys](crate::LimitScope::Key) go by.
+    pub limit_key: Option<String>,
 }
 
 impl TaskSpec {
     /// The extras, or the empty ones.
     pub fn extras(&self) -> &Extras {
-        static NONE: Extras = Extras { unique: None, tags: Vec::new(), meta: None, expires_at: None };
+        static NONE: Extras =
+            Extras { unique: None, tags: Vec::new(), meta: None, expires_at: None, firing: None, limit_key: None };
         self.extras.as_deref().unwrap_or(&NONE)
     }
 }
@@ -126,8 +133,11 @@ impl NewTask {
         new.max_attempts = T::MAX_ATTEMPTS;
         new.timeout = T::TIMEOUT;
         new.retry = T::retry();
-        match task.unique() {
-            Some(unique) => new.unique(unique),
+        if let Some(unique) = task.unique() {
+            new = new.unique(unique);
+        }
+        match task.limit_key() {
+            Some(key) => new.limit_key(key),
             None => new,
         }
     }
@@ -242,6 +252,22 @@ impl NewTask {
         self
     }
 
+    /// Gives it a limit key: it shares the [limits of that key](crate::LimitScope::Key) with the other tasks that have it.
+    ///
+    /// ```
+    /// use callboard::{Limit, NewTask};
+    /// use std::time::Duration;
+    /// // Set with `Board::set_limit`: for each customer at most 5 calls in any second.
+    /// let each_customer = Limit::of_key("api").rate(5, Duration::from_secs(1));
+    /// let call = NewTask::new("call", &()).limit_key("api:anna");
+    /// # let _ = (each_customer, call);
+    /// ```
+    #[must_use]
+    pub fn limit_key(mut self, key: impl Into<String>) -> Self {
+        self.extras().limit_key = Some(key.into());
+        self
+    }
+
     fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
     }
@@ -267,6 +293,41 @@ impl NewTask {
             retry: self.retry,
             created_at: now,
             extras: self.extras,
+        })
+    }
+
+    /// Its options for a schedule, which says itself when a task runs, and which.
+    pub(crate) fn into_template(self, clock: &Clock, max_params: usize) -> Result<TaskTemplate, PushError> {
+        let refuse = |what: &str, instead: &str| {
+            Err(PushError::Invalid(format!("the task of a schedule has no {what} of its own; {instead}")))
+        };
+        if self.task_id.is_some() {
+            return refuse("task_id", "each firing makes a task with a new one");
+        }
+        if self.when != When::Now {
+            return refuse("run_at or delay", "its trigger says when it runs");
+        }
+        if self.extras.as_ref().is_some_and(|extras| extras.unique.is_some()) {
+            return refuse("unique key", "its overlap policy says what happens while one is there");
+        }
+        let expires_in = match self.expires {
+            Some(When::After(span)) => Some(span),
+            Some(When::At(_)) => return refuse("expires_at", "give it expires_in"),
+            Some(When::Now) | None => None,
+        };
+        let spec = self.into_spec(clock, max_params)?;
+        let extras = spec.extras.unwrap_or_default();
+        Ok(TaskTemplate {
+            kind: spec.kind,
+            params: spec.params,
+            queue: spec.queue,
+            priority: spec.priority,
+            max_attempts: spec.max_attempts,
+            timeout: spec.timeout,
+            retry: spec.retry,
+            tags: extras.tags,
+            meta: extras.meta,
+            expires_in,
         })
     }
 
@@ -300,6 +361,9 @@ impl NewTask {
             && (unique.key.is_empty() || unique.key.len() > 250)
         {
             return fault(format!("a unique key has 1 to 250 bytes, this one {}", unique.key.len()));
+        }
+        if let Some(text) = extras.and_then(|extras| key_fault(extras.limit_key.as_deref()?)) {
+            return fault(text);
         }
         Ok(())
     }
@@ -336,6 +400,7 @@ struct RawTask {
     unique: Option<RawUnique>,
     tags: Option<Vec<String>>,
     meta: Option<Value>,
+    limit_key: Option<String>,
 }
 
 impl RawTask {
@@ -364,11 +429,12 @@ impl RawTask {
         new.timeout = seconds("timeout_seconds", self.timeout_seconds)?;
         let expires_in = seconds("expires_in_seconds", self.expires_in_seconds)?;
         new.expires = self.expires_at.map(When::At).or(expires_in.map(When::After));
-        if self.unique.is_some() || self.tags.is_some() || self.meta.is_some() {
+        if self.unique.is_some() || self.tags.is_some() || self.meta.is_some() || self.limit_key.is_some() {
             let extras = new.extras();
             extras.unique = self.unique.map(RawUnique::read).transpose()?;
             extras.tags = self.tags.unwrap_or_default();
             extras.meta = self.meta;
+            extras.limit_key = self.limit_key;
         }
         Ok(new)
     }

@@ -60,6 +60,11 @@ pub trait Task: Serialize + DeserializeOwned + 'static {
         None
     }
 
+    /// The key by which [limits of keys](crate::LimitScope::Key) hold for this task, if it has one.
+    fn limit_key(&self) -> Option<String> {
+        None
+    }
+
     /// Does the work. The future may hold what is not `Send`: it stays on its worker's thread.
     ///
     /// # Errors

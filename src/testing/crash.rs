@@ -4,12 +4,13 @@ use crate::board::Board;
 use crate::supervise::{Crash, Part};
 
 /// Makes a part panic, as a bug in it would. Returns false for parts that have no actor of their own to kill:
-/// persistence (see [`Faulty`](super::Faulty)), heartbeat and watch.
+/// persistence, heartbeat and watch, which [`Faulty`](super::Faulty) makes panic.
 pub fn crash(board: &Board, part: Part) -> bool {
     let core = board.core();
     match part {
         Part::Queue => core.queue.poke(Crash),
         Part::Store => core.store_line.poke(crate::store::Crash),
+        Part::Scheduler => core.scheduler.poke(Crash),
         Part::Maintenance => core.maintenance.poke(Crash),
         Part::Events => core.events.line().poke(Crash),
         Part::Worker => return core.crew.crash_one(),

@@ -1,13 +1,14 @@
 //! A stage for backend tests: a backend, a node, and a clock that moves by hand.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Harness;
 use crate::backend::{
     ClaimRequest, Claimed, Commit, Edit, EditAction, EditReport, ExecutionEnd, InsertGroup, Inserted, Insertion,
-    NodeBeat, Opened, Receipt, Selection, Settled, Settlement, StateCount, Sweep, SweepReport, TaskFilter,
+    Limit, Limits, NodeBeat, Opened, Receipt, Selection, Settled, Settlement, StateCount, Sweep, SweepReport,
+    TaskFilter,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::name::Name;
@@ -25,6 +26,7 @@ pub struct World {
     /// The node that commits; its lease lasts for a day.
     pub node: NodeId,
     now: Cell<Timestamp>,
+    limits: RefCell<Option<Arc<Limits>>>,
 }
 
 impl World {
@@ -35,7 +37,8 @@ impl World {
 
     /// A stage on a backend that is open already, with a node of its own.
     pub fn on(backend: Opened) -> Self {
-        let world = Self { backend, node: NodeId::new(at(0)), now: Cell::new(at(0)) };
+        let (node, now) = (NodeId::new(at(0)), Cell::new(at(0)));
+        let world = Self { backend, node, now, limits: RefCell::default() };
         world.beat(world.node, Duration::from_secs(86_400));
         world
     }
@@ -44,6 +47,7 @@ impl World {
     pub fn other_node(&self) -> Self {
         let other = Self::on(Arc::clone(&self.backend));
         other.now.set(self.now());
+        other.limits.replace(self.limits.borrow().clone());
         other
     }
 
@@ -78,15 +82,26 @@ impl World {
 
     /// A node that dies: its lease ends `seconds` from now.
     pub fn mortal(&self, seconds: u64) -> Self {
-        let mortal =
-            Self { backend: Arc::clone(&self.backend), node: NodeId::new(at(0)), now: Cell::new(self.now()) };
+        let (backend, node) = (Arc::clone(&self.backend), NodeId::new(at(0)));
+        let mortal = Self { backend, node, now: Cell::new(self.now()), limits: self.limits.clone() };
         mortal.beat(mortal.node, Duration::from_secs(seconds));
         mortal
     }
 
-    /// An empty commit of this node.
+    /// An empty commit of this node, which names the limits that it has looked at.
     pub fn blank(&self) -> Commit {
-        Commit::new(self.node, self.now())
+        Commit { limits: self.limits.borrow().clone(), ..Commit::new(self.node, self.now()) }
+    }
+
+    /// Sets a limit; from now on this node's commits name all that are set.
+    pub fn set_limit(&self, limit: &Limit) {
+        self.backend.save_limit(limit).expect("save a limit");
+        self.look_at_limits();
+    }
+
+    /// From now on this node's commits name all limits that are set.
+    pub fn look_at_limits(&self) {
+        self.limits.replace(Limits::new(self.backend.limits().expect("limits")));
     }
 
     /// Commits.

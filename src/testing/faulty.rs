@@ -7,13 +7,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::backend::{
-    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, NodeBeat, NodeRecord, Prune, Pruned,
-    QueueSettings, Receipt, Released, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage,
+    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Fired, Limit, LimitScope, NodeBeat,
+    NodeRecord, Prune, Pruned, QueueSettings, Receipt, Released, Saved, ScheduleChanges, ScheduleFilter,
+    ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
+use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
 use crate::task::{ClaimToken, Execution, NodeId, TaskId, TaskRecord};
 
-/// What happens in place of a commit, or around it.
+/// What happens in place of a commit, a heartbeat or a watch, or around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// It panics before anything was written.
@@ -28,10 +30,12 @@ pub enum Fault {
     Refuse,
 }
 
-/// Wraps a backend and makes its commits fail as told; everything else passes through.
+/// Wraps a backend and makes its commits, heartbeats and watches fail as told; everything else passes through.
 pub struct Faulty {
     inner: Arc<dyn Backend>,
-    faults: Mutex<VecDeque<Fault>>,
+    commits: Faults,
+    heartbeats: Faults,
+    watches: Faults,
     pause: Mutex<Duration>,
     blocks: bool,
 }
@@ -39,12 +43,30 @@ pub struct Faulty {
 impl Faulty {
     /// A wrapper that does not fail yet. With `blocks` it claims to block, so that the board gives it threads.
     pub fn new(inner: Arc<dyn Backend>, blocks: bool) -> Arc<Self> {
-        Arc::new(Self { inner, faults: Mutex::default(), pause: Mutex::default(), blocks })
+        Arc::new(Self {
+            inner,
+            commits: Faults::default(),
+            heartbeats: Faults::default(),
+            watches: Faults::default(),
+            pause: Mutex::default(),
+            blocks,
+        })
     }
 
     /// The next commits that write or claim something meet these faults, one each.
     pub fn next_commits(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.faults.lock().extend(faults);
+        self.commits.add(faults);
+    }
+
+    /// The next heartbeats meet these faults, one each.
+    pub fn next_heartbeats(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.heartbeats.add(faults);
+    }
+
+    /// The next watches for other processes' changes meet these faults, one each. A watch that is under way comes to
+    /// its own end first.
+    pub fn next_watches(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.watches.add(faults);
     }
 
     /// From now on each commit takes this much longer, as on a slow disk. For a wrapper that blocks.
@@ -54,7 +76,42 @@ impl Faulty {
 
     /// Faults that no commit has met yet.
     pub fn left(&self) -> usize {
-        self.faults.lock().len()
+        self.commits.0.lock().len()
+    }
+}
+
+/// What the next calls of one kind meet.
+#[derive(Default)]
+struct Faults(Mutex<VecDeque<Fault>>);
+
+impl Faults {
+    fn add(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.0.lock().extend(faults);
+    }
+
+    /// Does `work`, or what the next fault says.
+    fn around<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce() -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
+        // Taken in a statement of its own: a panic must not come under the lock.
+        let fault = self.0.lock().pop_front();
+        let message = || "made to fail".to_owned();
+        match fault {
+            None => work(),
+            Some(Fault::Panic) => panic!("storage was made to panic before the {operation}"),
+            Some(Fault::PanicAfter) => {
+                let done = work().is_ok();
+                panic!("storage was made to panic after the {operation} (done: {done})")
+            }
+            Some(Fault::Away) => Err(BackendError::Transient { operation, message: message() }),
+            Some(Fault::AnswerLost) => {
+                work()?;
+                Err(BackendError::Unknown { operation, message: message() })
+            }
+            Some(Fault::Refuse) => Err(BackendError::Permanent { operation, message: message() }),
+        }
     }
 }
 
@@ -69,22 +126,11 @@ impl Backend for Faulty {
         if !pause.is_zero() {
             std::thread::sleep(pause);
         }
-        let fault = self.faults.lock().pop_front();
-        let message = || "made to fail".to_owned();
-        match fault {
-            None => self.inner.commit(commit),
-            Some(Fault::Panic) => panic!("storage was made to panic before the commit"),
-            Some(Fault::PanicAfter) => {
-                let written = self.inner.commit(commit).is_ok();
-                panic!("storage was made to panic after the commit (written: {written})")
-            }
-            Some(Fault::Away) => Err(BackendError::Transient { operation: "commit", message: message() }),
-            Some(Fault::AnswerLost) => {
-                self.inner.commit(commit)?;
-                Err(BackendError::Unknown { operation: "commit", message: message() })
-            }
-            Some(Fault::Refuse) => Err(BackendError::Permanent { operation: "commit", message: message() }),
-        }
+        self.commits.around("commit", || self.inner.commit(commit))
+    }
+
+    fn commit_in(&self, conn: &mut dyn std::any::Any, commit: &Commit) -> Result<Receipt, BackendError> {
+        self.inner.commit_in(conn, commit)
     }
 
     fn sweep(&self, sweep: &Sweep) -> Result<SweepReport, BackendError> {
@@ -92,7 +138,7 @@ impl Backend for Faulty {
     }
 
     fn heartbeat(&self, beat: &NodeBeat) -> Result<(), BackendError> {
-        self.inner.heartbeat(beat)
+        self.heartbeats.around("heartbeat", || self.inner.heartbeat(beat))
     }
 
     fn release(
@@ -139,8 +185,62 @@ impl Backend for Faulty {
         self.inner.queues()
     }
 
+    fn save_limit(&self, limit: &Limit) -> Result<(), BackendError> {
+        self.inner.save_limit(limit)
+    }
+
+    fn remove_limit(&self, scope: LimitScope, name: &str) -> Result<bool, BackendError> {
+        self.inner.remove_limit(scope, name)
+    }
+
+    fn limits(&self) -> Result<Vec<Limit>, BackendError> {
+        self.inner.limits()
+    }
+
     fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError> {
         self.inner.nodes()
+    }
+
+    fn save_schedule(&self, record: &ScheduleRecord, turn: Option<i64>) -> Result<Saved, BackendError> {
+        self.inner.save_schedule(record, turn)
+    }
+
+    fn schedule_changes(&self, version: i64) -> Result<ScheduleChanges, BackendError> {
+        self.inner.schedule_changes(version)
+    }
+
+    fn schedules(&self, ids: &[ScheduleId]) -> Result<Vec<ScheduleState>, BackendError> {
+        self.inner.schedules(ids)
+    }
+
+    fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
+        self.inner.schedule_named(name)
+    }
+
+    fn list_schedules(
+        &self,
+        filter: &ScheduleFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRecord>, BackendError> {
+        self.inner.list_schedules(filter, after, limit)
+    }
+
+    fn fire(&self, turns: &[Turn]) -> Result<Vec<Fired>, BackendError> {
+        self.commits.around("fire", || self.inner.fire(turns))
+    }
+
+    fn firings(
+        &self,
+        schedule_id: ScheduleId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<Firing>, BackendError> {
+        self.inner.firings(schedule_id, before, limit)
+    }
+
+    fn forget_schedules(&self, before: Timestamp) -> Result<(), BackendError> {
+        self.inner.forget_schedules(before)
     }
 
     fn prune(&self, prune: &Prune) -> Result<Pruned, BackendError> {
@@ -152,6 +252,6 @@ impl Backend for Faulty {
     }
 
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError> {
-        self.inner.watch(timeout)
+        self.watches.around("watch", || self.inner.watch(timeout))
     }
 }

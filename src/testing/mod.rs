@@ -11,6 +11,7 @@ mod crash;
 mod factory;
 mod faulty;
 mod flood;
+mod skew;
 
 pub use board::TestBoard;
 pub use conformance::Harness;
@@ -18,3 +19,4 @@ pub use crash::crash;
 pub use factory::{World, at};
 pub use faulty::{Fault, Faulty};
 pub use flood::flood;
+pub use skew::skewed;

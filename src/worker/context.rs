@@ -11,14 +11,22 @@ use slog::Logger;
 
 use super::cancel::{Cancel, CancelReason};
 use super::log::AttemptLog;
-use crate::backend::{Claimed, ProgressUpdate};
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use crate::backend::sql::AppConnection;
+use crate::backend::{Claimed, ProgressUpdate, Settlement};
 use crate::clock::{Clock, Timestamp};
 use crate::core::Core;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use crate::error::CompleteError;
 use crate::error::PushError;
 use crate::events::Fact;
 use crate::logging::keys;
 use crate::queue::Pushed;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use crate::queue::delivery::ended;
 use crate::store::StoreHandle;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+use crate::task::{ExecutionStatus, TaskState};
 use crate::task::{IntoNewTask, Progress, TaskError, TaskId, TaskSpec};
 
 /// What a running handler has in hand: its task, a logger, progress, cancellation, shared data, the public store and the
@@ -34,6 +42,8 @@ struct Inner {
     log: OnceLock<Logger>,
     attempt_log: OnceLock<AttemptLog>,
     result: Mutex<Option<Value>>,
+    // What a transaction of the handler has written, if it has committed.
+    completed: Mutex<Option<Settlement>>,
     // On the clock's growing hand: when progress was last sent on.
     told: Mutex<Option<Duration>>,
 }
@@ -51,6 +61,7 @@ impl Context {
             log: OnceLock::new(),
             attempt_log: OnceLock::new(),
             result: Mutex::new(None),
+            completed: Mutex::new(None),
             told: Mutex::new(None),
         }))
     }
@@ -157,6 +168,61 @@ impl Context {
             .map_err(|error| TaskError::fatal(format!("the result cannot be written as JSON: {error}")))?;
         *self.0.result.lock() = Some(value);
         Ok(())
+    }
+
+    /// Pushes a further task in a transaction of the handler's own; see [`Board::push_in`](crate::Board::push_in).
+    ///
+    /// # Errors
+    /// [`PushError`], as there.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub fn push_in<C: AppConnection>(&self, conn: &mut C, task: impl IntoNewTask) -> Result<Pushed, PushError> {
+        crate::board::push_in(&self.0.core, conn, [task])?.into_iter().next().ok_or(PushError::Unknown)
+    }
+
+    /// Completes the task in a transaction of the handler's own: its effects and its completion are stored together or not
+    /// at all, so that no run repeats what an earlier one has done. With `&()` the task keeps no result, or the one that
+    /// was [set](Context::set_result).
+    ///
+    /// `conn` is as for [`Board::push_in`](crate::Board::push_in). Call this at the end of the transaction, for the task is
+    /// locked from here on, and end the transaction before the handler returns. Then storage is asked what came of it:
+    /// when it committed, the task is completed, whatever the handler returns, also when it fails or panics after that;
+    /// when it did not, what the handler returns counts, as if this had never been called. So let the handler return an
+    /// error when its transaction fails: `?` does.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")] mod example {
+    /// use callboard::{Context, Outcome, TaskError, TaskResult};
+    /// use diesel::prelude::*;
+    ///
+    /// fn credit(account: i32, cx: &Context) -> TaskResult {
+    ///     let mut conn = SqliteConnection::establish("shop.db")?;
+    ///     conn.immediate_transaction(|conn| -> Result<(), TaskError> {
+    ///         let text = format!("UPDATE account SET credit = credit + 5 WHERE id = {account}");
+    ///         diesel::sql_query(text).execute(conn)?;
+    ///         Ok(cx.complete_in(conn, &"5 credited")?)
+    ///     })?;
+    ///     Ok(Outcome::done())
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`CompleteError::Fenced`] when the task is no longer held by this run: roll the transaction back, and with it what
+    /// another run does as well. Other [`CompleteError`]s; nothing of the completion is left in the transaction then.
+    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    pub fn complete_in<C: AppConnection>(&self, conn: &mut C, output: &impl Serialize) -> Result<(), CompleteError> {
+        let output = Some(serde_json::to_value(output)?).filter(|output| !output.is_null());
+        let text = output.or_else(|| self.0.result.lock().clone()).map(|output| output.to_string().into_boxed_str());
+        let (now, state) = (self.0.core.clock.now(), TaskState::Completed);
+        let settlement = ended(self.claimed(), self.started_at(), now, state, ExecutionStatus::Success, text, None);
+        // Before it is written: whatever comes of it, the end of the run looks.
+        *self.0.completed.lock() = Some(settlement.clone());
+        crate::board::complete_in(&self.0.core, conn, settlement)
+    }
+
+    /// The end that a transaction of the handler has written, if it has committed.
+    pub(crate) fn completed(&self) -> Option<Settlement> {
+        self.0.completed.lock().clone()
     }
 
     pub(crate) fn take_result(&self) -> Option<Value> {

@@ -8,6 +8,7 @@ use actix::{Actor, Addr};
 use actix_rt::Arbiter;
 use parking_lot::Mutex;
 
+use super::leaving::Leaving;
 use super::{BlockingPool, CancelReason, Context, Worker};
 use crate::backend::Claimed;
 use crate::core::Core;
@@ -164,15 +165,17 @@ impl Crew {
         self.lanes.values().flat_map(move |posts| -> Vec<Context> { of(posts) })
     }
 
-    /// Ends the workers' threads, and what still runs on them.
-    pub(crate) fn stop(&self) {
+    /// Ends the workers' threads, and what still runs on them; the threads are to be waited for.
+    pub(crate) fn stop(&self) -> Leaving {
         self.blocking.close();
         for posts in self.lanes.values() {
             posts.lock().clear();
         }
-        for arbiter in self.arbiters.lock().drain(..) {
+        let arbiters: Vec<Arbiter> = self.arbiters.lock().drain(..).collect();
+        for arbiter in &arbiters {
             arbiter.stop();
         }
+        Leaving::of(arbiters)
     }
 
     #[cfg(feature = "testing")]

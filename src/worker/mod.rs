@@ -12,6 +12,7 @@ mod cancel;
 mod context;
 mod crew;
 mod handlers;
+mod leaving;
 pub(crate) mod log;
 mod registry;
 mod run;

@@ -16,8 +16,10 @@ use crate::backend::{Claimed, Settlement};
 use crate::core::Core;
 use crate::events::Fact;
 use crate::logging::keys;
+use crate::persistence::ListExecutions;
 use crate::queue::delivery::{ended, released};
 use crate::queue::desk::{Holder, SettleRequest};
+use crate::queue::doubt::is_written;
 use crate::task::{ExecutionStatus, Outcome, TaskError, TaskResult, TaskState};
 
 /// Runs a claimed task and hands in its settlement.
@@ -33,14 +35,44 @@ pub(crate) async fn run(core: &Arc<Core>, claimed: Claimed, slot: &Arc<Slot>) {
     core.events.publish(|| Fact::started(cx.claimed(), cx.started_at()));
     let end = supervise(core, handler, &cx).await;
     cx.close_log();
-    let settlement = settle(core, handler, &cx, end);
+    let (settlement, holder) = match completed(core, &cx).await {
+        Some(settlement) => (told(core, &cx, settlement, &end), Holder::WorkerDone),
+        None => (settle(core, handler, &cx, end), Holder::Worker),
+    };
     let spec = Arc::clone(&cx.claimed().spec);
     // In one step: at no time may the claim be in nobody's hands, or a reconciliation would give it away.
     core.desk.hand_in(|g| {
-        g.settles.push(SettleRequest { settlement, spec, holder: Holder::Worker });
+        g.settles.push(SettleRequest { settlement, spec, holder });
         slot.clear();
     });
     drop(guard);
+}
+
+/// The end that storage has already, because a transaction of the handler wrote it and has committed.
+///
+/// A transaction that was rolled back leaves the task running under its token, and one that was fenced leaves nothing:
+/// then the run is settled as any other. So it is when storage cannot be asked, and refuses what comes second.
+async fn completed(core: &Core, cx: &Context) -> Option<Settlement> {
+    let settlement = cx.completed()?;
+    let executions = core.ask(ListExecutions { task_id: cx.task_id() }).await;
+    let executions = executions.inspect_err(|error| {
+        warn!(core.log, "whether the transaction of a run has committed cannot be found out, so the run is settled anew";
+            keys::TASK_ID => %cx.task_id(), keys::ERROR => %error);
+    });
+    is_written(&settlement, &executions.ok()?).then_some(settlement)
+}
+
+/// Tells everyone of an end that storage has already.
+fn told(core: &Core, cx: &Context, settlement: Settlement, end: &End) -> Settlement {
+    if let End::Returned(Err(error)) = end {
+        warn!(core.log, "a run failed after it had completed its task"; keys::TASK_ID => %cx.task_id(),
+            keys::TYPE => cx.task().kind.as_str(), keys::ERROR => error.message());
+    }
+    core.events.publish(|| Fact::settled(&settlement, &cx.claimed().spec));
+    core.awaited.ended(cx.task_id());
+    // What waited for this task may be free now.
+    core.look_for_work();
+    settlement
 }
 
 /// If the worker itself dies in the middle of a run, the run counts as failed.

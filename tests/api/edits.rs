@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use callboard::backend::{EditAction, TaskFilter};
-use callboard::{Board, BoardError, Context, Edited, NewTask, Outcome, TaskError, TaskState};
+use callboard::{
+    Board, BoardError, Context, EditAction, Edited, LogForm, NewTask, Outcome, TaskError, TaskFilter, TaskState,
+};
 use serde_json::json;
+use slog::Level;
 
 use crate::{HOUR, Held, count, ids, soon, start};
 
@@ -108,6 +110,31 @@ async fn a_task_is_moved_to_now_and_a_waiting_one_to_later() {
     board.resume("default").await.unwrap();
     board.advance(HOUR).await;
     board.assert_state(waits, TaskState::Completed);
+}
+
+#[actix_rt::test]
+async fn a_task_log_keeps_what_is_important_enough() {
+    for (level, kept) in [(None, "info warning"), (Some(Level::Warning), "warning"), (Some(Level::Error), "")] {
+        let logs = tempfile::tempdir().unwrap();
+        let builder = Board::builder().task_logs(logs.path()).handler("writes", |_, cx: Context| async move {
+            slog::trace!(cx.log(), "trace");
+            slog::info!(cx.log(), "info");
+            slog::warn!(cx.log(), "warning");
+            Ok(Outcome::done())
+        });
+        let board = start(match level {
+            Some(level) => builder.task_log_level(level),
+            None => builder,
+        })
+        .await;
+        let task = board.push(json!({"type": "writes"})).await.unwrap().task_id;
+        board.settle().await;
+        let log = board.task_logs().unwrap().read(task, 1, LogForm::Json, 0..u64::MAX).unwrap();
+        let lines = log.map(|log| log.text).unwrap_or_default();
+        let said = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let said: Vec<_> = said.map(|record| record["msg"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(said.join(" "), kept, "{level:?}");
+    }
 }
 
 #[actix_rt::test]

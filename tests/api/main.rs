@@ -5,6 +5,7 @@
 mod edits;
 mod events;
 mod handlers;
+mod limits;
 mod pushes;
 mod queues;
 

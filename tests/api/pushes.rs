@@ -1,11 +1,13 @@
-//! What a push may bring with it: a unique key, an end.
+//! What a push may bring with it: a unique key, an end; and when a stop meets it.
 
 use std::sync::Arc;
 
+use callboard::backend::memory::Memory;
+use callboard::testing::Faulty;
 use callboard::{Board, NewTask, Outcome, PushError, TaskState, Unique, UniqueMode};
 use parking_lot::Mutex;
 
-use crate::{HOUR, count, ids, start};
+use crate::{HOUR, count, ids, soon, start};
 
 fn only_one(key: &str) -> NewTask {
     NewTask::new("x", &()).unique(Unique::key(key).mode(UniqueMode::Reject))
@@ -56,4 +58,23 @@ async fn what_has_not_started_by_its_end_is_called_off_and_what_has_is_left_alon
     board.assert_state(pushed[0], TaskState::Completed);
     board.assert_state(pushed[1], TaskState::Cancelled);
     assert_eq!(*heard.lock(), [pushed[1]]);
+}
+
+#[actix_rt::test]
+async fn a_push_that_a_stop_meets_is_stored_or_refused_and_never_in_doubt() {
+    // With threads for storage, so that the first look at it is under way when the pushes come.
+    for _ in 0..100 {
+        let board = Board::builder().backend(Faulty::new(Arc::new(Memory::new()), true)).start().await.unwrap();
+        let push = || {
+            let board = board.clone();
+            actix_rt::spawn(async move { board.push(NewTask::new("n", &())).await })
+        };
+        let pushes: Vec<_> = (0..8).map(|_| push()).collect();
+        actix_rt::task::yield_now().await;
+        soon(board.stop()).await;
+        for push in pushes {
+            let outcome = soon(push).await.unwrap();
+            assert!(matches!(outcome, Ok(_) | Err(PushError::Closed)), "{outcome:?}");
+        }
+    }
 }

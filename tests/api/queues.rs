@@ -1,7 +1,10 @@
 //! Concurrency and draining, deliveries, and tasks that nobody here runs.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use callboard::backend::memory::Memory;
+use callboard::testing::Faulty;
 use callboard::{Board, DeliveryError, Event, ExecutionStatus, NewTask, Outcome, TaskState};
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -38,6 +41,22 @@ async fn concurrency_is_changed_up_and_down_while_tasks_run() {
     board.settle().await;
     assert_eq!(count(&board, TaskState::Completed).await, 7);
     assert!(board.set_concurrency("default", Some(100_001)).await.is_err());
+}
+
+#[actix_rt::test]
+async fn settings_that_are_changed_at_once_are_all_kept() {
+    // On threads of its own, so that one change can come between the look and the write of another.
+    let storage = Faulty::new(Arc::new(Memory::new()), true);
+    let board = Board::builder().backend(storage).start().await.unwrap();
+    for round in 1..50 {
+        let (pause, resize) = (board.pause("default"), board.set_concurrency("default", Some(round)));
+        let (paused, resized) = soon(async { tokio::join!(pause, resize) }).await;
+        paused.and(resized).unwrap();
+        let stored = board.queue_settings().await.unwrap().remove(0);
+        assert_eq!((stored.paused, stored.concurrency), (true, Some(round)));
+        soon(board.resume("default")).await.unwrap();
+    }
+    board.stop().await;
 }
 
 #[actix_rt::test]

@@ -64,3 +64,56 @@ mod files {
 
 #[cfg(feature = "sqlite")]
 callboard::conformance!(sqlite, files::InFiles::new());
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+#[path = "../support/servers.rs"]
+mod servers;
+
+/// A harness on a server: `open` makes a fresh place there, the other methods come back to it.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+macro_rules! on_server {
+    ($harness:ident, $place:ty) => {
+        struct $harness(std::cell::RefCell<Vec<$place>>);
+
+        impl $harness {
+            fn new() -> Self {
+                Self(std::cell::RefCell::default())
+            }
+
+            fn latest(&self) -> Opened {
+                let url = self.0.borrow().last().expect("open comes first").url();
+                callboard::backend::open(&url, &callboard::backend::OpenOptions::default()).expect("open")
+            }
+        }
+
+        impl Harness for $harness {
+            fn open(&self) -> Opened {
+                self.0.borrow_mut().push(<$place>::new());
+                self.latest()
+            }
+
+            fn reopen(&self) -> Option<Opened> {
+                Some(self.latest())
+            }
+
+            fn second(&self) -> Option<Opened> {
+                Some(self.latest())
+            }
+
+            /// Each commit waits for the disk.
+            fn sequences(&self) -> u64 {
+                20
+            }
+        }
+    };
+}
+
+#[cfg(feature = "postgres")]
+on_server!(OnPostgres, servers::Schema);
+#[cfg(feature = "postgres")]
+callboard::conformance!(postgres, OnPostgres::new());
+
+#[cfg(feature = "mysql")]
+on_server!(OnMysql, servers::Database);
+#[cfg(feature = "mysql")]
+callboard::conformance!(mysql, OnMysql::new());

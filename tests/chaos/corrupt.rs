@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use callboard::backend::{TaskFilter, TaskOrder};
-use callboard::{Board, BoardBuilder, NewTask, Outcome, Task, TaskId, TaskResult, TaskState};
+use callboard::{Board, BoardBuilder, NewTask, Outcome, Task, TaskFilter, TaskId, TaskOrder, TaskResult, TaskState};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use crate::support::{Place, soon, sql};
 
@@ -85,4 +85,37 @@ async fn spoilt_rows_are_set_aside_and_everything_else_runs() {
     for board in [writer, board, knows] {
         soon("the stop", board.stop()).await;
     }
+}
+
+#[actix_rt::test]
+async fn what_is_set_aside_is_told_with_the_reason() {
+    let place = Place::new();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let board = builder(&place)
+        .task::<Typed>()
+        // So that it is the claim that tells, and no round of upkeep.
+        .configure(|c| c.check_interval = Duration::from_secs(3600))
+        .on_dead("typed", move |fact| tell.send(fact.clone()).unwrap_or(()))
+        .start()
+        .await
+        .unwrap();
+    board.pause("default").await.unwrap();
+    for (change, reason) in
+        [(r#"params = '{"number": 1'"#, "params are no JSON"), ("retry = 'never'", "retry policy")]
+    {
+        let task_id = board.push(Typed { number: 1 }).await.unwrap().task_id;
+        spoil(&place, task_id, change);
+        let waiter = actix_rt::spawn({
+            let board = board.clone();
+            async move { board.wait(task_id).await }
+        });
+        board.resume("default").await.unwrap();
+        let fact = soon("the event", told.recv()).await.unwrap();
+        assert_eq!((fact.task_id, fact.state, &*fact.queue), (task_id, TaskState::Dead, "default"));
+        assert!(fact.error.as_deref().unwrap_or_default().contains(reason), "{fact:?}");
+        let task = soon("the waiter", waiter).await.unwrap().unwrap();
+        assert_eq!((task.state, task.last_error), (TaskState::Dead, fact.error));
+        board.pause("default").await.unwrap();
+    }
+    soon("the stop", board.stop()).await;
 }

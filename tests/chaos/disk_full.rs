@@ -137,7 +137,7 @@ async fn fill_and_free(place: &Place) {
     assert!(health.parts.iter().all(|part| part.restarts == 0), "{health:?}");
     soon("the stop", board.stop()).await;
     assert_eq!(sql::integrity(&place.file()), "ok");
-    let stored = Stored::at(&place.file());
+    let stored = Stored::at(&place.url());
     assert_eq!(stored.runs(ExecutionStatus::Success), stored.count(TaskState::Completed));
     assert_eq!(stored.runs(ExecutionStatus::Lost), 0, "a run was taken away");
     // What was refused may or may not have been stored; then it has run like all others.

@@ -101,7 +101,7 @@ fn fifty_kills_lose_nothing_and_invent_nothing() {
     let status = last.end();
     assert!(status.success(), "the last node: {status}, {}", last.errors());
 
-    let (ledger, stored) = (Ledger::read(&notes), Stored::at(&file));
+    let (ledger, stored) = (Ledger::read(&notes), Stored::at(&url));
     let extra = stored.check(&ledger);
     let lost = stored.runs(ExecutionStatus::Lost);
     println!(

@@ -34,7 +34,7 @@ fn under_load(processes: u64, pushes: u64) {
         let status = node.end();
         assert!(status.success(), "{status}: {}", node.errors());
     }
-    let (ledger, stored) = (Ledger::read(&notes), Stored::at(&place.file()));
+    let (ledger, stored) = (Ledger::read(&notes), Stored::at(&place.url()));
     let extra = stored.check(&ledger);
     println!(
         "{processes} processes, {} tasks, {} runs in {:.1?}",

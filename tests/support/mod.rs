@@ -14,7 +14,12 @@ pub(crate) fn example(name: &str) -> PathBuf {
     build
         .args(["build", "--quiet", "--no-default-features", "--example", name])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
-    let features = [("sqlite", cfg!(feature = "sqlite")), ("testing", cfg!(feature = "testing"))];
+    let features = [
+        ("sqlite", cfg!(feature = "sqlite")),
+        ("postgres", cfg!(feature = "postgres")),
+        ("mysql", cfg!(feature = "mysql")),
+        ("testing", cfg!(feature = "testing")),
+    ];
     build.args(features.iter().filter(|(_, on)| *on).map(|(feature, _)| format!("--features={feature}")));
     if profile.ends_with("release") {
         build.arg("--release");

@@ -35,7 +35,8 @@ CREATE TABLE task_queue (
     created_at   BIGINT  NOT NULL,
     updated_at   BIGINT  NOT NULL,
     started_at   BIGINT,
-    finished_at  BIGINT
+    finished_at  BIGINT,
+    limit_key    TEXT
 );
 
 -- Each index holds only the rows that its reader wants, so that a task which is stored as running enters one of
@@ -55,6 +56,9 @@ CREATE INDEX task_queue_expires ON task_queue (expires_at)
     WHERE expires_at IS NOT NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying');
 -- One holder of a key. A task that waits for the holder has the key with the character 31 and `next` behind it.
 CREATE UNIQUE INDEX task_queue_unique ON task_queue (unique_key) WHERE unique_key IS NOT NULL;
+-- The tasks of a schedule that are not at their end.
+CREATE INDEX task_queue_instances ON task_queue (schedule_id)
+    WHERE schedule_id IS NOT NULL AND state IN ('waiting', 'scheduled', 'pending', 'running', 'retrying');
 -- A firing happens once.
 CREATE UNIQUE INDEX task_queue_firing ON task_queue (schedule_id, nominal_at) WHERE schedule_id IS NOT NULL;
 
@@ -80,6 +84,9 @@ CREATE TABLE task_execution (
     PRIMARY KEY (task_id, execution_id)
 ) WITHOUT ROWID;
 
+-- What makes tasks at given times. The three columns of the trigger are its truth; `options` is JSON of what is rarely
+-- set; `turn` changes with each write, so that of many nodes one fires; `version` is that of `schedule_mark` when
+-- somebody saved the row. After an edit by hand set `next_run_at` to NULL: within a minute it is found by that.
 CREATE TABLE scheduler_task (
     schedule_id    TEXT   PRIMARY KEY NOT NULL,
     name           TEXT   NOT NULL UNIQUE,
@@ -93,24 +100,51 @@ CREATE TABLE scheduler_task (
     timeout        BIGINT,
     max_attempts   BIGINT NOT NULL,
     retry          TEXT   NOT NULL,
-    misfire_policy TEXT   NOT NULL,
+    options        TEXT   NOT NULL,
     misfire_grace  BIGINT,
-    coalesce       BIGINT NOT NULL,
+    coalesce       TEXT   NOT NULL,
     max_instances  BIGINT NOT NULL,
     overlap_policy TEXT   NOT NULL,
-    jitter         BIGINT NOT NULL,
-    start_at       BIGINT,
-    end_at         BIGINT,
     run_limit      BIGINT,
     status         TEXT   NOT NULL,
+    status_reason  TEXT,
+    paused_until   BIGINT,
+    code           TEXT,
     description    TEXT,
+    cursor_at      BIGINT NOT NULL,
     last_run_at    BIGINT,
     next_run_at    BIGINT,
     run_count      BIGINT NOT NULL DEFAULT 0,
+    failures_from  BIGINT NOT NULL,
+    turn           BIGINT NOT NULL DEFAULT 0,
     created_at     BIGINT NOT NULL,
-    updated_at     BIGINT NOT NULL
+    updated_at     BIGINT NOT NULL,
+    version        BIGINT NOT NULL DEFAULT 0
 );
-CREATE INDEX scheduler_task_next ON scheduler_task (next_run_at) WHERE next_run_at IS NOT NULL;
+-- All that fires, from the index alone.
+CREATE INDEX scheduler_task_due ON scheduler_task (status, next_run_at, paused_until, schedule_id);
+CREATE INDEX scheduler_task_version ON scheduler_task (version);
+
+-- A number that grows when a schedule is saved.
+CREATE TABLE schedule_mark (
+    name    TEXT   PRIMARY KEY NOT NULL,
+    version BIGINT NOT NULL
+);
+INSERT INTO schedule_mark (name, version) VALUES ('schedules', 0);
+
+-- What became of each nominal time; `times` says how many a row stands for, at least.
+CREATE TABLE schedule_firing (
+    schedule_id TEXT   NOT NULL,
+    nominal_at  BIGINT NOT NULL,
+    status      TEXT   NOT NULL,
+    cause       TEXT   NOT NULL,
+    times       BIGINT NOT NULL,
+    reason      TEXT,
+    task_id     TEXT,
+    node        TEXT   NOT NULL,
+    fired_at    BIGINT NOT NULL,
+    PRIMARY KEY (schedule_id, nominal_at)
+) WITHOUT ROWID;
 
 CREATE TABLE node (
     node_id      TEXT   PRIMARY KEY NOT NULL,
@@ -129,13 +163,36 @@ CREATE TABLE queue (
     concurrency BIGINT
 );
 
+-- Limits over all nodes: so many tasks running at a time, so many starts (`tasks`) in a period. `name` is a queue, a type
+-- or the beginning of limit keys.
+CREATE TABLE task_limit (
+    scope   TEXT   NOT NULL,
+    name    TEXT   NOT NULL,
+    running BIGINT,
+    tasks   BIGINT,
+    period  BIGINT,
+    PRIMARY KEY (scope, name)
+) WITHOUT ROWID;
+
+-- The starts under limits with a rate, for as long as their period. `subject` is the limit key, empty for queues and
+-- types.
+CREATE TABLE task_start (
+    scope      TEXT   NOT NULL,
+    name       TEXT   NOT NULL,
+    subject    TEXT   NOT NULL,
+    started_at BIGINT NOT NULL,
+    tasks      BIGINT NOT NULL,
+    PRIMARY KEY (scope, name, subject, started_at)
+) WITHOUT ROWID;
+CREATE INDEX task_start_time ON task_start (scope, name, started_at);
+
 CREATE VIEW task_queue_view AS
 SELECT seq, task_id, queue, type, params, state, priority,
        strftime('%Y-%m-%dT%H:%M:%fZ', run_at / 1000000.0, 'unixepoch') AS run_at,
        attempt, max_attempts, crash_count, timeout / 1000000.0 AS timeout_seconds, retry,
        replace(unique_key, char(31) || 'next', '') AS unique_key, parent_id, schedule_id,
        strftime('%Y-%m-%dT%H:%M:%fZ', nominal_at / 1000000.0, 'unixepoch') AS nominal_at,
-       tags, meta, progress, result, last_error, node, cancel_reason,
+       tags, meta, progress, result, last_error, node, cancel_reason, limit_key,
        strftime('%Y-%m-%dT%H:%M:%fZ', expires_at / 1000000.0, 'unixepoch') AS expires_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', created_at / 1000000.0, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', updated_at / 1000000.0, 'unixepoch') AS updated_at,
@@ -158,9 +215,18 @@ SELECT node_id, name, version, queues,
 FROM node;
 
 CREATE VIEW scheduler_task_view AS
-SELECT schedule_id, name, type, params, trigger_kind, trigger_expr, timezone, queue, status, run_count,
+SELECT schedule_id, name, type, params, trigger_kind, trigger_expr, timezone, queue, status, status_reason, run_count,
+       strftime('%Y-%m-%dT%H:%M:%fZ', cursor_at / 1000000.0, 'unixepoch') AS cursor_at,
+       strftime('%Y-%m-%dT%H:%M:%fZ', paused_until / 1000000.0, 'unixepoch') AS paused_until,
        strftime('%Y-%m-%dT%H:%M:%fZ', last_run_at / 1000000.0, 'unixepoch') AS last_run_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', next_run_at / 1000000.0, 'unixepoch') AS next_run_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', created_at / 1000000.0, 'unixepoch') AS created_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', updated_at / 1000000.0, 'unixepoch') AS updated_at
 FROM scheduler_task;
+
+CREATE VIEW schedule_firing_view AS
+SELECT schedule_id,
+       strftime('%Y-%m-%dT%H:%M:%fZ', nominal_at / 1000000.0, 'unixepoch') AS nominal_at,
+       status, cause, times, reason, task_id, node,
+       strftime('%Y-%m-%dT%H:%M:%fZ', fired_at / 1000000.0, 'unixepoch') AS fired_at
+FROM schedule_firing;

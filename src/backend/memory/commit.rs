@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::limits::Judge;
 use super::pending::Verdict;
 use super::rows::{Claim, Row};
 use super::store::Store;
 use super::unique::Conflict;
+use crate::backend::limit::Gate;
 use crate::backend::{
     ClaimRequest, Claimed, Commit, InsertGroup, Inserted, Insertion, ProgressUpdate, Receipt, Settled, Settlement,
 };
@@ -23,10 +25,23 @@ impl Store {
         for group in &commit.insert {
             self.insert_group(group, commit, &mut inserted);
         }
-        let mut passed_over = false;
-        let claims = commit.claim.iter().map(|request| self.claim(request, commit, &mut passed_over));
-        let claimed = claims.collect();
-        Receipt { settled, inserted, claimed, freed_waiting: self.freed, passed_over }
+        // Nothing is ever buried: a row here is the task itself, not text that might be unreadable.
+        let mut receipt = Receipt { settled, inserted, freed_waiting: self.freed, ..Receipt::default() };
+        self.claim_all(commit, &mut receipt);
+        receipt
+    }
+
+    fn claim_all(&mut self, commit: &Commit, receipt: &mut Receipt) {
+        let mut gate = self.gate(commit);
+        for (place, request) in commit.claim.iter().enumerate() {
+            let claimed = self.claim(request, commit, gate.as_mut(), &mut receipt.passed_over);
+            let held = gate.as_mut().and_then(|gate| gate.held_back(place));
+            receipt.held_back.extend(held.filter(|_| claimed.len() < request.limit));
+            receipt.claimed.push(claimed);
+        }
+        if let Some(gate) = &gate {
+            self.remember(gate);
+        }
     }
 
     fn settle(&mut self, settlement: &Settlement, now: Timestamp) -> Settled {
@@ -80,7 +95,7 @@ impl Store {
         Inserted::New { seq }
     }
 
-    fn new_row(&mut self, insertion: &Insertion, commit: &Commit) -> Row {
+    pub(super) fn new_row(&mut self, insertion: &Insertion, commit: &Commit) -> Row {
         let spec = &insertion.spec;
         Row {
             spec: Arc::clone(spec),
@@ -103,13 +118,22 @@ impl Store {
         }
     }
 
-    fn claim(&mut self, request: &ClaimRequest, commit: &Commit, passed_over: &mut bool) -> Vec<Claimed> {
+    fn claim(
+        &mut self,
+        request: &ClaimRequest,
+        commit: &Commit,
+        gate: Option<&mut Gate>,
+        passed_over: &mut bool,
+    ) -> Vec<Claimed> {
         let last_chance = !self.runs_suspect(commit.node);
         let Some(queue) = self.queues.by_name(&request.queue) else { return Vec::new() };
-        let rows = &self.rows;
-        let judge = |seq| match rows.get(seq).and_then(Row::expires_at) {
-            Some(expires_at) if expires_at <= commit.now => Verdict::Leave,
-            _ => Verdict::Take,
+        let (rows, mut judge) = (&self.rows, Judge { gate, limiter: &self.limiter, held: 0 });
+        let judge = |seq| {
+            let Some(row) = rows.get(seq) else { return Verdict::Leave };
+            match row.expires_at() {
+                Some(expires_at) if expires_at <= commit.now => Verdict::Leave,
+                _ => judge.judge(row.spec.labels()),
+            }
         };
         let taken = queue.pending.take(request.types.as_deref(), request.limit, last_chance, judge);
         *passed_over |= taken.len() < request.limit && queue.pending.any_on_last_chance(request.types.as_deref());

@@ -85,7 +85,7 @@ impl Store {
         }
     }
 
-    fn cancel(&mut self, seq: i64, reason: &str, now: Timestamp) {
+    pub(super) fn cancel(&mut self, seq: i64, reason: &str, now: Timestamp) {
         match self.rows.get_mut(seq) {
             Some(row) if row.state == TaskState::Running => row.rare().cancel = Some(reason.into()),
             _ => self.end_for(seq, TaskState::Cancelled, reason, now),

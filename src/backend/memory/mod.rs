@@ -8,11 +8,13 @@ mod commit;
 mod edit;
 mod hash;
 mod ids;
+mod limits;
 mod list;
 mod pending;
 mod prune;
 mod queues;
 mod rows;
+mod schedules;
 mod store;
 mod sweep;
 mod unique;
@@ -23,10 +25,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, NodeBeat, NodeRecord, Prune,
-    Pruned, QueueSettings, Receipt, Released, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage,
+    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, Limit, LimitScope,
+    NodeBeat, NodeRecord, Prune, Pruned, QueueSettings, Receipt, Released, Saved, ScheduleChanges, ScheduleFilter,
+    ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
+use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
 use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
 use store::Store;
 
@@ -120,10 +124,66 @@ impl Backend for Memory {
         Ok(self.store.lock().settings.values().cloned().collect())
     }
 
+    fn save_limit(&self, limit: &Limit) -> Result<(), BackendError> {
+        self.store.lock().limiter.save(limit);
+        Ok(())
+    }
+
+    fn remove_limit(&self, scope: LimitScope, name: &str) -> Result<bool, BackendError> {
+        Ok(self.store.lock().limiter.remove(scope, name))
+    }
+
+    fn limits(&self) -> Result<Vec<Limit>, BackendError> {
+        Ok(self.store.lock().limiter.list())
+    }
+
     fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError> {
         let mut nodes: Vec<NodeRecord> = self.store.lock().nodes.values().cloned().collect();
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(nodes)
+    }
+
+    fn save_schedule(&self, record: &ScheduleRecord, turn: Option<i64>) -> Result<Saved, BackendError> {
+        Ok(self.store.lock().schedules.save(record, turn))
+    }
+
+    fn schedule_changes(&self, version: i64) -> Result<ScheduleChanges, BackendError> {
+        Ok(self.store.lock().schedules.changes(version))
+    }
+
+    fn schedules(&self, ids: &[ScheduleId]) -> Result<Vec<ScheduleState>, BackendError> {
+        Ok(self.store.lock().schedule_states(ids))
+    }
+
+    fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
+        Ok(self.store.lock().schedules.named(name))
+    }
+
+    fn list_schedules(
+        &self,
+        filter: &ScheduleFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRecord>, BackendError> {
+        Ok(self.store.lock().schedules.list(filter, after, limit))
+    }
+
+    fn fire(&self, turns: &[Turn]) -> Result<Vec<Fired>, BackendError> {
+        Ok(self.store.lock().fire(turns))
+    }
+
+    fn firings(
+        &self,
+        schedule_id: ScheduleId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<Firing>, BackendError> {
+        Ok(self.store.lock().firings(schedule_id, before, limit))
+    }
+
+    fn forget_schedules(&self, before: Timestamp) -> Result<(), BackendError> {
+        self.store.lock().schedules.forget(before);
+        Ok(())
     }
 
     fn prune(&self, prune: &Prune) -> Result<Pruned, BackendError> {

@@ -30,8 +30,10 @@ pub(super) struct Pending {
 /// Whether a claim takes the task it meets.
 pub(super) enum Verdict {
     Take,
-    /// It stays pending; upkeep deals with it.
+    /// It stays pending; upkeep deals with it, or a later claim.
     Leave,
+    /// The same, and so do all that come after it.
+    Stop,
 }
 
 impl Lines {
@@ -86,7 +88,7 @@ impl Pending {
         types: Option<&[Name]>,
         limit: usize,
         last_chance: bool,
-        judge: impl Fn(i64) -> Verdict,
+        judge: impl FnMut(i64) -> Verdict,
     ) -> Vec<i64> {
         if limit == 0 {
             return Vec::new();
@@ -109,7 +111,7 @@ fn merge(
     lines: &mut [(Name, BTreeSet<Place>)],
     plain: usize,
     limit: usize,
-    judge: impl Fn(i64) -> Verdict,
+    mut judge: impl FnMut(i64) -> Verdict,
 ) -> Vec<i64> {
     let heads = lines.iter().enumerate().filter_map(|(line, (_, tasks))| Some(Reverse((*tasks.first()?, line))));
     let mut heads: BinaryHeap<_> = heads.collect();
@@ -132,6 +134,10 @@ fn merge(
                 taken.push(place.seq);
             }
             Verdict::Leave => left.push((line, place)),
+            Verdict::Stop => {
+                left.push((line, place));
+                break;
+            }
         }
     }
     for (line, place) in left {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::ExecutionEnd;
 use crate::clock::Timestamp;
+use crate::scheduler::FiringKey;
 use crate::task::{ClaimToken, NodeId, Progress, TaskId, TaskSpec, TaskState};
 
 /// A task with its history. Kept small: there are as many as the history is long.
@@ -66,6 +67,10 @@ impl Row {
 
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
         self.spec.extras.as_ref().and_then(|extras| extras.expires_at)
+    }
+
+    pub(super) fn firing(&self) -> Option<FiringKey> {
+        self.spec.extras.as_ref().and_then(|extras| extras.firing)
     }
 
     pub(super) fn holder(&self) -> Option<NodeId> {

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::hash::FastMap;
 use super::ids::Ids;
+use super::limits::Limiter;
 use super::pending::Place;
 use super::queues::Queues;
 use super::rows::{ByState, Row, Rows};
+use super::schedules::Schedules;
 use crate::backend::{NodeRecord, QueueSettings};
 use crate::clock::Timestamp;
 use crate::name::Name;
@@ -36,6 +38,8 @@ pub(super) struct Store {
     pub(super) finished: ByState<Finished>,
     pub(super) nodes: BTreeMap<NodeId, NodeRecord>,
     pub(super) settings: BTreeMap<Name, QueueSettings>,
+    pub(super) schedules: Schedules,
+    pub(super) limiter: Limiter,
     /// Queues in which a stored task came to `pending`, for the report of the call under way.
     pub(super) woken: BTreeSet<Name>,
     /// A task that waited for another went on, in the call under way.
@@ -92,6 +96,9 @@ impl Store {
     /// Stores a new row, whose id is in `ids` already.
     pub(super) fn add(&mut self, row: Row) -> i64 {
         let seq = self.rows.next_seq();
+        if let Some(key) = row.firing() {
+            self.schedules.added(key, seq);
+        }
         self.rows.push(row);
         self.enter(seq);
         seq
@@ -145,6 +152,9 @@ impl Store {
         self.leave(seq);
         let Some(row) = self.rows.remove(seq) else { return };
         self.ids.remove(row.spec.task_id);
+        if let Some(key) = row.firing() {
+            self.schedules.deleted(key);
+        }
         if let Some(unique) = &row.spec.extras().unique
             && self.keys.get(unique.key.as_str()) == Some(&seq)
         {
@@ -193,6 +203,9 @@ impl Store {
         if let Some(time) = row.expires_at().filter(|_| may_expire(state)) {
             self.expiring.insert((time, seq));
         }
+        if let Some(key) = row.firing() {
+            self.schedules.entered(key, seq, state, true);
+        }
         self.rows.count(seq, state, true);
     }
 
@@ -204,6 +217,9 @@ impl Store {
         queue.counts[state as usize] -= 1;
         if let Some(time) = row.expires_at().filter(|_| may_expire(state)) {
             self.expiring.remove(&(time, seq));
+        }
+        if let Some(key) = row.firing() {
+            self.schedules.entered(key, seq, state, false);
         }
         match state {
             TaskState::Running => {

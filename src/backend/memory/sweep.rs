@@ -24,6 +24,7 @@ impl Store {
         report.next_due = self.next_due(sweep.now);
         report.cancel = self.cancels_for(sweep.node);
         report.queues = self.settings.values().cloned().collect();
+        report.limits = self.limiter.list();
         let ended = |id: &TaskId| self.find(*id).is_none_or(|(_, row)| row.state.is_terminal());
         report.ended = sweep.awaited.iter().copied().filter(ended).collect();
         report

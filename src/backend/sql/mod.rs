@@ -1,14 +1,44 @@
 //! Databases through Diesel.
 //!
-//! What is the same in every database is here: the tables (`schema`), the rows and what is read from them
-//! (`rows`), how values are written as text (`text`), filters (`filter`), and statements that stay prepared
-//! (`statement`). What differs is in one module per database.
+//! | module | what is in it |
+//! |---|---|
+//! | `database` | a database as a [`Backend`](super::Backend): which operation reads, which writes |
+//! | `work` | the operations, written once on the trait in `conn` |
+//! | `dialect`, `statement` | one text for all databases, and statements that stay prepared |
+//! | `schema`, `rows`, `text` | the tables, what is read from them, values that are stored as text |
+//! | `transaction` | the same operations in a transaction of the application |
+//! | `sqlite`, `postgres`, `mysql` | what each of them does differently, and why |
 
-mod filter;
+mod conn;
+mod database;
+mod dialect;
+mod errors;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod migrations;
+#[cfg(feature = "mysql")]
+mod mysql;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod poll;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod pool;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rows;
 mod schema;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod statement;
 mod text;
+mod transaction;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod url;
+mod work;
 
+pub use database::Sql;
+#[cfg(feature = "mysql")]
+pub use mysql::Mysql;
+#[cfg(feature = "postgres")]
+pub use postgres::Postgres;
+#[cfg(feature = "sqlite")]
 pub use sqlite::Sqlite;
+pub use transaction::AppConnection;

@@ -4,14 +4,16 @@
 
 use std::time::Duration;
 
-use diesel::prelude::{Queryable, Selectable};
+use diesel::Queryable;
+use diesel::sql_types::{Nullable, Text};
 
-use super::schema::{node, queue_setting, task_execution, task_queue};
+use super::schema::task_queue;
 use super::text::{plain_key, read_retry};
 use crate::backend::types::shown_json;
 use crate::backend::{NodeRecord, QueueSettings};
 use crate::clock::Timestamp;
 use crate::name::Name;
+use crate::scheduler::FiringKey;
 use crate::task::{Execution, ExecutionStatus, NodeId, TaskId, TaskRecord, TaskState};
 
 pub(super) fn count(number: i64) -> u32 {
@@ -56,9 +58,30 @@ fn node_id(text: &str) -> NodeId {
     text.parse().unwrap_or_else(|_| nil().into())
 }
 
-/// What [`TaskRecord`] needs of a row of `task_queue`.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = task_queue)]
+/// All columns of `task_queue`, in the order of [`FullRow`]: those of [`TaskRow`] and of the schema, and the limit key.
+macro_rules! task_columns {
+    () => {
+        "seq, task_id, queue, type, params, state, priority, run_at, attempt, max_attempts, crash_count, timeout, retry,
+        unique_key, unique_rule, unique_until, parent_id, schedule_id, nominal_at, tags, meta, progress, result,
+        last_error, node, claim_token, cancel_reason, expires_at, created_at, updated_at, started_at, finished_at, limit_key"
+    };
+}
+pub(super) use task_columns;
+
+/// The SQL types of a [`FullRow`]. The limit key stands apart: Diesel's tuples have 32 columns at most, if compiling is
+/// not to take much longer.
+pub(super) type FullTypes = (task_queue::SqlType, Nullable<Text>);
+
+/// A row of `task_queue`, and its limit key.
+pub(super) type FullRow = (TaskRow, Option<StoredText>);
+
+/// What a full row says.
+pub(super) fn record((row, limit_key): FullRow) -> TaskRecord {
+    TaskRecord { limit_key: limit_key.map(|key| key.0), ..row.into() }
+}
+
+/// A row of `task_queue`.
+#[derive(Queryable)]
 pub(super) struct TaskRow {
     seq: i64,
     task_id: StoredText,
@@ -74,7 +97,11 @@ pub(super) struct TaskRow {
     timeout: Option<i64>,
     retry: StoredText,
     unique_key: Option<StoredText>,
+    _unique_rule: Option<StoredText>,
+    _unique_until: Option<i64>,
     parent_id: Option<StoredText>,
+    schedule_id: Option<StoredText>,
+    nominal_at: Option<i64>,
     tags: Option<StoredText>,
     meta: Option<StoredText>,
     progress: Option<StoredText>,
@@ -114,8 +141,10 @@ impl From<TaskRow> for TaskRecord {
             crash_count: count(row.crash_count),
             timeout: row.timeout.map(span),
             retry: read_retry(&row.retry).unwrap_or_default(),
+            limit_key: None,
             unique_key: row.unique_key.map(|key| plain_key(key.0)),
             parent_id: row.parent_id.as_deref().and_then(|id| id.parse().ok()),
+            firing: firing(row.schedule_id.as_deref(), row.nominal_at),
             tags: row.tags.as_deref().and_then(|tags| serde_json::from_str(tags).ok()).unwrap_or_default(),
             meta: row.meta.as_deref().map(shown_json),
             progress: row.progress.as_deref().and_then(|progress| serde_json::from_str(progress).ok()),
@@ -130,6 +159,11 @@ impl From<TaskRow> for TaskRecord {
             finished_at: row.finished_at.map(time),
         }
     }
+}
+
+/// The firing that a task was made for.
+pub(super) fn firing(schedule_id: Option<&str>, nominal_at: Option<i64>) -> Option<FiringKey> {
+    Some(FiringKey { schedule_id: schedule_id?.parse().ok()?, nominal_at: Timestamp::from_micros(nominal_at?) })
 }
 
 /// The attempt that is under way, which has no row of its own.
@@ -147,8 +181,7 @@ pub(super) fn under_way(task: &TaskRecord, token: i64) -> Option<Execution> {
     })
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = task_execution)]
+#[derive(Queryable)]
 pub(super) struct ExecutionRow {
     task_id: StoredText,
     execution_id: i64,
@@ -177,8 +210,7 @@ impl From<ExecutionRow> for Execution {
     }
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = node)]
+#[derive(Queryable)]
 pub(super) struct NodeRow {
     node_id: StoredText,
     name: StoredText,
@@ -204,8 +236,7 @@ impl From<NodeRow> for NodeRecord {
     }
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = queue_setting)]
+#[derive(Queryable)]
 pub(super) struct QueueRow {
     queue: StoredText,
     paused: i64,
@@ -219,5 +250,21 @@ impl From<QueueRow> for QueueSettings {
             paused: row.paused != 0,
             concurrency: row.concurrency.and_then(|tasks| usize::try_from(tasks).ok()),
         }
+    }
+}
+
+/// The servers give text that is text.
+#[cfg(feature = "postgres")]
+impl diesel::deserialize::FromSql<diesel::sql_types::Text, diesel::pg::Pg> for StoredText {
+    fn from_sql(value: diesel::pg::PgValue<'_>) -> diesel::deserialize::Result<Self> {
+        <String as diesel::deserialize::FromSql<diesel::sql_types::Text, diesel::pg::Pg>>::from_sql(value).map(Self)
+    }
+}
+
+#[cfg(feature = "mysql")]
+impl diesel::deserialize::FromSql<diesel::sql_types::Text, diesel::mysql::Mysql> for StoredText {
+    fn from_sql(value: diesel::mysql::MysqlValue<'_>) -> diesel::deserialize::Result<Self> {
+        <String as diesel::deserialize::FromSql<diesel::sql_types::Text, diesel::mysql::Mysql>>::from_sql(value)
+            .map(Self)
     }
 }

@@ -72,3 +72,41 @@ diesel::table! {
         concurrency -> Nullable<BigInt>,
     }
 }
+
+diesel::table! {
+    // Without `version`, which only conditions ask for.
+    scheduler_task (schedule_id) {
+        schedule_id -> Text,
+        name -> Text,
+        #[sql_name = "type"]
+        kind -> Text,
+        params -> Text,
+        trigger_kind -> Text,
+        trigger_expr -> Text,
+        timezone -> Text,
+        queue -> Text,
+        priority -> BigInt,
+        timeout -> Nullable<BigInt>,
+        max_attempts -> BigInt,
+        retry -> Text,
+        options -> Text,
+        misfire_grace -> Nullable<BigInt>,
+        coalesce -> Text,
+        max_instances -> BigInt,
+        overlap_policy -> Text,
+        run_limit -> Nullable<BigInt>,
+        status -> Text,
+        status_reason -> Nullable<Text>,
+        paused_until -> Nullable<BigInt>,
+        code -> Nullable<Text>,
+        description -> Nullable<Text>,
+        cursor_at -> BigInt,
+        last_run_at -> Nullable<BigInt>,
+        next_run_at -> Nullable<BigInt>,
+        run_count -> BigInt,
+        failures_from -> BigInt,
+        turn -> BigInt,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}

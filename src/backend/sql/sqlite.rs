@@ -11,72 +11,91 @@
 //! - The clock is the caller's: all processes run on one machine.
 //! - Another process tells nobody that it has written; `PRAGMA data_version` is looked at instead.
 
-mod claim;
-mod commit;
-mod edit;
-mod errors;
-mod insert;
+mod conn;
+mod due;
+mod meaning;
 mod migrate;
-mod nodes;
 mod open;
-mod prune;
-mod read;
-mod rescue;
-mod settle;
-mod sweep;
-mod unique;
+mod turn;
 mod values;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use diesel::r2d2::{ConnectionManager, Pool, PooledConnection};
+use diesel::sql_types::Text;
 use diesel::sqlite::SqliteConnection;
 
-use self::errors::Abort;
+use self::turn::Turn;
 use self::watch::Watch;
-use crate::backend::{
-    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, NodeBeat, NodeRecord, Prune,
-    Pruned, QueueSettings, Receipt, Released, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage,
-};
+use super::conn::Conn;
+use super::database::{Database, Sql};
+use super::errors::Abort;
+use super::statement::statements;
+use crate::backend::{BackendError, Capabilities};
 use crate::clock::Timestamp;
-use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
+
+statements! {
+    /// The file that a connection was opened on; empty for one in memory.
+    OpenedOn -> (Text,): "SELECT file FROM pragma_database_list WHERE name = 'main'";
+    /// Takes the lock of the writer, and changes nothing.
+    TakeLock -> (): "UPDATE task_sequence SET last = last WHERE name IS NULL";
+}
 
 type Manager = ConnectionManager<SqliteConnection>;
 
 /// Keeps tasks in a SQLite file.
-pub struct Sqlite {
+pub type Sqlite = Sql<File>;
+
+/// A SQLite file.
+pub struct File {
     path: String,
+    /// The same, from the root and without links.
+    full_path: PathBuf,
     writer: Pool<Manager>,
     readers: Pool<Manager>,
     busy_timeout: Duration,
     watch: std::sync::Arc<Watch>,
+    turn: Turn,
 }
 
-impl std::fmt::Debug for Sqlite {
+impl std::fmt::Debug for File {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sqlite").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-impl Sqlite {
+impl File {
     fn connection(pool: &Pool<Manager>, operation: &'static str) -> Result<PooledConnection<Manager>, BackendError> {
         pool.get().map_err(|error| BackendError::Transient {
             operation,
             message: format!("no connection to the database: {error}"),
         })
     }
+}
 
-    /// Runs `work` in a transaction that has the write lock from its beginning.
+impl Database for File {
+    type Conn = SqliteConnection;
+
+    const WRITERS_SIDE_BY_SIDE: bool = false;
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { durable: true, shared: true, ..Capabilities::new("sqlite") }
+    }
+
+    /// The transaction has the write lock from its beginning.
     fn write<T>(
         &self,
         operation: &'static str,
         mut work: impl FnMut(&mut SqliteConnection) -> Result<T, Abort>,
     ) -> Result<T, Abort> {
+        self.turn.let_others();
         let started = Instant::now();
+        let mut waiting = None;
         loop {
             let mut conn = Self::connection(&self.writer, operation)?;
             let mut reason = None;
@@ -99,9 +118,11 @@ impl Sqlite {
             match outcome {
                 Ok(value) => return Ok(value),
                 Err(abort) => {
-                    let abort = reason.unwrap_or(abort).at(operation, done);
-                    if abort.is_busy() && started.elapsed() < self.busy_timeout {
+                    let abort = reason.unwrap_or(abort).at::<SqliteConnection>(operation, done);
+                    let busy = matches!(&abort, Abort::Failed(error) if meaning::is_busy(error));
+                    if busy && started.elapsed() < self.busy_timeout {
                         drop(conn);
+                        waiting = waiting.or_else(|| self.turn.say(started.elapsed()));
                         continue;
                     }
                     return Err(abort);
@@ -110,92 +131,44 @@ impl Sqlite {
         }
     }
 
-    /// Runs `work` on a connection for reading, all of it on one state of the data.
+    /// All of it on one state of the data.
     fn read<T>(
         &self,
         operation: &'static str,
-        work: impl FnOnce(&mut SqliteConnection) -> diesel::QueryResult<T>,
+        mut work: impl FnMut(&mut SqliteConnection) -> diesel::QueryResult<T>,
     ) -> Result<T, BackendError> {
         use diesel::Connection;
         let mut conn = Self::connection(&self.readers, operation)?;
-        conn.transaction(|conn| work(conn)).map_err(|error| errors::backend_error(operation, &error))
-    }
-}
-
-impl Backend for Sqlite {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { durable: true, shared: true, ..Capabilities::new("sqlite") }
+        conn.transaction(|conn| work(conn)).map_err(|error| meaning::backend_error(operation, &error))
     }
 
-    fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError> {
-        self.commit_batch(commit)
-    }
-
-    fn sweep(&self, sweep: &Sweep) -> Result<SweepReport, BackendError> {
-        self.sweep_once(sweep)
-    }
-
-    fn heartbeat(&self, beat: &NodeBeat) -> Result<(), BackendError> {
-        self.write("heartbeat", |conn| nodes::beat(conn, beat)).map_err(Abort::into_error)
-    }
-
-    fn release(
+    /// The lock comes first: a transaction that reads first and then writes fails when somebody has written in between.
+    fn visit<T>(
         &self,
-        node: NodeId,
-        keep: &[(TaskId, ClaimToken)],
-        retire: bool,
-        now: Timestamp,
-    ) -> Result<Released, BackendError> {
-        self.write("release", |conn| rescue::release(conn, node, keep, retire, now)).map_err(Abort::into_error)
+        conn: &mut SqliteConnection,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, Abort>,
+    ) -> Result<T, Abort> {
+        let file = conn.first::<OpenedOn, (String,)>(&[])?.map(|(file,)| file).unwrap_or_default();
+        if std::fs::canonicalize(&file).ok().as_ref() != Some(&self.full_path) {
+            let file = if file.is_empty() { "a database in memory" } else { &file };
+            let own = self.full_path.display();
+            return Err(
+                BackendError::Connection(format!("it is open on {file}; open it on {own}, where tasks are")).into()
+            );
+        }
+        conn.run::<TakeLock>(&[])?;
+        work(conn)
     }
 
-    fn get(&self, task_id: TaskId) -> Result<Option<TaskRecord>, BackendError> {
-        self.read("get", |conn| read::get(conn, task_id))
-    }
-
-    fn executions(&self, task_id: TaskId) -> Result<Vec<Execution>, BackendError> {
-        self.read("executions", |conn| read::executions(conn, task_id))
-    }
-
-    fn list(
-        &self,
-        filter: &TaskFilter,
-        order: TaskOrder,
-        after: Option<Cursor>,
-        limit: usize,
-    ) -> Result<TaskPage, BackendError> {
-        self.read("list", |conn| read::list(conn, filter, order, after, limit))
-    }
-
-    fn counts(&self) -> Result<Vec<StateCount>, BackendError> {
-        self.read("counts", read::counts)
-    }
-
-    fn edit(&self, edit: &Edit) -> Result<EditReport, BackendError> {
-        self.write("edit", |conn| edit::edit(conn, edit)).map_err(Abort::into_error)
-    }
-
-    fn save_queue(&self, settings: &QueueSettings) -> Result<(), BackendError> {
-        self.write("save_queue", |conn| nodes::save_queue(conn, settings)).map_err(Abort::into_error)
-    }
-
-    fn queues(&self) -> Result<Vec<QueueSettings>, BackendError> {
-        self.read("queues", nodes::queues)
-    }
-
-    fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError> {
-        self.read("nodes", nodes::nodes)
-    }
-
-    fn prune(&self, prune: &Prune) -> Result<Pruned, BackendError> {
-        self.prune_once(prune)
-    }
-
-    fn health(&self) -> Result<(), BackendError> {
-        self.read("health", read::health)
+    /// All processes run on one machine, and have its clock.
+    fn time(&self) -> Result<Option<Timestamp>, BackendError> {
+        Ok(None)
     }
 
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError> {
         self.watch_for(timeout)
     }
+
+    /// Others see it in the file.
+    fn written(&self) {}
 }

@@ -5,21 +5,20 @@
 
 use std::marker::PhantomData;
 
-use diesel::backend::Backend;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::QueryResult;
-use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, HasSqlType, Nullable, Text};
+use diesel::sql_types::{BigInt, Nullable, Text as SqlText};
+
+use super::dialect::{Dialect, Text};
 
 /// SQL with a type of its own.
 pub(super) trait Statement: 'static {
     /// The SQL types of a row that it returns; `()` when it returns none.
     type Row: 'static;
 
-    /// The text, with numbered placeholders (`?1`) and a `--` at its end: Diesel appends a placeholder for each
-    /// value, and in a comment they do no harm. Numbers let rows share values, and spare cutting the text into
-    /// pieces at each call.
-    fn sql() -> &'static str;
+    /// The text for a database. At its end is a `--`: Diesel appends a placeholder for each value, and in a comment they
+    /// do no harm. Numbers of our own let rows share values, and spare cutting the text into pieces at each call.
+    fn text(dialect: Dialect) -> &'static Text;
 }
 
 /// A value for a placeholder, in the order of their numbers.
@@ -29,14 +28,27 @@ pub(super) enum Value<'a> {
     MaybeInt(Option<i64>),
     Text(&'a str),
     MaybeText(Option<&'a str>),
+    /// Arrays: one value for the column of many rows. Only PostgreSQL has them.
+    #[cfg(feature = "postgres")]
+    Ints(&'a [i64]),
+    #[cfg(feature = "postgres")]
+    MaybeInts(&'a [Option<i64>]),
+    #[cfg(feature = "postgres")]
+    Texts(&'a [&'a str]),
+    #[cfg(feature = "postgres")]
+    MaybeTexts(&'a [Option<&'a str>]),
 }
 
 /// A statement with its values.
-pub(super) struct Bound<'a, S>(&'a [Value<'a>], PhantomData<S>);
+pub(super) struct Bound<'a, S> {
+    text: &'a Text,
+    values: &'a [Value<'a>],
+    statement: PhantomData<S>,
+}
 
 /// Binds `values` to the statement `S`.
-pub(super) fn bind<'a, S: Statement>(values: &'a [Value<'a>]) -> Bound<'a, S> {
-    Bound(values, PhantomData)
+pub(super) fn bind<'a, S: Statement>(dialect: Dialect, values: &'a [Value<'a>]) -> Bound<'a, S> {
+    Bound { text: S::text(dialect), values, statement: PhantomData }
 }
 
 impl<S: Statement> QueryId for Bound<'_, S> {
@@ -48,57 +60,155 @@ impl<S: Statement> Query for Bound<'_, S> {
     type SqlType = S::Row;
 }
 
-impl<S, DB> QueryFragment<DB> for Bound<'_, S>
-where
-    S: Statement,
-    DB: Backend + HasSqlType<BigInt> + HasSqlType<Text>,
-    i64: ToSql<BigInt, DB>,
-    str: ToSql<Text, DB>,
-    Option<i64>: ToSql<Nullable<BigInt>, DB>,
-    for<'v> Option<&'v str>: ToSql<Nullable<Text>, DB>,
-{
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        out.push_sql(S::sql());
-        for value in self.0 {
-            match value {
-                Value::Int(int) => out.push_bind_param::<BigInt, i64>(int)?,
-                Value::MaybeInt(int) => out.push_bind_param::<Nullable<BigInt>, Option<i64>>(int)?,
-                Value::Text(text) => out.push_bind_param::<Text, str>(text)?,
-                Value::MaybeText(text) => out.push_bind_param::<Nullable<Text>, Option<&str>>(text)?,
-            }
-        }
-        Ok(())
+impl<S: Statement, C> diesel::query_dsl::RunQueryDsl<C> for Bound<'_, S> {}
+
+/// A text that is made for one call, with its values; `R` are the SQL types of a row.
+pub(super) struct Once<'a, R> {
+    text: &'a Text,
+    values: &'a [Value<'a>],
+    row: PhantomData<R>,
+}
+
+impl<'a, R> Once<'a, R> {
+    pub(super) fn new(text: &'a Text, values: &'a [Value<'a>]) -> Self {
+        Self { text, values, row: PhantomData }
     }
 }
 
-impl<S: Statement, C> diesel::query_dsl::RunQueryDsl<C> for Bound<'_, S> {}
+impl<R> QueryId for Once<'_, R> {
+    type QueryId = ();
+    // Few of them are ever the same; kept prepared they would only fill the memory.
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
 
-/// Declares statements: `name, row type, SQL;`.
+impl<R> Query for Once<'_, R> {
+    type SqlType = R;
+}
+
+impl<R, C> diesel::query_dsl::RunQueryDsl<C> for Once<'_, R> {}
+
+/// What both kinds of statements are made of.
+macro_rules! fragments {
+    ($feature:literal, $db:ty, $push:ident) => {
+        #[cfg(feature = $feature)]
+        impl<S: Statement> QueryFragment<$db> for Bound<'_, S> {
+            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, $db>) -> QueryResult<()> {
+                out.push_sql(&self.text.sql);
+                walk(self.text, self.values, |value| $push(&mut out, value))
+            }
+        }
+
+        #[cfg(feature = $feature)]
+        impl<R> QueryFragment<$db> for Once<'_, R> {
+            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, $db>) -> QueryResult<()> {
+                out.unsafe_to_cache_prepared();
+                out.push_sql(&self.text.sql);
+                walk(self.text, self.values, |value| $push(&mut out, value))
+            }
+        }
+    };
+}
+
+fragments!("sqlite", diesel::sqlite::Sqlite, push);
+fragments!("postgres", diesel::pg::Pg, push_postgres);
+fragments!("mysql", diesel::mysql::Mysql, push);
+
+/// Hands out the values in the order in which the text asks for them.
+fn walk<'b>(
+    text: &Text,
+    values: &'b [Value<'b>],
+    mut push: impl FnMut(&'b Value<'b>) -> QueryResult<()>,
+) -> QueryResult<()> {
+    match &text.order {
+        None => values.iter().try_for_each(push),
+        Some(order) => order.iter().try_for_each(|place| push(&values[*place])),
+    }
+}
+
+fn push<'b, DB>(out: &mut AstPass<'_, 'b, DB>, value: &'b Value<'b>) -> QueryResult<()>
+where
+    DB: diesel::backend::Backend + diesel::sql_types::HasSqlType<BigInt> + diesel::sql_types::HasSqlType<SqlText>,
+    i64: diesel::serialize::ToSql<BigInt, DB>,
+    str: diesel::serialize::ToSql<SqlText, DB>,
+    Option<i64>: diesel::serialize::ToSql<Nullable<BigInt>, DB>,
+    for<'v> Option<&'v str>: diesel::serialize::ToSql<Nullable<SqlText>, DB>,
+{
+    match value {
+        Value::Int(int) => out.push_bind_param::<BigInt, i64>(int),
+        Value::MaybeInt(int) => out.push_bind_param::<Nullable<BigInt>, Option<i64>>(int),
+        Value::Text(text) => out.push_bind_param::<SqlText, str>(text),
+        Value::MaybeText(text) => out.push_bind_param::<Nullable<SqlText>, Option<&str>>(text),
+        #[cfg(feature = "postgres")]
+        _ => Err(diesel::result::Error::QueryBuilderError("only PostgreSQL has arrays".into())),
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn push_postgres<'b>(out: &mut AstPass<'_, 'b, diesel::pg::Pg>, value: &'b Value<'b>) -> QueryResult<()> {
+    use diesel::sql_types::Array;
+    match value {
+        Value::Ints(ints) => out.push_bind_param::<Array<BigInt>, [i64]>(ints),
+        Value::MaybeInts(ints) => out.push_bind_param::<Array<Nullable<BigInt>>, [Option<i64>]>(ints),
+        Value::Texts(texts) => out.push_bind_param::<Array<SqlText>, [&str]>(texts),
+        Value::MaybeTexts(texts) => out.push_bind_param::<Array<Nullable<SqlText>>, [Option<&str>]>(texts),
+        other => push(out, other),
+    }
+}
+
+/// Declares statements: `name -> row types: portable text;`, and where one text does not do for all databases,
+/// `name -> row types: { Sqlite => text, Postgres => text, Mysql => text };`.
 macro_rules! statements {
-    ($($(#[$doc:meta])* $name:ident -> $row:ty: $sql:expr;)+) => {$(
+    ($($(#[$doc:meta])* $name:ident -> $row:ty: $sql:tt;)+) => {$(
         $(#[$doc])*
-        pub(super) struct $name;
+        pub(in crate::backend::sql) struct $name;
         impl crate::backend::sql::statement::Statement for $name {
             type Row = $row;
-            fn sql() -> &'static str { concat!($sql, " --") }
+            fn text(dialect: crate::backend::sql::dialect::Dialect) -> &'static crate::backend::sql::dialect::Text {
+                use crate::backend::sql::dialect::Text;
+                static TEXTS: [std::sync::OnceLock<Text>; 3] = [const { std::sync::OnceLock::new() }; 3];
+                TEXTS[dialect as usize]
+                    .get_or_init(|| Text::new(dialect, crate::backend::sql::statement::choose!(dialect, $sql)))
+            }
         }
     )+};
 }
 pub(super) use statements;
 
-/// Declares a statement that takes many rows, in each of the [sizes](CHUNKS): `name, fn(rows) -> SQL;`.
+/// The text for a database, of one for all or one for each.
+macro_rules! choose {
+    ($dialect:expr, { sqlite $sqlite:expr; postgres $postgres:expr; mysql $mysql:expr; }) => {
+        match $dialect {
+            #[cfg(feature = "sqlite")]
+            crate::backend::sql::dialect::Dialect::Sqlite => $sqlite,
+            #[cfg(feature = "postgres")]
+            crate::backend::sql::dialect::Dialect::Postgres => $postgres,
+            #[cfg(feature = "mysql")]
+            crate::backend::sql::dialect::Dialect::Mysql => $mysql,
+        }
+    };
+    ($dialect:expr, ($sql:expr)) => {
+        $sql
+    };
+    ($dialect:expr, $sql:literal) => {
+        $sql
+    };
+}
+pub(super) use choose;
+
+/// Declares a statement that takes many rows, in each of the [sizes](chunks): `name: fn(rows) -> SQL;`.
 macro_rules! sized_statements {
     ($($(#[$doc:meta])* $name:ident: $sql:expr;)+) => {$(
         $(#[$doc])*
-        pub(super) struct $name<const ROWS: usize>;
-        crate::backend::sql::statement::sized_statements!(@ $name, $sql, 1, 4, 16, 64);
+        pub(in crate::backend::sql) struct $name<const ROWS: usize>;
+        crate::backend::sql::statement::sized_statements!(@ $name, $sql, 1, 4, 16, 64, 256);
     )+};
     (@ $name:ident, $sql:expr, $($rows:literal),+) => {$(
         impl crate::backend::sql::statement::Statement for $name<$rows> {
             type Row = ();
-            fn sql() -> &'static str {
-                static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| $sql($rows) + " --");
-                &SQL
+            fn text(dialect: crate::backend::sql::dialect::Dialect) -> &'static crate::backend::sql::dialect::Text {
+                use crate::backend::sql::dialect::Text;
+                static TEXTS: [std::sync::OnceLock<Text>; 3] = [const { std::sync::OnceLock::new() }; 3];
+                TEXTS[dialect as usize].get_or_init(|| Text::new(dialect, &$sql($rows)))
             }
         }
     )+};
@@ -107,12 +217,12 @@ pub(super) use sized_statements;
 
 /// The row counts that statements for many rows are made for: an odd number of rows takes few statements, and
 /// the prepared ones stay small.
-const CHUNKS: [usize; 4] = [64, 16, 4, 1];
+const CHUNKS: [usize; 5] = [256, 64, 16, 4, 1];
 
-/// Cuts `items` into pieces of the sizes that there are statements for.
-pub(super) fn chunks<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
+/// Cuts `items` into pieces of the sizes that there are statements for, of at most `most` rows.
+pub(super) fn chunks<T>(mut items: &[T], most: usize) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
-        let size = CHUNKS.into_iter().find(|size| *size <= items.len())?;
+        let size = CHUNKS.into_iter().find(|size| *size <= items.len().min(most))?;
         let (chunk, rest) = items.split_at(size);
         items = rest;
         Some(chunk)
@@ -120,18 +230,18 @@ pub(super) fn chunks<T>(mut items: &[T]) -> impl Iterator<Item = &[T]> {
 }
 
 /// Runs the statement `$name` in the size for `$rows` rows.
-macro_rules! execute_sized {
-    ($name:ident, $rows:expr, $values:expr, $conn:expr) => {{
-        use crate::backend::sql::statement::bind;
+macro_rules! run_sized {
+    ($conn:expr, $name:ident, $rows:expr, $values:expr) => {
         match $rows {
-            64 => diesel::RunQueryDsl::execute(bind::<$name<64>>($values), $conn),
-            16 => diesel::RunQueryDsl::execute(bind::<$name<16>>($values), $conn),
-            4 => diesel::RunQueryDsl::execute(bind::<$name<4>>($values), $conn),
-            _ => diesel::RunQueryDsl::execute(bind::<$name<1>>($values), $conn),
+            256 => $conn.run::<$name<256>>($values),
+            64 => $conn.run::<$name<64>>($values),
+            16 => $conn.run::<$name<16>>($values),
+            4 => $conn.run::<$name<4>>($values),
+            _ => $conn.run::<$name<1>>($values),
         }
-    }};
+    };
 }
-pub(super) use execute_sized;
+pub(super) use run_sized;
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +250,9 @@ mod tests {
     #[test]
     fn chunks_have_the_sizes_that_there_are_statements_for() {
         let items = [0; 64 + 16 + 4 + 4 + 1 + 1];
-        let sizes: Vec<usize> = chunks(&items).map(<[i32]>::len).collect();
+        let sizes: Vec<usize> = chunks(&items, 64).map(<[i32]>::len).collect();
         assert_eq!(sizes, [64, 16, 4, 4, 1, 1]);
+        let sizes: Vec<usize> = chunks(&[0; 300], 256).map(<[i32]>::len).collect();
+        assert_eq!(sizes, [256, 16, 16, 4, 4, 4]);
     }
 }

@@ -12,7 +12,7 @@ use super::super::desk::{Gathered, Holder, PopRequest, Popper, PushReply, PushRe
 use super::super::lanes::Lanes;
 use super::super::receipt::forget_claims;
 use super::*;
-use crate::backend::{Claimed, QueueSettings};
+use crate::backend::{Claimed, Limit, Limits, QueueSettings};
 use crate::clock::Clock;
 use crate::task::{ClaimToken, NewTask, Unique};
 
@@ -29,6 +29,7 @@ struct Node {
     types: Arc<[Name]>,
     node: NodeId,
     may_claim: bool,
+    limits: Option<Arc<Limits>>,
 }
 
 impl Node {
@@ -36,7 +37,8 @@ impl Node {
     fn fed(concurrency: usize) -> Self {
         let lanes = LANES.map(|name| (Name::from(name), concurrency, Arc::default()));
         let types = Arc::from([Name::from("known")]);
-        let mut node = Self { lanes: Lanes::new(lanes), types, node: NodeId::new(now()), may_claim: true };
+        let lanes = Lanes::new(lanes);
+        let mut node = Self { lanes, types, node: NodeId::new(now()), may_claim: true, limits: None };
         for lane in node.lanes.iter_mut() {
             lane.work.came_back_short(lane.work.mark());
             lane.pull.came_back_short(lane.pull.mark());
@@ -49,7 +51,13 @@ impl Node {
     }
 
     fn compose(&mut self, gathered: Gathered) -> Batch {
-        let rules = Rules { node: self.node, now: now(), may_claim: self.may_claim, types: &self.types };
+        let rules = Rules {
+            node: self.node,
+            now: now(),
+            may_claim: self.may_claim,
+            types: &self.types,
+            limits: self.limits.as_ref(),
+        };
         compose(&mut self.lanes, gathered, &rules)
     }
 
@@ -149,6 +157,51 @@ fn a_task_with_a_unique_key_is_for_storage_to_decide() {
     let mut node = Node::fed(3);
     let batch = node.push([task().unique(Unique::key("k"))]);
     assert_eq!((direct(&batch), limits(&batch)), (vec![false], vec![3]));
+}
+
+#[test]
+fn a_task_under_a_known_limit_is_for_storage_to_decide() {
+    for limit in [Limit::of_queue("fast"), Limit::of_type("known"), Limit::of_key("k")] {
+        let mut node = Node::fed(3);
+        node.limits = Limits::new([limit.running(9)]);
+        let batch = node.push([task().limit_key("k:1")]);
+        assert_eq!((direct(&batch), limits(&batch)), (vec![false], vec![3]));
+        assert_eq!(batch.commit.limits, node.limits, "the claim is made under it");
+    }
+    let mut node = Node::fed(3);
+    let others = [Limit::of_queue("slow"), Limit::of_type("foreign"), Limit::of_key("k")];
+    node.limits = Limits::new(others.map(|limit| limit.running(1)));
+    assert_eq!(direct(&node.push([task().limit_key("other")])), [true], "limits of others cost nothing");
+    assert_eq!(direct(&node.push([task().queue("slow"), task()])), [false, true]);
+}
+
+#[test]
+fn only_the_end_of_a_run_under_a_limit_of_running_tasks_frees_something() {
+    let ends = |limit: Limit| {
+        let mut node = Node::fed(1);
+        node.limits = Limits::new([limit]);
+        let settles = vec![settle("fast", TaskState::Completed)];
+        node.compose(Gathered { settles, ..Gathered::default() }).commit.frees
+    };
+    assert!(ends(Limit::of_type("known").running(1)));
+    assert!(!ends(Limit::of_type("known").rate(1, Duration::from_secs(1))));
+    assert!(!ends(Limit::of_queue("slow").running(1)));
+}
+
+#[test]
+fn a_lane_that_is_held_back_asks_again_when_a_limited_run_has_ended() {
+    let mut node = Node::fed(1);
+    let before = node.lanes.limited_ends();
+    node.lanes.hold_back(0, before);
+    assert!(!node.lane("fast").work.is_set());
+    assert_eq!(node.lanes.made_room_under_limit(), ["fast"]);
+    assert!(node.lane("fast").work.is_set() && !node.lane("slow").work.is_set());
+    assert!(node.lanes.made_room_under_limit().is_empty(), "once");
+    // One that ended while the claim was under way may have made the room that the claim missed.
+    let mut node = Node::fed(1);
+    node.lanes.made_room_under_limit();
+    node.lanes.hold_back(1, before);
+    assert!(node.lane("slow").work.is_set());
 }
 
 #[test]

@@ -6,9 +6,11 @@ use tokio::sync::oneshot;
 
 use super::TestBoard;
 use super::show::{failed, shown_all};
-use crate::backend::{Cursor, TaskFilter, TaskOrder};
+use crate::backend::{Cursor, Labels, Limits, TaskFilter, TaskOrder};
 use crate::clock::Clock;
 use crate::maintenance;
+use crate::queue::AwaitIdle;
+use crate::scheduler;
 use crate::task::{TaskRecord, TaskState};
 
 /// Real time that tasks get to come to rest before a test is told that they do not.
@@ -31,10 +33,17 @@ impl TestBoard {
             let was_quiet = self.busy().is_empty();
             let due = self.sweep().await;
             let busy = self.busy();
+            // Storage has the end of a run a moment before the queue tells of it. A mailbox is read in order, so this
+            // answer comes after the turn in which that is done.
+            drop(self.core().queue.ask(AwaitIdle(None)).await);
+            // In that turn what a limit had held back may have been claimed.
+            let busy = if busy.is_empty() { self.busy() } else { busy };
             // What began and ended between two looks has told of itself, once all events have arrived.
             let all_told = self.core().events.all_arrived();
             if was_quiet && busy.is_empty() && all_told && !stirred.as_mut().enable() {
-                return due;
+                // Set by claims, which may have come after the round.
+                let held = self.core().held.next().map(|until| until.since(self.clock.now()));
+                return due.into_iter().chain(held).min();
             }
             if real.elapsed() > PATIENCE {
                 failed(&format!(
@@ -49,6 +58,9 @@ impl TestBoard {
 
     /// Rounds of upkeep until nothing more is due now; returns the time to what is due next.
     pub(super) async fn sweep(&self) -> Option<Duration> {
+        if let Err(error) = scheduler::round(self.core()).await {
+            failed(&format!("storage failed: {error}"));
+        }
         loop {
             match maintenance::sweep(self.core()).await {
                 Ok(report) if report.more => {}
@@ -57,7 +69,8 @@ impl TestBoard {
                     let now = self.clock.elapsed();
                     let deliveries = self.core().deliveries.lock();
                     let deliveries = deliveries.values().filter_map(|held| held.deadline?.checked_sub(now));
-                    return deliveries.chain(task).min();
+                    let schedule = self.core().agenda.next().map(|due| due.since(self.clock.now()));
+                    return deliveries.chain(task).chain(schedule).min();
                 }
                 Err(error) => failed(&format!("storage failed: {error}")),
             }
@@ -79,7 +92,14 @@ impl TestBoard {
         // An empty list would mean any.
         if !queues.is_empty() && !types.is_empty() {
             let states = vec![TaskState::Pending];
-            busy.extend(self.list(&TaskFilter { states, queues, types, ..TaskFilter::default() }));
+            let limits = Limits::new(core.backend.limits().unwrap_or_default());
+            let mut pending = self.list(&TaskFilter { states, queues, types, ..TaskFilter::default() });
+            // What the last claim left in line for a limit waits for time to pass, or for the end of a task.
+            pending.retain(|task| {
+                let limited = limits.as_ref().is_some_and(|limits| limits.touch(labels(task)));
+                !(limited && core.held.is_held(&task.queue))
+            });
+            busy.extend(pending);
         }
         // After those that wait: one that begins to run between the two looks is then seen twice, and not missed.
         let running = TaskFilter { states: vec![TaskState::Running], ..TaskFilter::default() };
@@ -140,4 +160,8 @@ impl TestBoard {
         let thread = std::thread::Builder::new().name("callboard-stop".into()).spawn(stop)?;
         thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the stop panicked")))
     }
+}
+
+fn labels(task: &TaskRecord) -> Labels<'_> {
+    Labels { queue: &task.queue, kind: &task.kind, key: task.limit_key.as_deref() }
 }

@@ -1,11 +1,12 @@
 //! Who gets which task, and in what order.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Harness;
-use crate::backend::{ClaimRequest, Commit, QueueSettings};
-use crate::task::{DEFAULT_QUEUE, NewTask, TaskId, TaskState};
+use crate::backend::{ClaimRequest, Commit, Insertion, QueueSettings};
+use crate::task::{DEFAULT_QUEUE, NewTask, TaskId, TaskSpec, TaskState};
 use crate::testing::factory::{World, at, ids, task};
 
 /// Smaller priorities first, over the whole range.
@@ -208,6 +209,37 @@ pub fn one_crash_is_forgiven(h: &dyn Harness) {
     let all = w.push_all((0..3).map(task));
     super::crash(&w, 3);
     assert_eq!(w.claim_ids(10), all);
+}
+
+/// What a claim sets aside, because it cannot be read, is dead with the reason, and named in the receipt. A backend that
+/// hands out such a task as it is names none: then its handler decides.
+pub fn what_cannot_be_read_is_named(h: &dyn Harness) {
+    let w = World::new(h);
+    let broken = {
+        let sound = w.insertion(task(0).priority(-1));
+        let spec = TaskSpec { params: "{broken".into(), ..(*sound.spec).clone() };
+        Insertion { spec: Arc::new(spec), ..sound }
+    };
+    let task_id = broken.spec.task_id;
+    w.commit(&Commit { insert: vec![super::group([broken])], ..w.blank() });
+    let sound = w.push_all((1..3).map(task));
+    w.go_to(5);
+    let receipt = w.commit(&Commit { claim: vec![super::any(10)], ..w.blank() });
+    let claimed = ids(&receipt.claimed[0]);
+    let record = w.record(task_id);
+    if let [buried] = &receipt.buried[..] {
+        assert_eq!(claimed, sound, "it holds up nobody");
+        assert_eq!((buried.task_id, &buried.kind, &buried.queue), (Some(task_id), &record.kind, &record.queue));
+        assert_eq!((record.state, record.finished_at), (TaskState::Dead, Some(at(5))));
+        assert_eq!(record.last_error.as_ref(), Some(&buried.reason));
+        assert!(!buried.reason.is_empty());
+    } else {
+        assert_eq!(receipt.buried, []);
+        assert_eq!((claimed[0], record.state), (task_id, TaskState::Running), "neither handed out nor named");
+        assert_eq!(claimed[1..], sound);
+    }
+    let again = w.commit(&Commit { claim: vec![super::any(10)], ..w.blank() });
+    assert_eq!((ids(&again.claimed[0]), again.buried), (vec![], vec![]), "it is told once");
 }
 
 fn crashed_twice(w: &World, tasks: usize) -> Vec<TaskId> {

@@ -6,10 +6,13 @@
 pub mod claim;
 pub mod edit;
 pub mod insert;
+pub mod limits;
 pub mod list;
 pub mod model;
 pub mod nodes;
 pub mod prune;
+pub mod rates;
+pub mod schedules;
 pub mod settle;
 pub mod sweep;
 pub mod unique;
@@ -53,7 +56,7 @@ macro_rules! conformance_cases {
                 future_high_priority_does_not_run_early limit_is_kept queues_are_apart types_are_filtered
                 requests_are_answered_in_order claim_is_written own_inserts_are_claimed expired_is_not_claimed
                 settings_do_not_hinder_claims claims_of_two_nodes_never_overlap last_chance_runs_alone
-                last_chance_counts_per_node one_crash_is_forgiven;
+                last_chance_counts_per_node one_crash_is_forgiven what_cannot_be_read_is_named;
             settle: completed_is_kept second_settlement_is_fenced twice_in_one_commit
                 foreign_settlements_are_fenced fenced_after_release fenced_after_rescue failed_is_retried
                 dead_keeps_its_reason snooze_uses_no_attempt given_back_is_not_lost
@@ -78,11 +81,20 @@ macro_rules! conformance_cases {
             sweep: promotes_what_is_due is_idempotent is_bounded retried_after_expiry expires
                 rescues_after_a_crash renewed_lease_keeps_tasks rescues_from_unknown_nodes
                 own_tasks_are_not_rescued crash_loop_is_dead rescued_with_cancel_is_cancelled ended_are_named settings_are_told clock_set_back;
+            limits: running_in_a_queue running_of_a_type running_with_a_key together passed_over_and_not_in_the_way
+                requests_share_a_limit what_runs_already_counts last_chance_under_a_limit set_listed_and_removed
+                kept_in_storage only_named_limits_hold key_is_kept side_by_side_never_too_many;
+            rates: rate_is_exact_at_its_edges rate_of_a_key_and_of_a_type great_rates_are_exact every_start_counts
+                a_clock_set_back_holds_nothing_up side_by_side_never_too_fast;
             prune: by_age age_is_time_of_finishing by_count by_age_and_count limit_and_more live_tasks_stay
                 retried_counts_anew nothing_else_deletes;
             nodes: heartbeat_renews nodes_by_name release_gives_back release_keeps_what_runs
                 released_with_cancel_is_cancelled queue_settings watch_comes_back health_and_capabilities
                 opened_apart;
+            schedules: saved_is_read names_and_turns_are_kept changes_are_told_by_version
+                a_turn_is_written_whole one_of_many_nodes_fires a_nominal_time_makes_one_task
+                runs_follow_each_other others_are_called_off failures_are_counted history_is_bounded
+                schedules_are_listed deleted_ones_are_forgotten schedules_are_shared_and_survive;
             model: random_histories;
         }
     };

@@ -20,7 +20,8 @@ const GROUP: usize = 5;
 pub(crate) async fn produce(board: Board, plan: Plan, ledger: Arc<Ledger>) {
     let producers = (0..plan.producers).map(|number| {
         let rng = StdRng::seed_from_u64(plan.seed.wrapping_mul(1_000).wrapping_add(number));
-        Producer { board: board.clone(), ledger: Arc::clone(&ledger), rng, pushed: Vec::new() }.work(plan.pushes)
+        Producer { board: board.clone(), ledger: Arc::clone(&ledger), rng, pushed: Vec::new() }
+            .work(plan.pushes, plan.pace_ms)
     });
     join_all(producers).await;
 }
@@ -33,7 +34,7 @@ struct Producer {
 }
 
 impl Producer {
-    async fn work(mut self, pushes: u64) {
+    async fn work(mut self, pushes: u64, pace_ms: u64) {
         let mut done = 0;
         while pushes == 0 || done < pushes {
             done += 1;
@@ -44,7 +45,7 @@ impl Producer {
                 self.cancel().await;
             }
             // Less than storage can take, so that the ledger does not outgrow the test.
-            tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..5))).await;
+            tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..pace_ms))).await;
         }
     }
 

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callboard::{Board, TaskState};
+use callboard::{Board, Coalesce, NewTask, Overlap, Schedule, TaskState, Timestamp, Trigger};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -37,6 +37,8 @@ struct Plan {
     producers: u64,
     /// Pushes of each producer; for ever when 0.
     pushes: u64,
+    /// The longest pause between two pushes of one producer.
+    pace_ms: u64,
     seed: u64,
     /// Opens storage only when told to go.
     wait_for_go: bool,
@@ -44,6 +46,11 @@ struct Plan {
     leave_when_empty: bool,
     /// Tells every event of a task.
     tell: bool,
+    /// How far its clock is ahead of the machine's.
+    clock_ahead_ms: i64,
+    /// Schedules that it defines, all with the interval `every_ms`, each a little later than the one before.
+    schedules: u64,
+    every_ms: u64,
     /// Measures memory under overload, in place of all else.
     overload: bool,
 }
@@ -60,10 +67,14 @@ impl Default for Plan {
             ledger: None,
             producers: 0,
             pushes: 0,
+            pace_ms: 5,
             seed: 0,
             wait_for_go: false,
             leave_when_empty: false,
             tell: false,
+            clock_ahead_ms: 0,
+            schedules: 0,
+            every_ms: 1_000,
             overload: false,
         }
     }
@@ -125,9 +136,11 @@ async fn run(plan: Plan) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, callboard::StartError> {
+async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, Box<dyn std::error::Error>> {
     let ms = Duration::from_millis;
-    let mut builder = Board::builder().url(&plan.url).lease(ms(plan.lease_ms)).drain(ms(plan.drain_ms));
+    // Read by a test only when it fails.
+    let log = callboard::logging::terminal_or_json(slog::Level::Warning);
+    let mut builder = Board::builder().logger(log).url(&plan.url).lease(ms(plan.lease_ms)).drain(ms(plan.drain_ms));
     for (queue, concurrency) in &plan.queues {
         builder = builder.queue(queue.clone(), *concurrency);
     }
@@ -145,20 +158,40 @@ async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, callboard::St
             }
         },
     );
-    handlers::register(builder, ledger).start().await
+    if plan.clock_ahead_ms != 0 {
+        builder = builder.clock(callboard::testing::skewed(plan.clock_ahead_ms * 1_000));
+    }
+    for number in 0..plan.schedules {
+        builder = builder.schedule(schedule(plan, number)?);
+    }
+    Ok(handlers::register(builder, ledger).start().await?)
 }
 
-/// Resolves when the process is asked to end.
-async fn terminated() {
+/// A schedule none of whose times may be left out.
+fn schedule(plan: &Plan, number: u64) -> Result<Schedule, callboard::TriggerError> {
+    let offset = Timestamp::from_micros(i64::try_from(number * 1_237).unwrap_or(0));
+    let trigger = Trigger::every(Duration::from_millis(plan.every_ms))?.anchored_at(offset)?;
+    let task = NewTask::new("plain", &json!({"at": "{{nominal_time}}"}));
+    let schedule = Schedule::new(format!("schedule {number}"), trigger, task);
+    Ok(schedule.coalesce(Coalesce::All(1_000)).overlap(Overlap::Allow).keep_firings(10_000))
+}
+
+/// Resolves when the process is asked to end. Listens from the call on, and not from when it is awaited first: whoever
+/// has heard that the node is ready may ask at once.
+fn terminated() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
+    let mut asked = {
         use actix_rt::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            terminate.recv().await;
+        signal(SignalKind::terminate()).ok()
+    };
+    async move {
+        #[cfg(unix)]
+        if let Some(asked) = &mut asked {
+            asked.recv().await;
             return;
         }
+        std::future::pending().await
     }
-    std::future::pending().await
 }
 
 /// Lines from standard input; the channel ends with it.

@@ -1,45 +1,17 @@
 //! What the chaos tests share.
 
+#[path = "../../support/ledger.rs"]
 pub(crate) mod ledger;
+#[path = "../../support/node.rs"]
 pub(crate) mod node;
 pub(crate) mod sql;
+#[path = "../../support/waiting.rs"]
+pub(crate) mod waiting;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-
-/// Longer than anything here takes on a busy machine; reaching it means that something never happens.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Looks again and again until there is an answer. What for is said when there never is one.
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(start.elapsed() < PATIENCE, "never happened: {what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// As [`until`], for what has to be awaited.
-pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(start.elapsed() < PATIENCE, "never happened: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
-
-/// Awaits, but not for ever.
-pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("never happened: {what}"))
-}
+pub(crate) use waiting::{eventually, soon, until};
 
 /// A folder with a database file in it, which go when the test ends.
 pub(crate) struct Place(TempDir);

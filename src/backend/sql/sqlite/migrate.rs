@@ -8,9 +8,10 @@ use diesel::prelude::*;
 use diesel::sqlite::{Sqlite as Db, SqliteConnection};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-use super::errors::{Abort, backend_error};
+use super::meaning::backend_error;
 use super::open::Setup;
 use crate::backend::BackendError;
+use crate::backend::sql::errors::Abort;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -50,7 +51,8 @@ fn prepare_on(conn: &mut SqliteConnection, path: &str) -> Result<(), BackendErro
     let failed = |error: diesel::result::Error| named(path, backend_error("open", &error));
     // Changing the mode does not wait for locks, whatever the timeout says; the caller tries again.
     conn.batch_execute("PRAGMA journal_mode = WAL").map_err(failed)?;
-    conn.immediate_transaction(run_missing).map_err(|abort| named(path, abort.at("migrate", false).into_error()))
+    conn.immediate_transaction(run_missing)
+        .map_err(|abort| named(path, abort.at::<SqliteConnection>("migrate", false).into_error("migrate")))
 }
 
 pub(super) fn named(path: &str, error: BackendError) -> BackendError {

@@ -9,9 +9,10 @@ use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use diesel::sqlite::SqliteConnection;
 use diesel::{Connection, QueryResult};
 
-use super::errors::backend_error;
+use super::meaning::backend_error;
+use super::turn::Turn;
 use super::watch::Watch;
-use super::{Manager, Sqlite, migrate};
+use super::{File, Manager, Sqlite, migrate};
 use crate::backend::{BackendError, OpenOptions, Synchronous};
 
 /// Memory for pages, in KiB: what the writer changes again and again stays at hand, and an idle program small.
@@ -35,15 +36,21 @@ impl Sqlite {
         check(&path)?;
         let setup = Setup { cache_kib: WRITER_CACHE_KIB, ..Setup::new(options) };
         migrate::prepare(&path, &setup)?;
+        let full_path = std::fs::canonicalize(&path).map_err(|error| BackendError::Transient {
+            operation: "open",
+            message: format!("{path} is gone again: {error}"),
+        })?;
         let watch = Arc::new(Watch::new(&path, Setup::new(options))?);
         let writer = Setup { watch: Some(Arc::clone(&watch)), ..setup };
-        Ok(Self {
+        Ok(Self(File {
             writer: pool(&path, 1, 1, writer),
             readers: pool(&path, u32::try_from(options.readers.max(1)).unwrap_or(u32::MAX), 0, Setup::new(options)),
             busy_timeout: options.busy_timeout,
+            turn: Turn::new(&path),
             path,
+            full_path,
             watch,
-        })
+        }))
     }
 }
 

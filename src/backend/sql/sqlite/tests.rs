@@ -9,9 +9,12 @@ use diesel::{Connection, RunQueryDsl};
 
 use super::*;
 use crate::backend::{
-    ClaimRequest, ExecutionEnd, InsertGroup, Inserted, Insertion, OpenOptions, Settled, Settlement,
+    Backend, ClaimRequest, Commit, Edit, ExecutionEnd, InsertGroup, Inserted, Insertion, OpenOptions, Prune, Receipt,
+    Settled, Settlement, Sweep, TaskFilter, TaskOrder,
 };
-use crate::task::{ExecutionStatus, Extras, Retry, TaskSpec, TaskState, Unique, UniqueMode};
+use crate::task::{
+    ClaimToken, ExecutionStatus, Extras, NodeId, Retry, TaskId, TaskSpec, TaskState, Unique, UniqueMode,
+};
 
 /// A directory that goes away with its database.
 struct Dir(PathBuf);
@@ -303,7 +306,7 @@ fn a_connection_whose_thread_panicked_is_made_anew() {
     let dir = Dir::new();
     let board = dir.open();
     let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        board.write("test", |conn| -> Result<(), Abort> {
+        board.0.write("test", |conn| -> Result<(), Abort> {
             conn.batch_execute("INSERT INTO queue VALUES ('half', 0, NULL)").unwrap();
             panic!("on purpose")
         })

@@ -8,11 +8,12 @@ use diesel::sql_types::BigInt;
 use diesel::sqlite::SqliteConnection;
 use parking_lot::Mutex;
 
-use super::Sqlite;
-use super::errors::backend_error;
+use super::File;
+use super::meaning::backend_error;
 use super::open::Setup;
 use crate::backend::BackendError;
-use crate::backend::sql::statement::{bind, statements};
+use crate::backend::sql::conn::Conn;
+use crate::backend::sql::statement::statements;
 
 /// How often to look.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -23,7 +24,7 @@ statements! {
 }
 
 fn data_version(conn: &mut SqliteConnection) -> QueryResult<i64> {
-    bind::<DataVersion>(&[]).get_result::<(i64,)>(conn).map(|(version,)| version)
+    conn.first::<DataVersion, (i64,)>(&[])?.map(|(version,)| version).ok_or(diesel::result::Error::NotFound)
 }
 
 /// What is known of writes by others.
@@ -88,7 +89,7 @@ impl Watch {
     }
 }
 
-impl Sqlite {
+impl File {
     pub(super) fn watch_for(&self, timeout: Duration) -> Result<bool, BackendError> {
         let deadline = Instant::now() + timeout;
         loop {

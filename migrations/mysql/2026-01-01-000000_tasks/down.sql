@@ -1,0 +1,15 @@
+DROP VIEW schedule_firing_view;
+DROP VIEW scheduler_task_view;
+DROP VIEW node_view;
+DROP VIEW task_execution_view;
+DROP VIEW task_queue_view;
+DROP TABLE task_start;
+DROP TABLE task_limit;
+DROP TABLE queue;
+DROP TABLE node;
+DROP TABLE schedule_firing;
+DROP TABLE schedule_mark;
+DROP TABLE scheduler_task;
+DROP TABLE task_execution;
+DROP TABLE change_mark;
+DROP TABLE task_queue;

@@ -1,0 +1,155 @@
+//! What travels between the scheduler and a backend.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::clock::Timestamp;
+use crate::scheduler::{FiringCause, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
+use crate::task::{NodeId, TaskId, TaskSpec, TaskState};
+
+/// A schedule with what a decision about it needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScheduleState {
+    /// Its row.
+    pub record: ScheduleRecord,
+    /// Why the row makes no sense, if it does not; the record then shows it as well as possible, as paused.
+    pub fault: Option<String>,
+    /// Its tasks that are not at their end, in push order.
+    pub live: Vec<Instance>,
+    /// Its tasks that are dead, counted back by nominal time from the latest to the first that was completed, and no
+    /// further than [`failures_from`](ScheduleRecord::failures_from) or than `pause_after`; 0 where there is none.
+    pub failures: u32,
+}
+
+/// A task of a schedule that is not at its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// The task.
+    pub task_id: TaskId,
+    /// Its state; not a terminal one.
+    pub state: TaskState,
+    /// The task that it waits for.
+    pub follows: Option<TaskId>,
+}
+
+/// What has changed since a version.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScheduleChanges {
+    /// The version now.
+    pub version: i64,
+    /// Schedules that were saved since, with the time at which each is to be looked at; nothing for one that does not
+    /// fire. Whose next time is missing although it fires is to be looked at since 1970.
+    pub due: Vec<(ScheduleId, Option<Timestamp>)>,
+}
+
+/// What became of a schedule that was to be saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// It is stored, with this turn.
+    Stored {
+        /// What the next change has to name.
+        turn: i64,
+    },
+    /// Another one has this name.
+    NameTaken,
+    /// The row changed meanwhile, or is gone.
+    Stale,
+}
+
+/// A decision about one schedule, to be written as a whole or not at all.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// The schedule.
+    pub schedule_id: ScheduleId,
+    /// The turn that the decision was made from: when the row has another, nothing is written.
+    pub turn: i64,
+    /// The time of the writer.
+    pub now: Timestamp,
+    /// The node that decided.
+    pub node: NodeId,
+    /// Where the schedule stands from now on.
+    pub status: ScheduleStatus,
+    /// Why, when that was not asked for.
+    pub reason: Option<String>,
+    /// When a pause ends by itself.
+    pub paused_until: Option<Timestamp>,
+    /// Times up to here are dealt with.
+    pub cursor: Timestamp,
+    /// When it fires next.
+    pub next_run_at: Option<Timestamp>,
+    /// Tasks to make, each with its firing among its extras.
+    pub runs: Vec<Run>,
+    /// Times that make no task.
+    pub passed: Vec<Passed>,
+    /// Tasks to call off first, and why.
+    pub cancel: Vec<TaskId>,
+    /// How many rows of history to keep, at least.
+    pub keep_firings: u32,
+}
+
+/// A task to make.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The task.
+    pub spec: Arc<TaskSpec>,
+    /// It is stored as `waiting` until this one has come to its end; one that is there no more, or is called off in the
+    /// same turn before it ran, is not waited for.
+    pub follows: Option<TaskId>,
+    /// Who asked for it.
+    pub cause: FiringCause,
+}
+
+/// A nominal time that makes no task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The time; the last one when it stands for several.
+    pub nominal_at: Timestamp,
+    /// `missed`, `skipped` or `coalesced`.
+    pub status: FiringStatus,
+    /// How many times it stands for, at least.
+    pub times: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// What became of a [`Turn`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fired {
+    /// It is written. For each run the state in which its task is stored; nothing where the nominal time had a task
+    /// already.
+    Done(Vec<Option<TaskState>>),
+    /// The row had another turn, is being written to, or is gone: nothing was written.
+    Lost,
+}
+
+/// Which schedules. Every field narrows it; the default matches all but deleted ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleFilter {
+    /// In one of these states; any but `deleted` when empty.
+    pub statuses: Vec<ScheduleStatus>,
+    /// That make tasks of one of these types; any when empty.
+    pub types: Vec<String>,
+    /// With this text in name or description; upper and lower case of ASCII letters are the same.
+    pub text: Option<String>,
+}
+
+/// Who follows whom within a [`Turn`], when some of its runs are not stored: a run that was to follow such a one follows
+/// the run before it.
+#[derive(Debug, Default)]
+pub(crate) struct Chain(HashMap<TaskId, Option<TaskId>>);
+
+impl Chain {
+    /// Notes a run that is not stored, and what it was to follow.
+    pub(crate) fn leave_out(&mut self, task_id: TaskId, follows: Option<TaskId>) {
+        self.0.insert(task_id, follows);
+    }
+
+    /// What a run follows in truth.
+    pub(crate) fn resolve(&self, follows: Option<TaskId>) -> Option<TaskId> {
+        let left_out = follows.and_then(|task_id| self.0.get(&task_id).copied());
+        left_out.unwrap_or(follows)
+    }
+}

@@ -1,0 +1,159 @@
+//! What the operations ask of a connection, whichever database it leads to.
+
+use diesel::QueryResult;
+
+use super::dialect::Dialect;
+use super::errors::Abort;
+use super::statement::{Bound, Once, Statement, Value};
+use super::work::{Batch, Glance, NewRow};
+use crate::backend::{BackendError, Sweep};
+use crate::clock::Timestamp;
+use crate::name::Name;
+use crate::task::TaskState;
+
+/// A connection to a database.
+///
+/// The operations in [`work`](super::work) are written once, on this trait; what follows `run`, `load` and `first` is
+/// what databases do differently.
+pub(super) trait Conn: Sized + 'static {
+    const DIALECT: Dialect;
+
+    /// Rows that one statement takes at most.
+    const MOST_ROWS: usize;
+
+    /// Runs a statement; the number of rows that it changed.
+    fn run<S: Statement>(&mut self, values: &[Value<'_>]) -> QueryResult<usize>;
+
+    /// The rows that a statement returns.
+    fn load<S: Statement, R: Reads<S>>(&mut self, values: &[Value<'_>]) -> QueryResult<Vec<R>>;
+
+    /// The same with a text made for this call. `T` are the SQL types of a row.
+    fn load_once<T: 'static, R: ReadsOnce<T>>(&mut self, sql: &str, values: &[Value<'_>]) -> QueryResult<Vec<R>>;
+
+    /// The first row that a statement returns.
+    fn first<S: Statement, R: Reads<S>>(&mut self, values: &[Value<'_>]) -> QueryResult<Option<R>> {
+        Ok(self.load::<S, R>(values)?.into_iter().next())
+    }
+
+    /// What an error means; with `sent` the work was done and its commit failed.
+    fn meaning(operation: &'static str, error: &diesel::result::Error, sent: bool) -> BackendError;
+
+    /// Settles the ends of runs, and writes their history.
+    fn settle(batch: &mut Batch<'_, Self>) -> Result<(), Abort>;
+
+    /// Stores tasks that nothing has to be looked up for, and tells their places in push order.
+    fn insert(batch: &mut Batch<'_, Self>, rows: &[NewRow<'_>]) -> Result<Vec<i64>, Abort>;
+
+    /// The place in push order for the next task that is stored by itself; nothing where storage numbers the rows.
+    fn next_seq(&mut self) -> QueryResult<Option<i64>> {
+        Ok(None)
+    }
+
+    /// The place that storage gave to the task that was stored last.
+    fn last_seq(&mut self) -> QueryResult<i64>;
+
+    /// Writes a claim to the tasks at these places.
+    fn start(batch: &mut Batch<'_, Self>, seqs: &[i64]) -> Result<(), Abort>;
+
+    /// Makes scheduled and retrying tasks pending whose time has come, at most `limit`, and tells how many and in
+    /// which queues.
+    fn promote(&mut self, now: Timestamp, limit: usize) -> QueryResult<(usize, Vec<Name>)>;
+
+    /// Looks for upkeep that is to be done.
+    fn glance(&mut self, sweep: &Sweep) -> QueryResult<Glance>;
+
+    /// The tasks in a terminal state that finished first: when, their places, and their ids.
+    fn oldest_finished(&mut self, state: TaskState, limit: usize) -> QueryResult<Vec<(i64, i64, String)>>;
+
+    /// Says in the transaction of an edit that there was one, for nodes that look and are not told.
+    fn mark_change(&mut self) -> QueryResult<()>;
+
+    /// Told before the task at `_last` and earlier ones are deleted; of use where the program numbers the rows.
+    fn before_delete(&mut self, _last: i64) -> QueryResult<()> {
+        Ok(())
+    }
+}
+
+/// What can be read from the rows of the statement `S`, in every database of this program.
+pub(super) trait Reads<S>: SqliteReads<S> + PostgresReads<S> + MysqlReads<S> {}
+impl<S, R> Reads<S> for R where R: SqliteReads<S> + PostgresReads<S> + MysqlReads<S> {}
+
+/// The same for rows of the SQL types `T`.
+pub(super) trait ReadsOnce<T>: SqliteReadsOnce<T> + PostgresReadsOnce<T> + MysqlReadsOnce<T> {}
+impl<T, R> ReadsOnce<T> for R where R: SqliteReadsOnce<T> + PostgresReadsOnce<T> + MysqlReadsOnce<T> {}
+
+/// Declares what can be read in one database; without its feature, that is anything.
+macro_rules! reads {
+    ($feature:literal, $conn:ty, $reads:ident, $once:ident) => {
+        pub(super) trait $reads<S>: Sized {
+            #[cfg(feature = $feature)]
+            fn load(query: Bound<'_, S>, conn: &mut $conn) -> QueryResult<Vec<Self>>;
+        }
+
+        #[cfg(feature = $feature)]
+        impl<S: Statement, R> $reads<S> for R
+        where
+            for<'q> Bound<'q, S>: diesel::query_dsl::LoadQuery<'q, $conn, R>,
+        {
+            fn load(query: Bound<'_, S>, conn: &mut $conn) -> QueryResult<Vec<R>> {
+                diesel::RunQueryDsl::load(query, conn)
+            }
+        }
+
+        #[cfg(not(feature = $feature))]
+        impl<S, R> $reads<S> for R {}
+
+        pub(super) trait $once<T>: Sized {
+            #[cfg(feature = $feature)]
+            fn load(query: Once<'_, T>, conn: &mut $conn) -> QueryResult<Vec<Self>>;
+        }
+
+        #[cfg(feature = $feature)]
+        impl<T: 'static, R> $once<T> for R
+        where
+            for<'q> Once<'q, T>: diesel::query_dsl::LoadQuery<'q, $conn, R>,
+        {
+            fn load(query: Once<'_, T>, conn: &mut $conn) -> QueryResult<Vec<R>> {
+                diesel::RunQueryDsl::load(query, conn)
+            }
+        }
+
+        #[cfg(not(feature = $feature))]
+        impl<T, R> $once<T> for R {}
+    };
+}
+
+reads!("sqlite", diesel::sqlite::SqliteConnection, SqliteReads, SqliteReadsOnce);
+reads!("postgres", diesel::pg::PgConnection, PostgresReads, PostgresReadsOnce);
+reads!("mysql", diesel::mysql::MysqlConnection, MysqlReads, MysqlReadsOnce);
+
+/// The first methods of [`Conn`], which say the same in every database.
+macro_rules! statements_by_diesel {
+    ($reads:ident, $once:ident) => {
+        fn run<S: crate::backend::sql::statement::Statement>(
+            &mut self,
+            values: &[crate::backend::sql::statement::Value<'_>],
+        ) -> diesel::QueryResult<usize> {
+            diesel::RunQueryDsl::execute(crate::backend::sql::statement::bind::<S>(Self::DIALECT, values), self)
+        }
+
+        fn load<S: crate::backend::sql::statement::Statement, R: crate::backend::sql::conn::Reads<S>>(
+            &mut self,
+            values: &[crate::backend::sql::statement::Value<'_>],
+        ) -> diesel::QueryResult<Vec<R>> {
+            let query = crate::backend::sql::statement::bind::<S>(Self::DIALECT, values);
+            <R as crate::backend::sql::conn::$reads<S>>::load(query, self)
+        }
+
+        fn load_once<T: 'static, R: crate::backend::sql::conn::ReadsOnce<T>>(
+            &mut self,
+            sql: &str,
+            values: &[crate::backend::sql::statement::Value<'_>],
+        ) -> diesel::QueryResult<Vec<R>> {
+            let text = crate::backend::sql::dialect::Text::new(Self::DIALECT, sql);
+            let query = crate::backend::sql::statement::Once::<T>::new(&text, values);
+            <R as crate::backend::sql::conn::$once<T>>::load(query, self)
+        }
+    };
+}
+pub(super) use statements_by_diesel;

@@ -1,0 +1,284 @@
+//! A database as a [`Backend`]: which operation reads, which writes, and what is tried again.
+
+use std::any::Any;
+use std::time::Duration;
+
+use diesel::QueryResult;
+use diesel::connection::{AnsiTransactionManager, Connection};
+
+use super::conn::Conn;
+use super::errors::Abort;
+use super::transaction;
+use super::work::{self, Batch, limits, nodes, prune, read, rescue, schedules};
+use crate::backend::{
+    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, Limit, LimitScope,
+    NodeBeat, NodeRecord, Prune, Pruned, QueueSettings, Receipt, Released, Saved, ScheduleChanges, ScheduleFilter,
+    ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
+};
+use crate::clock::Timestamp;
+use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
+use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
+
+/// A database: how it gives connections, and what only it knows.
+pub(super) trait Database: Send + Sync + 'static {
+    type Conn: Conn + Connection<TransactionManager = AnsiTransactionManager>;
+
+    /// A transaction that only finds out that there is nothing to do is in nobody's way. Otherwise such work looks with
+    /// a reader before it begins.
+    const WRITERS_SIDE_BY_SIDE: bool;
+
+    fn capabilities(&self) -> Capabilities;
+
+    /// Runs `work` in a transaction; again when the database says that this is all it needs.
+    fn write<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnMut(&mut Self::Conn) -> Result<T, Abort>,
+    ) -> Result<T, Abort>;
+
+    /// The same for work that is one statement, where that saves round trips.
+    fn write_alone<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnMut(&mut Self::Conn) -> Result<T, Abort>,
+    ) -> Result<T, Abort> {
+        self.write(operation, work)
+    }
+
+    /// Runs `work` on a connection for reading.
+    fn read<T>(
+        &self,
+        operation: &'static str,
+        work: impl FnMut(&mut Self::Conn) -> QueryResult<T>,
+    ) -> Result<T, BackendError>;
+
+    /// Runs `work` on a connection of the application, in a savepoint of its transaction: sees to it that the statements
+    /// meet the tables of this database, and that the connection is afterwards as it was. What it cannot put back it
+    /// leaves to the end of the savepoint.
+    fn visit<T>(
+        &self,
+        conn: &mut Self::Conn,
+        work: impl FnOnce(&mut Self::Conn) -> Result<T, Abort>,
+    ) -> Result<T, Abort>;
+
+    /// See [`Backend::time`].
+    fn time(&self) -> Result<Option<Timestamp>, BackendError>;
+
+    /// See [`Backend::watch`].
+    fn watch(&self, timeout: Duration) -> Result<bool, BackendError>;
+
+    /// Told after tasks were written that other nodes may want to run.
+    fn written(&self);
+}
+
+/// A backend on the database `D`.
+pub struct Sql<D>(pub(super) D);
+
+impl<D> std::fmt::Debug for Sql<D>
+where
+    D: std::fmt::Debug,
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn write<D: Database, T>(
+    database: &D,
+    operation: &'static str,
+    work: impl FnMut(&mut D::Conn) -> Result<T, Abort>,
+) -> Result<T, BackendError> {
+    database.write(operation, work).map_err(|abort| abort.into_error(operation))
+}
+
+/// True for a commit that stores one task without extras: one statement, which happens wholly or not at all.
+fn is_one_push(commit: &Commit) -> bool {
+    let Commit { settle, progress, claim, insert, .. } = commit;
+    let rest = settle.is_empty() && progress.is_empty() && claim.is_empty();
+    rest && matches!(&insert[..], [group] if matches!(&group.tasks[..], [task] if task.spec.extras.is_none()))
+}
+
+/// Leaves a mark for nodes that cannot be told of a change.
+fn marked<C: Conn, T>(conn: &mut C, done: T) -> Result<T, Abort> {
+    conn.mark_change()?;
+    Ok(done)
+}
+
+impl<D: Database> Backend for Sql<D> {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    fn time(&self) -> Result<Option<Timestamp>, BackendError> {
+        self.0.time()
+    }
+
+    fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError> {
+        let only_claims = commit.settle.is_empty() && commit.insert.is_empty() && commit.progress.is_empty();
+        let look = only_claims && !D::WRITERS_SIDE_BY_SIDE;
+        if look && !self.0.read("claim", |conn| work::any_claim(conn, commit))? {
+            let claimed = commit.claim.iter().map(|_| Vec::new()).collect();
+            return Ok(Receipt { claimed, ..Receipt::default() });
+        }
+        let first = |conn: &mut D::Conn| Batch::new(conn, commit, false).run();
+        match if is_one_push(commit) { self.0.write_alone("commit", first) } else { self.0.write("commit", first) } {
+            Err(Abort::Surprise) => self.0.write("commit", |conn| Batch::new(conn, commit, true).run()),
+            outcome => outcome,
+        }
+        .map_err(|abort| abort.into_error("commit"))
+        .inspect(|receipt| {
+            let pushed = commit.insert.iter().any(|group| group.tasks.iter().any(|task| !task.claim));
+            if receipt.freed_waiting || pushed || commit.frees {
+                self.0.written();
+            }
+        })
+    }
+
+    fn commit_in(&self, conn: &mut dyn Any, commit: &Commit) -> Result<Receipt, BackendError> {
+        transaction::commit(&self.0, conn, commit)
+    }
+
+    fn sweep(&self, sweep: &Sweep) -> Result<SweepReport, BackendError> {
+        let mut report = SweepReport::default();
+        let (mut glance, is_work) = self.0.read("sweep", |conn| work::glance(conn, sweep))?;
+        if is_work {
+            report = write(&self.0, "sweep", |conn| work::sweep(conn, sweep))?;
+            (glance, _) = self.0.read("sweep", |conn| work::glance(conn, sweep))?;
+        }
+        self.0.read("sweep", |conn| work::look(conn, sweep, &glance, &mut report))?;
+        Ok(report)
+    }
+
+    fn heartbeat(&self, beat: &NodeBeat) -> Result<(), BackendError> {
+        let beat = |conn: &mut D::Conn| nodes::beat(conn, beat);
+        self.0.write_alone("heartbeat", beat).map_err(|abort| abort.into_error("heartbeat"))
+    }
+
+    fn release(
+        &self,
+        node: NodeId,
+        keep: &[(TaskId, ClaimToken)],
+        retire: bool,
+        now: Timestamp,
+    ) -> Result<Released, BackendError> {
+        write(&self.0, "release", |conn| rescue::release(conn, node, keep, retire, now)).inspect(|_| self.0.written())
+    }
+
+    fn get(&self, task_id: TaskId) -> Result<Option<TaskRecord>, BackendError> {
+        self.0.read("get", |conn| read::get(conn, task_id))
+    }
+
+    fn executions(&self, task_id: TaskId) -> Result<Vec<Execution>, BackendError> {
+        self.0.read("executions", |conn| read::executions(conn, task_id))
+    }
+
+    fn list(
+        &self,
+        filter: &TaskFilter,
+        order: TaskOrder,
+        after: Option<Cursor>,
+        limit: usize,
+    ) -> Result<TaskPage, BackendError> {
+        self.0.read("list", |conn| read::list(conn, filter, order, after, limit))
+    }
+
+    fn counts(&self) -> Result<Vec<StateCount>, BackendError> {
+        self.0.read("counts", read::counts)
+    }
+
+    fn edit(&self, edit: &Edit) -> Result<EditReport, BackendError> {
+        write(&self.0, "edit", |conn| work::edit(conn, edit).and_then(|report| marked(conn, report)))
+            .inspect(|_| self.0.written())
+    }
+
+    fn save_queue(&self, settings: &QueueSettings) -> Result<(), BackendError> {
+        write(&self.0, "save_queue", |conn| nodes::save_queue(conn, settings).and_then(|()| marked(conn, ())))
+            .inspect(|()| self.0.written())
+    }
+
+    fn queues(&self) -> Result<Vec<QueueSettings>, BackendError> {
+        self.0.read("queues", nodes::queues)
+    }
+
+    fn save_limit(&self, limit: &Limit) -> Result<(), BackendError> {
+        write(&self.0, "save_limit", |conn| limits::save(conn, limit).and_then(|()| marked(conn, ())))
+            .inspect(|()| self.0.written())
+    }
+
+    fn remove_limit(&self, scope: LimitScope, name: &str) -> Result<bool, BackendError> {
+        let remove = |conn: &mut D::Conn| limits::remove(conn, scope, name).and_then(|removed| marked(conn, removed));
+        write(&self.0, "remove_limit", remove).inspect(|_| self.0.written())
+    }
+
+    fn limits(&self) -> Result<Vec<Limit>, BackendError> {
+        self.0.read("limits", limits::limits)
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError> {
+        self.0.read("nodes", nodes::nodes)
+    }
+
+    fn save_schedule(&self, record: &ScheduleRecord, turn: Option<i64>) -> Result<Saved, BackendError> {
+        write(&self.0, "save schedule", |conn| schedules::save(conn, record, turn)).inspect(|_| self.0.written())
+    }
+
+    fn schedule_changes(&self, version: i64) -> Result<ScheduleChanges, BackendError> {
+        self.0.read("schedule changes", |conn| schedules::changes(conn, version))
+    }
+
+    fn schedules(&self, ids: &[ScheduleId]) -> Result<Vec<ScheduleState>, BackendError> {
+        self.0.read("schedules", |conn| schedules::states(conn, ids))
+    }
+
+    fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
+        self.0.read("schedule named", |conn| schedules::named(conn, name))
+    }
+
+    fn list_schedules(
+        &self,
+        filter: &ScheduleFilter,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRecord>, BackendError> {
+        self.0.read("list schedules", |conn| schedules::list(conn, filter, after, limit))
+    }
+
+    fn fire(&self, turns: &[Turn]) -> Result<Vec<Fired>, BackendError> {
+        write(&self.0, "fire", |conn| schedules::fire(conn, turns)).inspect(|fired| {
+            if fired.iter().any(|fired| *fired != Fired::Lost) {
+                self.0.written();
+            }
+        })
+    }
+
+    fn firings(
+        &self,
+        schedule_id: ScheduleId,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<Firing>, BackendError> {
+        self.0.read("firings", |conn| schedules::firings(conn, schedule_id, before, limit))
+    }
+
+    fn forget_schedules(&self, before: Timestamp) -> Result<(), BackendError> {
+        if !self.0.read("forget schedules", |conn| schedules::any_to_forget(conn, before))? {
+            return Ok(());
+        }
+        write(&self.0, "forget schedules", |conn| schedules::forget(conn, before))
+    }
+
+    fn prune(&self, prune: &Prune) -> Result<Pruned, BackendError> {
+        if !self.0.read("prune", |conn| prune::any(conn, prune))? {
+            return Ok(Pruned::default());
+        }
+        write(&self.0, "prune", |conn| prune::run(conn, prune))
+    }
+
+    fn health(&self) -> Result<(), BackendError> {
+        self.0.read("health", read::health)
+    }
+
+    fn watch(&self, timeout: Duration) -> Result<bool, BackendError> {
+        self.0.watch(timeout)
+    }
+}

@@ -1,0 +1,28 @@
+//! What MySQL's and MariaDB's errors mean.
+
+use crate::backend::sql::errors::Messages;
+
+pub(super) const MESSAGES: Messages = Messages {
+    broken: &[
+        "Lost connection",
+        "server has gone away",
+        "Connection was killed",
+        "Can't connect",
+        "Server has gone away",
+        "Server shutdown in progress",
+        "Got an error reading communication packets",
+    ],
+    conflict: &["Deadlock found", "Lock wait timeout", "Record has changed since last read"],
+    passing: &[
+        "Query execution was interrupted",
+        "Too many connections",
+        "read-only",
+        "table is full",
+        "Error writing file",
+    ],
+    advice: &[(
+        &["command denied", "' to database '"],
+        "let a user that may create tables run the migrations first, and give this one its rights, see \
+        docs/operations.md",
+    )],
+};

@@ -1,0 +1,215 @@
+//! Connections to a server, and the transactions on them.
+
+use std::time::{Duration, Instant};
+
+use diesel::QueryResult;
+use diesel::connection::{AnsiTransactionManager, Connection, TransactionManager};
+use diesel::result::Error;
+use r2d2::{ManageConnection, PooledConnection};
+use rand::Rng;
+
+use super::conn::Conn;
+use super::errors::Abort;
+use crate::backend::BackendError;
+
+/// A connection that a network lies before.
+pub(super) trait ServerConn: Conn + Connection<TransactionManager = AnsiTransactionManager> + Send {
+    /// True when two transactions were in each other's way: the same work done once more finds out who was first.
+    fn is_conflict(error: &Error) -> bool;
+
+    /// True when the connection is of no use any more.
+    fn is_broken(error: &Error) -> bool;
+}
+
+/// How connections are made.
+pub(super) trait Setup: Clone + Send + Sync + 'static {
+    type Conn: ServerConn;
+
+    /// Opens a connection and tells it what it has to know.
+    fn connect(&self) -> Result<Self::Conn, BackendError>;
+
+    /// What begins a transaction.
+    fn begin(&self) -> &str;
+
+    /// True when a statement outside of a transaction is not the same as one inside.
+    fn reads_in_transactions(&self) -> bool;
+}
+
+/// A connection with what is known of its health.
+pub(super) struct Link<C> {
+    conn: C,
+    broken: bool,
+}
+
+pub(super) struct Manager<S>(S);
+
+impl<S: Setup> ManageConnection for Manager<S> {
+    type Connection = Link<S::Conn>;
+    type Error = BackendError;
+
+    fn connect(&self) -> Result<Self::Connection, BackendError> {
+        Ok(Link { conn: self.0.connect()?, broken: false })
+    }
+
+    fn is_valid(&self, _: &mut Self::Connection) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn has_broken(&self, link: &mut Self::Connection) -> bool {
+        link.broken || std::thread::panicking()
+    }
+}
+
+/// Times that a transaction is tried when others are in its way or its connection had died before it began.
+const TRIES: u32 = 12;
+/// How long to wait for a free connection.
+const CHECKOUT: Duration = Duration::from_secs(2);
+
+/// The connections to one server.
+pub(super) struct Connections<S: Setup> {
+    pool: r2d2::Pool<Manager<S>>,
+    setup: S,
+}
+
+/// Why a try failed, and whether the next one may do better.
+struct Failed {
+    abort: Abort,
+    again: bool,
+}
+
+impl<S: Setup> Connections<S> {
+    pub(super) fn new(setup: S, most: usize) -> Self {
+        let pool = r2d2::Pool::builder()
+            .max_size(u32::try_from(most).unwrap_or(u32::MAX))
+            .min_idle(Some(0))
+            // A look at each checkout is a round trip; a dead connection is found by the first statement on it, which
+            // is then tried on another.
+            .test_on_check_out(false)
+            // Poolers and firewalls cut what is silent for long.
+            .idle_timeout(Some(Duration::from_secs(300)))
+            .max_lifetime(Some(Duration::from_secs(3600)))
+            .connection_timeout(CHECKOUT)
+            // The checkout that fails tells the reason; the default handler would log it as well.
+            .error_handler(Box::new(r2d2::NopErrorHandler))
+            .build_unchecked(Manager(setup.clone()));
+        Self { pool, setup }
+    }
+
+    pub(super) fn setup(&self) -> &S {
+        &self.setup
+    }
+
+    fn checkout(&self, operation: &'static str) -> Result<PooledConnection<Manager<S>>, BackendError> {
+        self.pool.get().map_err(|error| BackendError::Transient {
+            operation,
+            message: format!("no connection to the database within {CHECKOUT:?}: {error}"),
+        })
+    }
+
+    /// Runs `work` in a transaction, and again while others are in its way.
+    pub(super) fn write<T>(
+        &self,
+        operation: &'static str,
+        mut work: impl FnMut(&mut S::Conn) -> Result<T, Abort>,
+    ) -> Result<T, Abort> {
+        self.tries(operation, |setup, link| transaction(setup, &mut link.conn, operation, &mut work))
+    }
+
+    /// Runs `work`, which writes with one statement: a transaction by itself.
+    pub(super) fn alone<T>(
+        &self,
+        operation: &'static str,
+        mut work: impl FnMut(&mut S::Conn) -> Result<T, Abort>,
+    ) -> Result<T, Abort> {
+        if self.setup.reads_in_transactions() {
+            return self.write(operation, work);
+        }
+        self.tries(operation, |_, link| {
+            work(&mut link.conn).map_err(|abort| match abort {
+                Abort::Sql(error) => {
+                    let again = S::Conn::is_conflict(&error);
+                    Failed { abort: Abort::Sql(error).at::<S::Conn>(operation, true), again }
+                }
+                other => Failed { abort: other, again: false },
+            })
+        })
+    }
+
+    /// Runs `work`, which only reads; again on another connection when this one had died.
+    pub(super) fn read<T>(
+        &self,
+        operation: &'static str,
+        mut work: impl FnMut(&mut S::Conn) -> QueryResult<T>,
+    ) -> Result<T, BackendError> {
+        let read = |setup: &S, link: &mut Link<S::Conn>| {
+            if setup.reads_in_transactions() {
+                return transaction(setup, &mut link.conn, operation, |conn| work(conn).map_err(Abort::Sql));
+            }
+            work(&mut link.conn).map_err(|error| {
+                let again = S::Conn::is_broken(&error) || S::Conn::is_conflict(&error);
+                Failed { abort: Abort::Sql(error).at::<S::Conn>(operation, false), again }
+            })
+        };
+        self.tries(operation, read).map_err(|abort| abort.into_error(operation))
+    }
+
+    fn tries<T>(
+        &self,
+        operation: &'static str,
+        mut attempt: impl FnMut(&S, &mut Link<S::Conn>) -> Result<T, Failed>,
+    ) -> Result<T, Abort> {
+        let started = Instant::now();
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let mut link = self.checkout(operation)?;
+            let Failed { abort, again } = match attempt(&self.setup, &mut link) {
+                Ok(value) => return Ok(value),
+                Err(failed) => failed,
+            };
+            // What is not plainly the statement's fault may be the connection's.
+            link.broken = !matches!(abort, Abort::Surprise | Abort::Failed(BackendError::Permanent { .. }));
+            drop(link);
+            if !again || tried == TRIES || started.elapsed() > CHECKOUT {
+                return Err(abort);
+            }
+            pause(tried);
+        }
+    }
+}
+
+/// One try of a transaction.
+fn transaction<S: Setup, T>(
+    setup: &S,
+    conn: &mut S::Conn,
+    operation: &'static str,
+    work: impl FnOnce(&mut S::Conn) -> Result<T, Abort>,
+) -> Result<T, Failed> {
+    let failed = |error: Error, sent: bool, began: bool| {
+        // Where the connection broke before anything was written, nothing is lost by trying again.
+        let again = S::Conn::is_conflict(&error) || (!began && S::Conn::is_broken(&error));
+        Failed { abort: Abort::Sql(error).at::<S::Conn>(operation, sent), again }
+    };
+    AnsiTransactionManager::begin_transaction_sql(conn, setup.begin())
+        .map_err(|error| failed(error, false, false))?;
+    match work(conn) {
+        Ok(value) => match AnsiTransactionManager::commit_transaction(conn) {
+            Ok(()) => Ok(value),
+            Err(error) => Err(failed(error, true, true)),
+        },
+        Err(abort) => {
+            // Whether it succeeds or not, nothing was written; after a failure the connection is thrown away.
+            AnsiTransactionManager::rollback_transaction(conn).ok();
+            match abort {
+                Abort::Sql(error) => Err(failed(error, false, true)),
+                other => Err(Failed { abort: other, again: false }),
+            }
+        }
+    }
+}
+
+/// Longer with each try, and never the same for two that met.
+fn pause(tried: u32) {
+    let most = 2_000_u64 << tried.min(6);
+    std::thread::sleep(Duration::from_micros(rand::rng().random_range(most / 4..most)));
+}

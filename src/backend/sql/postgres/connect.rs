@@ -1,0 +1,129 @@
+//! How a connection to PostgreSQL is made.
+
+use std::time::Duration;
+
+use diesel::Connection;
+use diesel::connection::{CacheSize, SimpleConnection};
+use diesel::pg::PgConnection;
+use diesel::result::Error;
+
+use super::meaning::MESSAGES;
+use super::pooler;
+use crate::backend::BackendError;
+use crate::backend::sql::pool::{ServerConn, Setup};
+use crate::backend::sql::url::ServerUrl;
+
+/// A statement that takes longer is ended by the server: no operation of callboard has a reason to.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A lock that is not free by then is waited for in a later try.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// A transaction in which nothing comes for so long is ended by the server: its process is frozen or out of reach, and
+/// others wait for its locks.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What is the same for all connections.
+#[derive(Clone)]
+pub(super) struct Target {
+    url: String,
+    shown: String,
+    pub(super) schema: String,
+    begin: String,
+    /// A pooler lies between, which gives a connection for one transaction only.
+    pub(super) pooled: bool,
+}
+
+impl ServerConn for PgConnection {
+    fn is_conflict(error: &Error) -> bool {
+        MESSAGES.is_conflict(error)
+    }
+
+    fn is_broken(error: &Error) -> bool {
+        MESSAGES.is_broken(error)
+    }
+}
+
+impl Target {
+    /// Reads the URL, and finds out whether a pooler lies between if it does not say so.
+    pub(super) fn new(url: &str) -> Result<Self, BackendError> {
+        let mut url = ServerUrl::new(url);
+        let schema = url.take("schema").unwrap_or_else(|| "callboard".into());
+        if schema.is_empty() || schema.len() > 63 || !schema.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            return Err(url.bad("schema has 1 to 63 letters, digits and underscores; give one, such as ?schema=jobs"));
+        }
+        let said = url.take("pooler");
+        for (name, value) in [
+            ("connect_timeout", "5"),
+            ("application_name", "callboard"),
+            ("keepalives_idle", "15"),
+            ("keepalives_interval", "5"),
+            ("keepalives_count", "3"),
+            ("tcp_user_timeout", "20000"),
+        ] {
+            url.default(name, value);
+        }
+        let mut target = Self { url: url.text(), shown: url.shown(), schema, begin: String::new(), pooled: false };
+        target.pooled = match said.as_deref() {
+            None | Some("auto") => pooler::lies_before(&target, &url)?,
+            Some("transaction") => true,
+            Some("none" | "session") => false,
+            Some(other) => {
+                return Err(
+                    url.bad(format!("pooler={other} is not known; allowed are transaction, session, none, auto"))
+                );
+            }
+        };
+        let settings = target.settings();
+        target.begin = if target.pooled {
+            // Nothing outlives a transaction there, so each begins with its settings, in the same round trip.
+            format!("BEGIN; {}", settings.replace("SET ", "SET LOCAL "))
+        } else {
+            "BEGIN".into()
+        };
+        Ok(target)
+    }
+
+    fn settings(&self) -> String {
+        format!(
+            "SET search_path TO \"{}\"; SET statement_timeout TO {}; SET lock_timeout TO {}; \
+            SET idle_in_transaction_session_timeout TO {}",
+            self.schema,
+            STATEMENT_TIMEOUT.as_millis(),
+            LOCK_TIMEOUT.as_millis(),
+            IDLE_TIMEOUT.as_millis(),
+        )
+    }
+
+    /// Opens a connection without any settings.
+    pub(super) fn raw(&self) -> Result<PgConnection, BackendError> {
+        PgConnection::establish(&self.url).map_err(|error| {
+            let message = format!("{} cannot be reached: {}", self.shown, error.to_string().trim());
+            let forever = ["authentication failed", "does not exist", "no pg_hba.conf entry", "invalid"];
+            if forever.iter().any(|text| message.contains(text)) {
+                return BackendError::Permanent { operation: "open", message };
+            }
+            BackendError::Transient { operation: "open", message }
+        })
+    }
+}
+
+impl Setup for Target {
+    type Conn = PgConnection;
+
+    fn connect(&self) -> Result<PgConnection, BackendError> {
+        let mut conn = self.raw()?;
+        if self.pooled {
+            conn.set_prepared_statement_cache_size(CacheSize::Disabled);
+        } else {
+            conn.batch_execute(&self.settings()).map_err(|error| MESSAGES.meaning("open", &error, false))?;
+        }
+        Ok(conn)
+    }
+
+    fn begin(&self) -> &str {
+        &self.begin
+    }
+
+    fn reads_in_transactions(&self) -> bool {
+        self.pooled
+    }
+}

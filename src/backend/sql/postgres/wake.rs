@@ -1,0 +1,132 @@
+//! Tells other nodes that there may be work, and hears it from them.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use diesel::QueryResult;
+use diesel::connection::SimpleConnection;
+use diesel::pg::PgConnection;
+use diesel::sql_types::Text;
+use parking_lot::Mutex;
+
+use super::connect::Target;
+use super::meaning::MESSAGES;
+use crate::backend::BackendError;
+use crate::backend::sql::conn::Conn;
+use crate::backend::sql::poll::Poll;
+use crate::backend::sql::pool::{Connections, Setup};
+use crate::backend::sql::statement::{Value, statements};
+
+statements! {
+    Notify -> (Text,): "SELECT pg_notify(?1, ?2)::text";
+}
+
+/// However much is written, others are told at most so often: a notification says that there is something, not what.
+const BETWEEN: Duration = Duration::from_millis(20);
+/// How often the socket is looked at. libpq has no way to wait for a notification, and Diesel gives no socket to wait
+/// on; a look sends nothing to the server.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Notifications, or a look now and then where a pooler lies between.
+pub(super) enum Wake {
+    Notified {
+        /// Takes one thing to tell; what comes while one is waiting is told with it.
+        tell: SyncSender<()>,
+        ear: Mutex<Option<PgConnection>>,
+        own: String,
+    },
+    Polled(Poll),
+}
+
+impl Wake {
+    pub(super) fn new(connections: &Arc<Connections<Target>>) -> Result<Self, BackendError> {
+        let target = connections.setup();
+        if target.pooled {
+            return Ok(Self::Polled(Poll::new()));
+        }
+        let own = uuid::Uuid::now_v7().to_string();
+        let (tell, told) = sync_channel(1);
+        let (inner, name, channel) = (Arc::clone(connections), own.clone(), channel(&target.schema));
+        let failed =
+            |error: std::io::Error| BackendError::Transient { operation: "open", message: error.to_string() };
+        std::thread::Builder::new()
+            .name("callboard-notify".into())
+            .spawn(move || notify(&inner, &channel, &name, &told))
+            .map_err(failed)?;
+        let ear = Mutex::new(Some(listen(target)?));
+        Ok(Self::Notified { tell, ear, own })
+    }
+
+    pub(super) fn notifies(&self) -> bool {
+        matches!(self, Self::Notified { .. })
+    }
+
+    /// Others are to look.
+    pub(super) fn tell(&self) {
+        if let Self::Notified { tell, .. } = self {
+            // Full: one is waiting to be told, and says this too.
+            tell.try_send(()).ok();
+        }
+    }
+
+    /// True when another node may have written something.
+    pub(super) fn watch(&self, connections: &Connections<Target>, timeout: Duration) -> Result<bool, BackendError> {
+        let (ear, own) = match self {
+            Self::Polled(poll) => {
+                return poll.watch(timeout, |poll| connections.read("watch", |conn| poll.look(conn)));
+            }
+            Self::Notified { ear, own, .. } => (ear, own),
+        };
+        let deadline = Instant::now() + timeout;
+        loop {
+            if hear(ear, own, connections.setup())? {
+                return Ok(true);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            std::thread::sleep(left.min(LOOK));
+        }
+    }
+}
+
+/// Where nodes listen.
+pub(super) fn channel(schema: &str) -> String {
+    format!("callboard:{schema}")
+}
+
+fn listen(target: &Target) -> Result<PgConnection, BackendError> {
+    let mut conn = target.connect()?;
+    conn.batch_execute(&format!("LISTEN \"{}\"", channel(&target.schema)))
+        .map_err(|error| MESSAGES.meaning("watch", &error, false))?;
+    Ok(conn)
+}
+
+/// What others have told since the last time. After the connection was lost something may have been missed.
+fn hear(ear: &Mutex<Option<PgConnection>>, own: &str, target: &Target) -> Result<bool, BackendError> {
+    let mut ear = ear.lock();
+    let Some(conn) = &mut *ear else {
+        *ear = Some(listen(target)?);
+        return Ok(true);
+    };
+    let heard: QueryResult<Vec<_>> = conn.notifications_iter().collect();
+    match heard {
+        Ok(heard) => Ok(heard.iter().any(|notification| notification.payload != own)),
+        Err(error) => {
+            *ear = None;
+            Err(MESSAGES.meaning("watch", &error, false))
+        }
+    }
+}
+
+/// Ends when nobody can tell anything any more.
+fn notify(connections: &Connections<Target>, channel: &str, own: &str, told: &Receiver<()>) {
+    let values = [Value::Text(channel), Value::Text(own)];
+    while told.recv().is_ok() {
+        // Lost while the database is away: nodes look by themselves when they reach it again, and now and then besides.
+        connections.read("notify", |conn| conn.first::<Notify, (String,)>(&values)).ok();
+        std::thread::sleep(BETWEEN);
+    }
+}

@@ -1,0 +1,205 @@
+//! Changes to stored tasks that somebody asked for.
+
+use std::collections::{BTreeSet, HashSet};
+
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::{QueryResult, Queryable};
+
+use super::filter::Query;
+use super::{prune, unique};
+use crate::backend::sql::conn::Conn;
+use crate::backend::sql::errors::Abort;
+use crate::backend::sql::rows::{StoredText, shown_state};
+use crate::backend::sql::statement::{Value, statements};
+use crate::backend::sql::text::read_rule;
+use crate::backend::{Edit, EditAction, EditReport, Selection, TaskFilter, TaskOrder};
+use crate::clock::Timestamp;
+use crate::name::Name;
+use crate::task::{TaskId, TaskState};
+
+/// The SQL types of a [`Row`].
+type RowTypes = (BigInt, Text, Text, Text, BigInt, BigInt, Nullable<Text>, Nullable<Text>);
+
+const COLUMNS: &str = "seq, task_id, queue, state, priority, run_at, unique_rule, cancel_reason";
+
+statements! {
+    /// Locked, so that what is found is what is changed.
+    ById -> RowTypes: "SELECT seq, task_id, queue, state, priority, run_at, unique_rule, cancel_reason
+        FROM task_queue WHERE task_id = ?1 {lock}";
+    AskCancel -> (): "UPDATE task_queue SET cancel_reason = ?2 WHERE seq = ?1";
+    Cancel -> (): "UPDATE task_queue SET state = 'cancelled', last_error = ?2, updated_at = ?3, finished_at = ?3
+        WHERE seq = ?1";
+    RetryNow -> (): "UPDATE task_queue SET state = 'pending', run_at = ?2, updated_at = ?2 WHERE seq = ?1";
+    /// A reason that no run gave goes; the error of the last run that failed stays.
+    RetryAnew -> (): "UPDATE task_queue SET state = 'pending', run_at = ?2, updated_at = ?2, finished_at = NULL,
+        attempt = 0, crash_count = 0, expires_at = NULL, unique_key = ?3, last_error = (SELECT e.error_message FROM task_execution AS e
+            WHERE e.task_id = task_queue.task_id AND e.error_message IS NOT NULL ORDER BY e.finished_at DESC LIMIT 1)
+        WHERE seq = ?1";
+    Reprioritise -> (): "UPDATE task_queue SET priority = ?2 WHERE seq = ?1";
+    Reschedule -> (): "UPDATE task_queue SET updated_at = CASE WHEN state = ?3 THEN updated_at ELSE ?4 END,
+        run_at = ?2, state = ?3 WHERE seq = ?1";
+}
+
+/// Rows read at a time while looking for those that an action can change.
+const PAGE: i64 = 500;
+
+/// What an edit has to know of a task.
+#[derive(Queryable)]
+struct Row {
+    seq: i64,
+    task_id: StoredText,
+    queue: StoredText,
+    state: StoredText,
+    priority: i64,
+    run_at: i64,
+    unique_rule: Option<StoredText>,
+    cancel_reason: Option<StoredText>,
+}
+
+impl Row {
+    fn state(&self) -> TaskState {
+        shown_state(&self.state)
+    }
+
+    fn key(&self) -> Option<&str> {
+        self.unique_rule.as_deref().and_then(read_rule).map(|rule| rule.key)
+    }
+
+    /// Whether the action may change the task.
+    fn can<C: Conn>(&self, conn: &mut C, edit: &Edit) -> QueryResult<bool> {
+        let state = self.state();
+        Ok(match edit.action {
+            EditAction::Cancel(_) => !state.is_terminal(),
+            EditAction::Retry if state.is_terminal() => unique::is_free_for(conn, self.seq, self.key(), edit.now)?,
+            EditAction::Retry => matches!(state, TaskState::Scheduled | TaskState::Retrying),
+            EditAction::Delete => state != TaskState::Running,
+            EditAction::Reprioritise(_) | EditAction::Reschedule(_) => {
+                state != TaskState::Running && !state.is_terminal()
+            }
+        })
+    }
+
+    /// False when the action would leave the row as it is: a filter passes by such rows, so that repeating an
+    /// edit while there is more comes to an end.
+    fn would_change(&self, action: &EditAction) -> bool {
+        match action {
+            EditAction::Cancel(_) => self.state() != TaskState::Running || self.cancel_reason.is_none(),
+            EditAction::Reprioritise(priority) => self.priority != i64::from(*priority),
+            EditAction::Reschedule(run_at) => self.run_at != run_at.as_micros(),
+            EditAction::Retry | EditAction::Delete => true,
+        }
+    }
+}
+
+pub(in crate::backend::sql) fn edit<C: Conn>(conn: &mut C, edit: &Edit) -> Result<EditReport, Abort> {
+    let mut report = EditReport::default();
+    let mut woken = BTreeSet::new();
+    let rows = match &edit.selection {
+        Selection::Ids(ids) => by_ids(conn, ids)?,
+        Selection::Filter(filter) => by_filter(conn, filter, edit, &mut report.more)?,
+    };
+    for row in rows {
+        // The one before may have taken the key that this one needs.
+        if !row.can(conn, edit)? {
+            continue;
+        }
+        act(conn, &row, edit, &mut woken)?;
+        let changed = if row.state() == TaskState::Running { &mut report.cancelling } else { &mut report.changed };
+        changed.extend(row.task_id.parse::<TaskId>().ok());
+    }
+    report.queues = woken.into_iter().collect();
+    Ok(report)
+}
+
+fn by_ids<C: Conn>(conn: &mut C, ids: &[TaskId]) -> QueryResult<Vec<Row>> {
+    let mut seen = HashSet::new();
+    let mut rows = Vec::with_capacity(ids.len());
+    for id in ids.iter().filter(|id| seen.insert(**id)) {
+        rows.extend(conn.first::<ById, Row>(&[Value::Text(&id.to_string())])?);
+    }
+    Ok(rows)
+}
+
+fn by_filter<C: Conn>(conn: &mut C, filter: &TaskFilter, edit: &Edit, more: &mut bool) -> QueryResult<Vec<Row>> {
+    let query = Query::new(conn, filter)?;
+    let mut found = Vec::new();
+    let mut after = i64::MIN;
+    loop {
+        let rows =
+            query.page::<_, RowTypes, Row>(conn, COLUMNS, TaskOrder::OldestFirst, Some(after), PAGE, "{lock}")?;
+        let Some(last) = rows.last() else { return Ok(found) };
+        after = last.seq;
+        for row in rows {
+            if !row.would_change(&edit.action) || !row.can(conn, edit)? {
+                continue;
+            }
+            if found.len() == edit.limit {
+                *more = true;
+                return Ok(found);
+            }
+            found.push(row);
+        }
+    }
+}
+
+fn act<C: Conn>(conn: &mut C, row: &Row, edit: &Edit, woken: &mut BTreeSet<Name>) -> Result<(), Abort> {
+    let (seq, now) = (Value::Int(row.seq), Value::Int(edit.now.as_micros()));
+    match &edit.action {
+        EditAction::Cancel(reason) if row.state() == TaskState::Running => {
+            conn.run::<AskCancel>(&[seq, Value::Text(reason)])?;
+        }
+        EditAction::Cancel(reason) => {
+            conn.run::<Cancel>(&[seq, Value::Text(reason), now])?;
+            unique::free(conn, &row.task_id, edit.now, woken)?;
+        }
+        EditAction::Retry => retry(conn, row, edit.now, woken)?,
+        EditAction::Delete => {
+            unique::free(conn, &row.task_id, edit.now, woken)?;
+            prune::delete(conn, &[(row.seq, row.task_id.to_string())])?;
+        }
+        EditAction::Reprioritise(priority) => {
+            conn.run::<Reprioritise>(&[seq, Value::Int((*priority).into())])?;
+        }
+        EditAction::Reschedule(run_at) => reschedule(conn, row, *run_at, edit.now, woken)?,
+    }
+    Ok(())
+}
+
+fn retry<C: Conn>(conn: &mut C, row: &Row, now: Timestamp, woken: &mut BTreeSet<Name>) -> Result<(), Abort> {
+    let (seq, time) = (Value::Int(row.seq), Value::Int(now.as_micros()));
+    if row.state().is_terminal() {
+        unique::take(conn, row.seq, row.key(), now)?;
+        conn.run::<RetryAnew>(&[seq, time, Value::MaybeText(row.key())])?;
+    } else {
+        conn.run::<RetryNow>(&[seq, time])?;
+    }
+    woken.insert(row.queue.clone().into());
+    Ok(())
+}
+
+fn reschedule<C: Conn>(
+    conn: &mut C,
+    row: &Row,
+    run_at: Timestamp,
+    now: Timestamp,
+    woken: &mut BTreeSet<Name>,
+) -> Result<(), Abort> {
+    let before = row.state();
+    let state = match before {
+        TaskState::Waiting => TaskState::Waiting,
+        _ if run_at <= now => TaskState::Pending,
+        TaskState::Pending => TaskState::Scheduled,
+        other => other,
+    };
+    let values = [
+        Value::Int(row.seq),
+        Value::Int(run_at.as_micros()),
+        Value::Text(state.as_str()),
+        Value::Int(now.as_micros()),
+    ];
+    conn.run::<Reschedule>(&values)?;
+    if state == TaskState::Pending && before != state {
+        woken.insert(row.queue.clone().into());
+    }
+    Ok(())
+}

@@ -1,0 +1,211 @@
+//! A [`TaskFilter`] as a condition of a query.
+
+use std::fmt::Write;
+
+use diesel::QueryResult;
+#[cfg(feature = "sqlite")]
+use diesel::sql_types::BigInt;
+
+use crate::backend::sql::conn::{Conn, ReadsOnce};
+use crate::backend::sql::dialect::Dialect;
+use crate::backend::sql::statement::Value;
+use crate::backend::{TaskFilter, TaskOrder};
+use crate::task::TaskState;
+
+/// So many tasks in a state are many.
+#[cfg(feature = "sqlite")]
+const MANY: i64 = 10_000;
+
+/// A query for the tasks that match a filter: its conditions and their values.
+pub(super) struct Query {
+    conditions: Vec<String>,
+    values: Vec<Bound>,
+}
+
+enum Bound {
+    Int(i64),
+    Text(String),
+}
+
+impl Query {
+    pub(super) fn new<C: Conn>(conn: &mut C, filter: &TaskFilter) -> QueryResult<Self> {
+        let mut query = Self { conditions: Vec::new(), values: Vec::new() };
+        if !filter.states.is_empty() {
+            let states = in_states(conn, &filter.states)?;
+            query.conditions.push(states);
+        }
+        query.any_of("queue", &filter.queues);
+        query.any_of("type", &filter.types);
+        if let Some(tag) = &filter.tag {
+            query.has_tag(C::DIALECT, tag);
+        }
+        if let Some(from) = filter.created_from {
+            let place = query.bind(Bound::Int(from.as_micros()));
+            query.conditions.push(format!("created_at >= {place}"));
+        }
+        if let Some(until) = filter.created_until {
+            let place = query.bind(Bound::Int(until.as_micros()));
+            query.conditions.push(format!("created_at < {place}"));
+        }
+        if let Some(text) = &filter.text {
+            query.has_text(C::DIALECT, text);
+        }
+        Ok(query)
+    }
+
+    /// The page that begins after `after`, in push order or against it. `T` are the SQL types of the columns.
+    pub(super) fn page<C: Conn, T: 'static, R: ReadsOnce<T>>(
+        &self,
+        conn: &mut C,
+        columns: &str,
+        order: TaskOrder,
+        after: Option<i64>,
+        limit: i64,
+        lock: &str,
+    ) -> QueryResult<Vec<R>> {
+        let (beyond, direction) = match order {
+            TaskOrder::NewestFirst => ("<", "DESC"),
+            TaskOrder::OldestFirst => (">", "ASC"),
+        };
+        let mut conditions = self.conditions.clone();
+        // A number that the program made itself: it can stand in the text.
+        conditions.extend(after.map(|after| format!("seq {beyond} {after}")));
+        let mut sql = format!("SELECT {columns} FROM task_queue");
+        for (place, condition) in conditions.iter().enumerate() {
+            let word = if place == 0 { "WHERE" } else { "AND" };
+            write!(sql, " {word} {condition}").expect("writing to a string does not fail");
+        }
+        write!(sql, " ORDER BY seq {direction} LIMIT {limit} {lock}").expect("writing to a string does not fail");
+        let values: Vec<Value<'_>> = self
+            .values
+            .iter()
+            .map(|value| match value {
+                Bound::Int(int) => Value::Int(*int),
+                Bound::Text(text) => Value::Text(text),
+            })
+            .collect();
+        conn.load_once::<T, R>(&sql, &values)
+    }
+
+    /// Its placeholder.
+    fn bind(&mut self, value: Bound) -> String {
+        self.values.push(value);
+        format!("?{}", self.values.len())
+    }
+
+    fn any_of(&mut self, column: &str, values: &[String]) {
+        if values.is_empty() {
+            return;
+        }
+        let places: Vec<String> = values.iter().map(|value| self.bind(Bound::Text(value.clone()))).collect();
+        self.conditions.push(format!("{column} IN ({})", places.join(", ")));
+    }
+
+    /// A tags column that is no JSON has no tag, and is no error.
+    fn has_tag(&mut self, dialect: Dialect, tag: &str) {
+        let condition = match dialect {
+            #[cfg(feature = "sqlite")]
+            Dialect::Sqlite => {
+                let place = self.bind(Bound::Text(tag.into()));
+                format!("EXISTS (SELECT 1 FROM json_each(iif(json_valid(tags), tags, '[]')) WHERE value = {place})")
+            }
+            // Looked for as text, with the quotes that stand around it: a cast would make the whole list fail for one
+            // row that somebody filled by hand.
+            #[cfg(feature = "postgres")]
+            Dialect::Postgres => {
+                let place = self.bind(Bound::Text(serde_json::json!(tag).to_string()));
+                format!("position({place} in tags) > 0")
+            }
+            // The same, for MariaDB and MySQL write special letters differently in JSON.
+            #[cfg(feature = "mysql")]
+            Dialect::Mysql => {
+                let place = self.bind(Bound::Text(serde_json::json!(tag).to_string()));
+                format!("locate({place}, tags) > 0")
+            }
+        };
+        self.conditions.push(condition);
+    }
+
+    /// Upper and lower case of ASCII letters are the same, and of no others.
+    fn has_text(&mut self, dialect: Dialect, text: &str) {
+        let place = self.bind(Bound::Text(like_pattern(text)));
+        let like = |column: &str| match dialect {
+            #[cfg(feature = "sqlite")]
+            Dialect::Sqlite => format!("{column} LIKE {place} ESCAPE '!'"),
+            #[cfg(feature = "postgres")]
+            Dialect::Postgres => {
+                format!(r#"lower({column} COLLATE "C") LIKE lower({place} COLLATE "C") ESCAPE '!'"#)
+            }
+            #[cfg(feature = "mysql")]
+            Dialect::Mysql => format!("lower({column}) LIKE lower({place}) ESCAPE '!'"),
+        };
+        self.conditions.push(format!("({} OR {})", like("params"), like("last_error")));
+    }
+}
+
+/// The condition for tasks in some of `states`.
+#[cfg_attr(not(feature = "sqlite"), allow(unused_variables, reason = "only SQLite has to be told the way"))]
+fn in_states<C: Conn>(conn: &mut C, states: &[TaskState]) -> QueryResult<String> {
+    let names: Vec<String> = states.iter().map(|state| format!("'{state}'")).collect();
+    let names = names.join(", ");
+    match C::DIALECT {
+        #[cfg(feature = "sqlite")]
+        Dialect::Sqlite => {
+            for state in states {
+                let counted = format!("SELECT count(*) FROM ({} LIMIT {MANY})", seqs_in(*state));
+                let tasks: Vec<(i64,)> = conn.load_once::<(BigInt,), _>(&counted, &[])?;
+                if tasks.iter().any(|(tasks,)| *tasks >= MANY) {
+                    // Through the table in push order, until the page is full: for states that many tasks are in.
+                    // The sign keeps SQLite from an index that is not in push order, and from sorting all it finds
+                    // there.
+                    return Ok(format!("+state IN ({names})"));
+                }
+            }
+            // By the indexes of the states: for states that few tasks are in, however many others there are.
+            let parts: Vec<String> = states.iter().map(|state| seqs_in(*state)).collect();
+            Ok(format!("seq IN ({})", parts.join(" UNION ALL ")))
+        }
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        _ => Ok(format!("state IN ({names})")),
+    }
+}
+
+/// The places of the tasks in a state, by the partial index that has them. The words stand in the text, not in
+/// bound values, so that the database sees which index will do.
+#[cfg(feature = "sqlite")]
+fn seqs_in(state: TaskState) -> String {
+    let (index, more) = match state {
+        TaskState::Waiting => ("task_queue_waiting", ""),
+        TaskState::Pending => ("task_queue_pending", ""),
+        TaskState::Running => ("task_queue_running", ""),
+        TaskState::Scheduled | TaskState::Retrying => ("task_queue_due", " AND state IN ('scheduled', 'retrying')"),
+        TaskState::Completed | TaskState::Dead | TaskState::Cancelled => {
+            ("task_queue_finished", " AND finished_at IS NOT NULL")
+        }
+    };
+    format!("SELECT seq FROM task_queue INDEXED BY {index} WHERE state = '{state}'{more}")
+}
+
+/// A pattern that finds `text` as it stands. Not the backslash, which MySQL reads as its own in texts.
+fn like_pattern(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for letter in text.chars() {
+        if matches!(letter, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_takes_wild_cards_literally() {
+        assert_eq!(like_pattern("50%_!"), "%50!%!_!!%");
+    }
+}

@@ -1,0 +1,203 @@
+//! Pushed tasks.
+
+use diesel::sql_types::Text;
+
+use super::commit::Batch;
+use super::unique::Conflict;
+use crate::backend::sql::conn::Conn;
+use crate::backend::sql::errors::Abort;
+use crate::backend::sql::rows::{StoredText, shown_state};
+use crate::backend::sql::statement::{Value, statements};
+use crate::backend::sql::text::{EMPTY_ID, ExtraTexts, NEXT, retry_text};
+use crate::backend::{Commit, InsertGroup, Inserted, Insertion};
+use crate::clock::micros;
+use crate::task::{TaskSpec, TaskState};
+
+statements! {
+    /// Without a lock: in a transaction of the application, which is REPEATABLE READ by default, MySQL would lock the place
+    /// where an unknown id belongs. Ids grow, so that is the end of the table, and everybody's pushes would wait.
+    StateOf -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1";
+    /// A task with everything that a task can have, at a place that the program gives it.
+    InsertAt -> (): "INSERT INTO task_queue (state, node, claim_token, started_at, crash_count, updated_at,
+        task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at,
+        unique_key, unique_rule, unique_until, tags, meta, expires_at, limit_key, parent_id, schedule_id,
+        nominal_at, seq)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+        ?22, ?23, ?24, ?25, ?26, ?27)";
+    /// The same, at the place that storage gives it.
+    InsertNext -> (): "INSERT INTO task_queue (state, node, claim_token, started_at, crash_count, updated_at,
+        task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at,
+        unique_key, unique_rule, unique_until, tags, meta, expires_at, limit_key, parent_id, schedule_id,
+        nominal_at)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+        ?22, ?23, ?24, ?25, ?26)";
+}
+
+/// A task without extras that is to be stored in a state: `running`, `pending` or `scheduled`.
+#[derive(Clone, Copy)]
+pub(in crate::backend::sql) struct NewRow<'a> {
+    pub(in crate::backend::sql) spec: &'a TaskSpec,
+    pub(in crate::backend::sql) state: TaskState,
+}
+
+impl<'a, C: Conn> Batch<'a, C> {
+    pub(super) fn insert(&mut self) -> Result<(), Abort> {
+        let commit = self.commit;
+        let mut plain: Vec<(usize, NewRow<'_>)> = Vec::new();
+        for group in &commit.insert {
+            let fast = !self.careful && group.tasks.iter().all(|task| task.spec.extras.is_none());
+            if fast {
+                self.gather(group, &mut plain);
+            } else {
+                // What was pushed before comes before it.
+                self.insert_plain(&mut plain)?;
+                self.insert_group(group)?;
+            }
+        }
+        self.insert_plain(&mut plain)
+    }
+
+    fn insert_plain(&mut self, plain: &mut Vec<(usize, NewRow<'_>)>) -> Result<(), Abort> {
+        if plain.is_empty() {
+            return Ok(());
+        }
+        // State by state, for one statement writes rows of one state; otherwise as they were pushed.
+        plain.sort_by_key(|(_, row)| row.state);
+        let rows: Vec<NewRow<'_>> = plain.iter().map(|(_, row)| *row).collect();
+        let seqs = C::insert(self, &rows)?;
+        for ((place, _), seq) in plain.drain(..).zip(seqs) {
+            self.receipt.inserted[place] = Inserted::New { seq };
+        }
+        Ok(())
+    }
+
+    /// Takes the tasks of a group that nothing is to be looked up for.
+    fn gather(&mut self, group: &'a InsertGroup, plain: &mut Vec<(usize, NewRow<'a>)>) {
+        for task in &group.tasks {
+            let state = if task.claim { TaskState::Running } else { task.state };
+            plain.push((self.receipt.inserted.len(), NewRow { spec: &task.spec, state }));
+            // The place follows when it is known.
+            self.receipt.inserted.push(Inserted::New { seq: 0 });
+        }
+    }
+
+    /// Stores a group of which a task has extras, with a look at each before it is written, unless it is to be blind.
+    fn insert_group(&mut self, group: &InsertGroup) -> Result<(), Abort> {
+        if self.blind {
+            for task in &group.tasks {
+                if self.is_taken(&task.spec)? {
+                    return Err(Abort::Surprise);
+                }
+                let seq = self.insert_row(&task.spec, task.state, None)?;
+                self.receipt.inserted.push(Inserted::New { seq });
+            }
+            return Ok(());
+        }
+        if let Some(refused) = self.refusal(group)? {
+            self.receipt.inserted.extend(refused);
+            return Ok(());
+        }
+        for task in &group.tasks {
+            let answer = self.insert_one(task)?;
+            self.receipt.inserted.push(answer);
+        }
+        Ok(())
+    }
+
+    fn insert_one(&mut self, task: &Insertion) -> Result<Inserted, Abort> {
+        if let Some(state) = self.known(&task.spec)? {
+            return Ok(Inserted::Duplicate { task_id: task.spec.task_id, state });
+        }
+        let parent = match self.conflict(task)? {
+            Conflict::Answered(answer) => return Ok(answer),
+            Conflict::Follow(parent) => Some(parent),
+            Conflict::None => None,
+        };
+        let state = match task.claim {
+            _ if parent.is_some() => TaskState::Waiting,
+            true => TaskState::Running,
+            false => task.state,
+        };
+        let seq = self.insert_row(&task.spec, state, parent.as_deref())?;
+        Ok(Inserted::New { seq })
+    }
+
+    /// The state of a task that is stored already.
+    pub(super) fn known(&mut self, spec: &TaskSpec) -> Result<Option<TaskState>, Abort> {
+        let mut id = EMPTY_ID;
+        let values = [Value::Text(spec.task_id.as_uuid().as_hyphenated().encode_lower(&mut id))];
+        let state = self.conn.first::<StateOf, (StoredText,)>(&values)?;
+        Ok(state.map(|(state,)| shown_state(&state)))
+    }
+
+    pub(super) fn insert_row(
+        &mut self,
+        spec: &TaskSpec,
+        state: TaskState,
+        parent: Option<&str>,
+    ) -> Result<i64, Abort> {
+        let extras = spec.extras();
+        let texts = ExtraTexts::new(extras, spec.created_at);
+        let suffix = if parent.is_some() { NEXT } else { "" };
+        let key = extras.unique.as_ref().map(|unique| format!("{}{suffix}", unique.key));
+        let retry = retry_text(&spec.retry);
+        let mut id = EMPTY_ID;
+        let schedule_id = extras.firing.map(|firing| firing.schedule_id.to_string());
+        let mut values = Vec::with_capacity(27);
+        values.extend(begin(self.commit, &self.node, state));
+        values.extend(columns(spec, spec.task_id.as_uuid().as_hyphenated().encode_lower(&mut id), &retry));
+        values.extend([
+            Value::MaybeText(key.as_deref()),
+            Value::MaybeText(texts.unique_rule.as_deref()),
+            Value::MaybeInt(texts.unique_until),
+            Value::MaybeText(texts.tags.as_deref()),
+            Value::MaybeText(texts.meta.as_deref()),
+            Value::MaybeInt(texts.expires_at),
+            Value::MaybeText(extras.limit_key.as_deref()),
+            Value::MaybeText(parent),
+            Value::MaybeText(schedule_id.as_deref()),
+            Value::MaybeInt(extras.firing.map(|firing| firing.nominal_at.as_micros())),
+        ]);
+        match self.conn.next_seq()? {
+            Some(seq) => {
+                values.push(Value::Int(seq));
+                self.conn.run::<InsertAt>(&values)?;
+                Ok(seq)
+            }
+            None => {
+                self.conn.run::<InsertNext>(&values)?;
+                Ok(self.conn.last_seq()?)
+            }
+        }
+    }
+}
+
+/// The first six columns: what rows that begin in `state` have in common.
+pub(in crate::backend::sql) fn begin<'v>(commit: &Commit, node: &'v str, state: TaskState) -> [Value<'v>; 6] {
+    let claimed = state == TaskState::Running;
+    let now = commit.now.as_micros();
+    [
+        Value::Text(state.as_str()),
+        Value::MaybeText(claimed.then_some(node)),
+        Value::MaybeInt(claimed.then(|| commit.token.as_i64())),
+        Value::MaybeInt(claimed.then_some(now)),
+        Value::Int(claimed.into()),
+        Value::Int(now),
+    ]
+}
+
+/// The columns from `task_id` to `created_at`.
+pub(in crate::backend::sql) fn columns<'v>(spec: &'v TaskSpec, id: &'v str, retry: &'v str) -> [Value<'v>; 10] {
+    [
+        Value::Text(id),
+        Value::Text(&spec.queue),
+        Value::Text(&spec.kind),
+        Value::Text(&spec.params),
+        Value::Int(spec.priority.into()),
+        Value::Int(spec.run_at.as_micros()),
+        Value::Int(spec.max_attempts.into()),
+        Value::MaybeInt(spec.timeout.map(micros)),
+        Value::Text(retry),
+        Value::Int(spec.created_at.as_micros()),
+    ]
+}

@@ -1,0 +1,27 @@
+//! What databases do for the queue, written once on [`Conn`](super::conn::Conn).
+
+mod claim;
+mod commit;
+mod edit;
+mod filter;
+mod insert;
+mod limited;
+pub(super) mod limits;
+pub(super) mod nodes;
+mod pending;
+pub(super) mod prune;
+pub(super) mod read;
+pub(super) mod rescue;
+pub(super) mod schedules;
+mod settle;
+mod sweep;
+mod unique;
+
+#[cfg(any(feature = "sqlite", feature = "mysql"))]
+pub(super) mod bulk;
+
+pub(super) use claim::any as any_claim;
+pub(super) use commit::Batch;
+pub(super) use edit::edit;
+pub(super) use insert::NewRow;
+pub(super) use sweep::{Glance, glance, look, work as sweep};

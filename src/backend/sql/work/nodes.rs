@@ -1,0 +1,81 @@
+//! Nodes and queue settings.
+
+use diesel::QueryResult;
+
+use crate::backend::sql::conn::Conn;
+use crate::backend::sql::errors::Abort;
+use crate::backend::sql::rows::{NodeRow, QueueRow};
+use crate::backend::sql::schema::{node, queue_setting};
+use crate::backend::sql::statement::{Value, statements};
+use crate::backend::{NodeBeat, NodeRecord, QueueSettings};
+
+/// The sign of life of a node; the values are repeated because a row that is there takes them as well, and databases
+/// have different names for "the row that was to be inserted".
+macro_rules! beat {
+    ($when_there:literal) => {
+        concat!(
+            "INSERT INTO node (node_id, name, started_at, heartbeat_at, lease_until, version, queues)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ",
+            $when_there,
+            " name = ?2, started_at = ?3, heartbeat_at = ?4, lease_until = ?5, version = ?6, queues = ?7"
+        )
+    };
+}
+
+macro_rules! save_queue {
+    ($when_there:literal) => {
+        concat!(
+            "INSERT INTO queue (queue, paused, concurrency) VALUES (?1, ?2, ?3) ",
+            $when_there,
+            " paused = ?2, concurrency = ?3"
+        )
+    };
+}
+
+statements! {
+    Beat -> (): {
+        sqlite beat!("ON CONFLICT (node_id) DO UPDATE SET");
+        postgres beat!("ON CONFLICT (node_id) DO UPDATE SET");
+        mysql beat!("ON DUPLICATE KEY UPDATE");
+    };
+    Nodes -> node::SqlType: "SELECT node_id, name, started_at, heartbeat_at, lease_until, version, queues FROM node
+        ORDER BY name, node_id";
+    SaveQueue -> (): {
+        sqlite save_queue!("ON CONFLICT (queue) DO UPDATE SET");
+        postgres save_queue!("ON CONFLICT (queue) DO UPDATE SET");
+        mysql save_queue!("ON DUPLICATE KEY UPDATE");
+    };
+    Queues -> queue_setting::SqlType: "SELECT queue, paused, concurrency FROM queue ORDER BY queue";
+}
+
+pub(in crate::backend::sql) fn beat<C: Conn>(conn: &mut C, beat: &NodeBeat) -> Result<(), Abort> {
+    let (node_id, queues) = (beat.node_id.to_string(), serde_json::json!(beat.queues).to_string());
+    let values = [
+        Value::Text(&node_id),
+        Value::Text(&beat.name),
+        Value::Int(beat.started_at.as_micros()),
+        Value::Int(beat.now.as_micros()),
+        Value::Int((beat.now + beat.lease).as_micros()),
+        Value::Text(&beat.version),
+        Value::Text(&queues),
+    ];
+    conn.run::<Beat>(&values)?;
+    Ok(())
+}
+
+pub(in crate::backend::sql) fn nodes<C: Conn>(conn: &mut C) -> QueryResult<Vec<NodeRecord>> {
+    let rows: Vec<NodeRow> = conn.load::<Nodes, _>(&[])?;
+    Ok(rows.into_iter().map(NodeRecord::from).collect())
+}
+
+pub(in crate::backend::sql) fn save_queue<C: Conn>(conn: &mut C, settings: &QueueSettings) -> Result<(), Abort> {
+    let concurrency = settings.concurrency.map(|tasks| i64::try_from(tasks).unwrap_or(i64::MAX));
+    let values = [Value::Text(&settings.queue), Value::Int(settings.paused.into()), Value::MaybeInt(concurrency)];
+    conn.run::<SaveQueue>(&values)?;
+    Ok(())
+}
+
+pub(in crate::backend::sql) fn queues<C: Conn>(conn: &mut C) -> QueryResult<Vec<QueueSettings>> {
+    let rows: Vec<QueueRow> = conn.load::<Queues, _>(&[])?;
+    Ok(rows.into_iter().map(QueueSettings::from).collect())
+}

@@ -1,0 +1,182 @@
+//! Decisions about schedules, written.
+
+use diesel::sql_types::{BigInt, Text};
+
+use super::int;
+use crate::backend::sql::conn::Conn;
+use crate::backend::sql::errors::Abort;
+use crate::backend::sql::rows::{StoredText, shown_state};
+use crate::backend::sql::statement::{Value, statements};
+use crate::backend::sql::work::commit::Batch;
+use crate::backend::sql::work::edit;
+use crate::backend::{Chain, Commit, Edit, EditAction, Fired, Passed, Run, Selection, Turn};
+use crate::clock::Timestamp;
+use crate::scheduler::{FiringCause, FiringStatus};
+use crate::task::{TaskId, TaskState};
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+macro_rules! has_task {
+    () => {
+        "SELECT seq FROM task_queue INDEXED BY task_queue_firing
+        WHERE schedule_id IS NOT NULL AND schedule_id = ?1 AND nominal_at = ?2"
+    };
+}
+
+statements! {
+    /// Locked until the end: of all that decide about a schedule one writes. The others do not wait: the one that writes may
+    /// be frozen, and they have other schedules to fire.
+    TakeTurn -> (BigInt,): "SELECT turn FROM scheduler_task WHERE schedule_id = ?1 {skip}";
+    Move -> (): "UPDATE scheduler_task SET turn = turn + 1, status = ?2, status_reason = ?3, paused_until = ?4,
+        cursor_at = ?5, next_run_at = ?6, run_count = run_count + ?7, last_run_at = coalesce(?8, last_run_at)
+        WHERE schedule_id = ?1";
+    StatusOf -> (Text,): "SELECT status FROM schedule_firing WHERE schedule_id = ?1 AND nominal_at = ?2";
+    HasTask -> (BigInt,): {
+        sqlite has_task!();
+        postgres has_task!();
+        mysql "SELECT seq FROM task_queue WHERE schedule_id = ?1 AND nominal_at = ?2";
+    };
+    StateOf -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1 {lock}";
+    Note -> (): "INSERT OR IGNORE INTO schedule_firing (schedule_id, nominal_at, status, cause, times, reason, task_id,
+        node, fired_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    NoteAgain -> (): "UPDATE schedule_firing SET status = ?3, cause = ?4, times = ?5, reason = ?6, task_id = ?7, node = ?8,
+        fired_at = ?9 WHERE schedule_id = ?1 AND nominal_at = ?2";
+    /// The inner query has a name because MySQL reads no table that it deletes from.
+    Trim -> (): "DELETE FROM schedule_firing WHERE schedule_id = ?1 AND nominal_at < (SELECT nominal_at FROM (
+        SELECT nominal_at FROM schedule_firing WHERE schedule_id = ?1 ORDER BY nominal_at DESC LIMIT 1 OFFSET ?2) AS kept)";
+}
+
+/// History is trimmed once in so many turns, for that costs a statement.
+const TRIM_EACH: i64 = 16;
+
+pub(in crate::backend::sql) fn fire<C: Conn>(conn: &mut C, turns: &[Turn]) -> Result<Vec<Fired>, Abort> {
+    turns.iter().map(|turn| Writer { conn, id: turn.schedule_id.to_string(), turn }.write()).collect()
+}
+
+/// One turn under way.
+struct Writer<'a, C> {
+    conn: &'a mut C,
+    turn: &'a Turn,
+    id: String,
+}
+
+impl<C: Conn> Writer<'_, C> {
+    fn write(mut self) -> Result<Fired, Abort> {
+        let turn = self.turn;
+        let stored = self.conn.first::<TakeTurn, (i64,)>(&[Value::Text(&self.id)])?;
+        if stored != Some((turn.turn,)) {
+            return Ok(Fired::Lost);
+        }
+        self.cancel()?;
+        let mut made = Vec::with_capacity(turn.runs.len());
+        let mut chain = Chain::default();
+        for run in &turn.runs {
+            let state = self.make(run, &mut chain)?;
+            made.push(state);
+        }
+        for passed in &turn.passed {
+            self.pass_by(passed)?;
+        }
+        self.move_on(&made)?;
+        if turn.turn % TRIM_EACH == 0 || turn.passed.len() > 1 {
+            let keep = Value::Int(i64::from(turn.keep_firings).saturating_sub(1));
+            self.conn.run::<Trim>(&[Value::Text(&self.id), keep])?;
+        }
+        Ok(Fired::Done(made))
+    }
+
+    fn move_on(&mut self, made: &[Option<TaskState>]) -> Result<(), Abort> {
+        let turn = self.turn;
+        let by_clock = turn.runs.iter().zip(made).filter(|(run, _)| run.cause == FiringCause::Schedule);
+        let counted = by_clock.filter(|(_, made)| made.is_some()).count();
+        let ran = made.iter().any(Option::is_some).then_some(turn.now.as_micros());
+        let values = [
+            Value::Text(&self.id),
+            Value::Text(turn.status.as_str()),
+            Value::MaybeText(turn.reason.as_deref()),
+            Value::MaybeInt(turn.paused_until.map(Timestamp::as_micros)),
+            Value::Int(turn.cursor.as_micros()),
+            Value::MaybeInt(turn.next_run_at.map(Timestamp::as_micros)),
+            Value::Int(int(counted as u64)),
+            Value::MaybeInt(ran),
+        ];
+        self.conn.run::<Move>(&values)?;
+        Ok(())
+    }
+
+    fn cancel(&mut self) -> Result<(), Abort> {
+        let turn = self.turn;
+        if turn.cancel.is_empty() {
+            return Ok(());
+        }
+        let action = EditAction::Cancel("a later run takes its place".into());
+        let selection = Selection::Ids(turn.cancel.clone());
+        edit::edit(self.conn, &Edit { selection, action, now: turn.now, limit: turn.cancel.len() })?;
+        self.conn.mark_change()?;
+        Ok(())
+    }
+
+    /// Stores the task of one run, unless its nominal time has had one.
+    fn make(&mut self, run: &Run, chain: &mut Chain) -> Result<Option<TaskState>, Abort> {
+        let follows = chain.resolve(run.follows);
+        let Some(nominal_at) = run.spec.extras().firing.map(|firing| firing.nominal_at) else { return Ok(None) };
+        let id = self.id.clone();
+        let key = [Value::Text(&id), Value::Int(nominal_at.as_micros())];
+        let noted = self.conn.first::<StatusOf, (StoredText,)>(&key)?;
+        let ran = noted.as_ref().is_some_and(|(status,)| status.parse() == Ok(FiringStatus::Fired));
+        if ran || self.conn.first::<HasTask, (i64,)>(&key)?.is_some() {
+            chain.leave_out(run.spec.task_id, follows);
+            return Ok(None);
+        }
+        let parent = match follows {
+            Some(parent) if self.is_live(parent)? => Some(parent.to_string()),
+            _ => None,
+        };
+        let state = if parent.is_some() { TaskState::Waiting } else { TaskState::Pending };
+        let commit = Commit::new(self.turn.node, self.turn.now);
+        Batch::new(self.conn, &commit, true).insert_row(&run.spec, state, parent.as_deref())?;
+        let task_id = run.spec.task_id.to_string();
+        let note = [
+            key[0],
+            key[1],
+            Value::Text(FiringStatus::Fired.as_str()),
+            Value::Text(run.cause.as_str()),
+            Value::Int(1),
+            Value::MaybeText(None),
+            Value::MaybeText(Some(&task_id)),
+        ];
+        self.note(note, noted.is_some())?;
+        Ok(Some(state))
+    }
+
+    /// Locked: a run that ends at this moment sees the one that waits for it, or is seen to have ended.
+    fn is_live(&mut self, task_id: TaskId) -> Result<bool, Abort> {
+        let state = self.conn.first::<StateOf, (StoredText,)>(&[Value::Text(&task_id.to_string())])?;
+        Ok(state.is_some_and(|(state,)| !shown_state(&state).is_terminal()))
+    }
+
+    fn pass_by(&mut self, passed: &Passed) -> Result<(), Abort> {
+        let id = self.id.clone();
+        let note = [
+            Value::Text(&id),
+            Value::Int(passed.nominal_at.as_micros()),
+            Value::Text(passed.status.as_str()),
+            Value::Text(FiringCause::Schedule.as_str()),
+            Value::Int(int(passed.times)),
+            Value::MaybeText(Some(&passed.reason)),
+            Value::MaybeText(None),
+        ];
+        self.note(note, false)
+    }
+
+    fn note(&mut self, values: [Value<'_>; 7], again: bool) -> Result<(), Abort> {
+        let node = self.turn.node.to_string();
+        let mut values = values.to_vec();
+        values.extend([Value::Text(&node), Value::Int(self.turn.now.as_micros())]);
+        if again {
+            self.conn.run::<NoteAgain>(&values)?
+        } else {
+            self.conn.run::<Note>(&values)?
+        };
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! Schedules: storing, finding, reading.
+
+mod fire;
+mod rows;
+
+use std::collections::HashMap;
+
+use diesel::QueryResult;
+use diesel::sql_types::{BigInt, Nullable, Text};
+
+pub(in crate::backend::sql) use self::fire::fire;
+use self::rows::{FiringRow, FiringTypes, Options, ScheduleRow, schedule_columns};
+use crate::backend::sql::conn::Conn;
+use crate::backend::sql::dialect::placeholders;
+use crate::backend::sql::errors::Abort;
+use crate::backend::sql::rows::{StoredText, shown_state};
+use crate::backend::sql::schema::scheduler_task;
+use crate::backend::sql::statement::{Value, statements};
+use crate::backend::sql::text::retry_text;
+use crate::backend::{Instance, Saved, ScheduleChanges, ScheduleFilter, ScheduleState};
+use crate::clock::{Timestamp, micros};
+use crate::scheduler::{Firing, ScheduleId, ScheduleRecord, ScheduleStatus};
+use crate::task::TaskState;
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+macro_rules! failures {
+    () => {
+        "SELECT state FROM task_queue INDEXED BY task_queue_firing
+        WHERE schedule_id IS NOT NULL AND schedule_id = ?1 AND nominal_at > ?2 AND state IN ('completed', 'dead')
+        ORDER BY nominal_at DESC LIMIT ?3"
+    };
+}
+
+statements! {
+    NextVersion -> (): "UPDATE schedule_mark SET version = version + 1 WHERE name = 'schedules'";
+    Version -> (BigInt,): "SELECT version FROM schedule_mark WHERE name = 'schedules'";
+    TurnOf -> (BigInt,): "SELECT turn FROM scheduler_task WHERE schedule_id = ?1 {lock}";
+    IdOf -> (Text,): "SELECT schedule_id FROM scheduler_task WHERE name = ?1";
+    Insert -> (): (concat!("INSERT INTO scheduler_task (", schedule_columns!(), ", version)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+        ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)"));
+    Update -> (): "UPDATE scheduler_task SET name = ?2, type = ?3, params = ?4, trigger_kind = ?5, trigger_expr = ?6,
+        timezone = ?7, queue = ?8, priority = ?9, timeout = ?10, max_attempts = ?11, retry = ?12, options = ?13,
+        misfire_grace = ?14, coalesce = ?15, max_instances = ?16, overlap_policy = ?17, run_limit = ?18, status = ?19,
+        status_reason = ?20, paused_until = ?21, code = ?22, description = ?23, cursor_at = ?24, last_run_at = ?25,
+        next_run_at = ?26, run_count = ?27, failures_from = ?28, turn = ?29, created_at = ?30, updated_at = ?31,
+        version = ?32 WHERE schedule_id = ?1";
+    Changed -> (Text, Text, Nullable<BigInt>, Nullable<BigInt>):
+        "SELECT schedule_id, status, next_run_at, paused_until FROM scheduler_task WHERE version > ?1";
+    AllThatFire -> (Text, Text, Nullable<BigInt>, Nullable<BigInt>):
+        "SELECT schedule_id, status, next_run_at, paused_until FROM scheduler_task INDEXED BY scheduler_task_due
+        WHERE status IN ('active', 'paused')";
+    Failures -> (Text,): {
+        sqlite failures!();
+        postgres failures!();
+        mysql "SELECT state FROM task_queue WHERE schedule_id = ?1 AND nominal_at > ?2
+            AND state IN ('completed', 'dead') ORDER BY nominal_at DESC LIMIT ?3";
+    };
+    Firings -> FiringTypes: "SELECT f.nominal_at, f.status, f.cause, f.times, f.reason, f.task_id, f.node, f.fired_at,
+        t.state, t.finished_at, t.last_error FROM schedule_firing AS f LEFT JOIN task_queue AS t ON t.task_id = f.task_id
+        WHERE f.schedule_id = ?1 AND f.nominal_at < ?2 ORDER BY f.nominal_at DESC LIMIT ?3";
+    ToForget -> (BigInt,): "SELECT count(*) FROM scheduler_task WHERE status = 'deleted' AND updated_at < ?1";
+    ForgetFirings -> (): "DELETE FROM schedule_firing WHERE schedule_id IN
+        (SELECT schedule_id FROM scheduler_task WHERE status = 'deleted' AND updated_at < ?1)";
+    Forget -> (): "DELETE FROM scheduler_task WHERE status = 'deleted' AND updated_at < ?1";
+}
+
+/// A number as it is stored; none is as large as those that are cut.
+fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn limit(rows: usize) -> Value<'static> {
+    Value::Int(i64::try_from(rows).unwrap_or(i64::MAX))
+}
+
+pub(in crate::backend::sql) fn save<C: Conn>(
+    conn: &mut C,
+    record: &ScheduleRecord,
+    turn: Option<i64>,
+) -> Result<Saved, Abort> {
+    // First: the lock on this row puts the versions into the order of the commits, so that whoever has seen one has seen
+    // all before it.
+    conn.run::<NextVersion>(&[])?;
+    let version = conn.first::<Version, (i64,)>(&[])?.map_or(0, |(version,)| version);
+    let id = record.schedule_id.to_string();
+    let stored = conn.first::<TurnOf, (i64,)>(&[Value::Text(&id)])?.map(|(turn,)| turn);
+    if named(conn, &record.name)?.is_some_and(|other| other != record.schedule_id) {
+        return Ok(Saved::NameTaken);
+    }
+    if stored != turn {
+        return Ok(if turn.is_none() { Saved::NameTaken } else { Saved::Stale });
+    }
+    let next = turn.map_or(1, |turn| turn.wrapping_add(1));
+    write(conn, &id, record, next, version, turn.is_none())?;
+    conn.mark_change()?;
+    Ok(Saved::Stored { turn: next })
+}
+
+fn write<C: Conn>(
+    conn: &mut C,
+    id: &str,
+    record: &ScheduleRecord,
+    turn: i64,
+    version: i64,
+    new: bool,
+) -> QueryResult<()> {
+    let ScheduleRecord { task, trigger, policy, .. } = record;
+    let options = serde_json::json!(Options {
+        tags: task.tags.clone(),
+        meta: task.meta.clone(),
+        expires_in_us: task.expires_in.map(|span| micros(span).unsigned_abs()),
+        pause_after: policy.pause_after,
+        keep_firings: Some(policy.keep_firings),
+    })
+    .to_string();
+    let (retry, coalesce) = (retry_text(&task.retry), policy.coalesce.to_string());
+    let time = |time: Option<Timestamp>| Value::MaybeInt(time.map(Timestamp::as_micros));
+    let values = [
+        Value::Text(id),
+        Value::Text(&record.name),
+        Value::Text(&task.kind),
+        Value::Text(&task.params),
+        Value::Text(&trigger.kind),
+        Value::Text(&trigger.expr),
+        Value::Text(&trigger.zone),
+        Value::Text(&task.queue),
+        Value::Int(task.priority.into()),
+        Value::MaybeInt(task.timeout.map(micros)),
+        Value::Int(task.max_attempts.into()),
+        Value::Text(&retry),
+        Value::Text(&options),
+        Value::MaybeInt(policy.misfire_grace.map(micros)),
+        Value::Text(&coalesce),
+        Value::Int(policy.max_instances.into()),
+        Value::Text(policy.overlap.as_str()),
+        Value::MaybeInt(policy.run_limit.map(int)),
+        Value::Text(record.status.as_str()),
+        Value::MaybeText(record.status_reason.as_deref()),
+        time(record.paused_until),
+        Value::MaybeText(record.code.as_deref()),
+        Value::MaybeText(record.description.as_deref()),
+        Value::Int(record.cursor.as_micros()),
+        time(record.last_run_at),
+        time(record.next_run_at),
+        Value::Int(int(record.run_count)),
+        Value::Int(record.failures_from.as_micros()),
+        Value::Int(turn),
+        Value::Int(record.created_at.as_micros()),
+        Value::Int(record.updated_at.as_micros()),
+        Value::Int(version),
+    ];
+    if new { conn.run::<Insert>(&values) } else { conn.run::<Update>(&values) }.map(drop)
+}
+
+pub(in crate::backend::sql) fn changes<C: Conn>(conn: &mut C, since: i64) -> QueryResult<ScheduleChanges> {
+    // Before the rows: what is written in between is found once more the next time, and not missed.
+    let version = conn.first::<Version, (i64,)>(&[])?.map_or(0, |(version,)| version);
+    let rows: Vec<(StoredText, StoredText, Option<i64>, Option<i64>)> = match since {
+        0 => conn.load::<AllThatFire, _>(&[])?,
+        _ if since == version => Vec::new(),
+        _ => conn.load::<Changed, _>(&[Value::Int(since)])?,
+    };
+    let due = rows.into_iter().filter_map(|(id, status, next, until)| {
+        // What has no id cannot fire; lists show it, and why.
+        let id = id.parse::<ScheduleId>().ok()?;
+        let due = match status.parse() {
+            Ok(ScheduleStatus::Active) => Some(next.unwrap_or(0)),
+            Ok(ScheduleStatus::Paused) => until,
+            Ok(ScheduleStatus::Finished | ScheduleStatus::Deleted) | Err(_) => None,
+        };
+        let due = due.map(Timestamp::from_micros);
+        (since > 0 || due.is_some()).then_some((id, due))
+    });
+    Ok(ScheduleChanges { version, due: due.collect() })
+}
+
+pub(in crate::backend::sql) fn named<C: Conn>(conn: &mut C, name: &str) -> QueryResult<Option<ScheduleId>> {
+    let found = conn.first::<IdOf, (StoredText,)>(&[Value::Text(name)])?;
+    Ok(found.map(|(id,)| id.parse().unwrap_or_else(|_| uuid::Uuid::nil().into())))
+}
+
+pub(in crate::backend::sql) fn states<C: Conn>(conn: &mut C, ids: &[ScheduleId]) -> QueryResult<Vec<ScheduleState>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let texts: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let values: Vec<Value<'_>> = texts.iter().map(|id| Value::Text(id)).collect();
+    let places = placeholders(1, ids.len());
+    let sql = format!("SELECT {} FROM scheduler_task WHERE schedule_id IN ({places})", schedule_columns!());
+    let rows: Vec<ScheduleRow> = conn.load_once::<scheduler_task::SqlType, _>(&sql, &values)?;
+    let mut live = live(conn, &places, &values)?;
+    let mut states = Vec::with_capacity(rows.len());
+    for row in rows {
+        let live = live.remove(&*row.schedule_id).unwrap_or_default();
+        let (record, fault) = row.read();
+        let failures = failures(conn, &record)?;
+        states.push(ScheduleState { record, fault, live, failures });
+    }
+    Ok(states)
+}
+
+/// The tasks of schedules that are not at their end, by schedule.
+fn live<C: Conn>(conn: &mut C, places: &str, values: &[Value<'_>]) -> QueryResult<HashMap<String, Vec<Instance>>> {
+    use crate::backend::sql::dialect::Dialect;
+    let of_these = match C::DIALECT {
+        #[cfg(feature = "mysql")]
+        Dialect::Mysql => format!("instance_of IN ({places})"),
+        #[cfg(feature = "sqlite")]
+        Dialect::Sqlite => alive(places),
+        #[cfg(feature = "postgres")]
+        Dialect::Postgres => alive(places),
+    };
+    let sql = format!(
+        "SELECT schedule_id, task_id, state, parent_id FROM task_queue INDEXED BY task_queue_instances
+        WHERE {of_these} ORDER BY seq"
+    );
+    type Row = (StoredText, StoredText, StoredText, Option<StoredText>);
+    let rows: Vec<Row> = conn.load_once::<(Text, Text, Text, Nullable<Text>), _>(&sql, values)?;
+    let mut live: HashMap<String, Vec<Instance>> = HashMap::new();
+    for (schedule, task_id, state, parent) in rows {
+        let (Ok(task_id), state) = (task_id.parse(), shown_state(&state)) else { continue };
+        let follows = parent.and_then(|parent| parent.parse().ok()).filter(|_| state == TaskState::Waiting);
+        live.entry(schedule.0).or_default().push(Instance { task_id, state, follows });
+    }
+    Ok(live)
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn alive(places: &str) -> String {
+    format!(
+        "schedule_id IS NOT NULL AND schedule_id IN ({places})
+        AND state IN ('waiting', 'scheduled', 'pending', 'running', 'retrying')"
+    )
+}
+
+fn failures<C: Conn>(conn: &mut C, record: &ScheduleRecord) -> QueryResult<u32> {
+    let Some(most) = record.policy.pause_after else { return Ok(0) };
+    let id = record.schedule_id.to_string();
+    let values = [Value::Text(&id), Value::Int(record.failures_from.as_micros()), Value::Int(most.into())];
+    let states: Vec<(StoredText,)> = conn.load::<Failures, _>(&values)?;
+    let dead = states.iter().take_while(|(state,)| shown_state(state) == TaskState::Dead).count();
+    Ok(u32::try_from(dead).unwrap_or(u32::MAX))
+}
+
+pub(in crate::backend::sql) fn list<C: Conn>(
+    conn: &mut C,
+    filter: &ScheduleFilter,
+    after: Option<&str>,
+    most: usize,
+) -> QueryResult<Vec<ScheduleRecord>> {
+    let mut texts: Vec<String> = Vec::new();
+    let mut conditions: Vec<String> = Vec::new();
+    let mut any_of = |column: &str, wanted: Vec<String>| {
+        if !wanted.is_empty() {
+            conditions.push(format!("{column} IN ({})", placeholders(texts.len() + 1, wanted.len())));
+            texts.extend(wanted);
+        }
+    };
+    any_of("status", filter.statuses.iter().map(ToString::to_string).collect());
+    any_of("type", filter.types.clone());
+    if filter.statuses.is_empty() {
+        conditions.push("status <> 'deleted'".into());
+    }
+    if let Some(part) = &filter.text {
+        let escaped = part.to_ascii_lowercase().replace('!', "!!").replace('%', "!%").replace('_', "!_");
+        texts.push(format!("%{escaped}%"));
+        let place = texts.len();
+        conditions.push(format!(
+            "(lower(name) LIKE ?{place} ESCAPE '!' OR lower(coalesce(description, '')) LIKE ?{place} ESCAPE '!')"
+        ));
+    }
+    if let Some(after) = after {
+        texts.push(after.into());
+        conditions.push(format!("name > ?{}", texts.len()));
+    }
+    let sql = format!(
+        "SELECT {} FROM scheduler_task WHERE {} ORDER BY name LIMIT {most}",
+        schedule_columns!(),
+        if conditions.is_empty() { "1 = 1".into() } else { conditions.join(" AND ") }
+    );
+    let values: Vec<Value<'_>> = texts.iter().map(|text| Value::Text(text)).collect();
+    let rows: Vec<ScheduleRow> = conn.load_once::<scheduler_task::SqlType, _>(&sql, &values)?;
+    Ok(rows.into_iter().map(|row| row.read().0).collect())
+}
+
+pub(in crate::backend::sql) fn firings<C: Conn>(
+    conn: &mut C,
+    schedule_id: ScheduleId,
+    before: Option<Timestamp>,
+    most: usize,
+) -> QueryResult<Vec<Firing>> {
+    let id = schedule_id.to_string();
+    let before = before.map_or(i64::MAX, Timestamp::as_micros);
+    let rows: Vec<FiringRow> = conn.load::<Firings, _>(&[Value::Text(&id), Value::Int(before), limit(most)])?;
+    Ok(rows.into_iter().map(Firing::from).collect())
+}
+
+pub(in crate::backend::sql) fn any_to_forget<C: Conn>(conn: &mut C, before: Timestamp) -> QueryResult<bool> {
+    let found = conn.first::<ToForget, (i64,)>(&[Value::Int(before.as_micros())])?;
+    Ok(found.is_some_and(|(schedules,)| schedules > 0))
+}
+
+pub(in crate::backend::sql) fn forget<C: Conn>(conn: &mut C, before: Timestamp) -> Result<(), Abort> {
+    let before = [Value::Int(before.as_micros())];
+    conn.run::<ForgetFirings>(&before)?;
+    conn.run::<Forget>(&before)?;
+    Ok(())
+}

@@ -1,0 +1,281 @@
+//! Unique keys: who holds one, and what a push gets that meets a holder.
+
+use std::collections::BTreeSet;
+
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::{QueryResult, Queryable};
+
+use super::commit::Batch;
+use crate::backend::sql::conn::Conn;
+use crate::backend::sql::errors::Abort;
+use crate::backend::sql::rows::{StoredText, shown_state};
+use crate::backend::sql::statement::{Value, statements};
+use crate::backend::sql::text::{NEXT, read_rule};
+use crate::backend::{InsertGroup, Inserted, Insertion};
+use crate::clock::Timestamp;
+use crate::name::Name;
+use crate::task::{TaskId, TaskSpec, TaskState, Unique, UniqueMode, UniqueScope, holds_key};
+
+macro_rules! by_key {
+    ($end:literal) => {
+        concat!("SELECT seq, task_id, state, unique_rule, unique_until FROM task_queue WHERE unique_key = ?1 ", $end)
+    };
+}
+
+statements! {
+    // MySQL locks by the row's place: by the key it would, at REPEATABLE READ, lock the gap before the key as well, in which
+    // all tasks without a key belong when there is no lesser one. In a transaction of the application that lasts.
+    ByKey -> (BigInt, Text, Text, Nullable<Text>, Nullable<BigInt>): {
+        sqlite by_key!("");
+        postgres by_key!("FOR UPDATE");
+        mysql by_key!("AND seq = (SELECT seq FROM task_queue WHERE unique_key = ?1) FOR UPDATE");
+    };
+    Taken -> (BigInt,): "SELECT seq FROM task_queue WHERE unique_key = ?1";
+    DropKey -> (): "UPDATE task_queue SET unique_key = NULL WHERE seq = ?1";
+    Replace -> (): "UPDATE task_queue SET updated_at = CASE WHEN state = ?5 THEN updated_at ELSE ?6 END,
+        params = ?2, priority = ?3, run_at = ?4, state = ?5 WHERE seq = ?1";
+    AnyWaiting -> (BigInt,): "SELECT seq FROM task_queue INDEXED BY task_queue_waiting
+        WHERE state = 'waiting' LIMIT 1";
+    Waiting -> (BigInt, Text, BigInt, Nullable<Text>):
+        "SELECT seq, queue, run_at, unique_key FROM task_queue INDEXED BY task_queue_waiting
+        WHERE state = 'waiting' AND parent_id = ?1 {lock}";
+    Free -> (): "UPDATE task_queue SET state = ?2, unique_key = ?3, updated_at = ?4 WHERE seq = ?1";
+}
+
+/// What is to be done with a push that has a unique key.
+pub(super) enum Conflict {
+    /// Nobody holds the key.
+    None,
+    /// The push is answered without being stored.
+    Answered(Inserted),
+    /// It is stored, and waits for this task.
+    Follow(String),
+}
+
+/// A task that has a key, and may have lost it.
+#[derive(Queryable)]
+struct Holder {
+    seq: i64,
+    task_id: StoredText,
+    state: StoredText,
+    rule: Option<StoredText>,
+    until: Option<i64>,
+}
+
+impl Holder {
+    fn find<C: Conn>(conn: &mut C, key: &str) -> QueryResult<Option<Self>> {
+        conn.first::<ByKey, Self>(&[Value::Text(key)])
+    }
+
+    fn state(&self) -> TaskState {
+        shown_state(&self.state)
+    }
+
+    fn task_id(&self) -> TaskId {
+        self.task_id.parse().unwrap_or_else(|_| uuid::Uuid::nil().into())
+    }
+
+    fn holds(&self, now: Timestamp) -> bool {
+        // A rule that cannot be read counts as the usual one: keys are never let go by mistake.
+        let scope = self.rule.as_deref().and_then(read_rule).map_or(UniqueScope::UntilDone, |rule| rule.scope);
+        holds_key(scope, self.until.map(Timestamp::from_micros), self.state(), now)
+    }
+}
+
+/// The task that holds `key` now; one that holds it no longer loses it.
+fn holder<C: Conn>(conn: &mut C, key: &str, now: Timestamp) -> QueryResult<Option<Holder>> {
+    let Some(holder) = Holder::find(conn, key)? else { return Ok(None) };
+    if holder.holds(now) {
+        return Ok(Some(holder));
+    }
+    conn.run::<DropKey>(&[Value::Int(holder.seq)])?;
+    Ok(None)
+}
+
+/// True when some task waits for another; an empty index answers most of the time.
+pub(super) fn any_waiting<C: Conn>(conn: &mut C) -> QueryResult<bool> {
+    Ok(conn.first::<AnyWaiting, (i64,)>(&[])?.is_some())
+}
+
+/// Lets the tasks go on that wait for `parent`, and tells the queues in which they came to pending.
+pub(super) fn free_followers<C: Conn>(
+    conn: &mut C,
+    parent: &str,
+    now: Timestamp,
+) -> QueryResult<Vec<(TaskState, Name)>> {
+    let waiting: Vec<(i64, StoredText, i64, Option<StoredText>)> = conn.load::<Waiting, _>(&[Value::Text(parent)])?;
+    let mut freed = Vec::with_capacity(waiting.len());
+    for (seq, queue, run_at, key) in waiting {
+        let plain = match key.as_deref().and_then(|key| key.strip_suffix(NEXT)) {
+            Some(plain) if pass_on(conn, plain, parent, now)? => Some(plain),
+            Some(_) => None,
+            None => key.as_deref(),
+        };
+        let later = Timestamp::from_micros(run_at) > now;
+        let state = if later { TaskState::Scheduled } else { TaskState::Pending };
+        let values =
+            [Value::Int(seq), Value::Text(state.as_str()), Value::MaybeText(plain), Value::Int(now.as_micros())];
+        conn.run::<Free>(&values)?;
+        freed.push((state, queue.into()));
+    }
+    Ok(freed)
+}
+
+/// The same, for reports that name the queues in which tasks came to pending.
+pub(super) fn free<C: Conn>(
+    conn: &mut C,
+    parent: &str,
+    now: Timestamp,
+    woken: &mut BTreeSet<Name>,
+) -> QueryResult<()> {
+    let freed = free_followers(conn, parent, now)?;
+    woken.extend(freed.into_iter().filter(|(state, _)| *state == TaskState::Pending).map(|(_, queue)| queue));
+    Ok(())
+}
+
+/// Makes `key` free for the task that waited for `parent`; false when a third task holds it.
+fn pass_on<C: Conn>(conn: &mut C, key: &str, parent: &str, now: Timestamp) -> QueryResult<bool> {
+    match holder(conn, key, now)? {
+        // The parent may hold the key for a period yet: it passes it on.
+        Some(holder) if *holder.task_id == *parent => {
+            conn.run::<DropKey>(&[Value::Int(holder.seq)])?;
+            Ok(true)
+        }
+        Some(_) => Ok(false),
+        None => Ok(true),
+    }
+}
+
+/// True when `seq` may come back to life with its key, because nobody else holds it.
+pub(super) fn is_free_for<C: Conn>(conn: &mut C, seq: i64, key: Option<&str>, now: Timestamp) -> QueryResult<bool> {
+    let Some(key) = key else { return Ok(true) };
+    Ok(Holder::find(conn, key)?.is_none_or(|holder| holder.seq == seq || !holder.holds(now)))
+}
+
+/// Takes `key` from whoever had it last, for the task at `seq`.
+pub(super) fn take<C: Conn>(conn: &mut C, seq: i64, key: Option<&str>, now: Timestamp) -> QueryResult<()> {
+    if let Some(key) = key
+        && Holder::find(conn, key)?.is_some_and(|holder| holder.seq != seq)
+    {
+        holder(conn, key, now)?;
+    }
+    Ok(())
+}
+
+impl<C: Conn> Batch<'_, C> {
+    /// True when some task has the key of this one, as far as can be seen without locking anything.
+    pub(super) fn is_taken(&mut self, spec: &TaskSpec) -> Result<bool, Abort> {
+        let Some(unique) = &spec.extras().unique else { return Ok(false) };
+        Ok(self.conn.first::<Taken, (i64,)>(&[Value::Text(&unique.key)])?.is_some())
+    }
+
+    /// Treats a push by the mode of its key.
+    pub(super) fn conflict(&mut self, task: &Insertion) -> Result<Conflict, Abort> {
+        let Some(unique) = &task.spec.extras().unique else { return Ok(Conflict::None) };
+        let Some(holder) = holder(self.conn, &unique.key, self.commit.now)? else { return Ok(Conflict::None) };
+        let (task_id, state) = (holder.task_id(), holder.state());
+        let duplicate = Inserted::Duplicate { task_id, state };
+        let answer = match unique.mode {
+            UniqueMode::Reject => Inserted::Refused { existing: task_id },
+            UniqueMode::ReturnExisting => duplicate,
+            UniqueMode::KeepLatest => match self.follower(unique)? {
+                // A follower is newer than the task it follows, so it is the one that gives way.
+                Some(follower) => self.replace(&follower, task)?,
+                None if state == TaskState::Running => return Ok(Conflict::Follow(holder.task_id.0)),
+                None if state.is_terminal() => duplicate,
+                None => self.replace(&holder, task)?,
+            },
+            UniqueMode::Replace if state == TaskState::Running || state.is_terminal() => duplicate,
+            UniqueMode::Replace => self.replace(&holder, task)?,
+        };
+        Ok(Conflict::Answered(answer))
+    }
+
+    /// The task that waits for the holder of the key.
+    fn follower(&mut self, unique: &Unique) -> Result<Option<Holder>, Abort> {
+        let found = holder(self.conn, &format!("{}{NEXT}", unique.key), self.commit.now)?;
+        let Some(follower) = found else { return Ok(None) };
+        if follower.state() == TaskState::Waiting {
+            return Ok(Some(follower));
+        }
+        // It was edited on its way; it does not wait any more.
+        self.conn.run::<DropKey>(&[Value::Int(follower.seq)])?;
+        Ok(None)
+    }
+
+    /// Gives a stored task that is not running the params, priority and `run_at` of a push.
+    fn replace(&mut self, stored: &Holder, task: &Insertion) -> Result<Inserted, Abort> {
+        let spec = &task.spec;
+        let waits = stored.state() == TaskState::Waiting;
+        let state = if waits { TaskState::Waiting } else { task.state };
+        let values = [
+            Value::Int(stored.seq),
+            Value::Text(&spec.params),
+            Value::Int(spec.priority.into()),
+            Value::Int(spec.run_at.as_micros()),
+            Value::Text(state.as_str()),
+            self.now(),
+        ];
+        self.conn.run::<Replace>(&values)?;
+        Ok(Inserted::Replaced { task_id: stored.task_id(), state })
+    }
+
+    /// The answers to a group of which a task is refused; nothing when the group can be stored.
+    pub(super) fn refusal(&mut self, group: &InsertGroup) -> Result<Option<Vec<Inserted>>, Abort> {
+        let rejects = |task: &Insertion| mode(&task.spec) == Some(UniqueMode::Reject);
+        if group.tasks.len() < 2 || !group.tasks.iter().any(rejects) {
+            return Ok(None);
+        }
+        let mut trial = Trial { keys: Vec::new(), ids: Vec::new() };
+        let mut refused = Vec::with_capacity(group.tasks.len());
+        for task in &group.tasks {
+            refused.push(trial.refuses(self, task)?);
+        }
+        if refused.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let answer = |refused: Option<TaskId>| match refused {
+            Some(existing) => Inserted::Refused { existing },
+            None => Inserted::GroupRefused,
+        };
+        Ok(Some(refused.into_iter().map(answer).collect()))
+    }
+}
+
+fn mode(spec: &TaskSpec) -> Option<UniqueMode> {
+    spec.extras().unique.as_ref().map(|unique| unique.mode)
+}
+
+/// A group as if it were stored, task by task, to see whether one of it would be refused.
+struct Trial<'a> {
+    ids: Vec<TaskId>,
+    /// The keys that tasks of the group would hold.
+    keys: Vec<(&'a str, TaskId)>,
+}
+
+impl<'a> Trial<'a> {
+    fn refuses<C: Conn>(&mut self, batch: &mut Batch<'_, C>, task: &'a Insertion) -> Result<Option<TaskId>, Abort> {
+        let (spec, now) = (&task.spec, batch.commit.now);
+        if self.ids.contains(&spec.task_id) || batch.known(spec)?.is_some() {
+            return Ok(None);
+        }
+        let Some(unique) = &spec.extras().unique else {
+            self.ids.push(spec.task_id);
+            return Ok(None);
+        };
+        let in_group = self.keys.iter().find(|(key, _)| *key == unique.key).map(|(_, id)| *id);
+        let existing = match in_group {
+            Some(id) => Some(id),
+            None => holder(batch.conn, &unique.key, now)?.map(|holder| holder.task_id()),
+        };
+        if existing.is_some() {
+            return Ok(existing.filter(|_| unique.mode == UniqueMode::Reject));
+        }
+        self.ids.push(spec.task_id);
+        let state = if task.claim { TaskState::Running } else { task.state };
+        if holds_key(unique.scope, unique.until(spec.created_at), state, now) {
+            self.keys.push((&unique.key, spec.task_id));
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,242 @@
+//! Schedules, as an application changes and sees them.
+
+use serde::Serialize;
+
+use super::Board;
+use crate::backend::{Instance, ScheduleFilter};
+use crate::clock::Timestamp;
+use crate::core::Core;
+use crate::error::BoardError;
+use crate::name::Name;
+use crate::persistence::{ListFirings, ListSchedules};
+use crate::scheduler::operations::{
+    Create, Delete, GoOn, MoveCursor, Operation, Pause, Resume, Update, Upsert, find,
+};
+use crate::scheduler::{Backfill, BackfillOrder, Backfilled, Firing, Operate, Schedule, ScheduleRecord, TriggerNow};
+use crate::task::TaskId;
+
+/// Next times that [`Schedules::get`] names.
+const NEXT_RUNS: usize = 5;
+/// Firings that it names.
+const LAST_RUNS: usize = 20;
+
+/// The schedules of a board: see [`Board::schedules`].
+///
+/// What is changed here is stored, holds for all nodes, and reaches them within a second.
+///
+/// ```
+/// use callboard::{Board, NewTask, Schedule, Trigger, Zone};
+/// # actix_rt::System::new().block_on(async {
+/// let board = Board::builder().start().await?;
+/// let sweep = NewTask::new("sweep", &());
+/// board.schedules().create(Schedule::new("sweep", Trigger::cron("@hourly", Zone::UTC)?, sweep)).await?;
+/// let sweep = board.schedules().get("sweep").await?;
+/// assert_eq!((sweep.next_runs.len(), sweep.firings.len()), (5, 0));
+/// board.stop().await;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).expect("a board with a schedule");
+/// ```
+#[derive(Debug)]
+pub struct Schedules<'a> {
+    board: &'a Board,
+}
+
+/// A schedule with what it did and what it is going to do.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScheduleDetails {
+    /// Its row.
+    pub schedule: ScheduleRecord,
+    /// Why its row makes no sense, if it does not.
+    pub fault: Option<String>,
+    /// The next nominal times, if it is not paused before; none when its trigger cannot be read.
+    pub next_runs: Vec<Timestamp>,
+    /// Its tasks that are not at their end.
+    #[serde(skip)]
+    pub live: Vec<Instance>,
+    /// Its latest firings, the latest first, with what became of their tasks.
+    pub firings: Vec<Firing>,
+}
+
+impl Board {
+    /// The schedules.
+    pub fn schedules(&self) -> Schedules<'_> {
+        Schedules { board: self }
+    }
+}
+
+impl Schedules<'_> {
+    fn core(&self) -> &std::sync::Arc<Core> {
+        &self.board.core
+    }
+
+    async fn operate<O: Operation>(&self, operation: O) -> Result<O::Answer, BoardError> {
+        self.core().scheduler.ask(Operate(operation)).await?
+    }
+
+    /// Makes a schedule. Its times count from now; that of a deleted one with the same name it takes over.
+    ///
+    /// # Errors
+    /// [`BoardError::ScheduleExists`]; [`BoardError::Invalid`] says what is wrong with it; [`BoardError::Storage`].
+    pub async fn create(&self, schedule: Schedule) -> Result<ScheduleRecord, BoardError> {
+        self.operate(Create(schedule)).await
+    }
+
+    /// Replaces all that the definition of a schedule says, its name included. It keeps its history, its place in time
+    /// and whether it is paused; with another trigger its times count from now.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::ScheduleExists`] when the new name is another's;
+    /// [`BoardError::Invalid`]; [`BoardError::Storage`].
+    pub async fn update(&self, name: impl Into<Name>, schedule: Schedule) -> Result<ScheduleRecord, BoardError> {
+        self.operate(Update(name.into(), schedule)).await
+    }
+
+    /// Makes a schedule, or [updates](Self::update) the one with its name.
+    ///
+    /// # Errors
+    /// [`BoardError::Invalid`]; [`BoardError::Storage`].
+    pub async fn upsert(&self, schedule: Schedule) -> Result<ScheduleRecord, BoardError> {
+        self.operate(Upsert(schedule)).await
+    }
+
+    /// Lets a schedule wait until it is [resumed](Self::resume).
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when it is finished; [`BoardError::Storage`].
+    pub async fn pause(&self, name: impl Into<Name>) -> Result<ScheduleRecord, BoardError> {
+        self.operate(Pause(name.into(), None)).await
+    }
+
+    /// Lets a schedule wait until `until`; times that fall into the pause are left out.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause); [`BoardError::Invalid`] also when `until` has passed.
+    pub async fn pause_until(
+        &self,
+        name: impl Into<Name>,
+        until: impl Into<Timestamp>,
+    ) -> Result<ScheduleRecord, BoardError> {
+        self.operate(Pause(name.into(), Some(until.into()))).await
+    }
+
+    /// Lets a paused schedule go on; failures count anew.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when it has no time left, or its row makes no sense;
+    /// [`BoardError::Storage`].
+    pub async fn resume(&self, name: impl Into<Name>, resume: Resume) -> Result<ScheduleRecord, BoardError> {
+        self.operate(GoOn(name.into(), resume)).await
+    }
+
+    /// Runs a schedule's task at once, whatever else of it runs, also when it is paused. Its times and its run limit are
+    /// not touched.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its row makes no sense; [`BoardError::Storage`].
+    pub async fn trigger(&self, name: impl Into<Name>) -> Result<TaskId, BoardError> {
+        self.operate(TriggerNow(name.into())).await
+    }
+
+    /// Deletes a schedule. What it has made stays; its history is kept for 30 days, and its name is free at once.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Storage`].
+    pub async fn delete(&self, name: impl Into<Name>) -> Result<(), BoardError> {
+        self.operate(Delete(name.into())).await.map(drop)
+    }
+
+    /// Makes the tasks of the nominal times from `from` to `to`, both included, that have made none; 10,000 at most.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when `to` lies ahead or there are too many;
+    /// [`BoardError::Storage`], and then some may be made: once more does the rest.
+    pub async fn backfill(
+        &self,
+        name: impl Into<Name>,
+        from: impl Into<Timestamp>,
+        to: impl Into<Timestamp>,
+        order: BackfillOrder,
+    ) -> Result<Backfilled, BoardError> {
+        self.operate(Backfill { name: name.into(), from: from.into(), to: to.into(), order }).await
+    }
+
+    /// Sets up to which time a schedule's times are dealt with: ahead to leave some out, back to have them come again.
+    /// A time that has made a task makes no second one; retry the task for that.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its row makes no sense; [`BoardError::Storage`].
+    pub async fn move_cursor(
+        &self,
+        name: impl Into<Name>,
+        to: impl Into<Timestamp>,
+    ) -> Result<ScheduleRecord, BoardError> {
+        self.operate(MoveCursor(name.into(), to.into())).await
+    }
+
+    /// A schedule with its next five times and its last 20 firings.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Storage`].
+    pub async fn get(&self, name: impl Into<Name>) -> Result<ScheduleDetails, BoardError> {
+        let state = find(self.core(), &name.into()).await?;
+        let firings = self.firings_of(&state.record, None, LAST_RUNS).await?;
+        let next_runs = state.record.preview(NEXT_RUNS);
+        Ok(ScheduleDetails { next_runs, firings, live: state.live, fault: state.fault, schedule: state.record })
+    }
+
+    /// Up to `limit` schedules that match, by name; `after` is the last name of the page before.
+    ///
+    /// # Errors
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when `limit` is 0 or over 10,000.
+    pub async fn list(
+        &self,
+        filter: ScheduleFilter,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<ScheduleRecord>, BoardError> {
+        check_limit(limit)?;
+        Ok(self.core().ask(ListSchedules { filter, after, limit }).await?)
+    }
+
+    /// What became of a schedule's times before `before`, the latest first, at most `limit`.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Storage`]; [`BoardError::Invalid`] when `limit` is 0 or over 10,000.
+    pub async fn firings(
+        &self,
+        name: impl Into<Name>,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<Firing>, BoardError> {
+        check_limit(limit)?;
+        let state = find(self.core(), &name.into()).await?;
+        self.firings_of(&state.record, before, limit).await
+    }
+
+    async fn firings_of(
+        &self,
+        record: &ScheduleRecord,
+        before: Option<Timestamp>,
+        limit: usize,
+    ) -> Result<Vec<Firing>, BoardError> {
+        Ok(self.core().ask(ListFirings { schedule_id: record.schedule_id, before, limit }).await?)
+    }
+
+    /// The next `n` nominal times of a schedule; 10,000 at most.
+    ///
+    /// # Errors
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its trigger cannot be read; [`BoardError::Storage`].
+    pub async fn preview(&self, name: impl Into<Name>, n: usize) -> Result<Vec<Timestamp>, BoardError> {
+        check_limit(n)?;
+        let state = find(self.core(), &name.into()).await?;
+        state.record.read_trigger().map_err(|error| BoardError::Invalid(error.to_string()))?;
+        Ok(state.record.preview(n))
+    }
+}
+
+fn check_limit(limit: usize) -> Result<(), BoardError> {
+    if limit == 0 || limit > 10_000 {
+        return Err(BoardError::Invalid(format!("a page has 1 to 10000 entries, not {limit}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Pushes and completions in a transaction of the application.
+
+use std::sync::Arc;
+
+use super::Board;
+use super::push::{checked, one};
+use crate::backend::sql::AppConnection;
+use crate::backend::{Commit, InsertGroup, Insertion, Settled, Settlement};
+use crate::core::{Core, Stage};
+use crate::error::{CompleteError, PushError};
+use crate::queue::Pushed;
+use crate::queue::answer::{answer, of_group};
+use crate::task::{IntoNewTask, TaskSpec, TaskState};
+
+impl Board {
+    /// Pushes a task in the application's own transaction: it is stored if and only if that transaction commits.
+    ///
+    /// `conn` is a Diesel connection of the application to the database in which this board keeps its tasks, and its
+    /// transaction was begun by Diesel, with `conn.transaction(..)` or one of its kin. The call blocks like any other
+    /// statement. The task runs soon after the commit: PostgreSQL tells all nodes at once, SQLite is looked at every
+    /// 100 ms, MySQL up to every 800 ms, and more often while there is something to do. There is no event of the push.
+    ///
+    /// - **SQLite**: `conn` is open on the board's file. Begin with `immediate_transaction`: one that reads first and then
+    ///   writes fails when somebody has written in between. No task is stored, started or ended while the transaction
+    ///   lasts, so keep it short.
+    /// - **PostgreSQL**: `conn` leads to the board's database; its search path does not matter, and stays as it is. All
+    ///   transactions that push commit one after another, as always with `NOTIFY`.
+    /// - **MySQL**, **MariaDB**: `conn` was opened on the board's database, and never used another one. A transaction that
+    ///   takes a key over from a task that has ended may keep all other pushes waiting, so keep it short.
+    ///
+    /// Options, unique keys and answers are those of [`push`](Board::push). While a transaction that pushed a key is open,
+    /// whoever pushes the same key waits for its end. A transaction at REPEATABLE READ or above may not see the task that
+    /// holds its key; then the push fails with an error that [is transient](crate::BackendError::is_transient), and the
+    /// transaction is to be done anew. Ids that the database generates, such as `LAST_INSERT_ID()`, are to be read
+    /// before the push: they are those of the task after it.
+    ///
+    /// ```
+    /// # #[cfg(feature = "sqlite")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use callboard::{Board, NewTask};
+    /// use diesel::prelude::*;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let file = folder.path().join("shop.db").display().to_string();
+    /// # actix_rt::System::new().block_on(async {
+    /// let board = Board::builder().url(format!("sqlite:{file}")).start().await?;
+    /// let mut conn = SqliteConnection::establish(&file)?;
+    /// diesel::sql_query("CREATE TABLE orders (id INTEGER)").execute(&mut conn)?;
+    ///
+    /// let pushed = conn.immediate_transaction(|conn| -> Result<_, Box<dyn std::error::Error>> {
+    ///     diesel::sql_query("INSERT INTO orders VALUES (7)").execute(conn)?;
+    ///     Ok(board.push_in(conn, NewTask::new("send_invoice", &7))?)
+    /// })?;
+    /// assert!(board.get(pushed.task_id).await?.is_some());
+    /// # board.stop().await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// # #[cfg(not(feature = "sqlite"))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    /// [`PushError`]. After [`PushError::Transaction`] nothing of the push is left; roll the transaction back, for some
+    /// databases let it do nothing else. After any other error it can go on.
+    pub fn push_in<C: AppConnection>(&self, conn: &mut C, task: impl IntoNewTask) -> Result<Pushed, PushError> {
+        one(self.push_many_in(conn, [task])?)
+    }
+
+    /// Pushes several tasks as [`push_in`](Board::push_in) does: all of them or none. The answers come in the same order.
+    ///
+    /// # Errors
+    /// As [`push_in`](Board::push_in); then none is stored.
+    pub fn push_many_in<C: AppConnection, T: IntoNewTask>(
+        &self,
+        conn: &mut C,
+        tasks: impl IntoIterator<Item = T>,
+    ) -> Result<Vec<Pushed>, PushError> {
+        if self.core.stage() != Stage::Running {
+            return Err(PushError::Closed);
+        }
+        push_in(&self.core, conn, tasks)
+    }
+}
+
+/// Stores tasks for later: what is claimed at once could not be given back when the transaction does not commit.
+pub(crate) fn push_in<C: AppConnection, T: IntoNewTask>(
+    core: &Core,
+    conn: &mut C,
+    tasks: impl IntoIterator<Item = T>,
+) -> Result<Vec<Pushed>, PushError> {
+    let specs = tasks.into_iter().map(|task| checked(core, task)).collect::<Result<Vec<_>, _>>()?;
+    if specs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut commit = Commit::new(core.node, core.clock.now());
+    let insertion = |spec: Arc<TaskSpec>| {
+        let state = if spec.run_at > commit.now { TaskState::Scheduled } else { TaskState::Pending };
+        Insertion { spec, state, claim: false }
+    };
+    commit.insert = vec![InsertGroup { tasks: specs.into_iter().map(insertion).collect() }];
+    let receipt = core.backend.commit_in(conn.plain(), &commit).map_err(PushError::Transaction)?;
+    let tasks = commit.insert.iter().flat_map(|group| &group.tasks);
+    of_group(tasks.zip(receipt.inserted).map(|(insertion, outcome)| answer(insertion, outcome)))
+}
+
+/// Writes the end of a run.
+pub(crate) fn complete_in<C: AppConnection>(
+    core: &Core,
+    conn: &mut C,
+    settlement: Settlement,
+) -> Result<(), CompleteError> {
+    let task_id = settlement.task_id;
+    let mut commit = Commit::new(core.node, core.clock.now());
+    commit.settle = vec![settlement];
+    let receipt = core.backend.commit_in(conn.plain(), &commit).map_err(CompleteError::Storage)?;
+    if receipt.settled.contains(&Settled::Accepted) { Ok(()) } else { Err(CompleteError::Fenced(task_id)) }
+}

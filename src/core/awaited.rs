@@ -1,0 +1,164 @@
+//! Who waits for tasks.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::task::TaskId;
+
+/// Those who wait for tasks to end.
+#[derive(Default)]
+pub(crate) struct Awaited {
+    waiters: Mutex<Waiters>,
+    // How many tasks are awaited: lets the usual case, none, skip the lock.
+    count: AtomicUsize,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Waiters {
+    of_task: HashMap<TaskId, Vec<oneshot::Sender<()>>>,
+    /// All of them, those included that have gone away since.
+    all: usize,
+    /// As many are worth a look at each.
+    look_at: usize,
+    /// Looks at a single waiter so far.
+    #[cfg(test)]
+    looks: usize,
+}
+
+/// Fewer waiters than this are not worth a look for those that have gone away.
+const FEW_WAITERS: usize = 64;
+
+impl Waiters {
+    fn add(&mut self, task_id: TaskId, waiter: oneshot::Sender<()>) {
+        if self.all >= self.look_at.max(FEW_WAITERS) {
+            self.forget_gone();
+        }
+        self.of_task.entry(task_id).or_default().push(waiter);
+        self.all += 1;
+    }
+
+    fn forget_gone(&mut self) {
+        #[cfg(test)]
+        {
+            self.looks += self.all;
+        }
+        self.of_task.retain(|_, list| {
+            list.retain(|waiter| !waiter.is_closed());
+            !list.is_empty()
+        });
+        self.all = self.of_task.values().map(Vec::len).sum();
+        // Not before there are twice as many: so each registration pays for two looks, however many wait.
+        self.look_at = self.all * 2;
+    }
+
+    fn take(&mut self, task_id: TaskId) -> Vec<oneshot::Sender<()>> {
+        let list = self.of_task.remove(&task_id).unwrap_or_default();
+        self.all -= list.len();
+        list
+    }
+}
+
+impl Awaited {
+    pub(crate) fn register(&self, task_id: TaskId) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        let mut waiters = self.waiters.lock();
+        // Dropped, the sender tells that nothing will come.
+        if !self.closed.load(Ordering::Acquire) {
+            waiters.add(task_id, tell);
+        }
+        self.count.store(waiters.of_task.len(), Ordering::Release);
+        told
+    }
+
+    /// The board has stopped: nobody here will hear of further ends.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        *self.waiters.lock() = Waiters::default();
+    }
+
+    pub(crate) fn ended(&self, task_id: TaskId) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut waiters = self.waiters.lock();
+        for waiter in waiters.take(task_id) {
+            // Whoever no longer listens needs no answer.
+            waiter.send(()).ok();
+        }
+        self.count.store(waiters.of_task.len(), Ordering::Release);
+    }
+
+    /// True when somebody waits for this task.
+    pub(crate) fn is(&self, task_id: TaskId) -> bool {
+        self.count.load(Ordering::Acquire) > 0 && self.waiters.lock().of_task.contains_key(&task_id)
+    }
+
+    /// The tasks that are awaited; those that nobody waits for any more are forgotten.
+    /// True when somebody waits for some task.
+    pub(crate) fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
+    pub(crate) fn ids(&self) -> Vec<TaskId> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return Vec::new();
+        }
+        let mut waiters = self.waiters.lock();
+        // Storage looks at each of them, so here it is worth a look.
+        waiters.forget_gone();
+        self.count.store(waiters.of_task.len(), Ordering::Release);
+        waiters.of_task.keys().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u128) -> TaskId {
+        TaskId::from(uuid::Uuid::from_u128(number))
+    }
+
+    #[test]
+    fn a_waiter_costs_the_same_however_many_there_are() {
+        let awaited = Awaited::default();
+        let told: Vec<_> = (0..100_000).map(|number| awaited.register(id(number))).collect();
+        let looks = awaited.waiters.lock().looks;
+        assert!(looks <= 2 * told.len(), "{looks} looks at {} waiters", told.len());
+        (0..100_000).for_each(|number| awaited.ended(id(number)));
+        assert!(told.into_iter().all(|mut told| told.try_recv().is_ok()));
+        assert_eq!((awaited.waiters.lock().all, awaited.is(id(0))), (0, false));
+    }
+
+    #[test]
+    fn those_that_have_gone_away_are_forgotten() {
+        let awaited = Awaited::default();
+        let stays = awaited.register(id(0));
+        // Many tasks, and one task over and over.
+        for number in 0..50_000 {
+            drop(awaited.register(id(number)));
+            drop(awaited.register(id(1)));
+        }
+        let waiters = awaited.waiters.lock();
+        assert!(waiters.all <= FEW_WAITERS && waiters.of_task.len() <= FEW_WAITERS, "{} are left", waiters.all);
+        assert!(waiters.looks <= 2 * 100_000, "{} looks", waiters.looks);
+        drop(waiters);
+        assert_eq!(awaited.ids(), [id(0)]);
+        drop(stays);
+        assert_eq!((awaited.ids(), awaited.is(id(0))), (vec![], false));
+    }
+
+    #[test]
+    fn whoever_registers_after_the_end_is_told_at_once() {
+        let awaited = Awaited::default();
+        let mut before = awaited.register(id(0));
+        awaited.close();
+        for told in [&mut before, &mut awaited.register(id(0))] {
+            assert_eq!(told.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What all parts of one board share.
+
+mod alarm;
+mod awaited;
+mod counters;
+mod held;
+mod lease;
+mod stage;
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use actix_rt::ArbiterHandle;
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use parking_lot::Mutex;
+use slog::Logger;
+use tokio::sync::{oneshot, watch};
+
+pub(crate) use self::alarm::Alarm;
+pub(crate) use self::awaited::Awaited;
+pub(crate) use self::counters::Counters;
+pub(crate) use self::held::HeldQueues;
+pub(crate) use self::lease::Lease;
+pub use self::stage::Stage;
+use crate::backend::{Backend, Claimed, Limits};
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::events::{Events, Fact};
+use crate::maintenance::Maintenance;
+use crate::name::Name;
+use crate::persistence::{GetTask, Persistence};
+use crate::queue::bench::Bench;
+use crate::queue::delivery::{Held, released, tokens};
+use crate::queue::desk::{Desk, Holder, SettleRequest};
+use crate::queue::settings::Looks;
+use crate::queue::{Poke, Queue};
+use crate::scheduler::{Agenda, Scheduler};
+use crate::store::{Kept, Store, StoreHandle};
+use crate::supervise::{Guardian, Line, Part, Parts};
+use crate::task::{ClaimToken, NodeId, TaskId};
+use crate::worker::{Crew, Registry};
+
+/// The shared state of a board; every actor, thread and handle holds it.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) log: Logger,
+    pub(crate) node: NodeId,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) registry: Registry,
+    pub(crate) data: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    pub(crate) desk: Desk,
+    pub(crate) benches: HashMap<Name, Arc<Bench>>,
+    pub(crate) crew: Crew,
+    pub(crate) persistence: Persistence,
+    pub(crate) events: Arc<Events>,
+    pub(crate) store: StoreHandle,
+    pub(crate) store_line: Line<Store>,
+    pub(crate) kept: Arc<Mutex<Kept>>,
+    pub(crate) queue: Line<Queue>,
+    pub(crate) maintenance: Line<Maintenance>,
+    pub(crate) scheduler: Line<Scheduler>,
+    pub(crate) agenda: Agenda,
+    pub(crate) guardian: Line<Guardian>,
+    pub(crate) parts: Parts,
+    /// Where core actors live.
+    pub(crate) home: OnceLock<ArbiterHandle>,
+    pub(crate) lease: Lease,
+    pub(crate) alarm: Alarm,
+    pub(crate) deliveries: Mutex<HashMap<TaskId, Held>>,
+    pub(crate) awaited: Awaited,
+    pub(crate) counters: Counters,
+    pub(crate) looks: Looks,
+    pub(crate) held: HeldQueues,
+    /// The limits that this node knows of. Read before the first claim, and then with each round of upkeep.
+    pub(crate) limits: Mutex<Option<Arc<Limits>>>,
+    /// Held by whoever reads, changes and writes queue settings; over awaits, so it is no plain mutex.
+    pub(crate) settings_turn: tokio::sync::Mutex<()>,
+    pub(crate) stage: watch::Sender<Stage>,
+    /// Both hands of the clock at the last round of upkeep.
+    pub(crate) hands: Mutex<Option<(Timestamp, Duration)>>,
+    /// Where events are carried: callbacks may take their time there.
+    pub(crate) events_home: OnceLock<ArbiterHandle>,
+    pub(crate) task_logs: Option<crate::worker::log::TaskLogs>,
+}
+
+impl Core {
+    pub(crate) fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// True when a claim made now would still be covered when it begins to run.
+    pub(crate) fn may_claim(&self) -> bool {
+        self.stage() == Stage::Running && self.lease.is_safe(self.clock.elapsed(), self.config.lease / 5)
+    }
+
+    /// True when the wall clock moved otherwise than time did since the last call: it was set, or the machine slept.
+    pub(crate) fn wall_jumped(&self) -> bool {
+        let (wall, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let last = self.hands.lock().replace((wall, elapsed));
+        last.is_some_and(|(last_wall, last_elapsed)| {
+            let expected = last_wall + elapsed.saturating_sub(last_elapsed);
+            wall.since(expected).max(expected.since(wall)) > self.config.heartbeat()
+        })
+    }
+
+    /// Hands a claim back unused.
+    pub(crate) fn give_back(&self, claimed: Claimed, holder: Holder) {
+        let settlement = released(&claimed);
+        let spec = claimed.spec;
+        self.desk.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder }));
+    }
+
+    /// True when a task of this queue is in the hands of somebody who pulled it.
+    pub(crate) fn delivers(&self, queue: &str) -> bool {
+        self.deliveries.lock().values().any(|held| held.claimed.spec.queue == *queue)
+    }
+
+    /// Ends a delivery's hold; false when it had none any more.
+    pub(crate) fn forget_delivery(&self, task_id: TaskId, token: ClaimToken) -> bool {
+        let mut held = self.deliveries.lock();
+        match held.get(&task_id) {
+            Some(entry) if entry.claimed.token == token => held.remove(&task_id).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Every claim that somebody on this node has in hand: running, on a bench, delivered, or on its way to storage.
+    pub(crate) fn live_claims(&self) -> Vec<(TaskId, ClaimToken)> {
+        // In the order in which a claim moves, so that none is missed on its way.
+        let mut live = Vec::new();
+        for (lane, bench) in &self.benches {
+            live.extend(bench.waiting());
+            live.extend(self.crew.claims(lane));
+        }
+        live.extend(tokens(&self.deliveries.lock()));
+        live.extend(
+            self.desk
+                .peek(|g| g.settles.iter().map(|s| (s.settlement.task_id, s.settlement.token)).collect::<Vec<_>>()),
+        );
+        live
+    }
+
+    /// Something will be due then.
+    pub(crate) fn due_at(&self, due: Timestamp) {
+        if self.alarm.is_moved_by(due) {
+            self.maintenance.poke(crate::maintenance::DueAt(due));
+        }
+    }
+
+    /// A limit holds tasks of the queue back, until then or until a task ends.
+    pub(crate) fn hold(&self, queue: &Name, until: Option<Timestamp>) {
+        self.held.hold(queue, until);
+        if until.is_some() {
+            self.maintenance.poke(crate::maintenance::HeldUntil);
+        }
+    }
+
+    /// Asks again for what limits held back until now.
+    pub(crate) fn wake_held(&self) {
+        let due = self.held.take_due(self.clock.now());
+        if !due.is_empty() {
+            self.desk.hand_in(|g| g.hints.extend(due));
+        }
+    }
+
+    /// Tells subscribers where tasks stand that were changed by an edit or by upkeep, and not by a run.
+    pub(crate) async fn publish_stored(&self, tasks: &[TaskId]) {
+        if !self.events.is_heard() {
+            return;
+        }
+        for task_id in tasks {
+            // Gone or out of reach meanwhile: then there is nothing to tell.
+            if let Ok(Some(record)) = self.persistence.ask(GetTask { task_id: *task_id }).await {
+                self.events.publish(|| Fact::stored(&record));
+            }
+        }
+    }
+
+    /// These tasks are gone, and their logs go with them.
+    pub(crate) fn forget_logs(&self, tasks: &[TaskId]) {
+        if let Some(logs) = &self.task_logs {
+            let (logs, tasks) = (logs.clone(), tasks.to_vec());
+            // A thousand folders take a while; the actors have other things to do.
+            self.crew.blocking().spawn(Box::new(move || {
+                logs.remove(&tasks);
+            }));
+        }
+    }
+
+    /// Storage may hold pending tasks in any queue.
+    pub(crate) fn look_for_work(&self) {
+        self.desk.hand_in(|g| g.hint_all = true);
+    }
+
+    /// True when a part has died and is not yet back.
+    pub(crate) fn is_down(&self, part: Part) -> bool {
+        match part {
+            Part::Queue => !self.queue.is_connected(),
+            Part::Maintenance => !self.maintenance.is_connected(),
+            Part::Scheduler => !self.scheduler.is_connected(),
+            Part::Store => !self.store_line.is_connected(),
+            Part::Events => !self.events.line().is_connected(),
+            Part::Persistence => !self.persistence.is_alive(),
+            Part::Worker => self.crew.has_dead(),
+            Part::Guardian => !self.guardian.is_connected(),
+            // They see to themselves: a panic there is caught, and the thread goes on.
+            Part::Heartbeat | Part::Watch => false,
+        }
+    }
+
+    /// Lets go of the core actors: the board has stopped.
+    pub(crate) fn disconnect_all(&self) {
+        self.guardian.disconnect();
+        self.queue.disconnect();
+        self.maintenance.disconnect();
+        self.scheduler.disconnect();
+        self.store_line.disconnect();
+        self.events.line().disconnect();
+    }
+
+    /// Resolves after `span`, on whatever executor it is awaited.
+    pub(crate) fn timeout(&self, span: Duration) -> impl Future<Output = ()> + Send + Unpin + 'static {
+        let (tell, told) = oneshot::channel::<()>();
+        let sleep = self.clock.sleep(span);
+        if let Some(home) = self.home.get() {
+            home.spawn(async move {
+                sleep.await;
+                drop(tell);
+            });
+        }
+        // The sender says nothing; it is dropped when the time has come.
+        told.map(drop)
+    }
+
+    /// Awaits `work` for at most `span`; true when it came to its end.
+    pub(crate) async fn within<T>(&self, span: Duration, work: impl Future<Output = T>) -> bool {
+        let work = std::pin::pin!(work);
+        matches!(select(work, self.timeout(span)).await, Either::Left(_))
+    }
+
+    /// Wakes the queue actor.
+    pub(crate) fn poke_queue(&self) {
+        self.queue.poke(Poke);
+    }
+}

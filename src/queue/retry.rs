@@ -1,0 +1,112 @@
+//! What the queue does when storage fails: what can wait is sent again, and claims that nobody knows of are given back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use slog::{debug, warn};
+
+use super::batch::Batch;
+use super::{Queue, receipt};
+use crate::backend::BackendError;
+use crate::core::Stage;
+use crate::logging::keys;
+use crate::persistence::ReleaseClaims;
+
+/// How long after its answer was lost a commit may yet arrive: servers give up what takes longer (see the timeouts of
+/// their connections), and this is a little more.
+const LATE: Duration = Duration::from_secs(40);
+/// How often claims of such a commit are looked for.
+const LOOK: Duration = Duration::from_secs(2);
+
+impl Queue {
+    /// Storage did not take a commit: what can wait is sent again after a pause, what cannot is told.
+    pub(super) fn failed(&mut self, mut batch: Box<Batch>, error: BackendError, ctx: &mut Context<Self>) {
+        self.failures = self.failures.saturating_add(1);
+        self.core.counters.storage_retries.fetch_add(1, Ordering::Relaxed);
+        if self.failures.is_power_of_two() {
+            warn!(self.core.log, "storage refused a commit"; keys::ERROR => %error, keys::COUNT => self.failures);
+        }
+        if matches!(error, BackendError::Unknown { .. } | BackendError::Panicked { .. }) {
+            batch.uncertain = true;
+            self.reconcile = true;
+        }
+        let now = self.core.clock.elapsed();
+        if matches!(error, BackendError::Unknown { .. }) {
+            self.doubtful_until = now + LATE;
+        }
+        let stopped = self.core.stage() >= Stage::Stopped;
+        let give_up = |deadline: Duration| stopped || !error.is_transient() || deadline <= now;
+        receipt::refuse(&mut self.lanes, &mut batch, give_up, &error);
+        // Claims are asked for again with what has gathered by then.
+        receipt::forget_claims(&mut self.lanes, &mut batch);
+        if !batch.is_empty() {
+            let mut again = self.core.desk.again();
+            match &mut *again {
+                Some(first) => receipt::join(first, *batch),
+                None => *again = Some(batch),
+            }
+        }
+        self.back_off(ctx);
+    }
+
+    fn back_off(&mut self, ctx: &mut Context<Self>) {
+        if self.backing_off {
+            return;
+        }
+        self.backing_off = true;
+        let doublings = self.failures.clamp(1, 7) - 1;
+        let pause = Duration::from_millis(10 << doublings).mul_f64(0.5 + rand::random::<f64>());
+        let over = self.core.clock.sleep(pause).into_actor(self).map(|(), queue, ctx| {
+            queue.backing_off = false;
+            queue.turn(ctx);
+        });
+        ctx.spawn(over);
+    }
+
+    /// Gives back the claims that storage has for this node and that nobody here holds.
+    pub(super) fn start_reconcile(&mut self, ctx: &mut Context<Self>) {
+        self.reconciling = true;
+        let mut keep = self.core.live_claims();
+        if let Some(batch) = &*self.core.desk.again() {
+            keep.extend(batch.commit.settle.iter().map(|s| (s.task_id, s.token)));
+        }
+        let core = Arc::clone(&self.core);
+        let release = ReleaseClaims { node: core.node, keep, retire: false, now: core.clock.now() };
+        let work = async move { core.persistence.ask(release).await };
+        let done = work.into_actor(self).map(|result, queue: &mut Self, ctx: &mut Context<Self>| {
+            queue.reconciling = false;
+            match result {
+                Ok(released) => {
+                    queue.reconcile = false;
+                    debug!(queue.core.log, "claims reconciled"; keys::COUNT => released.tasks);
+                    queue.lanes.announce_all();
+                    queue.look_again(ctx);
+                }
+                Err(error) => {
+                    debug!(queue.core.log, "claims not reconciled yet"; keys::ERROR => %error);
+                    queue.failures = queue.failures.saturating_add(1);
+                    queue.back_off(ctx);
+                }
+            }
+            queue.turn(ctx);
+        });
+        ctx.spawn(done);
+    }
+
+    /// Reconciles once more after a while, as long as a commit whose answer was lost may yet arrive: what it claims
+    /// then, nobody here holds.
+    fn look_again(&mut self, ctx: &mut Context<Self>) {
+        if self.looks_again || self.core.clock.elapsed() >= self.doubtful_until {
+            return;
+        }
+        self.looks_again = true;
+        let over = self.core.clock.sleep(LOOK).into_actor(self).map(|(), queue, ctx| {
+            queue.looks_again = false;
+            queue.reconcile = true;
+            queue.turn(ctx);
+        });
+        ctx.spawn(over);
+    }
+}

@@ -1,0 +1,205 @@
+//! What a schedule does now: pure. The tables in `decide/tests.rs` say it case by case.
+
+#[cfg(test)]
+mod tests;
+
+use super::backlog::{Backlog, Watch};
+use super::overlap::{Follows, Overlaps};
+use super::policy::{Coalesce, ON_TIME};
+use super::record::{FiringStatus, ScheduleRecord, ScheduleStatus};
+use super::trigger::Trigger;
+use crate::backend::{Instance, Passed};
+use crate::clock::Timestamp;
+use crate::task::TaskId;
+
+/// What a decision is made from.
+pub(crate) struct Situation<'a> {
+    pub(crate) record: &'a ScheduleRecord,
+    pub(crate) trigger: &'a Trigger,
+    pub(crate) now: Timestamp,
+    /// Its tasks that are not at their end, the oldest first.
+    pub(crate) live: &'a [Instance],
+    /// Its runs that are dead, counted back from the latest to the first that was completed.
+    pub(crate) failures: u32,
+}
+
+/// A nominal time that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Go {
+    pub(crate) nominal_at: Timestamp,
+    /// What it waits for.
+    pub(crate) follows: Follows,
+}
+
+/// What is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) status: ScheduleStatus,
+    pub(crate) reason: Option<String>,
+    pub(crate) cursor: Timestamp,
+    pub(crate) next_run_at: Option<Timestamp>,
+    pub(crate) runs: Vec<Go>,
+    pub(crate) passed: Vec<Passed>,
+    /// Runs that make room.
+    pub(crate) cancel: Vec<TaskId>,
+}
+
+impl Situation<'_> {
+    /// What to write now; nothing when the row says already what is so.
+    pub(crate) fn decide(&self) -> Option<Decision> {
+        let record = self.record;
+        let cursor = self.cursor()?;
+        let watch = self.watch();
+        let (backlog, mut passed) = self.due(cursor);
+        if backlog.times.is_empty() && passed.is_empty() {
+            let decision = self.at_rest(cursor);
+            let as_stored = decision.status == record.status
+                && decision.next_run_at == record.next_run_at
+                && decision.cursor == record.cursor;
+            return (!as_stored).then_some(decision);
+        }
+        if let Some(most) = record.policy.pause_after.filter(|most| self.failures >= *most) {
+            let reason = format!("{most} runs in a row failed; resume it when the cause is gone");
+            return Some(Decision { reason: Some(reason), ..self.stopped(ScheduleStatus::Paused) });
+        }
+        let last = backlog.times.last().copied().or(passed.last().map(|passed| passed.nominal_at));
+        let cursor = last.unwrap_or(cursor);
+        let mut chosen = self.coalesce(backlog, watch, &mut passed);
+        let room = record.policy.run_limit.map(|limit| limit.saturating_sub(record.run_count));
+        chosen.truncate(room.map_or(usize::MAX, |room| usize::try_from(room).unwrap_or(usize::MAX)));
+        let overlaps = Overlaps::apply(&record.policy, self.live, &chosen, &mut passed);
+        shorten(&mut passed, record.policy.keep_firings);
+        let made = record.run_count + overlaps.runs.len() as u64;
+        let rest = self.at_rest(cursor);
+        let decision = Decision { runs: overlaps.runs, cancel: overlaps.cancel, passed, ..rest };
+        Some(match record.policy.run_limit.filter(|limit| made >= *limit) {
+            Some(limit) => Decision {
+                status: ScheduleStatus::Finished,
+                reason: Some(format!("its run limit of {limit} is reached")),
+                next_run_at: None,
+                ..decision
+            },
+            None => decision,
+        })
+    }
+
+    fn watch(&self) -> Watch<'_> {
+        Watch { trigger: self.trigger, name: &self.record.name, now: self.now }
+    }
+
+    /// From where times count; nothing while the schedule does not fire.
+    fn cursor(&self) -> Option<Timestamp> {
+        let record = self.record;
+        match (record.status, record.paused_until) {
+            (ScheduleStatus::Active, _) => Some(record.cursor),
+            // What fell into a pause is left out; a time at its very end is not in it.
+            (ScheduleStatus::Paused, Some(until)) if until <= self.now => {
+                Some(record.cursor.max(Timestamp::from_micros(until.as_micros().saturating_sub(1))))
+            }
+            _ => None,
+        }
+    }
+
+    /// The due times that the misfire grace lets run, and those that it does not.
+    fn due(&self, cursor: Timestamp) -> (Backlog, Vec<Passed>) {
+        let watch = self.watch();
+        let Some(grace) = self.record.policy.misfire_grace else { return (watch.times(cursor), Vec::new()) };
+        // Before this all are missed, whatever their jitter; they are only told of.
+        let horizon = self.now - grace - self.trigger.longest_jitter();
+        let mut missed = Vec::new();
+        let say = |nominal_at, times| Passed {
+            nominal_at,
+            status: FiringStatus::Missed,
+            times,
+            reason: format!("later than the misfire grace of {grace:?}"),
+        };
+        if cursor < horizon {
+            let old = Watch { now: horizon, ..watch }.times(cursor);
+            missed
+                .extend(old.times.into_iter().filter(|time| watch.lateness(*time) > grace).map(|time| say(time, 1)));
+            missed.extend(old.unseen.map(|(last, times)| say(last, times)));
+            missed.sort_unstable_by_key(|passed| passed.nominal_at);
+        }
+        let seen = missed.last().map_or(cursor, |passed| passed.nominal_at);
+        let mut recent = watch.times(seen);
+        recent.times.retain(|time| {
+            let late = watch.lateness(*time) > grace;
+            if late {
+                missed.push(say(*time, 1));
+            }
+            !late
+        });
+        (recent, missed)
+    }
+
+    /// Chooses from a backlog, and tells of the rest.
+    fn coalesce(&self, backlog: Backlog, watch: Watch<'_>, passed: &mut Vec<Passed>) -> Vec<Timestamp> {
+        let Backlog { times, unseen } = backlog;
+        let keep = match self.record.policy.coalesce {
+            Coalesce::Latest => times.len().saturating_sub(1)..times.len(),
+            Coalesce::Earliest => 0..times.len().min(1),
+            Coalesce::All(most) => times.len().saturating_sub(most as usize)..times.len(),
+            Coalesce::None => {
+                times.iter().position(|time| watch.lateness(*time) <= ON_TIME).unwrap_or(times.len())..times.len()
+            }
+        };
+        let say = |nominal_at, times| Passed {
+            nominal_at,
+            status: FiringStatus::Coalesced,
+            times,
+            reason: format!("one of several due times; its policy is to run {}", self.record.policy.coalesce),
+        };
+        let left = times.iter().enumerate().filter(|(place, _)| !keep.contains(place));
+        passed.extend(left.map(|(_, time)| say(*time, 1)));
+        passed.extend(unseen.map(|(last, times)| say(last, times)));
+        times[keep].to_vec()
+    }
+
+    /// Nothing runs; it waits for the next time after `cursor`, or there is none.
+    fn at_rest(&self, cursor: Timestamp) -> Decision {
+        let decision = Decision {
+            status: ScheduleStatus::Active,
+            reason: None,
+            cursor,
+            next_run_at: self.trigger.next_after(cursor).map(|next| self.watch().due(next)),
+            runs: Vec::new(),
+            passed: Vec::new(),
+            cancel: Vec::new(),
+        };
+        if decision.next_run_at.is_some() {
+            return decision;
+        }
+        let reason = Some("its trigger has no time left".to_owned());
+        Decision { status: ScheduleStatus::Finished, reason, ..decision }
+    }
+
+    fn stopped(&self, status: ScheduleStatus) -> Decision {
+        Decision { status, next_run_at: None, ..self.at_rest(self.record.cursor) }
+    }
+}
+
+/// A row that cannot be used does not fire until somebody has mended and resumed it.
+pub(crate) fn parked(record: &ScheduleRecord, why: &str) -> Decision {
+    Decision {
+        status: ScheduleStatus::Paused,
+        reason: Some(format!("{why}; update it, then resume it")),
+        cursor: record.cursor,
+        next_run_at: None,
+        runs: Vec::new(),
+        passed: Vec::new(),
+        cancel: Vec::new(),
+    }
+}
+
+/// Keeps as many as the history does: the earliest are told of in one.
+fn shorten(passed: &mut Vec<Passed>, keep: u32) {
+    passed.sort_unstable_by_key(|passed| passed.nominal_at);
+    let excess = passed.len().saturating_sub(keep as usize);
+    if excess == 0 {
+        return;
+    }
+    let told: u64 = passed.drain(..excess).map(|passed| passed.times).sum();
+    if let Some(first) = passed.first_mut() {
+        first.times += told;
+    }
+}

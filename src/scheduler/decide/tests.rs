@@ -1,0 +1,213 @@
+use std::time::Duration;
+
+use super::*;
+use crate::clock::Clock;
+use crate::scheduler::{Overlap, Policy, Schedule};
+use crate::task::{NewTask, TaskState};
+
+fn minute(minute: i64) -> Timestamp {
+    Timestamp::from_micros(minute * 60_000_000)
+}
+
+/// Minutes from 1970 on stand for moments; the trigger fires every ten of them.
+struct Case {
+    policy: Policy,
+    cursor: i64,
+    now: i64,
+    live: Vec<TaskState>,
+    failures: u32,
+    run_count: u64,
+    change: fn(&mut ScheduleRecord),
+}
+
+fn case(now: i64) -> Case {
+    let (policy, live) = (Policy { keep_firings: 10_000, ..Policy::default() }, Vec::new());
+    Case { policy, cursor: 0, now, live, failures: 0, run_count: 0, change: |_| {} }
+}
+
+fn with(now: i64, change: impl FnOnce(&mut Policy)) -> Case {
+    let mut case = case(now);
+    change(&mut case.policy);
+    case
+}
+
+fn id(number: usize) -> TaskId {
+    uuid::Uuid::from_u128(number as u128 + 1).into()
+}
+
+/// What is going: each waiting task follows the one before it.
+fn live(states: &[TaskState]) -> Vec<Instance> {
+    let follows = |place: usize| (states[place] == TaskState::Waiting).then(|| id(place - 1));
+    (0..states.len())
+        .map(|place| Instance { task_id: id(place), state: states[place], follows: follows(place) })
+        .collect()
+}
+
+impl Case {
+    fn live(mut self, states: &[TaskState]) -> Self {
+        self.live = states.to_vec();
+        self
+    }
+
+    fn change(mut self, change: fn(&mut ScheduleRecord)) -> Self {
+        self.change = change;
+        self
+    }
+
+    fn decision(&self) -> Option<Decision> {
+        let trigger = Trigger::every(Duration::from_secs(600)).unwrap();
+        let schedule = Schedule::new("s", trigger.clone(), NewTask::new("work", &())).policy(self.policy.clone());
+        let definition = schedule.check(&Clock::manual(minute(0)), 1_000).unwrap();
+        let mut record = definition.record(minute(self.cursor));
+        record.run_count = self.run_count;
+        (self.change)(&mut record);
+        let live = live(&self.live);
+        Situation { record: &record, trigger: &trigger, now: minute(self.now), live: &live, failures: self.failures }
+            .decide()
+    }
+
+    /// `run` and what passed, in minutes: `run 10 20<1 | missed 30 | cancel 1 | -> 40`.
+    fn told(&self) -> String {
+        let Some(decision) = self.decision() else { return "nothing".into() };
+        let at = |time: Timestamp| time.as_micros() / 60_000_000;
+        let task = |task: TaskId| task.as_uuid().as_u128();
+        let mut told = Vec::new();
+        if !decision.runs.is_empty() {
+            let run = |go: &Go| match go.follows {
+                Follows::Nothing => format!(" {}", at(go.nominal_at)),
+                Follows::Stored(stored) => format!(" {}<{}", at(go.nominal_at), task(stored)),
+                Follows::Run(place) => format!(" {}<run{place}", at(go.nominal_at)),
+            };
+            told.push(format!("run{}", decision.runs.iter().map(run).collect::<String>()));
+        }
+        for status in [FiringStatus::Missed, FiringStatus::Coalesced, FiringStatus::Skipped] {
+            let passed = decision.passed.iter().filter(|passed| passed.status == status);
+            let passed: String = passed.map(|passed| format!(" {}", at(passed.nominal_at))).collect();
+            if !passed.is_empty() {
+                told.push(format!("{status}{passed}"));
+            }
+        }
+        if !decision.cancel.is_empty() {
+            let cancel: String = decision.cancel.iter().map(|gone| format!(" {}", task(*gone))).collect();
+            told.push(format!("cancel{cancel}"));
+        }
+        told.push(match (decision.status, decision.next_run_at) {
+            (ScheduleStatus::Active, Some(next)) => format!("-> {}", at(next)),
+            (status, _) => status.to_string(),
+        });
+        told.join(" | ")
+    }
+}
+
+fn grace(minutes: u64) -> Option<Duration> {
+    Some(Duration::from_secs(60 * minutes))
+}
+
+#[test]
+fn misfires_and_backlogs() {
+    let table: Vec<(&str, Case)> = vec![
+        ("nothing", case(9)),
+        ("run 10 | -> 20", case(10)),
+        ("run 10 | -> 20", case(19)),
+        ("run 30 | coalesced 10 20 | -> 40", case(35)),
+        ("run 10 | coalesced 20 30 | -> 40", with(35, |p| p.coalesce = Coalesce::Earliest)),
+        ("run 30 | coalesced 10 20 | -> 40", with(35, |p| p.coalesce = Coalesce::All(1))),
+        ("run 10 20 30 | -> 40", with(35, |p| (p.coalesce, p.overlap) = (Coalesce::All(3), Overlap::Allow))),
+        (
+            "run 20 30 | coalesced 10 | -> 40",
+            with(35, |p| (p.coalesce, p.overlap) = (Coalesce::All(2), Overlap::Allow)),
+        ),
+        ("coalesced 10 20 30 | -> 40", with(35, |p| p.coalesce = Coalesce::None)),
+        ("run 30 | coalesced 10 20 | -> 40", with(30, |p| p.coalesce = Coalesce::None)),
+        ("run 10 | -> 20", with(15, |p| p.misfire_grace = grace(5))),
+        ("missed 10 | -> 20", with(16, |p| p.misfire_grace = grace(5))),
+        ("run 30 | missed 10 20 | -> 40", with(35, |p| p.misfire_grace = grace(5))),
+        ("missed 10 20 30 | -> 40", with(36, |p| p.misfire_grace = grace(5))),
+        (
+            "run 20 | missed 10 | coalesced 30 | -> 40",
+            with(35, |p| (p.misfire_grace, p.coalesce) = (grace(15), Coalesce::Earliest)),
+        ),
+        ("nothing", Case { cursor: 100, ..case(50) }),
+    ];
+    for (told, case) in table {
+        assert_eq!(case.told(), told, "now {} with {:?}", case.now, case.policy);
+    }
+}
+
+#[test]
+fn overlaps() {
+    use TaskState::{Pending, Retrying, Running, Waiting};
+    let of = |overlap| with(10, |p: &mut Policy| p.overlap = overlap);
+    let two = |overlap| with(10, |p: &mut Policy| (p.overlap, p.max_instances) = (overlap, 2));
+    let all = |overlap| with(30, |p: &mut Policy| (p.overlap, p.coalesce) = (overlap, Coalesce::All(3)));
+    let table: Vec<(&str, Case)> = vec![
+        ("skipped 10 | -> 20", of(Overlap::Skip).live(&[Running])),
+        ("skipped 10 | -> 20", of(Overlap::Skip).live(&[Retrying])),
+        ("skipped 10 | -> 20", of(Overlap::Skip).live(&[Pending])),
+        ("run 10 | -> 20", two(Overlap::Skip).live(&[Running])),
+        ("skipped 10 | -> 20", two(Overlap::Skip).live(&[Running, Running])),
+        ("run 10<1 | -> 20", of(Overlap::BufferOne).live(&[Running])),
+        ("skipped 10 | -> 20", of(Overlap::BufferOne).live(&[Running, Waiting])),
+        ("run 10<2 | -> 20", of(Overlap::BufferAll).live(&[Running, Waiting])),
+        ("run 10<1 | -> 20", two(Overlap::BufferAll).live(&[Running, Running])),
+        ("run 10<1 | cancel 1 | -> 20", of(Overlap::CancelOther).live(&[Running])),
+        ("run 10 | cancel 1 | -> 20", of(Overlap::CancelOther).live(&[Pending])),
+        ("run 10<1 | cancel 1 2 | -> 20", of(Overlap::CancelOther).live(&[Running, Waiting])),
+        ("run 10<1 | cancel 1 | -> 20", two(Overlap::CancelOther).live(&[Running, Running])),
+        ("run 10 | -> 20", of(Overlap::Allow).live(&[Running, Running, Running])),
+        ("run 10 | skipped 20 30 | -> 40", all(Overlap::Skip)),
+        ("run 10 20<run0 | skipped 30 | -> 40", all(Overlap::BufferOne)),
+        ("run 10 20<run0 30<run1 | -> 40", all(Overlap::BufferAll)),
+        ("run 10<2 20<run0 30<run1 | -> 40", all(Overlap::BufferAll).live(&[Running, Waiting])),
+        ("run 30 | skipped 10 20 | -> 40", all(Overlap::CancelOther)),
+        ("run 30<1 | skipped 10 20 | cancel 1 | -> 40", all(Overlap::CancelOther).live(&[Running])),
+        ("run 10 20 30 | -> 40", all(Overlap::Allow).live(&[Running])),
+    ];
+    for (told, case) in table {
+        assert_eq!(case.told(), told, "{:?} with {:?} going", case.policy, case.live);
+    }
+}
+
+#[test]
+fn ends_and_pauses() {
+    let limited = |count| Case { run_count: count, ..with(10, |p| p.run_limit = Some(3)) };
+    let failing = |failures| Case { failures, ..with(10, |p| p.pause_after = Some(2)) };
+    let table: Vec<(&str, Case)> = vec![
+        ("run 10 | -> 20", limited(1)),
+        ("run 10 | finished", limited(2)),
+        ("finished", limited(3)),
+        ("run 10 | -> 20", failing(1)),
+        ("paused", failing(2)),
+        ("nothing", case(10).change(|record| record.status = ScheduleStatus::Paused)),
+        ("nothing", case(10).change(|record| record.status = ScheduleStatus::Deleted)),
+        ("nothing", case(35).change(|r| (r.status, r.paused_until) = (ScheduleStatus::Paused, Some(minute(36))))),
+        ("-> 40", case(35).change(|r| (r.status, r.paused_until) = (ScheduleStatus::Paused, Some(minute(31))))),
+        (
+            "run 30 | -> 40",
+            case(35).change(|r| (r.status, r.paused_until) = (ScheduleStatus::Paused, Some(minute(30)))),
+        ),
+        ("-> 10", case(5).change(|record| record.next_run_at = None)),
+    ];
+    for (place, (told, case)) in table.into_iter().enumerate() {
+        assert_eq!(case.told(), told, "row {place}");
+    }
+}
+
+#[test]
+fn a_pause_for_failures_leaves_the_times_for_whoever_resumes_it() {
+    let failing = Case { failures: 2, ..with(10, |p| p.pause_after = Some(2)) };
+    let decision = failing.decision().unwrap();
+    assert_eq!(decision.cursor, minute(0));
+    assert!(decision.reason.unwrap().contains("2 runs in a row failed"));
+}
+
+#[test]
+fn a_long_outage_is_told_of_in_as_many_rows_as_the_history_keeps() {
+    let decision = with(10 * 500, |p| p.keep_firings = 20).decision().unwrap();
+    assert_eq!((decision.runs.len(), decision.passed.len()), (1, 20));
+    assert_eq!(decision.passed.iter().map(|passed| passed.times).sum::<u64>(), 499);
+    // Centuries.
+    let decision = with(10 * 60_000_000, |p| p.misfire_grace = grace(60)).decision().unwrap();
+    assert_eq!(decision.runs[0].nominal_at, minute(600_000_000));
+    assert!(decision.passed.len() < 3_000);
+}

@@ -1,0 +1,139 @@
+//! What a schedule does when times were missed, runs overlap, or runs fail.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::task::{UnknownSpelling, spelled};
+
+spelled! {
+    /// What happens to a firing while [`max_instances`](Policy::max_instances) earlier ones are not at their end.
+    Overlap ("overlap policy") {
+        /// It is passed by.
+        Skip = "skip",
+        /// One waits until the run before it has ended; while one waits, further ones are passed by.
+        BufferOne = "buffer_one",
+        /// It waits until the one before it has ended, however many wait already; 1,000 at most.
+        BufferAll = "buffer_all",
+        /// The earlier ones are called off, and it runs when they have ended.
+        CancelOther = "cancel_other",
+        /// It runs beside them.
+        Allow = "allow",
+    }
+}
+
+/// Which of several due times run, after an outage or a clock that was set ahead.
+///
+/// ```
+/// use callboard::Coalesce;
+/// assert_eq!("all 10".parse(), Ok(Coalesce::All(10)));
+/// assert_eq!(Coalesce::Latest.to_string(), "latest");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Coalesce {
+    /// The last one.
+    Latest,
+    /// The first one.
+    Earliest,
+    /// All, the last so many at most.
+    All(u32),
+    /// None: nothing is made up, and only a time runs that is at most [`ON_TIME`] late.
+    None,
+}
+
+/// What is at most so late is on time for [`Coalesce::None`]: a busy machine is no outage.
+pub const ON_TIME: Duration = Duration::from_secs(10);
+
+/// The most runs that one backlog brings about with [`Coalesce::All`].
+pub(crate) const MOST_AT_ONCE: u32 = 1_000;
+
+impl fmt::Display for Coalesce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Latest => f.write_str("latest"),
+            Self::Earliest => f.write_str("earliest"),
+            Self::All(most) => write!(f, "all {most}"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl FromStr for Coalesce {
+    type Err = UnknownSpelling;
+    fn from_str(text: &str) -> Result<Self, UnknownSpelling> {
+        let all = text.strip_prefix("all ").and_then(|most| most.parse().ok());
+        match (text, all) {
+            ("latest", _) => Ok(Self::Latest),
+            ("earliest", _) => Ok(Self::Earliest),
+            ("none", _) => Ok(Self::None),
+            (_, Some(most)) if (1..=MOST_AT_ONCE).contains(&most) => Ok(Self::All(most)),
+            _ => Err(UnknownSpelling::new(
+                "coalesce policy",
+                text,
+                &["latest", "earliest", "all N (1 to 1000)", "none"],
+            )),
+        }
+    }
+}
+
+impl Serialize for Coalesce {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The rules of a schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    /// A time that is later than this is recorded as missed and does not run; nothing for however late.
+    pub misfire_grace: Option<Duration>,
+    /// Which of several due times run.
+    pub coalesce: Coalesce,
+    /// What happens while earlier runs go on.
+    pub overlap: Overlap,
+    /// How many runs may go on side by side before `overlap` decides; at least 1.
+    pub max_instances: u32,
+    /// Pauses the schedule when so many of its runs in a row are dead.
+    pub pause_after: Option<u32>,
+    /// Finishes the schedule when it has made so many tasks.
+    pub run_limit: Option<u64>,
+    /// How many firings its history keeps, at least.
+    pub keep_firings: u32,
+}
+
+impl Default for Policy {
+    /// Of a backlog the latest runs, however late; a run that overlaps is skipped; 100 firings are remembered.
+    fn default() -> Self {
+        Self {
+            misfire_grace: None,
+            coalesce: Coalesce::Latest,
+            overlap: Overlap::Skip,
+            max_instances: 1,
+            pause_after: None,
+            run_limit: None,
+            keep_firings: 100,
+        }
+    }
+}
+
+impl Policy {
+    /// What is wrong with it, if anything is.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let zero = |what: &str| Some(format!("{what} is 0; at least 1 is needed"));
+        match self {
+            Self { max_instances: 0, .. } => zero("max_instances"),
+            Self { pause_after: Some(0), .. } => zero("pause_after"),
+            Self { run_limit: Some(0), .. } => zero("run_limit"),
+            Self { keep_firings: 0, .. } => zero("keep_firings"),
+            Self { keep_firings: 10_001.., .. } => {
+                Some(format!("keep_firings is {}; at most 10000 are kept", self.keep_firings))
+            }
+            Self { coalesce: Coalesce::All(most), .. } if !(1..=MOST_AT_ONCE).contains(most) => {
+                Some(format!("coalesce is all {most}; 1 to {MOST_AT_ONCE} are allowed"))
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Schedules as they are made in code.
+
+use std::time::Duration;
+
+use super::policy::{Coalesce, Overlap, Policy};
+use super::record::{ScheduleId, ScheduleRecord, ScheduleStatus};
+use super::template::TaskTemplate;
+use super::trigger::Trigger;
+use crate::clock::{Clock, Timestamp};
+use crate::error::PushError;
+use crate::name::Name;
+use crate::task::{IntoNewTask, NewTask};
+
+/// A schedule: a name, a trigger, the task that each firing makes, and the rules.
+///
+/// ```
+/// use callboard::{NewTask, Schedule, Trigger, Zone};
+/// use serde_json::json;
+/// use std::time::Duration;
+/// let report = NewTask::new("report", &json!({"day": "{{local_date}}"})).retry_count(3, 60);
+/// let schedule = Schedule::new("nightly report", Trigger::cron("0 2 * * *", Zone::UTC)?, report)
+///     .misfire_grace(Duration::from_secs(300))
+///     .pause_after(5)
+///     .description("what yesterday was like");
+/// # drop(schedule);
+/// # Ok::<(), callboard::TriggerError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a schedule does nothing before a board has it"]
+pub struct Schedule {
+    pub(crate) name: Name,
+    trigger: Trigger,
+    task: Result<NewTask, String>,
+    policy: Policy,
+    description: Option<String>,
+    paused: bool,
+}
+
+/// A schedule that was looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Definition {
+    pub(crate) name: Name,
+    pub(crate) trigger: Trigger,
+    pub(crate) task: TaskTemplate,
+    pub(crate) policy: Policy,
+    pub(crate) description: Option<String>,
+    pub(crate) paused: bool,
+}
+
+impl Schedule {
+    /// A schedule with the usual rules; see [`Policy`]. Texts in the params of `task` may have places such as
+    /// `{{nominal_time}}`; see [`TaskTemplate`].
+    pub fn new(name: impl Into<Name>, trigger: Trigger, task: impl IntoNewTask) -> Self {
+        Self {
+            name: name.into(),
+            trigger,
+            task: task.into_new_task().map_err(|error| error.to_string()),
+            policy: Policy::default(),
+            description: None,
+            paused: false,
+        }
+    }
+
+    /// A time that is later than `grace` is recorded as missed, and does not run.
+    pub fn misfire_grace(mut self, grace: Duration) -> Self {
+        self.policy.misfire_grace = Some(grace);
+        self
+    }
+
+    /// Which of several due times run; the latest without this call.
+    pub fn coalesce(mut self, coalesce: Coalesce) -> Self {
+        self.policy.coalesce = coalesce;
+        self
+    }
+
+    /// What happens to a firing while earlier runs go on; it is skipped without this call.
+    pub fn overlap(mut self, overlap: Overlap) -> Self {
+        self.policy.overlap = overlap;
+        self
+    }
+
+    /// How many runs may go on side by side before the overlap policy decides; 1 without this call.
+    pub fn max_instances(mut self, instances: u32) -> Self {
+        self.policy.max_instances = instances;
+        self
+    }
+
+    /// Pauses the schedule when `failures` runs in a row are dead.
+    pub fn pause_after(mut self, failures: u32) -> Self {
+        self.policy.pause_after = Some(failures);
+        self
+    }
+
+    /// Finishes the schedule when it has made `runs` tasks.
+    pub fn run_limit(mut self, runs: u64) -> Self {
+        self.policy.run_limit = Some(runs);
+        self
+    }
+
+    /// How many firings its history keeps; 100 without this call.
+    pub fn keep_firings(mut self, firings: u32) -> Self {
+        self.policy.keep_firings = firings;
+        self
+    }
+
+    /// All rules at once.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What it is for.
+    pub fn description(mut self, text: impl Into<String>) -> Self {
+        self.description = Some(text.into());
+        self
+    }
+
+    /// Makes it, but lets it wait until it is resumed.
+    pub fn paused(mut self) -> Self {
+        self.paused = true;
+        self
+    }
+
+    /// Looks at all of it.
+    pub(crate) fn check(self, clock: &Clock, max_params: usize) -> Result<Definition, String> {
+        let name = self.name;
+        let of = |fault: String| format!("schedule {:?}: {fault}", name.chars().take(40).collect::<String>());
+        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+            return Err(of("a name has 1 to 200 bytes and no control characters".into()));
+        }
+        let template = |task: NewTask| {
+            task.into_template(clock, max_params).map_err(|error| match error {
+                PushError::Invalid(fault) => fault,
+                other => other.to_string(),
+            })
+        };
+        let task = self.task.and_then(template).map_err(of)?;
+        match task.fault().or(self.policy.fault()) {
+            Some(fault) => Err(of(fault)),
+            None => Ok(Definition {
+                trigger: self.trigger,
+                task,
+                policy: self.policy,
+                description: self.description,
+                paused: self.paused,
+                name,
+            }),
+        }
+    }
+}
+
+impl Definition {
+    /// Its text, by which a change of the code is seen. Pausing is no part of it: that is left to run time.
+    pub(crate) fn text(&self) -> String {
+        let Self { name, trigger, task, policy, description, paused: _ } = self;
+        serde_json::json!({
+            "name": name, "trigger": trigger.to_text(), "task": task, "policy": policy, "description": description,
+        })
+        .to_string()
+    }
+
+    /// The row of a schedule that is made now.
+    pub(crate) fn record(self, now: Timestamp) -> ScheduleRecord {
+        let next = self.trigger.next_after(now).map(|next| self.trigger.runs_at(&self.name, next));
+        let (status, reason) = match (self.paused, next) {
+            (true, _) => (ScheduleStatus::Paused, None),
+            (false, Some(_)) => (ScheduleStatus::Active, None),
+            (false, None) => (ScheduleStatus::Finished, Some("its trigger has no time left".to_owned())),
+        };
+        ScheduleRecord {
+            schedule_id: ScheduleId::new(now),
+            name: self.name,
+            task: self.task,
+            trigger: self.trigger.to_text(),
+            policy: self.policy,
+            description: self.description,
+            next_run_at: next.filter(|_| status == ScheduleStatus::Active),
+            status,
+            status_reason: reason,
+            paused_until: None,
+            code: None,
+            cursor: now,
+            last_run_at: None,
+            run_count: 0,
+            failures_from: now,
+            turn: 0,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// Writes it over `record`, which keeps its id, its history and its place in time; with another trigger times
+    /// count from now.
+    pub(crate) fn apply_to(self, record: &mut ScheduleRecord, now: Timestamp) {
+        let text = self.trigger.to_text();
+        if record.trigger != text {
+            record.cursor = record.cursor.max(now);
+            record.trigger = text;
+        }
+        record.name = self.name;
+        record.task = self.task;
+        record.policy = self.policy;
+        record.description = self.description;
+        if record.status == ScheduleStatus::Finished {
+            record.status = ScheduleStatus::Active;
+        }
+        record.status_reason = record.status_reason.take().filter(|_| record.status == ScheduleStatus::Paused);
+        record.plan_next(&self.trigger);
+    }
+}
+
+impl ScheduleRecord {
+    /// Says anew when it fires next, after it was changed.
+    pub(crate) fn plan_next(&mut self, trigger: &Trigger) {
+        let next = trigger.next_after(self.cursor).map(|next| trigger.runs_at(&self.name, next));
+        self.next_run_at = match self.status {
+            ScheduleStatus::Active => next,
+            ScheduleStatus::Paused => self.paused_until,
+            ScheduleStatus::Finished | ScheduleStatus::Deleted => None,
+        };
+        if self.status == ScheduleStatus::Active && next.is_none() {
+            self.status = ScheduleStatus::Finished;
+            self.status_reason = Some("its trigger has no time left".into());
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The task that a schedule makes, with places in its params that each firing fills.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::record::{FiringKey, ScheduleId};
+use super::trigger::Zone;
+use crate::clock::Timestamp;
+use crate::name::Name;
+use crate::task::{Extras, Retry, TaskId, TaskSpec};
+
+/// The task that a schedule makes: its type, its params, its options.
+///
+/// Texts in the params may have places that each firing fills:
+///
+/// | place | what stands there |
+/// |---|---|
+/// | `{{nominal_time}}` | the nominal time in UTC, `2026-03-06T14:00:00Z` |
+/// | `{{local_time}}` | the same on the clock of the schedule's zone, `2026-03-06T09:00:00-05:00` |
+/// | `{{local_date}}` | its date there, `2026-03-06` |
+/// | `{{schedule}}` | the schedule's name |
+/// | `{{schedule_id}}` | its id |
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TaskTemplate {
+    /// The name that picks the handler.
+    #[serde(rename = "type")]
+    pub kind: Name,
+    /// JSON text with places to fill.
+    pub params: Box<str>,
+    /// The lane that the tasks wait in.
+    pub queue: Name,
+    /// Smaller runs first.
+    pub priority: i32,
+    /// Attempts before a task is dead.
+    pub max_attempts: u32,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// The wait between attempts.
+    pub retry: Retry,
+    /// Words to find the tasks by.
+    pub tags: Vec<String>,
+    /// JSON kept with each task.
+    pub meta: Option<Value>,
+    /// A task that has not started by then is cancelled.
+    pub expires_in: Option<Duration>,
+}
+
+/// The places that params may have.
+const PLACES: [&str; 5] = ["nominal_time", "local_time", "local_date", "schedule", "schedule_id"];
+
+/// What the places of one firing hold.
+pub(crate) struct Places<'a> {
+    pub(crate) schedule_id: ScheduleId,
+    pub(crate) name: &'a str,
+    pub(crate) zone: Zone,
+    pub(crate) nominal_at: Timestamp,
+}
+
+impl Places<'_> {
+    fn value(&self, place: &str) -> Option<String> {
+        use chrono::SecondsFormat::AutoSi;
+        let utc = self.nominal_at.to_datetime();
+        let local = || utc.with_timezone(&self.zone.rules());
+        Some(match place {
+            "nominal_time" => utc.to_rfc3339_opts(AutoSi, true),
+            "local_time" => local().to_rfc3339_opts(AutoSi, false),
+            "local_date" => local().format("%Y-%m-%d").to_string(),
+            "schedule" => self.name.to_owned(),
+            "schedule_id" => self.schedule_id.to_string(),
+            _ => return None,
+        })
+    }
+}
+
+impl TaskTemplate {
+    /// Why it cannot be filled, if it cannot: the params are no JSON, or name a place that there is not.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let mut params: Value = match serde_json::from_str(&self.params) {
+            Ok(params) => params,
+            Err(error) => return Some(format!("params are no JSON: {error}")),
+        };
+        let mut unknown = None;
+        each_text(&mut params, &mut |text| {
+            fill(text, |place| {
+                if !PLACES.contains(&place) {
+                    unknown.get_or_insert_with(|| place.to_owned());
+                }
+                None
+            })
+        });
+        unknown.map(|place| {
+            format!("params name the place {{{{{place}}}}}, which there is not; there are {}", PLACES.join(", "))
+        })
+    }
+
+    /// The task of one firing, made at `now`.
+    pub(crate) fn task(&self, places: &Places<'_>, now: Timestamp) -> TaskSpec {
+        TaskSpec {
+            task_id: TaskId::new(now),
+            kind: self.kind.clone(),
+            queue: self.queue.clone(),
+            params: self.filled(places),
+            priority: self.priority,
+            run_at: now,
+            max_attempts: self.max_attempts,
+            timeout: self.timeout,
+            retry: self.retry,
+            created_at: now,
+            extras: Some(Box::new(Extras {
+                unique: None,
+                tags: self.tags.clone(),
+                meta: self.meta.clone(),
+                expires_at: self.expires_in.map(|span| now + span),
+                firing: Some(FiringKey { schedule_id: places.schedule_id, nominal_at: places.nominal_at }),
+                limit_key: None,
+            })),
+        }
+    }
+
+    fn filled(&self, places: &Places<'_>) -> Box<str> {
+        if !self.params.contains("{{") {
+            return self.params.clone();
+        }
+        match serde_json::from_str::<Value>(&self.params) {
+            Ok(mut params) => {
+                each_text(&mut params, &mut |text| fill(text, |place| places.value(place)));
+                params.to_string().into()
+            }
+            // Looked at before: a row with such params is parked.
+            Err(_) => self.params.clone(),
+        }
+    }
+}
+
+/// Gives each text in a JSON value to `change`; names of fields stay as they are.
+fn each_text(value: &mut Value, change: &mut impl FnMut(&str) -> Option<String>) {
+    match value {
+        Value::String(text) => {
+            if let Some(new) = change(text) {
+                *text = new;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| each_text(item, change)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| each_text(field, change)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// Fills the places of one text; nothing when none was filled.
+fn fill(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Option<String> {
+    let (mut filled, mut rest, mut any) = (String::new(), text, false);
+    while let Some((before, after)) = rest.split_once("{{") {
+        let Some((place, behind)) = after.split_once("}}") else { break };
+        filled.push_str(before);
+        match value(place.trim()) {
+            Some(value) => {
+                filled.push_str(&value);
+                any = true;
+            }
+            None => filled.push_str(&rest[before.len()..rest.len() - behind.len()]),
+        }
+        rest = behind;
+    }
+    filled.push_str(rest);
+    any.then_some(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(params: &str) -> TaskTemplate {
+        TaskTemplate {
+            kind: "report".into(),
+            params: params.into(),
+            queue: "default".into(),
+            priority: 0,
+            max_attempts: 1,
+            timeout: None,
+            retry: Retry::default(),
+            tags: Vec::new(),
+            meta: None,
+            expires_in: None,
+        }
+    }
+
+    fn filled(params: &str) -> String {
+        let places = Places {
+            schedule_id: Uuid::nil().into(),
+            name: "night",
+            zone: "America/New_York".parse().unwrap(),
+            nominal_at: Timestamp::from_micros(1_772_805_600_000_000),
+        };
+        template(params).filled(&places).into()
+    }
+
+    use uuid::Uuid;
+
+    #[test]
+    fn places_are_filled_wherever_a_text_stands() {
+        assert_eq!(
+            filled(
+                r#"{"at":"{{nominal_time}}","in":["{{ local_time }}, {{local_date}}",{"by":"{{schedule}}!"}],"n":1}"#
+            ),
+            r#"{"at":"2026-03-06T14:00:00Z","in":["2026-03-06T09:00:00-05:00, 2026-03-06",{"by":"night!"}],"n":1}"#
+        );
+    }
+
+    #[test]
+    fn what_is_no_place_stays() {
+        for params in [r#"{"a":"{{"}"#, r#"{"a":"}} {{ x"}"#, r#"["{{{{}}"]"#, r#"{"{{schedule}}":1}"#, "null"] {
+            assert_eq!(filled(params), params);
+        }
+        assert_eq!(filled(r#"["{{schedule}} {{open"]"#), r#"["night {{open"]"#);
+    }
+
+    #[test]
+    fn an_unknown_place_and_broken_json_are_faults() {
+        assert_eq!(template(r#"{"a":"{{nominal_time}}"}"#).fault(), None);
+        assert!(template(r#"{"a":["{{now}}"]}"#).fault().unwrap().contains("{{now}}"));
+        assert!(template("{").fault().unwrap().contains("no JSON"));
+    }
+}

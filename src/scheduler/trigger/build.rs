@@ -1,0 +1,225 @@
+//! How triggers are made in code.
+
+use std::time::Duration;
+
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+
+use super::calendar::{Calendar, CalendarUnit, ShortMonth};
+use super::combine::{AllOf, AnyOf};
+use super::cron::Cron;
+use super::date::Date;
+use super::error::TriggerError;
+use super::interval::{Interval, read_span, whole_us};
+use super::text::read_moment;
+use super::zone::Zone;
+use super::{Rule, Trigger};
+use crate::clock::Timestamp;
+
+impl Trigger {
+    /// When the clock of `zone` matches a cron expression of five fields as in cron(8), of six with seconds first, or
+    /// of seven with years at the end; or `@hourly` and the like. `@every` with a span makes an
+    /// [`interval`](Self::interval), which has no zone.
+    ///
+    /// Besides what cron(8) has, the day of the month may be `L` (the last one), `15W` (the working day nearest to
+    /// the 15th) or `LW` (the last working day), and the weekday `5#2` (the second Friday) or `5L` (the last Friday).
+    ///
+    /// ```
+    /// use callboard::{Trigger, Zone};
+    /// assert!(Trigger::cron("*/15 * * * *", Zone::UTC).is_ok());
+    /// assert!(Trigger::cron("0 30 9 LW * *", Zone::UTC).is_ok());
+    /// assert!(Trigger::cron("@every 90s", Zone::UTC).is_ok());
+    /// let refused = Trigger::cron("30 2 31 2 *", Zone::UTC).unwrap_err();
+    /// assert!(refused.to_string().contains("never fires"));
+    /// ```
+    ///
+    /// # Errors
+    /// Says which field is wrong, what may be written there, and what may have been meant.
+    pub fn cron(expression: &str, zone: Zone) -> Result<Self, TriggerError> {
+        let expression = expression.trim();
+        match expression.get(..6) {
+            Some(word) if word.eq_ignore_ascii_case("@every") => Self::interval(&expression[1..]),
+            _ => Ok(Self::of(Rule::Cron(Box::new(Cron::read(expression, zone)?)))),
+        }
+    }
+
+    /// Every `period`, 1 ms at least, counted in real time from [`anchored_at`](Self::anchored_at), else from
+    /// [`start_at`](Self::start_at), else from 1970-01-01T00:00:00Z.
+    ///
+    /// ```
+    /// use callboard::{Timestamp, Trigger};
+    /// use std::time::Duration;
+    /// let trigger = Trigger::every(Duration::from_secs(90))?;
+    /// let next = trigger.next_after(Timestamp::from_micros(100_000_000));
+    /// assert_eq!(next, Some(Timestamp::from_micros(180_000_000)));
+    /// # Ok::<(), callboard::TriggerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the period is shorter than 1 ms, longer than 100 years, or has parts of a microsecond.
+    pub fn every(period: Duration) -> Result<Self, TriggerError> {
+        Ok(Self::of(Rule::Interval(Interval::new(period, None)?)))
+    }
+
+    /// [`every`](Self::every) in words: `90s`, `2h30m`, `every 1d 12h`, or
+    /// `every 90s from 2026-03-06T14:00:00Z` with its anchor.
+    ///
+    /// ```
+    /// use callboard::Trigger;
+    /// use std::time::Duration;
+    /// assert_eq!(Trigger::interval("2h30m")?, Trigger::every(Duration::from_secs(9_000))?);
+    /// # Ok::<(), callboard::TriggerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`every`](Self::every), and when the text is none of these.
+    pub fn interval(text: &str) -> Result<Self, TriggerError> {
+        let text = text.trim();
+        let words = match text.get(..5) {
+            Some(word) if word.eq_ignore_ascii_case("every") => &text[5..],
+            _ => text,
+        };
+        let (span, anchor) = match words.split_once(" from ") {
+            Some((span, anchor)) => (span, Some(read_moment("anchor", anchor)?)),
+            None => (words, None),
+        };
+        let period_us = read_span("interval", span)?;
+        Ok(Self::of(Rule::Interval(Interval::new(Duration::from_micros(period_us.unsigned_abs()), anchor)?)))
+    }
+
+    /// Every so many days, weeks or months from `first` on, when the clock of `zone` shows `time`. See
+    /// [`short_months`](Self::short_months) for the 31st.
+    ///
+    /// ```
+    /// use callboard::{CalendarUnit, Trigger, Zone};
+    /// use chrono::{NaiveDate, NaiveTime};
+    /// let first = NaiveDate::from_ymd_opt(2026, 3, 6).ok_or("no such date")?;
+    /// let time = NaiveTime::from_hms_opt(9, 0, 0).ok_or("no such time")?;
+    /// let fortnightly = Trigger::calendar(2, CalendarUnit::Week, first, time, Zone::UTC)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When `every` is 0 or more than a hundred years, or the time has parts of a second.
+    pub fn calendar(
+        every: u32,
+        unit: CalendarUnit,
+        first: NaiveDate,
+        time: NaiveTime,
+        zone: Zone,
+    ) -> Result<Self, TriggerError> {
+        let short = ShortMonth::Skip;
+        Ok(Self::of(Rule::Calendar(Calendar { every, unit, first, time, short, zone }.check()?)))
+    }
+
+    /// Once, at `moment`.
+    ///
+    /// ```
+    /// use callboard::{Timestamp, Trigger};
+    /// let trigger = Trigger::at(Timestamp::from_micros(5_000_000))?;
+    /// assert_eq!(trigger.next_after(Timestamp::from_micros(5_000_000)), None);
+    /// # Ok::<(), callboard::TriggerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When it is not in the years 1 to 9999.
+    pub fn at(moment: impl Into<Timestamp>) -> Result<Self, TriggerError> {
+        Ok(Self::of(Rule::Date(Date::at(moment.into())?)))
+    }
+
+    /// Once, when the clock of `zone` shows `wall`: right after the change when clocks are set ahead over it, and the
+    /// first time when they are set back over it. Parts of a microsecond are cut off.
+    ///
+    /// # Errors
+    /// When it is not in the years 1 to 9999.
+    pub fn at_local(wall: NaiveDateTime, zone: Zone) -> Result<Self, TriggerError> {
+        Ok(Self::of(Rule::Date(Date::local(wall, zone)?)))
+    }
+
+    /// Whenever one of `parts` fires; when several of them do at one moment, once. Parts may have bounds of their own
+    /// but no jitter, and none may be an `any_of` itself.
+    ///
+    /// ```
+    /// use callboard::{Trigger, Zone};
+    /// let noon = Trigger::cron("0 12 * * 1-5", Zone::UTC)?;
+    /// let weekend = Trigger::cron("0 15 * * 6,7", Zone::UTC)?;
+    /// let lunch = Trigger::any_of(vec![noon, weekend])?;
+    /// # Ok::<(), callboard::TriggerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When there are no parts or more than 32, or one of them may not be there.
+    pub fn any_of(parts: Vec<Self>) -> Result<Self, TriggerError> {
+        Ok(Self::of(Rule::AnyOf(AnyOf::new(parts)?)))
+    }
+
+    /// When the clock matches all of `parts`: cron and calendar triggers of one zone, without bounds or jitter of
+    /// their own. The clock is matched first and summer time comes after, as for one cron expression; the whole is of
+    /// the wildcard kind when all parts are.
+    ///
+    /// ```
+    /// use callboard::{Timestamp, Trigger, Zone};
+    /// let fridays = Trigger::cron("0 9 * * 5", Zone::UTC)?;
+    /// let thirteenths = Trigger::cron("0 9 13 * *", Zone::UTC)?;
+    /// let both = Trigger::all_of(vec![fridays, thirteenths])?;
+    /// assert_eq!(both.next_after(Timestamp::default()).map(|time| time.to_string()).as_deref(),
+    ///     Some("1970-02-13T09:00:00.000000Z"));
+    /// # Ok::<(), callboard::TriggerError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When there are no parts or more than 32, one of them may not be there, or no time of 400 years matches all.
+    pub fn all_of(parts: Vec<Self>) -> Result<Self, TriggerError> {
+        Ok(Self::of(Rule::AllOf(AllOf::new(parts)?)))
+    }
+
+    /// Counts an interval from `anchor`, at which it also fires first.
+    ///
+    /// # Errors
+    /// When the trigger is no interval.
+    pub fn anchored_at(mut self, anchor: impl Into<Timestamp>) -> Result<Self, TriggerError> {
+        let Rule::Interval(interval) = &mut self.rule else {
+            return Err(self.misplaced("an anchor", "only intervals have an anchor"));
+        };
+        interval.anchor = Some(anchor.into());
+        self.check()
+    }
+
+    /// What a monthly trigger does in months that are too short for its day; [`ShortMonth::Skip`] unless told.
+    ///
+    /// # Errors
+    /// When the trigger is no calendar interval.
+    pub fn short_months(mut self, rule: ShortMonth) -> Result<Self, TriggerError> {
+        let Rule::Calendar(calendar) = &mut self.rule else {
+            return Err(self.misplaced("a rule for short months", "only calendar intervals have one"));
+        };
+        calendar.short = rule;
+        self.check()
+    }
+
+    /// Lets it fire at `start` and later only.
+    ///
+    /// # Errors
+    /// When no firing is left.
+    pub fn start_at(mut self, start: impl Into<Timestamp>) -> Result<Self, TriggerError> {
+        self.start_at = Some(start.into());
+        self.check()
+    }
+
+    /// Lets it fire at `end` and earlier only.
+    ///
+    /// # Errors
+    /// When no firing is left.
+    pub fn end_at(mut self, end: impl Into<Timestamp>) -> Result<Self, TriggerError> {
+        self.end_at = Some(end.into());
+        self.check()
+    }
+
+    /// Spreads the runs: each starts up to `most` after its nominal time; see [`runs_at`](Self::runs_at).
+    ///
+    /// # Errors
+    /// When it is longer than 100 years or has parts of a microsecond.
+    pub fn jitter(mut self, most: Duration) -> Result<Self, TriggerError> {
+        self.jitter_us = whole_us("jitter", most, 0)?;
+        Ok(self)
+    }
+}

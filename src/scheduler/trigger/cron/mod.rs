@@ -1,0 +1,113 @@
+//! Cron expressions.
+//!
+//! Five fields mean what they mean to cron(8) of Debian; six put seconds first, seven add a year at the end.
+//!
+//! The `cron` package reads and expands the plain parts: lists, ranges and steps, with a second look at their
+//! bounds. The rest is ours, because the package
+//! - wants six or seven fields, counts Sunday as 1, and knows no weekday 0: our layer numbers weekdays as cron(8);
+//! - wants both day fields to match where cron(8) takes either, unless one begins with `*`;
+//! - has no `L`, `W` and `#`;
+//! - refuses `MON-5` and `*/60`, which cron(8) takes, and takes `5/15` in any line, which cron(8) does not;
+//! - shows at most the place where a line is wrong, not the field and what may be written there;
+//! - leaves out 02:30 on the day when clocks are set ahead, and when they are set back loses runs or finds times
+//!   that are over. So nothing of its search is used: see [`wall`](super::wall).
+
+mod field;
+mod plain;
+
+use super::days::{CronDays, most_days};
+use super::error::{CronField, TriggerError, cut, nearest};
+use super::wall::{Face, next_wall};
+use super::zone::Zone;
+pub(super) use field::{Field, Item};
+
+/// Longest expression in bytes: every second, minute and day written out take less.
+const LONGEST: usize = 1_000;
+
+const NICKNAMES: [(&str, &str); 7] = [
+    ("@hourly", "0 * * * *"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@monthly", "0 0 1 * *"),
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+];
+
+/// A cron expression with its zone, ready to be searched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cron {
+    /// As it was written, with single spaces.
+    pub(super) source: Box<str>,
+    pub(super) zone: Zone,
+    pub(super) face: Face,
+    pub(super) days: CronDays,
+}
+
+impl Cron {
+    pub(super) fn read(expression: &str, zone: Zone) -> Result<Self, TriggerError> {
+        if expression.len() > LONGEST {
+            let problem = format!("it is {} bytes long, at most {LONGEST} are read", expression.len());
+            return Err(refuse(expression, problem, "write ranges and steps instead of long lists"));
+        }
+        let source = expression.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        let (face, days) = plain::expand(&source, &fields(&source)?)?;
+        // From 1970, where years begin: 400 years from there have every date that there can be.
+        if next_wall(&face, &days, 0).is_none() {
+            let what = format!("cron expression {:?}", cut(&source));
+            return Err(TriggerError::NeverFires { what, why: why_never(&days) });
+        }
+        Ok(Self { source: source.into(), zone, face, days })
+    }
+
+    /// Its fields, seconds to year; those that were not written are there as well.
+    pub(super) fn fields(&self) -> Vec<Field> {
+        fields(&self.source).unwrap_or_default()
+    }
+}
+
+/// Reads all seven fields of a line that may have fewer.
+fn fields(source: &str) -> Result<Vec<Field>, TriggerError> {
+    let line = if source.starts_with('@') { nickname(source)? } else { source };
+    let given: Vec<&str> = line.split(' ').filter(|text| !text.is_empty()).collect();
+    let texts = match *given.as_slice() {
+        [minute, hour, day, month, weekday] => ["0", minute, hour, day, month, weekday, "*"],
+        [second, minute, hour, day, month, weekday] => [second, minute, hour, day, month, weekday, "*"],
+        [second, minute, hour, day, month, weekday, year] => [second, minute, hour, day, month, weekday, year],
+        _ => return Err(wrong_count(source, given.len())),
+    };
+    let read = |(kind, text)| field::read(source, kind, text, given.len());
+    CronField::ALL.into_iter().zip(texts).map(read).collect()
+}
+
+fn nickname(source: &str) -> Result<&'static str, TriggerError> {
+    let known = NICKNAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(source));
+    known.map(|(_, line)| *line).ok_or_else(|| {
+        let names = NICKNAMES.map(|(name, _)| name);
+        let hint = match nearest(source, names.iter().copied()) {
+            _ if source.eq_ignore_ascii_case("@reboot") => "push a task when the program starts".to_owned(),
+            Some(name) => format!("did you mean {name}?"),
+            None => format!("there are {} and @every with a span, as in @every 90s", names.join(", ")),
+        };
+        refuse(source, "no such nickname", hint)
+    })
+}
+
+fn wrong_count(source: &str, count: usize) -> TriggerError {
+    let hint = "five are minute, hour, day of month, month, weekday; six put seconds first; seven add a year at the \
+                end; leave out user names and commands";
+    let fields = if count == 1 { "field" } else { "fields" };
+    refuse(source, format!("it has {count} {fields}"), hint)
+}
+
+fn why_never(days: &CronDays) -> String {
+    let longest = (1..=12).filter(|month| days.months & 1 << month != 0).map(most_days).max().unwrap_or(0);
+    if days.days.trailing_zeros() >= longest && days.near.trailing_zeros() >= longest {
+        return format!("the months that it names have at most {longest} days; L is the last day of each");
+    }
+    "no year has such a day; look at its days of the month, months, weekdays and years together".to_owned()
+}
+
+fn refuse(expression: &str, problem: impl Into<String>, hint: impl Into<String>) -> TriggerError {
+    TriggerError::Expression { expression: cut(expression), problem: problem.into(), hint: hint.into() }
+}

@@ -1,0 +1,201 @@
+//! Triggers: at which times a schedule fires. Pure: no clock, no storage, no randomness.
+//!
+//! A [`Trigger`] maps a moment to the next one at which it fires. A trigger that exists fires at least once: what
+//! never would is refused when it is made, or read.
+//!
+//! | file | what |
+//! |---|---|
+//! | `cron/` | cron expressions: fields, bounds, hints, and what the `cron` package does for us |
+//! | `calendar`, `interval`, `date` | the other kinds |
+//! | `combine` | any of, all of |
+//! | `build` | how triggers are made in code |
+//! | `days` | which days of a month are meant |
+//! | `wall` | from what a wall clock shows to moments: the rule for summer time |
+//! | `zone` | time zones |
+//! | `text` | the three columns in storage |
+//! | `describe/` | triggers in words |
+
+mod build;
+mod calendar;
+mod combine;
+mod cron;
+mod date;
+mod days;
+mod describe;
+mod error;
+mod interval;
+mod jitter;
+mod text;
+mod wall;
+mod zone;
+
+use std::time::Duration;
+
+pub use calendar::{CalendarUnit, ShortMonth};
+pub use describe::Language;
+pub use error::{CronField, TriggerError};
+pub use text::TriggerText;
+pub use zone::Zone;
+
+use crate::clock::Timestamp;
+use calendar::Calendar;
+use combine::{AllOf, AnyOf};
+use cron::Cron;
+use date::Date;
+use interval::Interval;
+use wall::{FIRST, LAST, next_instant};
+
+/// At which times a schedule fires.
+///
+/// Those times are *nominal*: they follow from the trigger alone, and each node finds the same. They are given in
+/// microseconds; those of cron and calendar triggers are whole seconds. No trigger fires after the year 9999.
+///
+/// ```
+/// use callboard::{Timestamp, Trigger, Zone};
+/// use chrono::{DateTime, Utc};
+/// let trigger = Trigger::cron("0 9 * * 1-5", "America/New_York".parse::<Zone>()?)?;
+/// let friday = "2026-03-06T14:00:00Z".parse::<DateTime<Utc>>()?;
+/// // Over the weekend clocks are set ahead.
+/// let monday = "2026-03-09T13:00:00Z".parse::<DateTime<Utc>>()?;
+/// assert_eq!(trigger.next_after(friday.into()), Some(monday.into()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "TriggerText", into = "TriggerText")]
+pub struct Trigger {
+    rule: Rule,
+    start_at: Option<Timestamp>,
+    end_at: Option<Timestamp>,
+    jitter_us: i64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Rule {
+    Cron(Box<Cron>),
+    Interval(Interval),
+    Calendar(Calendar),
+    Date(Date),
+    AnyOf(AnyOf),
+    AllOf(AllOf),
+}
+
+impl Trigger {
+    fn of(rule: Rule) -> Self {
+        Self { rule, start_at: None, end_at: None, jitter_us: 0 }
+    }
+
+    /// The first nominal time after `moment`; none when there is none any more.
+    ///
+    /// It is always later than `moment`, and takes microseconds.
+    pub fn next_after(&self, moment: Timestamp) -> Option<Timestamp> {
+        let from = match self.start_at {
+            // Just before the start, so that the start itself may fire.
+            Some(start) => moment.max(Timestamp::from_micros(start.as_micros().saturating_sub(1))),
+            None => moment,
+        };
+        let next = self.rule.next(from, self.start_at)?;
+        let over = self.end_at.is_some_and(|end| next > end) || next.as_micros().div_euclid(SECOND) > LAST;
+        (!over).then_some(next)
+    }
+
+    /// The first `n` nominal times after `from`, or as many as there are.
+    ///
+    /// ```
+    /// use callboard::{Timestamp, Trigger, Zone};
+    /// let hours = Trigger::cron("@hourly", Zone::UTC)?.preview(Timestamp::default(), 3);
+    /// assert_eq!(hours.iter().map(|time| time.as_micros() / 3_600_000_000).collect::<Vec<_>>(), [1, 2, 3]);
+    /// # Ok::<(), callboard::TriggerError>(())
+    /// ```
+    pub fn preview(&self, from: Timestamp, n: usize) -> Vec<Timestamp> {
+        std::iter::successors(self.next_after(from), |time| self.next_after(*time)).take(n).collect()
+    }
+
+    /// When the run of a nominal time starts: that time and a share of the jitter, the same on every node and at
+    /// every call, because it follows from the name of the schedule and the nominal time.
+    ///
+    /// ```
+    /// use callboard::{Timestamp, Trigger, Zone};
+    /// use std::time::Duration;
+    /// let trigger = Trigger::cron("@hourly", Zone::UTC)?.jitter(Duration::from_secs(30))?;
+    /// let nominal = Timestamp::from_micros(3_600_000_000);
+    /// let run = trigger.runs_at("cleanup", nominal);
+    /// assert!(run >= nominal && run <= nominal + Duration::from_secs(30));
+    /// assert_eq!(run, trigger.runs_at("cleanup", nominal));
+    /// # Ok::<(), callboard::TriggerError>(())
+    /// ```
+    pub fn runs_at(&self, schedule: &str, nominal: Timestamp) -> Timestamp {
+        let share = jitter::share(schedule, nominal, self.jitter_us.unsigned_abs());
+        nominal + Duration::from_micros(share)
+    }
+
+    /// The longest time between a nominal time and its run.
+    pub(crate) fn longest_jitter(&self) -> Duration {
+        Duration::from_micros(self.jitter_us.unsigned_abs())
+    }
+
+    /// The zone whose clock it follows; none for intervals, for dates in UTC, and for parts in several zones.
+    pub fn zone(&self) -> Option<Zone> {
+        match &self.rule {
+            Rule::Cron(cron) => Some(cron.zone),
+            Rule::Calendar(calendar) => Some(calendar.zone),
+            Rule::Date(Date::Local(_, zone)) => Some(*zone),
+            Rule::AllOf(all) => Some(all.zone),
+            Rule::AnyOf(any) => any.zone(),
+            Rule::Interval(_) | Rule::Date(Date::Moment(_)) => None,
+        }
+    }
+
+    /// Refuses what never fires, and times that no text can hold.
+    fn check(self) -> Result<Self, TriggerError> {
+        let anchor = if let Rule::Interval(interval) = &self.rule { interval.anchor } else { None };
+        let outside = |moment: &Timestamp| !(FIRST..=LAST).contains(&moment.as_micros().div_euclid(SECOND));
+        if let Some(moment) = [self.start_at, self.end_at, anchor].into_iter().flatten().find(outside) {
+            let text = moment.to_string();
+            return Err(TriggerError::invalid("time", &text, "it is not in the years 1 to 9999", "choose another"));
+        }
+        if self.next_after(Timestamp::from_micros(i64::MIN)).is_some() {
+            return Ok(self);
+        }
+        let why = match (self.start_at, self.end_at) {
+            (Some(start), Some(end)) => format!("it has no time from {start} to {end}"),
+            (Some(start), None) => format!("it has no time from {start} on"),
+            (None, Some(end)) => format!("it has no time up to {end}"),
+            (None, None) => "all its times lie beyond the year 9999".to_owned(),
+        };
+        Err(TriggerError::NeverFires { what: self.title(), why })
+    }
+
+    /// Its kind and expression, for errors.
+    fn title(&self) -> String {
+        format!("{} trigger {:?}", self.kind(), error::cut(&self.rule_expr()))
+    }
+
+    fn misplaced(&self, what: &'static str, problem: &str) -> TriggerError {
+        TriggerError::invalid(what, &self.title(), problem, "leave it away, or choose another kind of trigger")
+    }
+}
+
+const SECOND: i64 = 1_000_000;
+
+impl Rule {
+    fn next(&self, after: Timestamp, start_at: Option<Timestamp>) -> Option<Timestamp> {
+        match self {
+            Self::Cron(cron) => on_clock(cron.zone, &cron.face, &cron.days, after),
+            Self::Calendar(calendar) => on_clock(calendar.zone, &calendar.face(), calendar, after),
+            Self::AllOf(all) => on_clock(all.zone, &all.face, all, after),
+            Self::Interval(interval) => interval.next(after, start_at),
+            Self::Date(date) => Some(date.moment()).filter(|moment| *moment > after),
+            Self::AnyOf(any) => any.0.iter().filter_map(|part| part.next_after(after)).min(),
+        }
+    }
+}
+
+/// In whole seconds: what matches lies on them.
+fn on_clock(zone: Zone, face: &wall::Face, days: &impl days::Days, after: Timestamp) -> Option<Timestamp> {
+    let second = after.as_micros().div_euclid(SECOND);
+    if second >= LAST {
+        return None;
+    }
+    let next = next_instant(zone, face, days, second.max(FIRST))?;
+    Some(Timestamp::from_micros(next * SECOND))
+}

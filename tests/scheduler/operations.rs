@@ -1,0 +1,136 @@
+//! What is done to schedules while the board runs.
+
+use callboard::testing::{at, crash};
+use callboard::{
+    BackfillOrder, BoardError, FiringCause, FiringStatus, NewTask, Part, PartState, Resume, Schedule, ScheduleFilter,
+    ScheduleStatus, StartError, TaskState,
+};
+use serde_json::json;
+
+use crate::support::{DAY, HOUR, MINUTE, builder, every, fired, history, schedule, start, with};
+
+#[actix_rt::test]
+async fn it_is_made_changed_and_deleted_at_run_time() {
+    let board = start(builder()).await;
+    let schedules = board.schedules();
+    schedules.create(schedule("s", every(HOUR)).description("hourly")).await.unwrap();
+    assert!(matches!(schedules.create(schedule("s", every(HOUR))).await, Err(BoardError::ScheduleExists(_))));
+    board.advance(2 * HOUR).await;
+    schedules.update("s", schedule("t", every(30 * MINUTE))).await.unwrap();
+    assert!(matches!(schedules.get("s").await, Err(BoardError::NoSuchSchedule(_))));
+    board.advance(HOUR).await;
+    assert_eq!(fired(&board, "t").await, [3_600, 7_200, 9_000, 10_800]);
+    schedules.upsert(schedule("t", every(HOUR))).await.unwrap();
+    schedules.upsert(schedule("u", every(HOUR)).paused()).await.unwrap();
+    let listed = schedules.list(ScheduleFilter::default(), None, 10).await.unwrap();
+    assert_eq!(
+        listed.iter().map(|s| (&*s.name, s.status)).collect::<Vec<_>>(),
+        [("t", ScheduleStatus::Active), ("u", ScheduleStatus::Paused)]
+    );
+    schedules.delete("t").await.unwrap();
+    board.advance(DAY).await;
+    assert!(matches!(schedules.get("t").await, Err(BoardError::NoSuchSchedule(_))));
+    let deleted = ScheduleFilter { statuses: vec![ScheduleStatus::Deleted], ..ScheduleFilter::default() };
+    assert_eq!(schedules.list(deleted, None, 10).await.unwrap().len(), 1);
+    schedules.create(schedule("t", every(HOUR))).await.unwrap();
+    board.advance(HOUR).await;
+    assert_eq!(fired(&board, "t").await.len(), 5, "the same name has the same history");
+}
+
+#[actix_rt::test]
+async fn a_pause_ends_by_itself_or_when_somebody_says_so() {
+    let board = start(builder().schedule(schedule("a", every(HOUR))).schedule(schedule("b", every(HOUR)))).await;
+    let schedules = board.schedules();
+    schedules.pause_until("a", at(3 * 3_600)).await.unwrap();
+    schedules.pause("b").await.unwrap();
+    board.advance(4 * HOUR).await;
+    assert_eq!(fired(&board, "a").await, [10_800, 14_400], "at the very end of the pause it fires");
+    assert!(fired(&board, "b").await.is_empty());
+    schedules.resume("b", Resume::FromNow).await.unwrap();
+    board.advance(HOUR).await;
+    assert_eq!(fired(&board, "b").await, [18_000]);
+    schedules.pause("b").await.unwrap();
+    board.advance(2 * HOUR).await;
+    schedules.resume("b", Resume::CatchUp).await.unwrap();
+    board.settle().await;
+    assert_eq!(fired(&board, "b").await, [18_000, 25_200], "the latest, as its rules say");
+    assert_eq!(with(&board, "b", FiringStatus::Coalesced).await, [21_600]);
+}
+
+#[actix_rt::test]
+async fn it_is_triggered_beside_its_times() {
+    let board = start(builder().schedule(schedule("s", every(HOUR)).run_limit(1).paused())).await;
+    let task_id = board.schedules().trigger("s").await.unwrap();
+    board.settle().await;
+    board.assert_state(task_id, TaskState::Completed);
+    let details = board.schedules().get("s").await.unwrap();
+    assert_eq!((details.schedule.run_count, details.schedule.status), (0, ScheduleStatus::Paused));
+    assert_eq!(
+        (details.firings[0].cause, details.firings[0].state),
+        (FiringCause::Manual, Some(TaskState::Completed))
+    );
+    assert_eq!(details.next_runs, [1, 2, 3, 4, 5].map(|hour| at(hour * 3_600)));
+}
+
+#[actix_rt::test]
+async fn a_backfill_makes_each_time_once() {
+    let board = start(builder().schedule(schedule("s", every(HOUR)))).await;
+    board.jump(3 * HOUR).await;
+    board.settle().await;
+    assert_eq!(fired(&board, "s").await, [10_800]);
+    let backfill = async |order| board.schedules().backfill("s", at(3_600), at(10_800), order).await.unwrap();
+    let report = backfill(BackfillOrder::OneByOne).await;
+    assert_eq!((report.made.len(), report.already), (2, 1));
+    let report = backfill(BackfillOrder::AllAtOnce).await;
+    assert_eq!((report.made.len(), report.already), (0, 3));
+    board.settle().await;
+    assert_eq!(fired(&board, "s").await, [3_600, 7_200, 10_800]);
+    let ahead = board.schedules().backfill("s", at(0), at(20_000), BackfillOrder::OneByOne).await;
+    assert!(matches!(ahead, Err(BoardError::Invalid(_))));
+}
+
+#[actix_rt::test]
+async fn the_cursor_moves_both_ways_and_no_time_fires_twice() {
+    let board = start(builder().schedule(schedule("s", every(HOUR)).coalesce(callboard::Coalesce::All(100)))).await;
+    board.advance(2 * HOUR).await;
+    board.schedules().move_cursor("s", at(0)).await.unwrap();
+    board.settle().await;
+    assert_eq!(fired(&board, "s").await, [3_600, 7_200]);
+    board.schedules().move_cursor("s", at(5 * 3_600)).await.unwrap();
+    board.advance(6 * HOUR).await;
+    assert_eq!(fired(&board, "s").await, [3_600, 7_200, 21_600, 25_200, 28_800]);
+}
+
+#[actix_rt::test]
+async fn nonsense_is_refused_with_its_reason() {
+    let board = start(builder()).await;
+    let refused = async |schedule: Schedule| board.schedules().create(schedule).await.unwrap_err().to_string();
+    assert!(refused(schedule("", every(HOUR))).await.contains("1 to 200 bytes"));
+    assert!(refused(schedule("s", every(HOUR)).max_instances(0)).await.contains("max_instances"));
+    let place = NewTask::new("work", &json!({"at": "{{tomorrow}}"}));
+    assert!(refused(Schedule::new("s", every(HOUR), place)).await.contains("{{tomorrow}}"));
+    let delayed = NewTask::new("work", &()).delay(HOUR);
+    assert!(refused(Schedule::new("s", every(HOUR), delayed)).await.contains("its trigger says when it runs"));
+    let fault = builder().schedule(schedule("s", every(HOUR)).keep_firings(0)).start().await.unwrap_err();
+    assert!(matches!(fault, StartError::Config(faults) if faults[0].contains("keep_firings")));
+}
+
+#[actix_rt::test]
+async fn health_shows_the_scheduler_and_the_guardian_starts_it_anew() {
+    let board = start(builder().schedule(schedule("s", every(HOUR)))).await;
+    board.advance(HOUR).await;
+    assert!(crash(&board, Part::Scheduler));
+    let restarted = async || {
+        let health = board.health().await;
+        let part = health.parts.into_iter().find(|part| part.part == Part::Scheduler).unwrap();
+        part.restarts == 1 && part.state == PartState::Up && part.last_tick_age.is_some()
+    };
+    let begun = std::time::Instant::now();
+    while !restarted().await {
+        assert!(begun.elapsed().as_secs() < 20, "it is not started anew");
+        tokio::task::yield_now().await;
+    }
+    board.advance(HOUR).await;
+    assert_eq!(fired(&board, "s").await, [3_600, 7_200]);
+    assert_eq!(history(&board, "s").await.len(), 2);
+}

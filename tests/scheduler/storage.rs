@@ -1,0 +1,153 @@
+//! Schedules on disk: over restarts, edited by hand, with storage away.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use callboard::backend::memory::Memory;
+use callboard::testing::{Fault, Faulty};
+use callboard::{
+    Board, BoardBuilder, Coalesce, Firing, FiringStatus, Overlap, Resume, Schedule, ScheduleRecord, ScheduleStatus,
+};
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+use tempfile::TempDir;
+
+use crate::support::{HOUR, builder, every, history, schedule};
+
+const OFTEN: Duration = Duration::from_millis(50);
+
+struct File(TempDir);
+
+impl File {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn path(&self) -> String {
+        self.0.path().join("tasks.db").display().to_string()
+    }
+
+    async fn start(&self, builder: BoardBuilder) -> Board {
+        builder.url(format!("sqlite:{}", self.path())).start().await.unwrap()
+    }
+
+    fn execute(&self, sql: &str) {
+        let mut conn = SqliteConnection::establish(&self.path()).unwrap();
+        conn.batch_execute(&format!("PRAGMA busy_timeout = 10000; {sql}")).unwrap();
+    }
+}
+
+/// Looks again and again at what a schedule has done.
+async fn until(board: &Board, name: &'static str, wanted: impl Fn(&ScheduleRecord, &[Firing]) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let (record, firings) = (board.schedules().get(name).await.unwrap().schedule, history(board, name).await);
+        if wanted(&record, &firings) {
+            return;
+        }
+        assert!(begun.elapsed().as_secs() < 30, "it never comes to that: {record:?}, {} firings", firings.len());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn complete(schedule: Schedule) -> Schedule {
+    schedule.coalesce(Coalesce::All(1_000)).overlap(Overlap::Allow).keep_firings(10_000)
+}
+
+/// Each time from the first to the last has fired, once.
+fn assert_whole(firings: &[Firing]) {
+    assert!(firings.iter().all(|firing| firing.status == FiringStatus::Fired));
+    assert!(firings.windows(2).all(|pair| pair[1].nominal_at == pair[0].nominal_at + OFTEN), "{firings:?}");
+    let tasks: HashSet<_> = firings.iter().map(|firing| firing.task_id).collect();
+    assert_eq!(tasks.len(), firings.len());
+}
+
+#[actix_rt::test]
+async fn a_restart_neither_forgets_nor_repeats() {
+    let file = File::new();
+    let code = || builder().schedule(complete(schedule("s", every(OFTEN))));
+    for rounds in 1..4 {
+        let board = file.start(code()).await;
+        until(&board, "s", |_, firings| firings.len() >= rounds * 10).await;
+        board.stop().await;
+    }
+    let board = file.start(builder()).await;
+    assert_whole(&history(&board, "s").await);
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn changes_at_run_time_stay_until_the_code_changes() {
+    let file = File::new();
+    let code = |schedule: Schedule| builder().schedule(schedule);
+    let board = file.start(code(schedule("s", every(HOUR)))).await;
+    board.schedules().update("s", schedule("s", every(HOUR)).description("edited")).await.unwrap();
+    board.schedules().pause("s").await.unwrap();
+    board.stop().await;
+    let board = file.start(code(schedule("s", every(HOUR)))).await;
+    let record = board.schedules().get("s").await.unwrap().schedule;
+    assert_eq!((record.description.as_deref(), record.status), (Some("edited"), ScheduleStatus::Paused));
+    board.stop().await;
+    let board = file.start(code(schedule("s", every(2 * HOUR)))).await;
+    let record = board.schedules().get("s").await.unwrap().schedule;
+    assert_eq!((record.description.as_deref(), record.status), (None, ScheduleStatus::Paused), "the pause stays");
+    assert_eq!(record.read_trigger().unwrap(), every(2 * HOUR));
+    board.schedules().delete("s").await.unwrap();
+    board.stop().await;
+    let board = file.start(code(schedule("s", every(2 * HOUR)))).await;
+    assert!(board.schedules().get("s").await.is_err(), "deleted at run time");
+    board.stop().await;
+    let board = file.start(code(schedule("s", every(3 * HOUR)))).await;
+    assert_eq!(board.schedules().get("s").await.unwrap().schedule.status, ScheduleStatus::Active);
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_row_edited_into_nonsense_is_parked_and_stops_no_other() {
+    let file = File::new();
+    let names = ["trigger", "zone", "params", "policy", "status", "options", "good"];
+    let board = names.iter().fold(builder(), |builder, name| builder.schedule(schedule(name, every(OFTEN))));
+    let board = file.start(board).await;
+    until(&board, "good", |record, _| record.run_count > 2).await;
+    for (name, change) in [
+        ("trigger", "trigger_expr = 'every now and then'"),
+        ("zone", "timezone = 'Europe/Nowhere'"),
+        ("params", "params = '{'"),
+        ("policy", "overlap_policy = 'both'"),
+        ("status", "status = 'awake'"),
+        ("options", "options = 'none', misfire_grace = 'x'"),
+    ] {
+        file.execute(&format!("UPDATE scheduler_task SET {change} WHERE name = '{name}'"));
+    }
+    for name in &names[..6] {
+        until(&board, name, |record, _| {
+            record.status == ScheduleStatus::Paused && record.status_reason.as_ref().is_some_and(|why| why.len() > 10)
+        })
+        .await;
+        println!("{}", board.schedules().get(*name).await.unwrap().schedule.status_reason.unwrap());
+    }
+    let before = board.schedules().get("good").await.unwrap().schedule.run_count;
+    until(&board, "good", |record, _| record.run_count > before + 3).await;
+    assert!(board.schedules().resume("trigger", Resume::FromNow).await.is_err(), "it makes no sense yet");
+    board.schedules().update("trigger", schedule("trigger", every(OFTEN))).await.unwrap();
+    board.schedules().resume("trigger", Resume::FromNow).await.unwrap();
+    let before = board.schedules().get("trigger").await.unwrap().schedule.run_count;
+    until(&board, "trigger", |record, _| record.run_count > before).await;
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn storage_that_is_away_or_loses_answers_neither_drops_nor_doubles_a_time() {
+    let storage = Faulty::new(Arc::new(Memory::new()), true);
+    let board = builder().backend(storage.clone()).schedule(complete(schedule("s", every(OFTEN))));
+    let board = board.start().await.unwrap();
+    until(&board, "s", |_, firings| firings.len() > 5).await;
+    for fault in [Fault::Away, Fault::AnswerLost, Fault::Refuse, Fault::Panic, Fault::PanicAfter] {
+        let before = history(&board, "s").await.len();
+        storage.next_commits([fault; 4]);
+        until(&board, "s", |_, firings| storage.left() == 0 && firings.len() > before + 5).await;
+    }
+    assert_whole(&history(&board, "s").await);
+    board.stop().await;
+}

@@ -1,0 +1,117 @@
+//! Two boards on one database hear of each other.
+
+use std::time::{Duration, Instant};
+
+use callboard::{Board, Context, NewTask, Outcome, TaskError, TaskState};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::place::{Place, on_both};
+use crate::waiting::{eventually, soon};
+
+on_both!(a_push_is_run_by_the_other, a_cancel_reaches_the_other, a_pause_reaches_the_other);
+
+/// Far beyond any test: what happens was not found by looking now and then.
+const NEVER: Duration = Duration::from_secs(600);
+
+/// A board without handlers.
+async fn pusher(url: &str) -> Board {
+    Board::builder().url(url).configure(|c| c.check_interval = NEVER).start().await.unwrap()
+}
+
+/// A board that runs `work` and tells when it begins.
+async fn worker(url: &str) -> (Board, mpsc::UnboundedReceiver<Instant>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let board = Board::builder()
+        .url(url)
+        .configure(|c| c.check_interval = NEVER)
+        .handler("work", move |params: serde_json::Value, cx: Context| {
+            // The test may be over.
+            tell.send(Instant::now()).ok();
+            async move {
+                if params["waits"] == true {
+                    cx.cancelled().await;
+                    return Err(TaskError::new("asked to end"));
+                }
+                Ok(Outcome::done())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    (board, told)
+}
+
+/// The median of some tries, for a machine that does other things as well has moments when it is slow.
+async fn median(mut one: impl AsyncFnMut() -> Duration) -> Duration {
+    let mut spans = Vec::new();
+    for _ in 0..9 {
+        spans.push(one().await);
+    }
+    spans.sort_unstable();
+    println!("{:?} to {:?}, median {:?}", spans[0], spans[8], spans[4]);
+    spans[4]
+}
+
+async fn a_push_is_run_by_the_other<P: Place>() {
+    let place = P::new();
+    pushes_within(&place.url(), Duration::from_millis(if P::IS_POSTGRES { 250 } else { 1_000 })).await;
+}
+
+/// Pushes on one board, runs on the other.
+pub(crate) async fn pushes_within(url: &str, limit: Duration) {
+    let (one, (other, mut begun)) = (pusher(url).await, worker(url).await);
+    let median = median(async || {
+        let pushed = Instant::now();
+        let task_id = one.push(NewTask::new("work", &json!({}))).await.unwrap().task_id;
+        let span = soon("its begin", begun.recv()).await.unwrap().duration_since(pushed);
+        assert_eq!(soon("its end", other.wait(task_id)).await.unwrap().state, TaskState::Completed);
+        span
+    });
+    assert!(median.await < limit);
+    for board in [one, other] {
+        soon("the stop", board.stop()).await;
+    }
+}
+
+async fn a_cancel_reaches_the_other<P: Place>() {
+    let place = P::new();
+    let (one, (other, mut begun)) = (pusher(&place.url()).await, worker(&place.url()).await);
+    let median = median(async || {
+        let task_id = one.push(NewTask::new("work", &json!({"waits": true}))).await.unwrap().task_id;
+        soon("its begin", begun.recv()).await.unwrap();
+        let asked = Instant::now();
+        assert!(one.cancel(task_id, "no longer wanted").await.unwrap());
+        assert_eq!(soon("its end", other.wait(task_id)).await.unwrap().state, TaskState::Cancelled);
+        asked.elapsed()
+    });
+    assert!(median.await < Duration::from_secs(1));
+    for board in [one, other] {
+        soon("the stop", board.stop()).await;
+    }
+}
+
+async fn a_pause_reaches_the_other<P: Place>() {
+    let place = P::new();
+    let (one, (other, _begun)) = (pusher(&place.url()).await, worker(&place.url()).await);
+    // One whose push it hears of by the same wake-up that tells of the pause.
+    let is_taken = async || {
+        let task_id = other.push(NewTask::new("work", &json!({}))).await.unwrap().task_id;
+        let state = other.get(task_id).await.unwrap().unwrap().state;
+        one.delete(task_id).await.unwrap();
+        state != TaskState::Pending
+    };
+    let median = median(async || {
+        let asked = Instant::now();
+        one.pause("default").await.unwrap();
+        eventually("the pause arrives", async || (!is_taken().await).then_some(())).await;
+        let span = asked.elapsed();
+        one.resume("default").await.unwrap();
+        eventually("its end arrives", async || is_taken().await.then_some(())).await;
+        span
+    });
+    assert!(median.await < Duration::from_secs(1));
+    for board in [one, other] {
+        soon("the stop", board.stop()).await;
+    }
+}

@@ -1,0 +1,87 @@
+//! Fewer connections than callers, while somebody holds a lock.
+
+use std::time::{Duration, Instant};
+
+use callboard::backend::{BackendError, OpenOptions, TaskFilter, TaskOrder, open};
+use callboard::testing::World;
+use callboard::{Board, NewTask, Outcome, TaskState};
+use diesel::connection::SimpleConnection;
+use serde_json::json;
+
+use crate::place::{Place, on_both};
+use crate::waiting::{eventually, soon};
+
+on_both!(callers_wait_and_are_told, a_board_outlasts_a_lock);
+
+const CALLERS: usize = 12;
+/// Longer than any limit that a call has, one after the other: for a connection, and for a lock, some times.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Keeps everybody from the tasks, as a program that forgot its transaction does.
+fn lock<P: Place>(place: &P) -> P::Conn {
+    let mut conn = place.by_hand();
+    let lock = if P::IS_POSTGRES { "BEGIN; LOCK TABLE task_queue" } else { "LOCK TABLES task_queue WRITE" };
+    conn.batch_execute(lock).unwrap();
+    conn
+}
+
+async fn callers_wait_and_are_told<P: Place>() {
+    let place = P::new();
+    let options = OpenOptions { writers: 1, readers: 1, ..OpenOptions::default() };
+    let world = World::on(open(&place.url(), &options).unwrap());
+    let locked = lock(&place);
+    let asked = Instant::now();
+    let answers: Vec<Result<(), BackendError>> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..CALLERS)
+            .map(|caller| {
+                let backend = &world.backend;
+                scope.spawn(move || match caller % 2 {
+                    0 => backend.counts().map(drop),
+                    _ => backend.list(&TaskFilter::default(), TaskOrder::OldestFirst, None, 10).map(drop),
+                })
+            })
+            .collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    println!("{CALLERS} callers were answered after {:.1?}", asked.elapsed());
+    assert!(asked.elapsed() < PATIENCE, "{:?}", asked.elapsed());
+    let mut without = 0;
+    for answer in answers {
+        let error = answer.expect_err("the table is locked");
+        assert!(error.is_transient(), "{error}");
+        without += usize::from(error.to_string().contains("no connection to the database within 2s"));
+    }
+    assert!(without > 0 && without < CALLERS, "{without} of {CALLERS} got no connection");
+    drop(locked);
+    // Nobody keeps a connection, so as many can go on as before.
+    let task_id = world.push(NewTask::new("work", &json!({})));
+    assert_eq!(world.state(task_id), TaskState::Pending);
+}
+
+async fn a_board_outlasts_a_lock<P: Place>() {
+    let place = P::new();
+    let board = Board::builder()
+        .url(place.url())
+        .handler("work", |_, _| async { Ok(Outcome::done()) })
+        .configure(|c| c.push_deadline = Duration::from_secs(60))
+        .start()
+        .await
+        .unwrap();
+    let first = board.push(NewTask::new("work", &json!({}))).await.unwrap().task_id;
+    soon("the first", board.wait(first)).await.unwrap();
+    let locked = lock(&place);
+    let pushes = (0..CALLERS).map(|_| board.push(NewTask::new("work", &json!({}))));
+    let pushes = futures_util::future::join_all(pushes);
+    let unlock = std::thread::spawn(move || {
+        // Longer than a transaction waits for a lock.
+        std::thread::sleep(Duration::from_secs(6));
+        drop(locked);
+    });
+    for pushed in soon("the pushes", pushes).await {
+        let task_id = pushed.unwrap().task_id;
+        assert_eq!(soon("the end", board.wait(task_id)).await.unwrap().state, TaskState::Completed);
+    }
+    unlock.join().unwrap();
+    eventually("it is well", async || board.health().await.healthy.then_some(())).await;
+    soon("the stop", board.stop()).await;
+}

@@ -1,0 +1,29 @@
+//! Database servers as they are in production: roles without rights, poolers, networks that break, restarts, and several
+//! processes at once. What is promised holds then, too.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::print_stdout, reason = "each test says what it did")]
+
+mod boards;
+mod exhausted;
+mod load;
+mod microseconds;
+mod migrations;
+mod mixed;
+mod network;
+mod own;
+mod place;
+mod pooler;
+mod proxy;
+mod restarts;
+mod roles;
+
+#[path = "../support/ledger.rs"]
+mod ledger;
+#[path = "../support/node.rs"]
+mod node;
+#[path = "../support/servers.rs"]
+mod servers;
+#[path = "../support/waiting.rs"]
+mod waiting;

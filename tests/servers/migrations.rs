@@ -1,0 +1,131 @@
+//! Programs that start at once, that died while they migrated, and that are older than the tables they find.
+
+use std::time::Instant;
+
+use callboard::backend::{BackendError, OpenOptions, open};
+use diesel::connection::SimpleConnection;
+use serde_json::{Value, json};
+
+use crate::node::Node;
+use crate::own::Own;
+use crate::place::{Place, on_both};
+use crate::servers::{Database, Schema};
+use crate::waiting::until;
+
+const PROCESSES: usize = 20;
+
+on_both!(twenty_processes_migrate_at_once, a_newer_schema_is_refused);
+
+const RECORDED: &str = "SELECT version AS text FROM callboard_migration ORDER BY version";
+
+async fn twenty_processes_migrate_at_once<P: Place>() {
+    // Their connections would not fit beside those of other tests.
+    let server = Own::new::<P>();
+    let place = P::at(&server.url());
+    let plan = json!({"url": place.url(), "wait_for_go": true, "queues": [["default", 1]], "tell": true,
+        "check_ms": 5_000});
+    let mut nodes: Vec<Node> = (0..PROCESSES).map(|_| Node::start(&plan)).collect();
+    for node in &mut nodes {
+        node.hear("opening", |line| line.get("opening").cloned());
+    }
+    let started = Instant::now();
+    nodes.iter_mut().for_each(|node| node.order("go"));
+    for node in &mut nodes {
+        node.hear("ready", |line| line.get("ready").cloned());
+    }
+    println!("{PROCESSES} processes migrated one place in {:.1?}", started.elapsed());
+    let backend = open(&place.url(), &OpenOptions::default()).unwrap();
+    assert_eq!(backend.nodes().unwrap().len(), PROCESSES);
+    let known = place.texts(RECORDED);
+    let mut once = known.clone();
+    once.dedup();
+    assert!(!known.is_empty() && known == once, "run more than once: {known:?}");
+    let task_id = nodes[0].push(&json!({"type": "plain"}));
+    let ended = |line: &Value| line["event"] == "completed" && line["task_id"] == json!(task_id);
+    until("one of them runs it", || {
+        let runs: usize = nodes.iter().map(|node| node.count(ended)).sum();
+        assert!(runs <= 1, "run {runs} times");
+        (runs == 1).then_some(())
+    });
+}
+
+async fn a_newer_schema_is_refused<P: Place>() {
+    let place = P::new();
+    drop(open(&place.url(), &OpenOptions::default()).unwrap());
+    let known = place.texts(RECORDED);
+    place.execute("INSERT INTO callboard_migration (version, name) VALUES ('99991231000000', 'of tomorrow')");
+    match open(&place.url(), &OpenOptions::default()).map(drop) {
+        Err(BackendError::SchemaTooNew { found, known: newest }) => {
+            assert_eq!((found.as_str(), Some(&newest)), ("99991231000000", known.last()));
+        }
+        other => panic!("opened, or another error: {other:?}"),
+    }
+    let mut node = Node::start(&json!({"url": place.url()}));
+    assert!(!node.end().success());
+    let said = until("its words", || Some(node.errors()).filter(|said| !said.is_empty()));
+    assert!(said.contains("99991231000000 is newer than this program"), "{said}");
+    assert_eq!(place.texts(RECORDED).last().map(String::as_str), Some("99991231000000"));
+}
+
+/// Pushes and claims, which takes all that a migration has to bring.
+fn works(url: &str) {
+    let mut node = Node::ready(&json!({"url": url, "tell": true}));
+    let task_id = node.push(&json!({"type": "plain"}));
+    node.hear_event("completed", task_id);
+}
+
+/// DDL ends a transaction there, so what a program did that died half-way stays, and the next one completes it.
+#[test]
+fn mysql_completes_what_a_dead_program_left_half_done() {
+    let place = Database::new();
+    drop(open(&place.url(), &OpenOptions::default()).unwrap());
+    let whole = place.texts(TABLES);
+    for half in [
+        "DELETE FROM callboard_migration",
+        "DELETE FROM callboard_migration; DROP VIEW node_view; DROP TABLE node; DROP TABLE queue",
+        "DROP TABLE callboard_migration; DROP VIEW task_queue_view; DROP TABLE task_queue; DELETE FROM change_mark",
+        "DROP TABLE task_execution; DELETE FROM callboard_migration",
+    ] {
+        place.execute(half);
+        works(&place.url());
+        assert_eq!(place.texts(TABLES), whole, "{half}");
+        assert_eq!(place.texts(RECORDED).len(), 1, "{half}");
+        assert_eq!(place.text("SELECT CAST(count(*) AS CHAR) AS text FROM change_mark"), "1", "{half}");
+    }
+}
+
+const TABLES: &str = "SELECT table_name AS text FROM information_schema.tables WHERE table_schema = DATABASE()
+    ORDER BY table_name";
+
+/// There it is one transaction: what a program did that died half-way is gone.
+#[test]
+fn postgres_keeps_nothing_of_what_a_dead_program_left_half_done() {
+    let place = Schema::new();
+    let (url, name) = (place.url(), place.name().to_owned());
+    let mut holder = place.by_hand();
+    // It makes all tables, and then cannot record that it did.
+    holder
+        .batch_execute(&format!(
+            "CREATE SCHEMA {name}; CREATE TABLE {name}.callboard_migration (version TEXT PRIMARY KEY NOT NULL,
+                name TEXT NOT NULL, run_at TIMESTAMPTZ NOT NULL DEFAULT now())"
+        ))
+        .unwrap();
+    holder.batch_execute("BEGIN; LOCK TABLE callboard_migration IN SHARE MODE").unwrap();
+    let opening = std::thread::spawn(move || open(&url, &OpenOptions::default()).map(drop));
+    let waiting = format!(
+        "SELECT l.pid::text AS text FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
+        JOIN pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = '{name}' AND c.relname = 'callboard_migration' AND NOT l.granted"
+    );
+    let pid = until("it has made the tables", || place.texts(&waiting).into_iter().next());
+    place.execute(&format!("SELECT pg_terminate_backend({pid})"));
+    match opening.join().unwrap() {
+        Err(error) => assert!(error.is_transient(), "{error}"),
+        Ok(()) => panic!("it opened without its tables"),
+    }
+    let tables = format!("SELECT tablename::text AS text FROM pg_tables WHERE schemaname = '{name}'");
+    assert_eq!(place.texts(&tables), ["callboard_migration"]);
+    holder.batch_execute("ROLLBACK").unwrap();
+    works(&place.url());
+    assert_eq!(place.texts(RECORDED).len(), 1);
+}

@@ -1,0 +1,144 @@
+//! A role that may use the tables and not change them, as a careful administrator gives to a program.
+
+use std::time::Duration;
+
+use callboard::backend::{OpenOptions, Prune, Retention, TaskFilter, TaskOrder, open};
+use callboard::{Board, NewTask, Outcome, TaskState, Timestamp, Unique};
+use serde_json::json;
+
+use crate::place::{Place, on_both, with_user};
+use crate::waiting::soon;
+
+on_both!(a_role_without_ddl_runs_everything, a_missing_migration_is_said_clearly);
+
+const PASSWORD: &str = "of-a-test";
+
+/// A role without any rights, which goes when the test ends.
+struct Role<'a, P: Place> {
+    place: &'a P,
+    name: String,
+}
+
+impl<'a, P: Place> Role<'a, P> {
+    fn new(place: &'a P) -> Self {
+        // As short as MySQL's 32 letters.
+        let name = format!("r{}", &uuid::Uuid::now_v7().simple().to_string()[..28]);
+        let role = Self { place, name };
+        role.each_host(|user| {
+            if P::IS_POSTGRES {
+                return format!("CREATE ROLE {user} LOGIN PASSWORD '{PASSWORD}'");
+            }
+            format!("CREATE USER {user} IDENTIFIED BY '{PASSWORD}'")
+        });
+        role
+    }
+
+    /// Gives the rights that docs/operations.md tells of.
+    fn grant(&self) {
+        let (name, rights) = (self.place.name(), "SELECT, INSERT, UPDATE, DELETE");
+        self.each_host(|user| {
+            if P::IS_POSTGRES {
+                return format!(
+                    "GRANT USAGE ON SCHEMA {name} TO {user}; GRANT {rights} ON ALL TABLES IN SCHEMA {name} TO {user};
+                    GRANT USAGE ON ALL SEQUENCES IN SCHEMA {name} TO {user}"
+                );
+            }
+            format!("GRANT {rights} ON {name}.* TO {user}")
+        });
+    }
+
+    fn each_host(&self, statement: impl Fn(&str) -> String) {
+        let name = &self.name;
+        if P::IS_POSTGRES {
+            return self.place.execute(&statement(name));
+        }
+        // An anonymous user of `localhost`, where there is one, would come before the one of all hosts.
+        for host in ["%", "localhost", "127.0.0.1"] {
+            self.place.execute(&statement(&format!("'{name}'@'{host}'")));
+        }
+    }
+
+    fn url(&self) -> String {
+        with_user(&self.place.url(), &self.name, PASSWORD)
+    }
+}
+
+impl<P: Place> Drop for Role<'_, P> {
+    fn drop(&mut self) {
+        let role = &self.name;
+        self.each_host(|user| {
+            if P::IS_POSTGRES {
+                return format!("DROP OWNED BY {role}; DROP ROLE {role}");
+            }
+            format!("DROP USER {user}")
+        });
+    }
+}
+
+async fn a_role_without_ddl_runs_everything<P: Place>() {
+    let place = P::new();
+    let role = Role::new(&place);
+    drop(open(&place.url(), &OpenOptions::default()).unwrap());
+    role.grant();
+    let board = Board::builder()
+        .url(role.url())
+        .handler("work", |_, cx: callboard::Context| async move {
+            cx.progress(0.5, "half of it");
+            Ok(Outcome::from(json!(1)))
+        })
+        .start()
+        .await
+        .unwrap();
+    let work = || NewTask::new("work", &json!({}));
+    let later = || work().delay(Duration::from_secs(3_600)).tag("later");
+    // Stored, run and settled; alone, in bulk, and with everything that a row can hold.
+    let pushed = board.push_many((0..20).map(|_| work())).await.unwrap();
+    let due = board.push(work().delay(Duration::from_millis(50)).unique(Unique::key("k"))).await.unwrap();
+    for task in pushed.iter().chain([&due]) {
+        assert_eq!(soon("the end", board.wait(task.task_id)).await.unwrap().state, TaskState::Completed);
+    }
+    let page = board.list(TaskFilter::default(), TaskOrder::NewestFirst, None, 100).await.unwrap();
+    assert_eq!(page.tasks.len(), 21);
+    assert_eq!(board.executions(due.task_id).await.unwrap().len(), 1);
+    assert!(!board.counts().await.unwrap().is_empty() && board.nodes().await.unwrap().len() == 1);
+    // Every edit, and settings.
+    let [one, two, three] =
+        [board.push(later()).await.unwrap(), board.push(later()).await.unwrap(), board.push(later()).await.unwrap()];
+    assert!(board.reprioritise(one.task_id, 3).await.unwrap());
+    assert!(board.reschedule(one.task_id, Timestamp::from_micros(i64::MAX / 2)).await.unwrap());
+    assert!(board.cancel(one.task_id, "no longer wanted").await.unwrap());
+    assert!(board.delete(two.task_id).await.unwrap() && board.retry(three.task_id).await.unwrap());
+    assert_eq!(soon("the end", board.wait(three.task_id)).await.unwrap().state, TaskState::Completed);
+    board.pause("default").await.unwrap();
+    board.resume("default").await.unwrap();
+    assert!(board.health().await.healthy);
+    soon("the stop", board.stop()).await;
+    let backend = open(&role.url(), &OpenOptions::default()).unwrap();
+    let rules = vec![Retention { state: TaskState::Completed, finished_before: None, keep: Some(1) }];
+    assert!(!backend.prune(&Prune { rules, limit: 1_000 }).unwrap().tasks.is_empty());
+}
+
+async fn a_missing_migration_is_said_clearly<P: Place>() {
+    let place = P::new();
+    let role = Role::new(&place);
+    let refused = |what: &str| {
+        let error = open(&role.url(), &OpenOptions::default()).map(drop).expect_err(what);
+        println!("{what}: {error}");
+        assert!(!error.is_transient(), "{what}: {error}");
+        assert!(error.to_string().contains("docs/operations.md"), "{what}: {error}");
+    };
+    refused("nothing is there");
+    // On MySQL a right to what is not there yet can be given.
+    if !P::IS_POSTGRES {
+        role.grant();
+        refused("nothing is there, and it may use it");
+    }
+    drop(open(&place.url(), &OpenOptions::default()).unwrap());
+    if P::IS_POSTGRES {
+        refused("the role has no rights");
+    }
+    role.grant();
+    drop(open(&role.url(), &OpenOptions::default()).unwrap());
+    place.execute("DELETE FROM callboard_migration");
+    refused("a migration is missing");
+}

@@ -1,0 +1,195 @@
+//! Tasks in transactions of the application: the same cases on each database.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use callboard::{AppConnection, Board, BoardBuilder, NewTask, TaskError, TaskId};
+use diesel::connection::{AnsiTransactionManager, Connection, SimpleConnection};
+use diesel::{MysqlConnection, PgConnection, QueryableByName, RunQueryDsl, SqliteConnection};
+
+mod complete;
+mod push;
+mod refusals;
+#[path = "../support/servers.rs"]
+mod servers;
+mod sessions;
+
+/// A database with the tables of a board, and a table of the application.
+trait Place: Send + Sync + 'static {
+    type Conn: AppConnection + Connection<TransactionManager = AnsiTransactionManager> + SimpleConnection;
+
+    /// Until when a push that was committed has begun to run, on a board that is told by nobody.
+    const NOTICED: Duration;
+
+    fn new() -> Self;
+
+    fn url(&self) -> String;
+
+    /// A connection as an application makes it, with nothing set for the sake of a board.
+    fn connect(&self) -> Self::Conn;
+
+    /// The application's table, as its connection has to call it.
+    fn orders(&self) -> String {
+        "orders".into()
+    }
+
+    fn count(&self) -> i64;
+
+    /// Begins as the application would on this database.
+    fn transaction<T>(
+        conn: &mut Self::Conn,
+        work: impl FnOnce(&mut Self::Conn) -> Result<T, TaskError>,
+    ) -> Result<T, TaskError> {
+        conn.transaction(work)
+    }
+
+    /// The application's own work.
+    fn order(&self) -> String {
+        format!("INSERT INTO {} (item) VALUES (1)", self.orders())
+    }
+
+    async fn start(&self, builder: BoardBuilder) -> Board {
+        let board = builder.url(self.url()).start().await.unwrap();
+        self.connect().batch_execute(&format!("CREATE TABLE {} (item BIGINT)", self.orders())).unwrap();
+        board
+    }
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    n: i64,
+}
+
+macro_rules! count {
+    ($place:expr) => {{
+        let query = diesel::sql_query(format!("SELECT count(*) AS n FROM {}", $place.orders()));
+        query.get_result::<Count>(&mut $place.connect()).unwrap().n
+    }};
+}
+
+struct InFile(tempfile::TempDir);
+
+impl InFile {
+    fn path(&self) -> String {
+        self.0.path().join("shop.db").display().to_string()
+    }
+}
+
+impl Place for InFile {
+    type Conn = SqliteConnection;
+    const NOTICED: Duration = Duration::from_millis(250);
+
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.path())
+    }
+
+    fn connect(&self) -> SqliteConnection {
+        let mut conn = SqliteConnection::establish(&self.path()).unwrap();
+        conn.batch_execute("PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON").unwrap();
+        conn
+    }
+
+    fn count(&self) -> i64 {
+        count!(self)
+    }
+
+    fn transaction<T>(
+        conn: &mut SqliteConnection,
+        work: impl FnOnce(&mut SqliteConnection) -> Result<T, TaskError>,
+    ) -> Result<T, TaskError> {
+        conn.immediate_transaction(work)
+    }
+}
+
+impl Place for servers::Schema {
+    type Conn = PgConnection;
+    const NOTICED: Duration = Duration::from_millis(250);
+
+    fn new() -> Self {
+        Self::new()
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn connect(&self) -> PgConnection {
+        PgConnection::establish(&servers::postgres_url()).unwrap()
+    }
+
+    fn orders(&self) -> String {
+        format!("{}.orders", self.name())
+    }
+
+    fn count(&self) -> i64 {
+        count!(self)
+    }
+}
+
+impl Place for servers::Database {
+    type Conn = MysqlConnection;
+    const NOTICED: Duration = Duration::from_millis(1_200);
+
+    fn new() -> Self {
+        Self::new()
+    }
+
+    fn url(&self) -> String {
+        self.url()
+    }
+
+    fn connect(&self) -> MysqlConnection {
+        MysqlConnection::establish(&self.url()).unwrap()
+    }
+
+    fn count(&self) -> i64 {
+        count!(self)
+    }
+}
+
+/// A board that runs tasks, and finds none of them by a round of upkeep.
+fn working() -> BoardBuilder {
+    let builder = Board::builder().handler("work", |_, _| async { Ok(()) });
+    builder.configure(|config| config.check_interval = Duration::from_secs(60))
+}
+
+/// A task with an id that is known also when the push comes to nothing.
+fn numbered(id: u128) -> NewTask {
+    NewTask::new("work", &()).task_id(TaskId::from(uuid::Uuid::from_u128(id)))
+}
+
+/// What a transaction fails with, so that it is rolled back.
+fn regret<T>() -> Result<T, TaskError> {
+    Err(TaskError::new("regretted"))
+}
+
+/// Makes tests of generic functions, one for each database.
+macro_rules! on_each {
+    ($($case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[actix_rt::test]
+            async fn $case() {
+                super::$case::<crate::InFile>().await;
+            })+
+        }
+        mod postgres {
+            $(#[actix_rt::test]
+            async fn $case() {
+                super::$case::<crate::servers::Schema>().await;
+            })+
+        }
+        mod mysql {
+            $(#[actix_rt::test]
+            async fn $case() {
+                super::$case::<crate::servers::Database>().await;
+            })+
+        }
+    };
+}
+pub(crate) use on_each;
