@@ -23,7 +23,7 @@ pub use builder::BoardBuilder;
 pub use edit::Edited;
 pub use health::{Health, PartHealth, PartState, QueueHealth};
 pub(crate) use push::push_from_within;
-use push::{checked, hand_in, one, push};
+use push::{checked, hand_in, one, push, push_specs};
 pub use schedules::{ScheduleDetails, Schedules};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(crate) use transaction::{complete_in, push_in};
@@ -97,7 +97,7 @@ impl Board {
     pub async fn try_push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
         let spec = checked(&self.core, task)?;
         let place = self.core.desk.try_place(1, spec.params.len())?;
-        one(hand_in(&self.core, vec![spec], place).await?)
+        one(hand_in(&self.core, vec![spec], place, push::deadline(&self.core)).await?)
     }
 
     /// Pushes several tasks in one transaction: all of them or none. The answers come in the same order.
@@ -113,8 +113,7 @@ impl Board {
             return Ok(Vec::new());
         }
         let bytes = specs.iter().map(|spec| spec.params.len()).sum();
-        let place = self.core.desk.place(specs.len(), bytes).await?;
-        hand_in(&self.core, specs, place).await
+        push_specs(&self.core, specs, bytes).await
     }
 
     /// Takes the next task of a queue, whatever its type; waits up to `timeout` for one, for ever without, and not at

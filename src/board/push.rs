@@ -1,26 +1,66 @@
 //! How tasks come to the desk.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::backend::BackendError;
 use crate::core::Core;
 use crate::error::PushError;
 use crate::queue::Pushed;
 use crate::queue::desk::{PushReply, PushRequest};
+use crate::queue::shared;
 use crate::task::{IntoNewTask, TaskSpec};
 
 /// Pushes one task for a handler that runs.
 pub(crate) async fn push_from_within(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
     let spec = checked(core, task)?;
-    let place = core.desk.inner_place(1, spec.params.len()).await?;
-    one(hand_in(core, vec![spec], place).await?)
+    let deadline = deadline(core);
+    let place = in_time(core, core.desk.inner_place(1, spec.params.len())).await?;
+    one(hand_in(core, vec![spec], place, deadline).await?)
 }
 
 pub(super) async fn push(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
     let spec = checked(core, task)?;
-    let place = core.desk.place(1, spec.params.len()).await?;
-    one(hand_in(core, vec![spec], place).await?)
+    let bytes = spec.params.len();
+    one(push_specs(core, vec![spec], bytes).await?)
+}
+
+/// Pushes tasks that are stored together.
+pub(super) async fn push_specs(
+    core: &Arc<Core>,
+    specs: Vec<Arc<TaskSpec>>,
+    bytes: usize,
+) -> Result<Vec<Pushed>, PushError> {
+    let deadline = deadline(core);
+    let place = in_time(core, core.desk.place(specs.len(), bytes)).await?;
+    hand_in(core, specs, place, deadline).await
+}
+
+/// When a push that begins now is given up, on the clock's growing hand.
+pub(super) fn deadline(core: &Core) -> Duration {
+    core.clock.elapsed() + core.config.push_deadline
+}
+
+/// Waits for a place no longer than a push may wait for storage.
+async fn in_time<T>(core: &Core, place: impl Future<Output = Result<T, PushError>>) -> Result<T, PushError> {
+    let mut place = pin!(place);
+    // Nearly always there is one, and a timer costs more than the push.
+    if let Some(placed) = place.as_mut().now_or_never() {
+        return placed;
+    }
+    match select(place, core.timeout(core.config.push_deadline)).await {
+        Either::Left((placed, _)) => placed,
+        Either::Right(_) => Err(PushError::Storage(BackendError::Transient {
+            operation: "push",
+            message: "as many pushes as `max_waiting_pushes` allows have waited for storage all this time".into(),
+        })),
+    }
 }
 
 /// A task that may be stored, with what its pusher left open filled in.
@@ -36,10 +76,13 @@ pub(super) async fn hand_in(
     core: &Arc<Core>,
     specs: Vec<Arc<TaskSpec>>,
     place: OwnedSemaphorePermit,
+    deadline: Duration,
 ) -> Result<Vec<Pushed>, PushError> {
     let (answer, outcome) = oneshot::channel();
-    let deadline = core.clock.elapsed() + core.config.push_deadline;
     let reply = PushReply { answer, deadline, _place: place };
-    core.desk.hand_in(|g| g.pushes.push(PushRequest { specs, reply }));
+    let push = PushRequest { specs, reply };
+    if let Err(push) = shared::commit_here(core, push) {
+        core.desk.hand_in(|g| g.pushes.push(push));
+    }
     outcome.await.unwrap_or(Err(PushError::Unknown))
 }

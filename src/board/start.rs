@@ -22,7 +22,7 @@ use crate::events::{Event, Events};
 use crate::logging::keys;
 use crate::name::Name;
 use crate::persistence::Persistence;
-use crate::queue::{desk::Desk, settings::Looks};
+use crate::queue::{desk::Desk, settings::Looks, shared::SharedLanes};
 use crate::scheduler::operations::{Define, Operation};
 use crate::scheduler::{Agenda, Schedule};
 use crate::store::{Kept, StoreHandle};
@@ -97,6 +97,7 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
     });
     let core = Core {
         desk: Desk::new(config.max_waiting_pushes, queue.clone()),
+        lanes: SharedLanes::default(),
         benches: names().map(|name| (name, Arc::default())).collect::<HashMap<Name, _>>(),
         crew: Crew::new(names(), config.blocking_threads),
         persistence: Persistence::new(Arc::clone(&backend), config.readers, log.clone(), pulse),
@@ -118,6 +119,7 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         counters: Counters::default(),
         looks: Looks::default(),
         held: HeldQueues::default(),
+        settings: Mutex::default(),
         limits: Mutex::default(),
         settings_turn: tokio::sync::Mutex::default(),
         stage: watch::Sender::new(Stage::Running),
@@ -194,6 +196,7 @@ fn first_beat(core: &Core) -> Result<Timestamp, BackendError> {
             beat(core, started_at)?;
             // What others have set holds for the first claim already.
             *core.limits.lock() = Limits::new(core.backend.limits()?);
+            *core.settings.lock() = core.backend.queues()?;
             Ok(started_at)
         });
         match first {

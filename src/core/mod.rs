@@ -27,7 +27,7 @@ pub(crate) use self::counters::Counters;
 pub(crate) use self::held::HeldQueues;
 pub(crate) use self::lease::Lease;
 pub use self::stage::Stage;
-use crate::backend::{Backend, Claimed, Limits};
+use crate::backend::{Backend, Claimed, Limits, QueueSettings};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::events::{Events, Fact};
@@ -38,6 +38,7 @@ use crate::queue::bench::Bench;
 use crate::queue::delivery::{Held, released, tokens};
 use crate::queue::desk::{Desk, Holder, SettleRequest};
 use crate::queue::settings::Looks;
+use crate::queue::shared::SharedLanes;
 use crate::queue::{Poke, Queue};
 use crate::scheduler::{Agenda, Scheduler};
 use crate::store::{Kept, Store, StoreHandle};
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) registry: Registry,
     pub(crate) data: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     pub(crate) desk: Desk,
+    pub(crate) lanes: SharedLanes,
     pub(crate) benches: HashMap<Name, Arc<Bench>>,
     pub(crate) crew: Crew,
     pub(crate) persistence: Persistence,
@@ -77,6 +79,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) looks: Looks,
     pub(crate) held: HeldQueues,
+    /// How queues are to be run, as storage says. Read before the first claim, and then with each round of upkeep.
+    pub(crate) settings: Mutex<Vec<QueueSettings>>,
     /// The limits that this node knows of. Read before the first claim, and then with each round of upkeep.
     pub(crate) limits: Mutex<Option<Arc<Limits>>>,
     /// Held by whoever reads, changes and writes queue settings; over awaits, so it is no plain mutex.

@@ -26,7 +26,7 @@ pub(crate) use requests::{
     ReadSchedules, ReleaseClaims, RemoveLimit, Request, SaveLimit, SaveQueue, SaveSchedule, SweepTasks,
 };
 
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, Commit, Receipt};
 use crate::core::Core;
 use crate::logging::keys;
 use crate::queue::batch::Batch;
@@ -131,14 +131,15 @@ impl Persistence {
         }
     }
 
-    /// Sends a batch to storage. It comes back to the desk with its receipt, always.
+    /// Commits on the caller's own thread, to storage that never blocks.
+    pub(crate) fn commit_here(&self, commit: &Commit) -> Result<Receipt, BackendError> {
+        self.shared.guarded("commit", |backend| backend.commit(commit)).0
+    }
+
+    /// Sends a batch to the storage threads. It comes back to the desk with its receipt, always.
     pub(crate) fn commit(&self, batch: Box<Batch>, core: &Arc<Core>) {
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
         let ticket = Ticket { batch: Some(batch), core: Arc::clone(core), shared: Arc::clone(&self.shared) };
-        if self.is_direct() {
-            ticket.redeem();
-            return;
-        }
         if let Some(writers) = &*self.writers.read() {
             // Lost, it comes back through the ticket's destructor.
             writers.do_send(CommitBatch(ticket));

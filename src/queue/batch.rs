@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::desk::{Gathered, Holder, PushReply};
-use super::lanes::Lanes;
+use super::lanes::{Lane, Lanes};
 use crate::backend::{ClaimRequest, Commit, InsertGroup, Insertion, Limits};
 use crate::clock::Timestamp;
 use crate::name::Name;
@@ -29,6 +29,41 @@ impl Batch {
     pub(crate) fn is_empty(&self) -> bool {
         self.commit.is_empty()
     }
+
+    /// How many things storage may take or refuse, claims left out.
+    pub(crate) fn len(&self) -> usize {
+        self.commit.settle.len() + self.commit.insert.len() + self.commit.progress.len()
+    }
+
+    /// Takes the second half away, as a batch of its own. Claims stay here.
+    pub(crate) fn split(&mut self) -> Self {
+        let mut keep = self.len() / 2;
+        let settled = cut(&mut keep, self.commit.settle.len());
+        let inserted = cut(&mut keep, self.commit.insert.len());
+        let told = cut(&mut keep, self.commit.progress.len());
+        let commit = Commit {
+            settle: self.commit.settle.split_off(settled),
+            insert: self.commit.insert.split_off(inserted),
+            progress: self.commit.progress.split_off(told),
+            claim: Vec::new(),
+            limits: self.commit.limits.clone(),
+            ..self.commit
+        };
+        Self {
+            commit,
+            settled: self.settled.split_off(settled),
+            pushed: self.pushed.split_off(inserted),
+            claims: Vec::new(),
+            ..*self
+        }
+    }
+}
+
+/// How many of `len` are kept while `keep` are.
+fn cut(keep: &mut usize, len: usize) -> usize {
+    let kept = len.min(*keep);
+    *keep -= kept;
+    kept
 }
 
 /// Whom a claim request is for.
@@ -135,6 +170,9 @@ pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) 
     fresh.claim(lanes, &mut batch.commit.insert);
     if rules.may_claim {
         request_claims(lanes, rules, &mut batch);
+    } else {
+        // Nobody knows for how long.
+        lanes.iter_mut().for_each(Lane::turn_away_hasty);
     }
     batch
 }

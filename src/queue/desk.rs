@@ -3,7 +3,7 @@
 //! The desk outlives the queue actor: when the actor dies, what was handed in is still here for its successor, and
 //! so are the receipts of commits that were in flight.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,8 +98,8 @@ pub(crate) struct Desk {
     // True while the queue actor is sure to look at the desk again without being told.
     poked: AtomicBool,
     closed: AtomicBool,
-    /// Composed, refused by storage, and to be sent again.
-    again: Mutex<Option<Box<Batch>>>,
+    /// Composed, refused by storage, and to be sent again, each by itself.
+    again: Mutex<VecDeque<Box<Batch>>>,
     places: Arc<Semaphore>,
     most_places: u32,
     line: Line<Queue>,
@@ -164,14 +164,14 @@ impl Desk {
             // Whoever no longer listens needs no answer.
             drop(push.reply.answer.send(Err(PushError::Closed)));
         }
-        let again = self.again.lock().take();
+        let again = mem::take(&mut *self.again.lock());
         for reply in again.into_iter().flat_map(|batch| batch.pushed) {
             drop(reply.answer.send(Err(PushError::Unknown)));
         }
     }
 
-    /// The batch that is to be sent again.
-    pub(crate) fn again(&self) -> parking_lot::MutexGuard<'_, Option<Box<Batch>>> {
+    /// The batches that are to be sent again.
+    pub(crate) fn again(&self) -> parking_lot::MutexGuard<'_, VecDeque<Box<Batch>>> {
         self.again.lock()
     }
 
@@ -202,6 +202,11 @@ impl Desk {
         }
     }
 
+    /// True while the queue actor is about to look.
+    pub(crate) fn is_poked(&self) -> bool {
+        self.poked.load(Ordering::Acquire)
+    }
+
     /// A commit is back: the queue actor must look, whatever it was told before.
     pub(crate) fn give_back(&self, returned: Returned) {
         self.gathered.lock().returned.push(returned);
@@ -217,6 +222,13 @@ impl Desk {
     /// Takes the receipts alone: a commit is in flight, and the rest gathers on.
     pub(crate) fn take_returned(&self) -> Vec<Returned> {
         mem::take(&mut self.gathered.lock().returned)
+    }
+
+    /// Takes the pushes whose time is up at `now`: while storage fails nobody else looks at them.
+    pub(crate) fn take_overdue(&self, now: Duration) -> Vec<PushReply> {
+        let mut gathered = self.gathered.lock();
+        let overdue = gathered.pushes.extract_if(.., |push| push.reply.deadline <= now);
+        overdue.map(|push| push.reply).collect()
     }
 
     /// Takes everything.

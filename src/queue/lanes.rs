@@ -7,58 +7,18 @@ use tokio::sync::oneshot;
 
 use super::bench::Bench;
 use super::desk::Popper;
+use super::hunger::Hunger;
 use crate::backend::QueueSettings;
 use crate::name::Name;
 
 /// The most tasks that one claim asks for, so that a lane with a huge concurrency keeps commits short.
 const MOST_PER_CLAIM: usize = 2_000;
 
-/// Whether storage may hold pending tasks that nobody here has claimed.
-///
-/// A claim that comes back short proves that there are none, unless something was pushed, promoted or announced
-/// after the claim was composed: that is what the count is for.
-#[derive(Debug, Default)]
-pub(crate) struct Hunger {
-    maybe: bool,
-    announced: u64,
-}
-
-impl Hunger {
-    pub(crate) fn announce(&mut self) {
-        self.maybe = true;
-        self.announced += 1;
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.maybe
-    }
-
-    pub(crate) fn mark(&self) -> u64 {
-        self.announced
-    }
-
-    /// A claim composed at `mark` came back, short or full. A full one has read a row more, and kept it locked until it was
-    /// over: one beside it may have passed that row over, and come back short.
-    pub(crate) fn came_back(&mut self, short: bool, mark: u64) {
-        if short {
-            self.came_back_short(mark);
-        } else {
-            self.announce();
-        }
-    }
-
-    /// A claim composed at `mark` came back short.
-    pub(crate) fn came_back_short(&mut self, mark: u64) {
-        if self.announced == mark {
-            self.maybe = false;
-        }
-    }
-}
-
 /// A queue as this node runs it.
 pub(crate) struct Lane {
     pub(crate) name: Name,
-    configured: usize,
+    /// Nothing where this node has no workers for it and only pulls: then no setting gives it any.
+    configured: Option<usize>,
     overridden: Option<usize>,
     pub(crate) paused: bool,
     /// Tasks that are claimed for workers and not settled, or asked for in a commit under way.
@@ -78,7 +38,7 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    fn new(name: Name, configured: usize, bench: Arc<Bench>) -> Self {
+    fn new(name: Name, configured: Option<usize>, bench: Arc<Bench>) -> Self {
         let mut lane = Self {
             name,
             configured,
@@ -100,7 +60,7 @@ impl Lane {
 
     /// How many tasks may run at a time.
     pub(crate) fn concurrency(&self) -> usize {
-        self.overridden.unwrap_or(self.configured)
+        self.configured.map_or(0, |configured| self.overridden.unwrap_or(configured))
     }
 
     /// How many more tasks may be claimed for workers now.
@@ -160,6 +120,8 @@ impl Lane {
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     by_name: HashMap<Name, usize>,
+    /// What storage says of queues, for lanes that are made later.
+    settings: Vec<QueueSettings>,
     /// Storage holds a task on its last chance that has to wait until another one here has ended.
     passed_over: bool,
     /// Ends of runs here that storage has taken.
@@ -169,13 +131,22 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    pub(crate) fn new(benches: impl IntoIterator<Item = (Name, usize, Arc<Bench>)>) -> Self {
-        let mut lanes = Self::default();
+    pub(crate) fn new(
+        benches: impl IntoIterator<Item = (Name, usize, Arc<Bench>)>,
+        settings: Vec<QueueSettings>,
+    ) -> Self {
+        let mut lanes = Self { settings, ..Self::default() };
         for (name, concurrency, bench) in benches {
-            lanes.by_name.insert(name.clone(), lanes.lanes.len());
-            lanes.lanes.push(Lane::new(name, concurrency, bench));
+            lanes.add(Lane::new(name, Some(concurrency), bench));
         }
         lanes
+    }
+
+    fn add(&mut self, mut lane: Lane) -> usize {
+        lane.apply(self.settings.iter().find(|s| s.queue == lane.name));
+        self.by_name.insert(lane.name.clone(), self.lanes.len());
+        self.lanes.push(lane);
+        self.lanes.len() - 1
     }
 
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
@@ -191,11 +162,7 @@ impl Lanes {
     pub(crate) fn get_or_make(&mut self, name: &Name) -> &mut Lane {
         let index = match self.index(name) {
             Some(index) => index,
-            None => {
-                self.by_name.insert(name.clone(), self.lanes.len());
-                self.lanes.push(Lane::new(name.clone(), 0, Arc::default()));
-                self.lanes.len() - 1
-            }
+            None => self.add(Lane::new(name.clone(), None, Arc::default())),
         };
         &mut self.lanes[index]
     }
@@ -271,10 +238,11 @@ impl Lanes {
     }
 
     /// Brings every lane to what storage says.
-    pub(crate) fn apply(&mut self, settings: &[QueueSettings]) {
+    pub(crate) fn apply(&mut self, settings: Vec<QueueSettings>) {
         for lane in &mut self.lanes {
             lane.apply(settings.iter().find(|s| s.queue == lane.name));
         }
+        self.settings = settings;
     }
 }
 
@@ -283,10 +251,26 @@ mod tests {
     use super::*;
 
     fn lanes() -> Lanes {
-        let mut lanes = Lanes::new([(Name::from("q"), 1, Arc::default())]);
+        let mut lanes = Lanes::new([(Name::from("q"), 1, Arc::default())], Vec::new());
         let lane = lanes.at(0);
         lane.work.came_back_short(lane.work.mark());
         lanes
+    }
+
+    #[test]
+    fn a_lane_without_workers_claims_nothing_for_workers_whatever_its_settings_say() {
+        let settings = |queue| QueueSettings { queue: Name::from(queue), paused: false, concurrency: Some(8) };
+        let mut lanes = Lanes::new([(Name::from("q"), 1, Arc::default())], vec![settings("q"), settings("pulled")]);
+        assert_eq!((lanes.at(0).room(), lanes.get_or_make(&Name::from("pulled")).room()), (8, 0));
+        lanes.apply(vec![settings("pulled")]);
+        assert_eq!((lanes.at(0).room(), lanes.get_or_make(&Name::from("pulled")).room()), (1, 0));
+    }
+
+    #[test]
+    fn a_lane_that_is_made_late_is_paused_as_its_settings_say() {
+        let settings = QueueSettings { queue: Name::from("late"), paused: true, concurrency: None };
+        let mut lanes = Lanes::new([], vec![settings]);
+        assert!(lanes.get_or_make(&Name::from("late")).paused);
     }
 
     #[test]

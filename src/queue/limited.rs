@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Queue;
 use super::batch::ClaimFor;
 use super::lanes::Lanes;
 use crate::backend::{HeldBack, Limit, Limits};
@@ -15,16 +14,14 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// How long a task of another node may have ended without anybody here being told. Some databases tell of no ends.
 const LONGEST: Duration = Duration::from_millis(500);
 
-impl Queue {
-    /// From now on these limits hold.
-    pub(super) fn obey(&mut self, limits: Vec<Limit>) {
-        let limits = Limits::new(limits);
-        let before = std::mem::replace(&mut *self.core.limits.lock(), limits.clone());
-        if limits != before {
-            // What was held back may have room now.
-            self.core.held.forget_all();
-            self.lanes.announce_all();
-        }
+/// From now on these limits hold.
+pub(super) fn obey(core: &Core, lanes: &mut Lanes, limits: Vec<Limit>) {
+    let limits = Limits::new(limits);
+    let before = std::mem::replace(&mut *core.limits.lock(), limits.clone());
+    if limits != before {
+        // What was held back may have room now.
+        core.held.forget_all();
+        lanes.announce_all();
     }
 }
 

@@ -16,24 +16,28 @@ pub(crate) mod bench;
 pub(crate) mod delivery;
 pub(crate) mod desk;
 pub(crate) mod doubt;
+mod hunger;
 pub(crate) mod lanes;
 mod limited;
 mod receipt;
+mod recount;
+mod refused;
 mod retry;
 pub(crate) mod settings;
+pub(crate) mod shared;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
 
-use self::batch::{Batch, Rules, compose};
+use self::batch::{Batch, compose};
 use self::desk::Returned;
-use self::lanes::Lanes;
+use self::lanes::{Lane, Lanes};
 pub(crate) use self::settings::Configure;
 use self::settings::Look;
+use self::shared::{Hold, rules};
 use crate::core::{Core, Stage};
 use crate::name::Name;
 use crate::supervise::Life;
@@ -63,9 +67,10 @@ pub(crate) struct AwaitIdle(pub(crate) Option<Name>);
 /// The queue actor.
 pub(crate) struct Queue {
     core: Arc<Core>,
-    lanes: Lanes,
     /// The look that the lanes were configured by.
     configured: Look,
+    /// Those who wait until all that was handed in is stored, and for no lane.
+    quiet_watchers: Vec<oneshot::Sender<()>>,
     /// Commits that storage has, or will give back after a pause.
     in_flight: usize,
     backing_off: bool,
@@ -93,13 +98,12 @@ const ROUNDS_PER_TURN: usize = 32;
 
 impl Queue {
     pub(crate) fn new(core: Arc<Core>, life: Life) -> Self {
-        let queues = core.config.queues.iter();
-        let lanes = Lanes::new(queues.map(|(name, n)| (name.clone(), *n, Arc::clone(&core.benches[name]))));
+        core.lanes.renew(|old| recount::lanes(&core, old));
         let in_flight = core.persistence.commits_in_flight();
-        let mut queue = Self {
+        Self {
             core,
-            lanes,
             configured: Look::default(),
+            quiet_watchers: Vec::new(),
             in_flight,
             backing_off: false,
             failures: 0,
@@ -110,66 +114,65 @@ impl Queue {
             lingering: false,
             lingered: false,
             life,
-        };
-        queue.count_outstanding();
-        queue
-    }
-
-    /// After a restart: what runs is known by the workers and benches, not by the actor that died.
-    fn count_outstanding(&mut self) {
-        for lane in self.lanes.iter_mut() {
-            // In the order in which a claim moves, and by id, so that one on its way counts once.
-            let mut claims: HashSet<_> = lane.bench.waiting().into_iter().collect();
-            claims.extend(self.core.crew.claims(&lane.name));
-            self.core.desk.peek(|g| {
-                let of_lane = g.settles.iter().filter(|s| s.spec.queue == lane.name && s.holder.is_worker());
-                claims.extend(of_lane.map(|s| (s.settlement.task_id, s.settlement.token)));
-            });
-            lane.outstanding = claims.len();
         }
     }
 
     /// Takes what came back, and sends what has gathered.
     fn turn(&mut self, ctx: &mut Context<Self>) {
+        let core = Arc::clone(&self.core);
+        let mut lanes = core.lanes.take_up();
         for _ in 0..ROUNDS_PER_TURN {
-            for returned in self.core.desk.take_returned() {
+            for returned in core.desk.take_returned() {
                 self.in_flight = self.in_flight.saturating_sub(1);
-                self.take_back(returned, ctx);
+                self.take_back(&mut lanes, returned, ctx);
             }
             if self.reconcile && self.in_flight == 0 && !self.reconciling && !self.backing_off {
                 self.start_reconcile(ctx);
             }
             // A backend that is called directly has given the batch back by now.
-            if !self.send(ctx) || !self.core.persistence.is_direct() {
+            if !self.send(&mut lanes, ctx) || !core.persistence.is_direct() {
+                self.put_down(lanes);
                 return;
             }
         }
+        self.put_down(lanes);
         ctx.notify(Poke);
     }
 
+    fn put_down(&self, lanes: Hold<'_>) {
+        lanes.put_down(!self.reconcile && !self.reconciling && !self.backing_off);
+    }
+
     /// Sends the next commit, if storage has room for it and there is something in it.
-    fn send(&mut self, ctx: &mut Context<Self>) -> bool {
+    fn send(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> bool {
         if self.reconcile || self.backing_off || self.in_flight >= self.core.persistence.commits_at_once() {
             return false;
         }
-        let Some(batch) = self.next_batch(ctx) else {
+        let Some(batch) = self.next_batch(lanes, ctx) else {
             if self.in_flight == 0 && !self.lingering {
                 let core = &self.core;
-                self.lanes.iter_mut().for_each(|lane| lane.tell_idle(|queue| core.delivers(queue)));
+                lanes.iter_mut().for_each(|lane| lane.tell_idle(|queue| core.delivers(queue)));
+                // They ask again, now that all is stored. By dropping the senders.
+                self.quiet_watchers.clear();
             }
             return false;
         };
-        self.in_flight += 1;
-        self.core.persistence.commit(batch, &self.core);
+        if self.core.persistence.is_direct() {
+            let result = self.core.persistence.commit_here(&batch.commit);
+            self.take_back(lanes, Returned { batch, result }, ctx);
+        } else {
+            self.in_flight += 1;
+            self.core.persistence.commit(batch, &self.core);
+        }
         true
     }
 
     /// True when all that has gathered are a few ends of runs that nobody waits for: they keep a moment, so that the
     /// next push need not wait behind a commit of theirs, and shares one with them instead.
-    fn may_linger(&self) -> bool {
+    fn may_linger(&self, lanes: &Lanes) -> bool {
         !self.core.persistence.is_direct()
             && self.core.stage() == Stage::Running
-            && self.lanes.iter().all(|lane| lane.room() > lane.concurrency() / 2 && !lane.work.is_set())
+            && lanes.iter().all(|lane| lane.room() > lane.concurrency() / 2 && !lane.work.is_set())
             && self.core.desk.peek(|g| {
                 let quiet =
                     |s: &desk::SettleRequest| s.holder.is_worker() && !self.core.awaited.is(s.settlement.task_id);
@@ -195,13 +198,13 @@ impl Queue {
         }
     }
 
-    fn next_batch(&mut self, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
-        if let Some(batch) = self.core.desk.again().take() {
+    fn next_batch(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
+        if let Some(batch) = self.core.desk.again().pop_front() {
             return Some(batch);
         }
         // From here on whoever hands something in must say so: it may come too late for this batch.
         self.core.desk.listen();
-        if !self.lingered && self.may_linger() {
+        if !self.lingered && self.may_linger(lanes) {
             self.linger(ctx);
             return None;
         }
@@ -212,26 +215,19 @@ impl Queue {
         }
         let gathered = desk::Gathered { returned: Vec::new(), ..gathered };
         let limits = self.core.limits.lock().clone();
-        let rules = Rules {
-            node: self.core.node,
-            now: self.core.clock.now(),
-            may_claim: self.core.may_claim(),
-            types: self.core.registry.types(),
-            limits: limits.as_ref(),
-        };
-        let batch = compose(&mut self.lanes, gathered, &rules);
+        let batch = compose(lanes, gathered, &rules(&self.core, limits.as_ref()));
         if batch.is_empty() { None } else { Some(Box::new(batch)) }
     }
 
-    fn take_back(&mut self, returned: Returned, ctx: &mut Context<Self>) {
+    fn take_back(&mut self, lanes: &mut Lanes, returned: Returned, ctx: &mut Context<Self>) {
         let Returned { batch, result } = returned;
         self.life.tick(&self.core.clock);
         match result {
             Ok(receipt) => {
                 self.failures = 0;
-                receipt::deliver(&self.core, &mut self.lanes, *batch, receipt);
+                receipt::deliver(&self.core, lanes, *batch, receipt);
             }
-            Err(error) => self.failed(batch, error, ctx),
+            Err(error) => self.failed(lanes, batch, error, ctx),
         }
     }
 }
@@ -260,13 +256,15 @@ impl Handler<Configure> for Queue {
             return;
         }
         self.configured = look;
-        self.lanes.apply(&settings);
-        self.obey(limits);
-        for lane in self.lanes.iter() {
-            if self.core.benches.contains_key(&lane.name) {
-                self.core.crew.ensure(&self.core, &lane.name, lane.concurrency());
-            }
+        let core = Arc::clone(&self.core);
+        let mut lanes = core.lanes.take_up();
+        core.settings.lock().clone_from(&settings);
+        lanes.apply(settings);
+        limited::obey(&core, &mut lanes, limits);
+        for lane in lanes.iter().filter(|lane| core.benches.contains_key(&lane.name)) {
+            core.crew.ensure(&core, &lane.name, lane.concurrency());
         }
+        self.put_down(lanes);
         self.life.tick(&self.core.clock);
         self.turn(ctx);
     }
@@ -279,19 +277,23 @@ impl Handler<AwaitIdle> for Queue {
         // Whoever asks for all queues is about to stop: a push that is sent after the answer would lose its own.
         let all = name.is_none();
         let quiet = self.in_flight == 0
-            && self.core.desk.again().is_none()
+            && self.core.desk.again().is_empty()
             && self.core.desk.peek(|g| g.settles.is_empty() && (!all || g.pushes.is_empty()));
-        if self.core.stage() > Stage::Running {
-            // Who pulls gets nothing more; told by dropping their senders.
-            self.lanes.iter_mut().for_each(|lane| lane.poppers.clear());
-        }
         let core = &self.core;
-        // Of several busy lanes one is watched; whoever asks for all asks again when it has become idle.
-        let mut of_name = self.lanes.iter_mut().filter(|lane| name.as_ref().is_none_or(|name| *name == lane.name));
-        match of_name.find(|lane| lane.outstanding > 0 || core.delivers(&lane.name) || !quiet) {
-            None => drop(tell.send(())),
-            Some(lane) => lane.idle_watchers.push(tell),
+        let mut lanes = core.lanes.take_up();
+        if core.stage() > Stage::Running {
+            // Who pulls gets nothing more; told by dropping their senders.
+            lanes.iter_mut().for_each(|lane| lane.poppers.clear());
         }
+        // Of several busy lanes one is watched; whoever asks for all asks again when it has become idle.
+        let asked = |lane: &&mut Lane| name.as_ref().is_none_or(|name| *name == lane.name);
+        let busy = |lane: &&mut Lane| lane.outstanding > 0 || core.delivers(&lane.name);
+        match lanes.iter_mut().filter(asked).find(busy) {
+            Some(lane) => lane.idle_watchers.push(tell),
+            None if quiet => drop(tell.send(())),
+            None => self.quiet_watchers.push(tell),
+        }
+        self.put_down(lanes);
         actix::MessageResult(told)
     }
 }

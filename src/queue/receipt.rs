@@ -12,10 +12,10 @@ use super::answer::{answer, of_group};
 use super::batch::{Batch, ClaimFor};
 use super::bench::wake;
 use super::delivery::Delivery;
-use super::desk::{Holder, PushReply};
-use super::lanes::Lanes;
+use super::desk::Holder;
+use super::lanes::{Lane, Lanes};
 use super::{doubt, limited};
-use crate::backend::{BackendError, Buried, Claimed, InsertGroup, Inserted, Insertion, Receipt, Settled, Settlement};
+use crate::backend::{BackendError, Buried, Claimed, Inserted, Insertion, Receipt, Settled, Settlement};
 use crate::core::Core;
 use crate::error::{DeliveryError, PushError};
 use crate::events::{Event, Fact, TaskFact};
@@ -38,7 +38,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
             lane.announce();
         }
         let makes_room = limits.is_some_and(|limits| limits.hold_room_of(&spec));
-        let end = Ended { settlement, spec, holder };
+        let end = Ended::new(settlement, spec, holder);
         match outcome {
             Settled::Accepted => end.tell(core, Verdict::Taken),
             // A batch that was sent twice fences itself when its first sending had got through.
@@ -99,6 +99,10 @@ pub(super) enum Verdict {
 }
 
 impl Ended {
+    pub(super) fn new(settlement: Settlement, spec: Arc<TaskSpec>, holder: Holder) -> Self {
+        Self { settlement, spec, holder }
+    }
+
     /// Tells everyone; of what nobody can tell nothing is published.
     pub(super) fn tell(self, core: &Core, verdict: Verdict) {
         let Self { settlement, spec, holder } = self;
@@ -213,30 +217,17 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
     }
 }
 
-/// Answers the pushes that are given up, and takes them out of the batch.
-pub(crate) fn refuse(lanes: &mut Lanes, batch: &mut Batch, give_up: impl Fn(Duration) -> bool, error: &BackendError) {
+/// Answers the pushes that are given up, and takes them out of the batch. Their claims are forgotten already.
+pub(crate) fn refuse(batch: &mut Batch, give_up: impl Fn(Duration) -> bool, error: &BackendError) {
     let groups = mem::take(&mut batch.commit.insert);
     let replies = mem::take(&mut batch.pushed);
     for (group, reply) in groups.into_iter().zip(replies) {
         if give_up(reply.deadline) {
-            give_up_group(lanes, &group, reply, error);
+            // Whoever no longer listens needs no answer.
+            drop(reply.answer.send(Err(PushError::Storage(error.clone()))));
         } else {
             batch.commit.insert.push(group);
             batch.pushed.push(reply);
-        }
-    }
-}
-
-fn give_up_group(lanes: &mut Lanes, group: &InsertGroup, reply: PushReply, error: &BackendError) {
-    unclaim(lanes, group);
-    // Whoever no longer listens needs no answer.
-    drop(reply.answer.send(Err(PushError::Storage(error.clone()))));
-}
-
-fn unclaim(lanes: &mut Lanes, group: &InsertGroup) {
-    for insertion in group.tasks.iter().filter(|insertion| insertion.claim) {
-        if let Some(lane) = lanes.get(&insertion.spec.queue) {
-            lane.give_room(1);
         }
     }
 }
@@ -253,21 +244,12 @@ pub(crate) fn forget_claims(lanes: &mut Lanes, batch: &mut Batch) {
             }
         }
     }
-    for group in &mut batch.commit.insert {
-        unclaim(lanes, group);
-        for insertion in &mut group.tasks {
-            insertion.claim = false;
+    for insertion in batch.commit.insert.iter_mut().flat_map(|group| &mut group.tasks) {
+        if let (true, Some(lane)) = (mem::take(&mut insertion.claim), lanes.get(&insertion.spec.queue)) {
+            lane.give_room(1);
         }
     }
     lanes.announce_all();
-}
-
-/// Adds a second failed batch to the one that is to be sent again.
-pub(crate) fn join(first: &mut Batch, second: Batch) {
-    first.commit.settle.extend(second.commit.settle);
-    first.settled.extend(second.settled);
-    first.commit.insert.extend(second.commit.insert);
-    first.pushed.extend(second.pushed);
-    first.commit.progress.extend(second.commit.progress);
-    first.uncertain |= second.uncertain;
+    // Those who want no more than a look are not kept waiting for storage.
+    lanes.iter_mut().for_each(Lane::turn_away_hasty);
 }

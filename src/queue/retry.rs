@@ -8,9 +8,12 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use slog::{debug, warn};
 
 use super::batch::Batch;
-use super::{Queue, receipt};
+use super::lanes::Lanes;
+use super::recount::count_outstanding;
+use super::{Queue, receipt, refused};
 use crate::backend::BackendError;
 use crate::core::Stage;
+use crate::error::PushError;
 use crate::logging::keys;
 use crate::persistence::ReleaseClaims;
 
@@ -22,7 +25,13 @@ const LOOK: Duration = Duration::from_secs(2);
 
 impl Queue {
     /// Storage did not take a commit: what can wait is sent again after a pause, what cannot is told.
-    pub(super) fn failed(&mut self, mut batch: Box<Batch>, error: BackendError, ctx: &mut Context<Self>) {
+    pub(super) fn failed(
+        &mut self,
+        lanes: &mut Lanes,
+        mut batch: Box<Batch>,
+        error: BackendError,
+        ctx: &mut Context<Self>,
+    ) {
         self.failures = self.failures.saturating_add(1);
         self.core.counters.storage_retries.fetch_add(1, Ordering::Relaxed);
         if self.failures.is_power_of_two() {
@@ -36,17 +45,27 @@ impl Queue {
         if matches!(error, BackendError::Unknown { .. }) {
             self.doubtful_until = now + LATE;
         }
-        let stopped = self.core.stage() >= Stage::Stopped;
-        let give_up = |deadline: Duration| stopped || !error.is_transient() || deadline <= now;
-        receipt::refuse(&mut self.lanes, &mut batch, give_up, &error);
         // Claims are asked for again with what has gathered by then.
-        receipt::forget_claims(&mut self.lanes, &mut batch);
-        if !batch.is_empty() {
+        receipt::forget_claims(lanes, &mut batch);
+        if !error.is_transient() && batch.len() > 1 {
+            // One bad thing must not take the others with it: it is found by halves.
+            let second = batch.split();
             let mut again = self.core.desk.again();
-            match &mut *again {
-                Some(first) => receipt::join(first, *batch),
-                None => *again = Some(batch),
-            }
+            again.push_front(Box::new(second));
+            again.push_front(batch);
+            return;
+        }
+        let stopped = self.core.stage() >= Stage::Stopped;
+        receipt::refuse(&mut batch, |deadline| stopped || !error.is_transient() || deadline <= now, &error);
+        if !error.is_transient() {
+            self.reconcile |= refused::mend(&self.core, &mut batch, &error);
+        }
+        for overdue in self.core.desk.take_overdue(now) {
+            // Whoever no longer listens needs no answer.
+            drop(overdue.answer.send(Err(PushError::Storage(error.clone()))));
+        }
+        if !batch.is_empty() {
+            self.core.desk.again().push_back(batch);
         }
         self.back_off(ctx);
     }
@@ -69,7 +88,7 @@ impl Queue {
     pub(super) fn start_reconcile(&mut self, ctx: &mut Context<Self>) {
         self.reconciling = true;
         let mut keep = self.core.live_claims();
-        if let Some(batch) = &*self.core.desk.again() {
+        for batch in &*self.core.desk.again() {
             keep.extend(batch.commit.settle.iter().map(|s| (s.task_id, s.token)));
         }
         let core = Arc::clone(&self.core);
@@ -81,7 +100,11 @@ impl Queue {
                 Ok(released) => {
                     queue.reconcile = false;
                     debug!(queue.core.log, "claims reconciled"; keys::COUNT => released.tasks);
-                    queue.lanes.announce_all();
+                    let mut lanes = queue.core.lanes.take_up();
+                    // Nothing was on its way: what an earlier actor had sent is all back.
+                    count_outstanding(&queue.core, &mut lanes);
+                    lanes.announce_all();
+                    lanes.put_down(false);
                     queue.look_again(ctx);
                 }
                 Err(error) => {

@@ -37,6 +37,7 @@ pub struct Faulty {
     heartbeats: Faults,
     watches: Faults,
     pause: Mutex<Duration>,
+    refused: Mutex<Option<String>>,
     blocks: bool,
 }
 
@@ -49,6 +50,7 @@ impl Faulty {
             heartbeats: Faults::default(),
             watches: Faults::default(),
             pause: Mutex::default(),
+            refused: Mutex::default(),
             blocks,
         })
     }
@@ -72,6 +74,12 @@ impl Faulty {
     /// From now on each commit takes this much longer, as on a slow disk. For a wrapper that blocks.
     pub fn slow_down(&self, pause: Duration) {
         *self.pause.lock() = pause;
+    }
+
+    /// From now on storage refuses for good every commit in which the params of a push, or the result or error of a run,
+    /// contain `text`.
+    pub fn refuse(&self, text: &str) {
+        *self.refused.lock() = Some(text.into());
     }
 
     /// Faults that no commit has met yet.
@@ -115,6 +123,13 @@ impl Faults {
     }
 }
 
+fn has_text(commit: &Commit, text: &str) -> bool {
+    let ends = commit.settle.iter().filter_map(|settlement| settlement.execution.as_ref());
+    let mut texts = ends.flat_map(|end| [end.result.as_deref(), end.error.as_deref()]).flatten();
+    let mut pushes = commit.insert.iter().flat_map(|group| &group.tasks);
+    texts.any(|end| end.contains(text)) || pushes.any(|insertion| insertion.spec.params.contains(text))
+}
+
 impl Backend for Faulty {
     fn capabilities(&self) -> Capabilities {
         let inner = self.inner.capabilities();
@@ -125,6 +140,9 @@ impl Backend for Faulty {
         let pause = *self.pause.lock();
         if !pause.is_zero() {
             std::thread::sleep(pause);
+        }
+        if self.refused.lock().as_ref().is_some_and(|text| has_text(commit, text)) {
+            return Err(BackendError::Permanent { operation: "commit", message: "made to refuse this".into() });
         }
         self.commits.around("commit", || self.inner.commit(commit))
     }

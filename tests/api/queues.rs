@@ -141,3 +141,31 @@ async fn a_type_that_is_unknown_here_is_left_alone_and_holds_nobody_up() {
     assert_eq!(board.get(pushed[0]).await.unwrap().unwrap().attempt, 0);
     board.leave_rest();
 }
+
+#[cfg(feature = "sqlite")]
+#[actix_rt::test]
+async fn a_paused_queue_is_paused_when_the_board_starts_again_and_when_its_queue_dies() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", folder.path().join("tasks.db").display());
+    let pusher = Board::builder().url(&url).start().await.unwrap();
+    pusher.pause("held").await.unwrap();
+    let held = pusher.push(NewTask::new("x", &()).queue("held")).await.unwrap().task_id;
+    pusher.stop().await;
+
+    let builder = Board::builder().url(&url).queue("held", 4).queue("free", 1);
+    let board = builder.handler("x", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
+    let still_held = async |board: &Board| {
+        // Its lane is asked in the commits that this one needs.
+        let free = board.push(NewTask::new("x", &()).queue("free")).await.unwrap();
+        assert_eq!(board.wait(free.task_id).await.unwrap().state, TaskState::Completed);
+        let direct = board.push(NewTask::new("x", &()).queue("held")).await.unwrap();
+        assert_eq!(direct.state, TaskState::Pending);
+        assert_eq!(board.get(held).await.unwrap().unwrap().state, TaskState::Pending);
+    };
+    still_held(&board).await;
+    callboard::testing::crash(&board, callboard::Part::Queue);
+    still_held(&board).await;
+    board.resume("held").await.unwrap();
+    assert_eq!(board.wait(held).await.unwrap().state, TaskState::Completed);
+    board.stop().await;
+}

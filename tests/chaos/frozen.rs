@@ -18,7 +18,7 @@ async fn what_a_frozen_node_had_is_rescued_and_its_own_outcome_refused() {
     let task = json!({"type": "gate", "params": {"path": gate}, "max_attempts": 3});
     let task_id = frozen.push(&task);
     frozen.hear_event("running", task_id);
-    frozen.signal(Signal::SIGSTOP);
+    frozen.freeze(&place.url());
 
     let board = Board::builder()
         .url(place.url())

@@ -57,8 +57,8 @@ fn under_fire(url: &str) {
     let mut all = Nodes::start(url);
     let backend = open(url, &OpenOptions::default()).expect("open");
     until_fired(&backend, FIRINGS / 5);
-    all.nodes[0].signal(Signal::SIGSTOP);
-    all.nodes[3].signal(Signal::SIGSTOP);
+    all.nodes[0].freeze(url);
+    all.nodes[3].freeze(url);
     until_fired(&backend, FIRINGS * 2 / 5);
     all.nodes[1].kill();
     all.nodes[3].signal(Signal::SIGCONT);

@@ -6,6 +6,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
 use callboard::{NodeId, TaskId};
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -120,6 +122,20 @@ impl Node {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).expect("the process is there");
+    }
+
+    /// Stops it, at a moment at which it does not hold the lock of its SQLite file: until it went on nobody could write.
+    pub(crate) fn freeze(&self, url: &str) {
+        let Some(file) = url.strip_prefix("sqlite:") else { return self.signal(Signal::SIGSTOP) };
+        until("a moment without the lock", || {
+            self.signal(Signal::SIGSTOP);
+            let mut conn = SqliteConnection::establish(file).unwrap();
+            let free = conn.batch_execute("PRAGMA busy_timeout = 3000; BEGIN IMMEDIATE; ROLLBACK").is_ok();
+            if !free {
+                self.signal(Signal::SIGCONT);
+            }
+            free.then_some(())
+        });
     }
 
     /// Kills it as the kernel does, and waits until it is gone.

@@ -37,7 +37,7 @@ impl Node {
     fn fed(concurrency: usize) -> Self {
         let lanes = LANES.map(|name| (Name::from(name), concurrency, Arc::default()));
         let types = Arc::from([Name::from("known")]);
-        let lanes = Lanes::new(lanes);
+        let lanes = Lanes::new(lanes, Vec::new());
         let mut node = Self { lanes, types, node: NodeId::new(now()), may_claim: true, limits: None };
         for lane in node.lanes.iter_mut() {
             lane.work.came_back_short(lane.work.mark());
@@ -67,7 +67,7 @@ impl Node {
 
     fn set(&mut self, paused: bool, concurrency: Option<usize>) {
         let of = |queue: &'static str| QueueSettings { queue: queue.into(), paused, concurrency };
-        self.lanes.apply(&LANES.map(of));
+        self.lanes.apply(LANES.map(of).to_vec());
     }
 }
 

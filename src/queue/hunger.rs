@@ -1,0 +1,43 @@
+//! Whether to ask storage for work. Pure.
+
+/// Whether storage may hold pending tasks that nobody here has claimed.
+///
+/// A claim that comes back short proves that there are none, unless something was pushed, promoted or announced
+/// after the claim was composed: that is what the count is for.
+#[derive(Debug, Default)]
+pub(crate) struct Hunger {
+    maybe: bool,
+    announced: u64,
+}
+
+impl Hunger {
+    pub(crate) fn announce(&mut self) {
+        self.maybe = true;
+        self.announced += 1;
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.maybe
+    }
+
+    pub(crate) fn mark(&self) -> u64 {
+        self.announced
+    }
+
+    /// A claim composed at `mark` came back, short or full. A full one has read a row more, and kept it locked until it was
+    /// over: one beside it may have passed that row over, and come back short.
+    pub(crate) fn came_back(&mut self, short: bool, mark: u64) {
+        if short {
+            self.came_back_short(mark);
+        } else {
+            self.announce();
+        }
+    }
+
+    /// A claim composed at `mark` came back short.
+    pub(crate) fn came_back_short(&mut self, mark: u64) {
+        if self.announced == mark {
+            self.maybe = false;
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What storage refuses for good, when it came alone.
+//!
+//! A batch with something in it that storage cannot take is cut into halves until that one thing is alone. A push is
+//! answered with the error. The end of a run cannot be, for its task must not stay `running` for ever: it is stored once
+//! more without what the handler gave, with the reason in its place; a task that had succeeded is then dead.
+
+use std::sync::Arc;
+
+use slog::error;
+
+use super::batch::Batch;
+use super::receipt::{Ended, Verdict};
+use crate::backend::{BackendError, Settlement};
+use crate::core::Core;
+use crate::logging::keys;
+use crate::task::{ExecutionStatus, TaskState};
+
+/// Begins the error of a task whose end could not be stored as it was.
+const UNSTORABLE: &str = "the end of the run could not be stored";
+
+/// Makes of a batch with one thing in it what storage may take; true when a claim was given up that storage still has.
+pub(super) fn mend(core: &Arc<Core>, batch: &mut Batch, error: &BackendError) -> bool {
+    batch.commit.progress.clear();
+    let mut given_up = false;
+    let ends = std::mem::take(&mut batch.commit.settle).into_iter().zip(std::mem::take(&mut batch.settled));
+    for (mut settlement, (spec, holder)) in ends {
+        error!(core.log, "storage refuses the end of a run"; keys::TASK_ID => %settlement.task_id,
+            keys::TYPE => spec.kind.as_str(), keys::STATE => %settlement.state, keys::ERROR => %error);
+        if strip(&mut settlement, error) {
+            batch.commit.settle.push(settlement);
+            batch.settled.push((spec, holder));
+        } else {
+            // Nothing more can be taken away: the claim is given back, and the task runs again.
+            given_up = true;
+            Ended::new(settlement, spec, holder).tell(core, Verdict::Unknown);
+        }
+    }
+    given_up
+}
+
+/// Takes away what a handler put into the end of its run; false when nothing of that is left.
+fn strip(settlement: &mut Settlement, error: &BackendError) -> bool {
+    let Some(end) = &mut settlement.execution else { return false };
+    if end.error.as_deref().is_some_and(|text| text.starts_with(UNSTORABLE)) {
+        return false;
+    }
+    end.result = None;
+    end.error = Some(format!("{UNSTORABLE}: {error}").into());
+    if settlement.state == TaskState::Completed {
+        settlement.state = TaskState::Dead;
+        end.status = ExecutionStatus::Failed;
+    }
+    true
+}

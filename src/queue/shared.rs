@@ -1,0 +1,169 @@
+//! The lanes in the hands of one at a time: the queue actor, or whoever pushes while the queue is at rest.
+//!
+//! A push that is handed in at the desk waits until the queue actor's thread has woken up, and its task until a worker's
+//! thread has. Where storage never blocks, whoever pushes can make the commit itself, and the first of the two is saved.
+
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::batch::{Rules, compose};
+use super::desk::{Gathered, PushRequest, Returned};
+use super::lanes::Lanes;
+use super::receipt;
+use crate::backend::Limits;
+use crate::core::{Core, Stage};
+
+/// The lanes of a board.
+#[derive(Default)]
+pub(crate) struct SharedLanes(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    lanes: Lanes,
+    /// Somebody is changing them, or was when it panicked: then they may be half changed.
+    in_hand: bool,
+    /// The queue actor has left nothing undone, so that a push may be committed past it.
+    at_rest: bool,
+}
+
+/// The lanes, held.
+pub(crate) struct Hold<'a>(MutexGuard<'a, State>);
+
+impl SharedLanes {
+    /// Puts fresh lanes in place of those that nobody looks after any more. They are made under the lock, so that no push
+    /// gets by between the count of what runs and the lanes that go by it.
+    pub(super) fn renew(&self, make: impl FnOnce(&Lanes) -> Lanes) {
+        let mut state = self.0.lock();
+        *state = State { lanes: make(&state.lanes), in_hand: false, at_rest: false };
+    }
+
+    /// Takes the lanes up for the queue actor.
+    ///
+    /// # Panics
+    /// When whoever held them last has panicked: the actor dies, and its successor makes them anew.
+    pub(super) fn take_up(&self) -> Hold<'_> {
+        let mut state = self.0.lock();
+        assert!(!state.in_hand, "the lanes were left half changed by a panic; they are made anew");
+        state.in_hand = true;
+        Hold(state)
+    }
+
+    /// Takes the lanes up for somebody else, if they are free and the queue actor is at rest.
+    fn try_take_up(&self) -> Option<Hold<'_>> {
+        let mut state = self.0.try_lock()?;
+        if state.in_hand || !state.at_rest {
+            return None;
+        }
+        state.in_hand = true;
+        Some(Hold(state))
+    }
+}
+
+impl Hold<'_> {
+    /// Puts the lanes down as they should be. A hold that is dropped instead, by a panic, leaves them in hand.
+    pub(super) fn put_down(mut self, at_rest: bool) {
+        self.0.in_hand = false;
+        self.0.at_rest = at_rest;
+    }
+}
+
+impl Deref for Hold<'_> {
+    type Target = Lanes;
+    fn deref(&self) -> &Lanes {
+        &self.0.lanes
+    }
+}
+
+impl DerefMut for Hold<'_> {
+    fn deref_mut(&mut self) -> &mut Lanes {
+        &mut self.0.lanes
+    }
+}
+
+/// What holds for a commit that is composed now.
+pub(super) fn rules<'a>(core: &'a Core, limits: Option<&'a Arc<Limits>>) -> Rules<'a> {
+    Rules {
+        node: core.node,
+        now: core.clock.now(),
+        may_claim: core.may_claim(),
+        types: core.registry.types(),
+        limits,
+    }
+}
+
+/// Commits a push of one task on the caller's thread, if storage never blocks and the queue has nothing else to do; gives the push
+/// back otherwise.
+pub(crate) fn commit_here(core: &Arc<Core>, push: PushRequest) -> Result<(), PushRequest> {
+    if push.specs.len() > 1 || !core.persistence.is_direct() || core.desk.is_poked() || core.stage() != Stage::Running
+    {
+        return Err(push);
+    }
+    let Some(lanes) = core.lanes.try_take_up() else { return Err(push) };
+    // A panic must not reach the application, and the lanes stay in hand: the actor that finds them so is replaced.
+    if catch_unwind(AssertUnwindSafe(|| commit(core, lanes, push))).is_err() {
+        core.poke_queue();
+    }
+    Ok(())
+}
+
+fn commit(core: &Arc<Core>, mut lanes: Hold<'_>, push: PushRequest) {
+    let gathered = Gathered { pushes: vec![push], ..Gathered::default() };
+    let limits = core.limits.lock().clone();
+    let batch = Box::new(compose(&mut lanes, gathered, &rules(core, limits.as_ref())));
+    match core.persistence.commit_here(&batch.commit) {
+        Ok(receipt) => {
+            receipt::deliver(core, &mut lanes, *batch, receipt);
+            lanes.put_down(true);
+        }
+        Err(error) => {
+            lanes.put_down(false);
+            core.desk.give_back(Returned { batch, result: Err(error) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::task::{NewTask, TaskState};
+    use crate::{Board, Outcome, Part};
+
+    #[actix_rt::test]
+    async fn lanes_that_a_panic_left_in_hand_are_made_anew() {
+        let builder = Board::builder().queue("default", 2).handler("x", |_, _| async { Ok(Outcome::done()) });
+        let board = builder.start().await.unwrap();
+        let first = board.push(NewTask::new("x", &())).await.unwrap();
+        board.wait(first.task_id).await.unwrap();
+        let core = board.core();
+        // At rest once the queue actor has taken the end of the run.
+        let held = loop {
+            match core.lanes.try_take_up() {
+                Some(lanes) => break lanes,
+                None => tokio::task::yield_now().await,
+            }
+        };
+        drop(held);
+        // It is handed in at the desk, and whoever looks there finds the lanes as they were left.
+        let second = board.push(NewTask::new("x", &())).await.unwrap();
+        assert_eq!(board.wait(second.task_id).await.unwrap().state, TaskState::Completed);
+        let health = board.health().await;
+        let queue = health.parts.iter().find(|part| part.part == Part::Queue).unwrap();
+        assert_eq!(queue.restarts, 1);
+        board.stop().await;
+    }
+
+    #[actix_rt::test]
+    async fn a_push_to_a_queue_at_rest_is_committed_by_whoever_pushes() {
+        let board = Board::builder().queue("default", 2).start().await.unwrap();
+        let core = board.core();
+        while core.lanes.try_take_up().map(|lanes| lanes.put_down(true)).is_none() {
+            tokio::task::yield_now().await;
+        }
+        let mut push = Box::pin(board.push(NewTask::new("x", &())));
+        let answer = futures_util::FutureExt::now_or_never(&mut push).expect("nobody else has to wake up").unwrap();
+        assert_eq!(answer.state, TaskState::Pending, "nobody here has a handler for it");
+        board.stop().await;
+    }
+}
