@@ -81,7 +81,7 @@ pub(super) async fn hand_in(
     let (answer, outcome) = oneshot::channel();
     let reply = PushReply { answer, deadline, _place: place };
     let push = PushRequest { specs, reply };
-    if let Err(push) = shared::commit_here(core, push) {
+    if let Err(push) = shared::send_here(core, push) {
         core.desk.hand_in(|g| g.pushes.push(push));
     }
     outcome.await.unwrap_or(Err(PushError::Unknown))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use slog::{info, warn};
+use tokio::sync::oneshot::error::TryRecvError;
 
 use super::house::House;
 use crate::core::{Core, Stage};
@@ -65,11 +66,12 @@ pub(super) async fn idle(core: &Arc<Core>, queue: Option<Name>) -> Result<(), Bo
         match core.queue.ask(AwaitIdle(queue.clone())).await {
             Ok(mut told) => {
                 core.poke_queue();
-                if told.try_recv().is_ok() {
-                    return Ok(());
+                match told.try_recv() {
+                    Ok(()) => return Ok(()),
+                    // All is stored now, or the actor was replaced: ask again.
+                    Err(TryRecvError::Closed) => {}
+                    Err(TryRecvError::Empty) => drop(told.await),
                 }
-                // An error means that the actor was replaced: ask the new one.
-                drop(told.await);
             }
             Err(error) if core.stage() >= Stage::Stopped => return Err(error),
             Err(_) => core.timeout(Duration::from_millis(10)).await,

@@ -5,7 +5,7 @@
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`CommitBatch`] | the queue | the batch with its receipt, laid on the desk | no: dropped unread it comes back as failed | yes, with the same tokens |
+//! | [`CommitBatch`] | the queue | the receipt is told, or laid on the desk with the batch | no: dropped unread it comes back as failed | yes, with the same tokens |
 //! | [`Door`] around a [`Request`] | board, maintenance, queue | the request's reply | yes: the asker sees an error | as its request says |
 
 mod patience;
@@ -31,6 +31,7 @@ use crate::core::Core;
 use crate::logging::keys;
 use crate::queue::batch::Batch;
 use crate::queue::desk::Returned;
+use crate::queue::shared;
 use crate::supervise::Pulse;
 
 /// Requests that may wait for storage at a time; the mailbox of a sync arbiter itself has no bound.
@@ -192,12 +193,16 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Commits the batch and lays it on the desk; true when storage panicked.
+    /// Commits the batch, tells everyone or lays it on the desk; true when storage panicked.
     fn redeem(mut self) -> bool {
         let Some(batch) = self.batch.take() else { return false };
         let (result, panicked) = self.shared.guarded("commit", |backend| backend.commit(&batch.commit));
         self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.core.desk.give_back(Returned { batch, result });
+        let returned = match result {
+            Ok(receipt) => shared::deliver_here(&self.core, batch, receipt),
+            Err(error) => Returned::Batch(batch, Err(error)),
+        };
+        self.core.desk.give_back(returned);
         panicked
     }
 }
@@ -207,7 +212,7 @@ impl Drop for Ticket {
         if let Some(batch) = self.batch.take() {
             self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
             let result = Err(BackendError::Panicked { operation: "commit" });
-            self.core.desk.give_back(Returned { batch, result });
+            self.core.desk.give_back(Returned::Batch(batch, result));
         }
     }
 }

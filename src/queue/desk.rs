@@ -72,9 +72,11 @@ pub(crate) struct Popper {
 }
 
 /// A commit that came back from storage.
-pub(crate) struct Returned {
-    pub(crate) batch: Box<Batch>,
-    pub(crate) result: Result<Receipt, BackendError>,
+pub(crate) enum Returned {
+    /// Whoever brought it has told everyone.
+    Delivered,
+    /// With what storage says of it.
+    Batch(Box<Batch>, Result<Receipt, BackendError>),
 }
 
 /// Everything that waits for the queue actor.
@@ -229,6 +231,16 @@ impl Desk {
         let mut gathered = self.gathered.lock();
         let overdue = gathered.pushes.extract_if(.., |push| push.reply.deadline <= now);
         overdue.map(|push| push.reply).collect()
+    }
+
+    /// Takes everything for a commit that is made on the way, but for receipts, which only the queue actor can take.
+    pub(crate) fn take_with(&self, push: PushRequest) -> Result<Gathered, PushRequest> {
+        let mut gathered = self.gathered.lock();
+        if gathered.gone || !gathered.returned.is_empty() {
+            return Err(push);
+        }
+        gathered.pushes.push(push);
+        Ok(mem::take(&mut *gathered))
     }
 
     /// Takes everything.

@@ -120,6 +120,8 @@ impl Lane {
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     by_name: HashMap<Name, usize>,
+    /// Commits that storage has, or has given back without that the queue actor has seen it.
+    pub(crate) in_flight: usize,
     /// What storage says of queues, for lanes that are made later.
     settings: Vec<QueueSettings>,
     /// Storage holds a task on its last chance that has to wait until another one here has ended.

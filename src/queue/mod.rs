@@ -71,8 +71,6 @@ pub(crate) struct Queue {
     configured: Look,
     /// Those who wait until all that was handed in is stored, and for no lane.
     quiet_watchers: Vec<oneshot::Sender<()>>,
-    /// Commits that storage has, or will give back after a pause.
-    in_flight: usize,
     backing_off: bool,
     failures: u32,
     /// Claims may exist in storage that nobody here knows of.
@@ -99,12 +97,10 @@ const ROUNDS_PER_TURN: usize = 32;
 impl Queue {
     pub(crate) fn new(core: Arc<Core>, life: Life) -> Self {
         core.lanes.renew(|old| recount::lanes(&core, old));
-        let in_flight = core.persistence.commits_in_flight();
         Self {
             core,
             configured: Look::default(),
             quiet_watchers: Vec::new(),
-            in_flight,
             backing_off: false,
             failures: 0,
             reconcile: true,
@@ -123,10 +119,10 @@ impl Queue {
         let mut lanes = core.lanes.take_up();
         for _ in 0..ROUNDS_PER_TURN {
             for returned in core.desk.take_returned() {
-                self.in_flight = self.in_flight.saturating_sub(1);
+                lanes.in_flight = lanes.in_flight.saturating_sub(1);
                 self.take_back(&mut lanes, returned, ctx);
             }
-            if self.reconcile && self.in_flight == 0 && !self.reconciling && !self.backing_off {
+            if self.reconcile && lanes.in_flight == 0 && !self.reconciling && !self.backing_off {
                 self.start_reconcile(ctx);
             }
             // A backend that is called directly has given the batch back by now.
@@ -145,11 +141,11 @@ impl Queue {
 
     /// Sends the next commit, if storage has room for it and there is something in it.
     fn send(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> bool {
-        if self.reconcile || self.backing_off || self.in_flight >= self.core.persistence.commits_at_once() {
+        if self.reconcile || self.backing_off || lanes.in_flight >= self.core.persistence.commits_at_once() {
             return false;
         }
         let Some(batch) = self.next_batch(lanes, ctx) else {
-            if self.in_flight == 0 && !self.lingering {
+            if lanes.in_flight == 0 && !self.lingering {
                 let core = &self.core;
                 lanes.iter_mut().for_each(|lane| lane.tell_idle(|queue| core.delivers(queue)));
                 // They ask again, now that all is stored. By dropping the senders.
@@ -159,9 +155,9 @@ impl Queue {
         };
         if self.core.persistence.is_direct() {
             let result = self.core.persistence.commit_here(&batch.commit);
-            self.take_back(lanes, Returned { batch, result }, ctx);
+            self.take_back(lanes, Returned::Batch(batch, result), ctx);
         } else {
-            self.in_flight += 1;
+            lanes.in_flight += 1;
             self.core.persistence.commit(batch, &self.core);
         }
         true
@@ -220,14 +216,14 @@ impl Queue {
     }
 
     fn take_back(&mut self, lanes: &mut Lanes, returned: Returned, ctx: &mut Context<Self>) {
-        let Returned { batch, result } = returned;
         self.life.tick(&self.core.clock);
-        match result {
-            Ok(receipt) => {
+        match returned {
+            Returned::Delivered => self.failures = 0,
+            Returned::Batch(batch, Ok(receipt)) => {
                 self.failures = 0;
                 receipt::deliver(&self.core, lanes, *batch, receipt);
             }
-            Err(error) => self.failed(lanes, batch, error, ctx),
+            Returned::Batch(batch, Err(error)) => self.failed(lanes, batch, error, ctx),
         }
     }
 }
@@ -276,16 +272,16 @@ impl Handler<AwaitIdle> for Queue {
         let (tell, told) = oneshot::channel();
         // Whoever asks for all queues is about to stop: a push that is sent after the answer would lose its own.
         let all = name.is_none();
-        let quiet = self.in_flight == 0
-            && self.core.desk.again().is_empty()
-            && self.core.desk.peek(|g| g.settles.is_empty() && (!all || g.pushes.is_empty()));
-        let core = &self.core;
+        let core = Arc::clone(&self.core);
         let mut lanes = core.lanes.take_up();
         if core.stage() > Stage::Running {
             // Who pulls gets nothing more; told by dropping their senders.
             lanes.iter_mut().for_each(|lane| lane.poppers.clear());
         }
         // Of several busy lanes one is watched; whoever asks for all asks again when it has become idle.
+        let quiet = lanes.in_flight == 0
+            && core.desk.again().is_empty()
+            && core.desk.peek(|g| g.settles.is_empty() && (!all || g.pushes.is_empty()));
         let asked = |lane: &&mut Lane| name.as_ref().is_none_or(|name| *name == lane.name);
         let busy = |lane: &&mut Lane| lane.outstanding > 0 || core.delivers(&lane.name);
         match lanes.iter_mut().filter(asked).find(busy) {

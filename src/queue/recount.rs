@@ -15,6 +15,7 @@ pub(super) fn lanes(core: &Core, old: &Lanes) -> Lanes {
     for lane in old.iter() {
         lanes.get_or_make(&lane.name);
     }
+    lanes.in_flight = core.persistence.commits_in_flight();
     count_outstanding(core, &mut lanes);
     lanes
 }

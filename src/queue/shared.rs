@@ -1,7 +1,10 @@
-//! The lanes in the hands of one at a time: the queue actor, or whoever pushes while the queue is at rest.
+//! The lanes in the hands of one at a time: the queue actor, and for a moment whoever pushes or brings a receipt.
 //!
-//! A push that is handed in at the desk waits until the queue actor's thread has woken up, and its task until a worker's
-//! thread has. Where storage never blocks, whoever pushes can make the commit itself, and the first of the two is saved.
+//! A push that lies on the desk waits until the queue actor's thread has woken up, and its receipt waits for that once
+//! more. On a queue at rest these are half of the time that a task needs to start. So whoever pushes sends the commit
+//! itself when nothing else is to be done, and makes it where storage never blocks; and the storage thread that brings a
+//! receipt tells everyone itself. What they do is what the actor would do, by the same functions; whatever is out of the
+//! ordinary they leave to it.
 
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,11 +12,11 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::batch::{Rules, compose};
-use super::desk::{Gathered, PushRequest, Returned};
+use super::batch::{Batch, Rules, compose};
+use super::desk::{PushRequest, Returned};
 use super::lanes::Lanes;
 use super::receipt;
-use crate::backend::Limits;
+use crate::backend::{Limits, Receipt};
 use crate::core::{Core, Stage};
 
 /// The lanes of a board.
@@ -51,18 +54,24 @@ impl SharedLanes {
         Hold(state)
     }
 
-    /// Takes the lanes up for somebody else, if they are free and the queue actor is at rest.
+    /// Takes the lanes up for somebody else, if the queue actor is at rest and nobody has them.
     fn try_take_up(&self) -> Option<Hold<'_>> {
-        let mut state = self.0.try_lock()?;
-        if state.in_hand || !state.at_rest {
-            return None;
-        }
-        state.in_hand = true;
-        Some(Hold(state))
+        Hold::for_guest(self.0.try_lock()?)
+    }
+
+    /// The same for who may wait until they are put down.
+    fn take_up_if_free(&self) -> Option<Hold<'_>> {
+        Hold::for_guest(self.0.lock())
     }
 }
 
-impl Hold<'_> {
+impl<'a> Hold<'a> {
+    fn for_guest(mut state: MutexGuard<'a, State>) -> Option<Self> {
+        let free = state.at_rest && !state.in_hand;
+        state.in_hand |= free;
+        free.then_some(Self(state))
+    }
+
     /// Puts the lanes down as they should be. A hold that is dropped instead, by a panic, leaves them in hand.
     pub(super) fn put_down(mut self, at_rest: bool) {
         self.0.in_hand = false;
@@ -94,25 +103,44 @@ pub(super) fn rules<'a>(core: &'a Core, limits: Option<&'a Arc<Limits>>) -> Rule
     }
 }
 
-/// Commits a push of one task on the caller's thread, if storage never blocks and the queue has nothing else to do; gives the push
-/// back otherwise.
-pub(crate) fn commit_here(core: &Arc<Core>, push: PushRequest) -> Result<(), PushRequest> {
-    if push.specs.len() > 1 || !core.persistence.is_direct() || core.desk.is_poked() || core.stage() != Stage::Running
-    {
+/// Sends a push of one task to storage from the caller's thread, with whatever has gathered, if the queue actor has nothing
+/// to do and storage has no commit; gives the push back otherwise.
+pub(crate) fn send_here(core: &Arc<Core>, push: PushRequest) -> Result<(), PushRequest> {
+    if push.specs.len() > 1 || core.desk.is_poked() || core.stage() != Stage::Running {
         return Err(push);
     }
-    let Some(lanes) = core.lanes.try_take_up() else { return Err(push) };
+    let Some(mut lanes) = core.lanes.try_take_up() else { return Err(push) };
+    if lanes.in_flight > 0 {
+        lanes.put_down(true);
+        return Err(push);
+    }
+    let gathered = match core.desk.take_with(push) {
+        Ok(gathered) => gathered,
+        Err(push) => {
+            lanes.put_down(true);
+            return Err(push);
+        }
+    };
     // A panic must not reach the application, and the lanes stay in hand: the actor that finds them so is replaced.
-    if catch_unwind(AssertUnwindSafe(|| commit(core, lanes, push))).is_err() {
+    let send = || {
+        let limits = core.limits.lock().clone();
+        let batch = Box::new(compose(&mut lanes, gathered, &rules(core, limits.as_ref())));
+        if core.persistence.is_direct() {
+            commit(core, lanes, batch);
+        } else {
+            lanes.in_flight += 1;
+            core.persistence.commit(batch, core);
+            lanes.put_down(true);
+        }
+    };
+    if catch_unwind(AssertUnwindSafe(send)).is_err() {
         core.poke_queue();
     }
     Ok(())
 }
 
-fn commit(core: &Arc<Core>, mut lanes: Hold<'_>, push: PushRequest) {
-    let gathered = Gathered { pushes: vec![push], ..Gathered::default() };
-    let limits = core.limits.lock().clone();
-    let batch = Box::new(compose(&mut lanes, gathered, &rules(core, limits.as_ref())));
+/// Commits to storage that never blocks.
+fn commit(core: &Arc<Core>, mut lanes: Hold<'_>, batch: Box<Batch>) {
     match core.persistence.commit_here(&batch.commit) {
         Ok(receipt) => {
             receipt::deliver(core, &mut lanes, *batch, receipt);
@@ -120,9 +148,22 @@ fn commit(core: &Arc<Core>, mut lanes: Hold<'_>, push: PushRequest) {
         }
         Err(error) => {
             lanes.put_down(false);
-            core.desk.give_back(Returned { batch, result: Err(error) });
+            core.desk.give_back(Returned::Batch(batch, Err(error)));
         }
     }
+}
+
+/// Tells everyone what became of a batch, on the storage thread that brings it, if the lanes are free: whoever waits need
+/// not wait for the queue actor's thread to wake up as well.
+pub(crate) fn deliver_here(core: &Arc<Core>, batch: Box<Batch>, receipt: Receipt) -> Returned {
+    let Some(mut lanes) = core.lanes.take_up_if_free() else { return Returned::Batch(batch, Ok(receipt)) };
+    let deliver = || {
+        receipt::deliver(core, &mut lanes, *batch, receipt);
+        lanes.put_down(true);
+    };
+    // As above: the queue actor, which is told of the return in any case, finds the lanes in hand.
+    drop(catch_unwind(AssertUnwindSafe(deliver)));
+    Returned::Delivered
 }
 
 #[cfg(test)]
