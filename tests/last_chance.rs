@@ -42,7 +42,7 @@ async fn every_task_on_its_last_chance_has_its_turn() {
             .await
             .unwrap();
         for task in tasks {
-            let ended = actix_rt::time::timeout(Duration::from_secs(20), board.wait(task)).await;
+            let ended = actix_rt::time::timeout(Duration::from_secs(120), board.wait(task)).await;
             assert_eq!(ended.expect("it has its turn").unwrap().state, TaskState::Completed, "{url}");
         }
         board.stop().await;

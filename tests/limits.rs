@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// What does not come within a generous time will not come.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work).await.expect("no answer in time")
+    tokio::time::timeout(Duration::from_secs(90), work).await.expect("no answer in time")
 }
 
 /// Runs of any type on any board: they tell when they begin, count themselves, and end when they are let go.

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work).await.expect("no answer in time")
+    tokio::time::timeout(Duration::from_secs(90), work).await.expect("no answer in time")
 }
 
 /// Storage that refuses what has "poison" in it, and a board whose handlers say what their params tell them to.

@@ -24,7 +24,7 @@ async fn start(builder: BoardBuilder) -> TestBoard {
 
 /// What does not come within a generous time will not come.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work).await.expect("no answer in time")
+    tokio::time::timeout(Duration::from_secs(90), work).await.expect("no answer in time")
 }
 
 /// Tasks of type `held`: they tell when they begin, and end when they are let go.

@@ -80,7 +80,7 @@ async fn spoilt_rows_are_set_aside_and_everything_else_runs() {
     // Mended, a dead one can be run.
     spoil(&place, broken, r#"params = '{"number": 7}'"#);
     assert!(board.retry(broken).await.unwrap());
-    let task = tokio::time::timeout(Duration::from_secs(30), board.wait(broken)).await.unwrap().unwrap();
+    let task = tokio::time::timeout(Duration::from_secs(180), board.wait(broken)).await.unwrap().unwrap();
     assert_eq!((task.state, task.result), (TaskState::Completed, Some(json!(7))));
     for board in [writer, board, knows] {
         soon("the stop", board.stop()).await;

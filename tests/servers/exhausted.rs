@@ -15,7 +15,7 @@ on_both!(callers_wait_and_are_told, a_board_outlasts_a_lock);
 
 const CALLERS: usize = 12;
 /// Longer than any limit that a call has, one after the other: for a connection, and for a lock, some times.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Keeps everybody from the tasks, as a program that forgot its transaction does.
 fn lock<P: Place>(place: &P) -> P::Conn {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes on a busy machine; reaching it means that something never happens.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Looks again and again until there is an answer. What for is said when there never is one.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {

@@ -14,7 +14,7 @@ use crate::scheduler;
 use crate::task::{TaskRecord, TaskState};
 
 /// Real time that tasks get to come to rest before a test is told that they do not.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Real time after which the state is looked at again even if no event told of a change.
 const LOOK: Duration = Duration::from_millis(5);
 /// Tasks read at a time.
