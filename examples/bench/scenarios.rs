@@ -27,6 +27,7 @@ pub(crate) async fn run(options: &Options) -> Result<Value> {
         "disk" => disk(options),
         "hops" => hops(options),
         "schedules" => super::schedules::run(options).await,
+        "make-schedules" => super::schedules::make(options).await,
         other => Err(format!("unknown scenario {other}").into()),
     }
 }
