@@ -1,8 +1,8 @@
-//! Background tasks and a public key-value store inside your program, kept in memory or SQLite, run by [actix] actors.
+//! Background tasks, schedules and a public key-value store inside your program, run by [actix] actors.
 //!
 //! A task is pushed to a [`Board`], which stores it before it says so, runs it on a worker, tries it again when it
-//! fails, and keeps what became of it. Tasks in a file outlive the program, and several programs may share the file.
-//! Nothing else has to be installed or started.
+//! fails, and keeps what became of it: in memory, in a SQLite file, in PostgreSQL or in MySQL. Tasks in a database outlive
+//! the program, and several programs may share it. With memory and SQLite nothing else has to be installed or started.
 //!
 //! ```
 //! use callboard::{Board, Context, Outcome, Task, TaskError, TaskFilter, TaskOrder, TaskResult, TaskState};
@@ -66,13 +66,15 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `sqlite` | yes | the SQLite backend, with SQLite itself compiled in: it takes a C compiler to build |
+//! | `postgres` | no | the PostgreSQL backend; building it needs libpq |
+//! | `mysql` | no | the backend for MySQL and MariaDB; building it needs libmariadb |
 //! | `testing` | no | `testing::TestBoard`, whose clock your tests move by hand, and the conformance suite for backends |
 //!
 //! # Where to go next
 //!
 //! In the repository: `examples/`, a ladder of small programs with their output; `docs/tasks.md` on options, retries,
-//! unique keys, cancelling and logs; `docs/limits.md` on limits over all nodes; `docs/supervision.md` on what happens when what dies; `docs/public-store.md`;
-//! and `ARCHITECTURE.md`, for those who change callboard.
+//! unique keys, cancelling and logs; `docs/scheduling.md`; `docs/limits.md` on limits over all nodes; `docs/operations.md`
+//! on database servers; `docs/supervision.md` on what happens when what dies; `docs/public-store.md`; and `ARCHITECTURE.md`, for those who change callboard.
 //!
 //! [actix]: https://docs.rs/actix
 

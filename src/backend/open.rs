@@ -46,7 +46,7 @@ impl Default for OpenOptions {
 /// A backend that is open.
 pub type Opened = Arc<dyn Backend>;
 
-/// Opens the backend that `url` names: `memory:` or `sqlite:PATH`.
+/// Opens the backend that `url` names: `memory:`, `sqlite:PATH`, `postgres://...` or `mysql://...`.
 ///
 /// A backend that keeps its data is brought to the schema of this program first.
 ///

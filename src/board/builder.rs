@@ -83,7 +83,7 @@ impl BoardBuilder {
         self
     }
 
-    /// Where tasks are kept: `memory:` or `sqlite:PATH`.
+    /// Where tasks are kept: `memory:`, `sqlite:PATH`, `postgres://...` or `mysql://...`.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.config.url = url.into();
         self

@@ -97,12 +97,12 @@ impl Awaited {
         self.count.load(Ordering::Acquire) > 0 && self.waiters.lock().of_task.contains_key(&task_id)
     }
 
-    /// The tasks that are awaited; those that nobody waits for any more are forgotten.
     /// True when somebody waits for some task.
     pub(crate) fn any(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
     }
 
+    /// The tasks that are awaited; those that nobody waits for any more are forgotten.
     pub(crate) fn ids(&self) -> Vec<TaskId> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Vec::new();
