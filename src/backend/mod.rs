@@ -178,9 +178,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn counts(&self) -> Result<Vec<StateCount>, BackendError>;
 
-    /// Applies `edit` to what it selects, at most `edit.limit` tasks of a filter. A filter passes by tasks that the
-    /// action would leave as they are (the same priority or `run_at`, a cancel that was asked for already), so that
-    /// repeating an edit while there is `more` comes to an end.
+    /// Applies `edit` to what it selects. Of a filter these are at most `edit.limit` tasks in push order, those behind
+    /// `edit.after`; the report says where to go on, so that a row of edits meets each task once, also one that matches
+    /// again at once. A filter passes by tasks that the action would leave as they are (the same priority or `run_at`, a
+    /// cancel that was asked for already).
     ///
     /// - `Cancel`: a task that is not running becomes `cancelled`; a running one gets its cancel request.
     /// - `Retry`: a terminal, scheduled or retrying task becomes `pending` now, a terminal one with its attempts

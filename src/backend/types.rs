@@ -444,8 +444,10 @@ pub struct Edit {
     pub action: EditAction,
     /// The time.
     pub now: Timestamp,
-    /// At most so many tasks; [`EditReport::more`] tells when there were more.
+    /// At most so many tasks of a filter; [`EditReport::next`] tells where the others begin.
     pub limit: usize,
+    /// Of a filter only the tasks behind this place: where the edit before this one ended.
+    pub after: Option<Cursor>,
 }
 
 /// Which tasks an [`Edit`] is for.
@@ -481,8 +483,9 @@ pub struct EditReport {
     pub cancelling: Vec<TaskId>,
     /// Queues in which tasks came to `pending`.
     pub queues: Vec<Name>,
-    /// The filter matched more than `limit`.
-    pub more: bool,
+    /// The filter matched more than `limit`: an edit [`after`](Edit::after) this place does the others. What it has changed
+    /// it does not meet again, whatever becomes of that meanwhile.
+    pub next: Option<Cursor>,
 }
 
 /// How long finished tasks are kept.

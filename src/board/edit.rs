@@ -1,7 +1,7 @@
 //! Changes to stored tasks and to queues.
 
 use super::{Board, stop};
-use crate::backend::{Edit, EditAction, EditReport, QueueSettings, Selection, TaskFilter};
+use crate::backend::{Cursor, Edit, EditAction, EditReport, QueueSettings, Selection, TaskFilter};
 use crate::clock::Timestamp;
 use crate::error::BoardError;
 use crate::events::Event;
@@ -66,11 +66,12 @@ impl Board {
     }
 
     async fn edit_one(&self, task_id: TaskId, action: EditAction) -> Result<bool, BoardError> {
-        let report = self.apply_edit(Selection::Ids(vec![task_id]), action).await?;
+        let report = self.apply_edit(Selection::Ids(vec![task_id]), action, None).await?;
         Ok(!report.changed.is_empty() || !report.cancelling.is_empty())
     }
 
-    /// Does `action` with every task that matches `filter` and that it can change, in small transactions.
+    /// Does `action` with every task that matches `filter` and that it can change, in small transactions. It goes through
+    /// the tasks in push order and does each of them once, also one that dies again while it goes on.
     ///
     /// # Errors
     /// [`BoardError::Storage`]; [`BoardError::Invalid`] for a filter that matches everything, unless the action is
@@ -93,20 +94,26 @@ impl Board {
 
     async fn edit_filter(&self, filter: TaskFilter, action: EditAction) -> Result<Edited, BoardError> {
         let mut edited = Edited::default();
+        let mut after = None;
         loop {
-            let report = self.apply_edit(Selection::Filter(filter.clone()), action.clone()).await?;
-            let (changed, cancelling) = (report.changed.len() as u64, report.cancelling.len() as u64);
-            edited.changed += changed;
-            edited.cancelling += cancelling;
-            if !report.more || changed + cancelling == 0 {
+            let report = self.apply_edit(Selection::Filter(filter.clone()), action.clone(), after).await?;
+            edited.changed += report.changed.len() as u64;
+            edited.cancelling += report.cancelling.len() as u64;
+            after = report.next;
+            if after.is_none() {
                 return Ok(edited);
             }
         }
     }
 
-    async fn apply_edit(&self, selection: Selection, action: EditAction) -> Result<EditReport, BoardError> {
+    async fn apply_edit(
+        &self,
+        selection: Selection,
+        action: EditAction,
+        after: Option<Cursor>,
+    ) -> Result<EditReport, BoardError> {
         let core = &self.core;
-        let edit = Edit { selection, action: action.clone(), now: core.clock.now(), limit: MOST_PER_EDIT };
+        let edit = Edit { selection, action: action.clone(), now: core.clock.now(), limit: MOST_PER_EDIT, after };
         let report = core.ask(ApplyEdit { edit }).await?;
         match &action {
             EditAction::Cancel(reason) => {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::Harness;
 use crate::backend::{
-    ClaimRequest, Claimed, Commit, Edit, EditAction, EditReport, ExecutionEnd, InsertGroup, Inserted, Insertion,
-    Limit, Limits, NodeBeat, Opened, Receipt, Selection, Settled, Settlement, StateCount, Sweep, SweepReport,
-    TaskFilter,
+    ClaimRequest, Claimed, Commit, Cursor, Edit, EditAction, EditReport, ExecutionEnd, InsertGroup, Inserted,
+    Insertion, Limit, Limits, NodeBeat, Opened, Receipt, Selection, Settled, Settlement, StateCount, Sweep,
+    SweepReport, TaskFilter,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::name::Name;
@@ -298,16 +298,23 @@ impl World {
 
     /// Edits these tasks.
     pub fn edit(&self, ids: &[TaskId], action: EditAction) -> EditReport {
-        self.edit_with(Selection::Ids(ids.to_vec()), action, 100)
+        let selection = Selection::Ids(ids.to_vec());
+        self.edit_with(Edit { selection, action, now: self.now(), limit: 100, after: None })
     }
 
-    /// Edits up to `limit` tasks that match.
-    pub fn edit_where(&self, filter: TaskFilter, action: EditAction, limit: usize) -> EditReport {
-        self.edit_with(Selection::Filter(filter), action, limit)
+    /// Edits up to `limit` tasks that match, behind the place `after`.
+    pub fn edit_where(
+        &self,
+        filter: TaskFilter,
+        action: EditAction,
+        limit: usize,
+        after: Option<Cursor>,
+    ) -> EditReport {
+        self.edit_with(Edit { selection: Selection::Filter(filter), action, now: self.now(), limit, after })
     }
 
-    fn edit_with(&self, selection: Selection, action: EditAction, limit: usize) -> EditReport {
-        self.backend.edit(&Edit { selection, action, now: self.now(), limit }).expect("edit")
+    fn edit_with(&self, edit: Edit) -> EditReport {
+        self.backend.edit(&edit).expect("edit")
     }
 }
 

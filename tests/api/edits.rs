@@ -51,6 +51,21 @@ async fn everything_is_edited_on_purpose_in_more_than_one_transaction() {
 }
 
 #[actix_rt::test]
+async fn tasks_that_die_again_at_once_are_retried_once_and_the_others_have_their_turn() {
+    let dies = |_, _| async { Err::<(), _>(TaskError::fatal("again")) };
+    let board = start(Board::builder().handler("dies", dies)).await;
+    let pushed = ids(&board.push_many((0..2_500).map(|n| NewTask::new("dies", &n))).await.unwrap());
+    board.settle().await;
+    let dead = TaskFilter { states: vec![TaskState::Dead], ..TaskFilter::default() };
+    let edited = soon(board.edit_all(dead, EditAction::Retry)).await.unwrap();
+    assert_eq!(edited, Edited { changed: 2_500, cancelling: 0 });
+    board.settle().await;
+    for task in [pushed[0], pushed[2_499]] {
+        assert_eq!(board.executions(task).await.unwrap().len(), 2, "once as pushed, and once more");
+    }
+}
+
+#[actix_rt::test]
 async fn running_tasks_of_an_edit_are_asked_to_end() {
     let (tell, mut begun) = tokio::sync::mpsc::unbounded_channel();
     let board = start(Board::builder().handler("ends", move |_, cx: Context| {

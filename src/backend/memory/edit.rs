@@ -3,7 +3,7 @@
 use super::list::{matches, wanted_states};
 use super::rows::Row;
 use super::store::Store;
-use crate::backend::{Edit, EditAction, EditReport, Selection};
+use crate::backend::{Cursor, Edit, EditAction, EditReport, Selection};
 use crate::clock::Timestamp;
 use crate::task::TaskState;
 
@@ -11,7 +11,7 @@ impl Store {
     pub(super) fn edit(&mut self, edit: &Edit) -> EditReport {
         self.woken.clear();
         let mut report = EditReport::default();
-        for seq in self.selected(edit, &mut report.more) {
+        for seq in self.selected(edit, &mut report.next) {
             let Some(row) = self.rows.get(seq) else { continue };
             // The one before may have taken the key that this one needs.
             if !self.can(&edit.action, seq, row, edit.now) {
@@ -30,7 +30,7 @@ impl Store {
     }
 
     /// The tasks that the action changes, in the order asked for or in push order.
-    fn selected(&self, edit: &Edit, more: &mut bool) -> Vec<i64> {
+    fn selected(&self, edit: &Edit, next: &mut Option<Cursor>) -> Vec<i64> {
         match &edit.selection {
             Selection::Ids(ids) => {
                 let rows = ids.iter().filter_map(|id| self.find(*id));
@@ -43,15 +43,17 @@ impl Store {
                 seqs
             }
             Selection::Filter(filter) => {
-                let rows = self.rows.ascending(0, wanted_states(filter));
+                let rows = self.rows.ascending(edit.after.map_or(0, Cursor::seq), wanted_states(filter));
                 let matching = rows.filter(|(seq, row)| {
                     matches(filter, row)
                         && would_change(&edit.action, row)
                         && self.can(&edit.action, *seq, row, edit.now)
                 });
                 let mut seqs: Vec<i64> = matching.map(|(seq, _)| seq).take(edit.limit.saturating_add(1)).collect();
-                *more = seqs.len() > edit.limit;
-                seqs.truncate(edit.limit);
+                if seqs.len() > edit.limit {
+                    seqs.truncate(edit.limit);
+                    *next = seqs.last().map(|seq| Cursor::after(*seq)).or(edit.after);
+                }
                 seqs
             }
         }
@@ -140,8 +142,8 @@ impl Store {
     }
 }
 
-/// False when the action would leave the row as it is: a filter passes by such rows, so that repeating an edit
-/// while there is more comes to an end.
+/// False when the action would leave the row as it is: a filter passes by such rows, so that they do not use up its
+/// limit.
 fn would_change(action: &EditAction, row: &Row) -> bool {
     match action {
         EditAction::Cancel(_) => !row.cancel_requested(),

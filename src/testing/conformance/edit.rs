@@ -176,30 +176,53 @@ pub fn unknown_ids_are_passed_by(h: &dyn Harness) {
     assert_eq!(w.edit(&[], EditAction::Delete).changed, []);
 }
 
-/// A filter's limit is kept, `more` tells of the rest, and repeating the edit comes to an end.
+/// A filter's limit is kept, and an edit behind the place that is told does the rest.
 pub fn filter_limit_and_more(h: &dyn Harness) {
     for action in [cancel(), EditAction::Delete, EditAction::Reprioritise(4), EditAction::Reschedule(at(9))] {
         let w = World::new(h);
         let mine = w.push_all((0..5).map(|number| task(number).tag("mine")));
         let others = w.push_all((0..2).map(task));
         let filter = TaskFilter { tag: Some("mine".into()), ..TaskFilter::default() };
-        let mut changed = Vec::new();
-        for (count, more) in [(2, true), (2, true), (1, false), (0, false)] {
-            let report = w.edit_where(filter.clone(), action.clone(), 2);
-            assert_eq!((report.changed.len(), report.more), (count, more), "{action:?}");
+        let (mut changed, mut after) = (Vec::new(), None);
+        for (count, more) in [(2, true), (2, true), (1, false)] {
+            let report = w.edit_where(filter.clone(), action.clone(), 2, after);
+            assert_eq!((report.changed.len(), report.next.is_some()), (count, more), "{action:?}");
             changed.extend(report.changed);
+            after = report.next;
         }
+        assert_eq!(w.edit_where(filter, action, 2, None).changed, [], "nothing is left to change");
         changed.sort();
         assert_eq!(changed, mine);
         assert_eq!(w.claim_ids(10)[..2], others);
     }
 }
 
-/// `more` is false when the limit was just enough.
+/// There is nowhere to go on when the limit was just enough.
 pub fn exact_limit_is_not_more(h: &dyn Harness) {
     let w = World::new(h);
     w.push_all((0..2).map(task));
-    assert!(!w.edit_where(TaskFilter::default(), cancel(), 2).more);
+    assert_eq!(w.edit_where(TaskFilter::default(), cancel(), 2, None).next, None);
+}
+
+/// What matches again at once is not met a second time before the others had their turn, nor after it.
+pub fn each_task_is_met_once(h: &dyn Harness) {
+    let w = World::new(h);
+    let all: Vec<TaskId> = (0..7).map(|number| w.push_in(TaskState::Dead, task(number))).collect();
+    let dead = TaskFilter { states: vec![TaskState::Dead], ..TaskFilter::default() };
+    let (mut retried, mut after) = (Vec::new(), None);
+    loop {
+        let report = w.edit_where(dead.clone(), EditAction::Retry, 3, after);
+        retried.extend(report.changed);
+        for claimed in w.claim(10) {
+            w.end(&claimed, TaskState::Dead, Some("again"));
+        }
+        after = report.next;
+        if after.is_none() {
+            break;
+        }
+        assert!(retried.len() <= all.len(), "some are retried again: {retried:?}");
+    }
+    assert_eq!(retried, all);
 }
 
 /// A filter picks only what the action can change, so that others do not use up the limit.
@@ -210,12 +233,12 @@ pub fn filter_passes_by_what_cannot_change(h: &dyn Harness) {
     }
     let running = w.push_in(TaskState::Running, task(0));
     let pending = w.push(task(0));
-    let report = w.edit_where(TaskFilter::default(), EditAction::Reprioritise(1), 1);
-    assert_eq!((report.changed, report.more), (vec![pending], false));
-    let report = w.edit_where(TaskFilter::default(), cancel(), 1);
-    assert_eq!((report.cancelling, report.more), (vec![running], true));
-    let report = w.edit_where(TaskFilter::default(), cancel(), 1);
-    assert_eq!((report.changed, report.more), (vec![pending], false));
+    let report = w.edit_where(TaskFilter::default(), EditAction::Reprioritise(1), 1, None);
+    assert_eq!((report.changed, report.next), (vec![pending], None));
+    let report = w.edit_where(TaskFilter::default(), cancel(), 1, None);
+    assert_eq!((report.cancelling, report.next.is_some()), (vec![running], true));
+    let report = w.edit_where(TaskFilter::default(), cancel(), 1, None);
+    assert_eq!((report.changed, report.next), (vec![pending], None));
     let dead = TaskFilter { states: vec![TaskState::Dead], ..TaskFilter::default() };
-    assert_eq!(w.edit_where(dead, EditAction::Retry, 5).changed, []);
+    assert_eq!(w.edit_where(dead, EditAction::Retry, 5, None).changed, []);
 }

@@ -229,6 +229,6 @@ pub fn counts(h: &dyn Harness) {
         count("b", TaskState::Completed, 1),
     ];
     assert_eq!(counts, expected);
-    w.edit_where(TaskFilter { queues: vec!["a".into()], ..TaskFilter::default() }, EditAction::Delete, 10);
+    w.edit_where(TaskFilter { queues: vec!["a".into()], ..TaskFilter::default() }, EditAction::Delete, 10, None);
     assert!(w.backend.counts().expect("counts").iter().all(|count| &*count.queue == "b"));
 }

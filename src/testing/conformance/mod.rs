@@ -74,7 +74,7 @@ macro_rules! conformance_cases {
                 orphaned_follower_goes_on follower_can_be_called_off keep_latest_until_started retry_needs_the_key;
             edit: cancel_in_each_state cancel_request_reaches_the_holder retry_in_each_state
                 retry_from_a_crash_loop delete_unless_running reprioritise reschedule reschedule_to_now
-                unknown_ids_are_passed_by filter_limit_and_more exact_limit_is_not_more
+                unknown_ids_are_passed_by filter_limit_and_more exact_limit_is_not_more each_task_is_met_once
                 filter_passes_by_what_cannot_change;
             list: by_state by_queue_and_type by_tag by_time by_text fields_narrow_together pages_in_both_orders
                 cursor_is_stable cursors_at_the_ends few_among_many lists_show_whole_records counts;

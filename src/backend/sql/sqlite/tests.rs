@@ -150,6 +150,7 @@ fn the_place_of_a_deleted_task_is_not_given_out_again() {
         action: crate::backend::EditAction::Delete,
         now: at(2),
         limit: 1,
+        after: None,
     };
     assert_eq!(board.edit(&edit).unwrap().changed, [id]);
     assert_eq!(board.commit(&push(vec![spec(3)], false)).unwrap().inserted, [Inserted::New { seq: 2 }]);

@@ -12,7 +12,7 @@ use crate::backend::sql::errors::Abort;
 use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::{Value, statements};
 use crate::backend::sql::text::read_rule;
-use crate::backend::{Edit, EditAction, EditReport, Selection, TaskFilter, TaskOrder};
+use crate::backend::{Cursor, Edit, EditAction, EditReport, Selection, TaskFilter, TaskOrder};
 use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::task::{TaskId, TaskState};
@@ -79,8 +79,8 @@ impl Row {
         })
     }
 
-    /// False when the action would leave the row as it is: a filter passes by such rows, so that repeating an
-    /// edit while there is more comes to an end.
+    /// False when the action would leave the row as it is: a filter passes by such rows, so that they do not use up
+    /// its limit.
     fn would_change(&self, action: &EditAction) -> bool {
         match action {
             EditAction::Cancel(_) => self.state() != TaskState::Running || self.cancel_reason.is_none(),
@@ -96,7 +96,7 @@ pub(in crate::backend::sql) fn edit<C: Conn>(conn: &mut C, edit: &Edit) -> Resul
     let mut woken = BTreeSet::new();
     let rows = match &edit.selection {
         Selection::Ids(ids) => by_ids(conn, ids)?,
-        Selection::Filter(filter) => by_filter(conn, filter, edit, &mut report.more)?,
+        Selection::Filter(filter) => by_filter(conn, filter, edit, &mut report.next)?,
     };
     for row in rows {
         // The one before may have taken the key that this one needs.
@@ -120,10 +120,15 @@ fn by_ids<C: Conn>(conn: &mut C, ids: &[TaskId]) -> QueryResult<Vec<Row>> {
     Ok(rows)
 }
 
-fn by_filter<C: Conn>(conn: &mut C, filter: &TaskFilter, edit: &Edit, more: &mut bool) -> QueryResult<Vec<Row>> {
+fn by_filter<C: Conn>(
+    conn: &mut C,
+    filter: &TaskFilter,
+    edit: &Edit,
+    next: &mut Option<Cursor>,
+) -> QueryResult<Vec<Row>> {
     let query = Query::new(conn, filter)?;
-    let mut found = Vec::new();
-    let mut after = i64::MIN;
+    let mut found: Vec<Row> = Vec::new();
+    let mut after = edit.after.map_or(i64::MIN, Cursor::seq);
     loop {
         let rows =
             query.page::<_, RowTypes, Row>(conn, COLUMNS, TaskOrder::OldestFirst, Some(after), PAGE, "{lock}")?;
@@ -134,7 +139,7 @@ fn by_filter<C: Conn>(conn: &mut C, filter: &TaskFilter, edit: &Edit, more: &mut
                 continue;
             }
             if found.len() == edit.limit {
-                *more = true;
+                *next = found.last().map(|row| Cursor::after(row.seq)).or(edit.after);
                 return Ok(found);
             }
             found.push(row);

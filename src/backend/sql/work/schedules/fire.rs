@@ -110,7 +110,7 @@ impl<C: Conn> Writer<'_, C> {
         }
         let action = EditAction::Cancel("a later run takes its place".into());
         let selection = Selection::Ids(turn.cancel.clone());
-        edit::edit(self.conn, &Edit { selection, action, now: turn.now, limit: turn.cancel.len() })?;
+        edit::edit(self.conn, &Edit { selection, action, now: turn.now, limit: turn.cancel.len(), after: None })?;
         self.conn.mark_change()?;
         Ok(())
     }
