@@ -29,7 +29,7 @@ pub use schedules::{Fired, Instance, Passed, Run, Saved, ScheduleChanges, Schedu
 pub use types::Buried;
 pub use types::{
     Capabilities, ClaimRequest, Claimed, Commit, Cursor, Edit, EditAction, EditReport, Execution, ExecutionEnd,
-    InsertGroup, Inserted, Insertion, NodeBeat, NodeRecord, ProgressUpdate, Prune, Pruned, QueueSettings, Receipt,
+    InsertGroup, Inserted, Insertion, NodeBeat, NodeRecord, Outdated, ProgressUpdate, QueueSettings, Receipt,
     Released, Rescued, Retention, Selection, Settled, Settlement, StateCount, Sweep, SweepReport, TaskFilter,
     TaskOrder, TaskPage,
 };
@@ -298,12 +298,20 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn forget_schedules(&self, before: Timestamp) -> Result<(), BackendError>;
 
-    /// Deletes finished tasks that the retention rules do not keep, with their executions, those that finished first
-    /// before the others; at most `prune.limit` in one call. Rules for states that are not terminal do nothing.
+    /// Finds finished tasks that the retention rules do not keep: for each rule those that finished first, at most `limit`
+    /// of all. Rules for states that are not terminal find nothing. A long history may have to be counted for it, so this
+    /// only reads.
     ///
     /// # Errors
     /// Any [`BackendError`].
-    fn prune(&self, prune: &Prune) -> Result<Pruned, BackendError>;
+    fn outdated(&self, rules: &[Retention], limit: usize) -> Result<Vec<Outdated>, BackendError>;
+
+    /// Deletes tasks that were found to be [`outdated`](Backend::outdated), with their executions, and names them. Those
+    /// that came back to life since, or are gone, are passed by.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn prune(&self, tasks: &[Outdated]) -> Result<Vec<TaskId>, BackendError>;
 
     /// Answers when storage can be read.
     ///

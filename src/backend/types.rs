@@ -499,22 +499,13 @@ pub struct Retention {
     pub keep: Option<u64>,
 }
 
-/// One round of pruning.
-#[derive(Clone, Debug)]
-pub struct Prune {
-    /// What is kept.
-    pub rules: Vec<Retention>,
-    /// At most so many tasks.
-    pub limit: usize,
-}
-
-/// What a round of pruning did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pruned {
-    /// Tasks that are gone.
-    pub tasks: Vec<TaskId>,
-    /// There is more to delete.
-    pub more: bool,
+/// A finished task that is not to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outdated {
+    /// Its place in push order.
+    pub seq: i64,
+    /// When it finished: one that was retried since, and finished again, is another matter.
+    pub finished_at: Timestamp,
 }
 
 /// JSON text from storage as a value; text that is no JSON becomes a JSON string, so that it is shown.

@@ -56,6 +56,7 @@ pub(crate) struct Maintenance {
     next_due: Option<Timestamp>,
     waiters: Vec<oneshot::Sender<Result<(), BackendError>>>,
     last_prune: Option<Duration>,
+    pruning: bool,
     sweeping: bool,
     again: bool,
     life: Life,
@@ -75,6 +76,7 @@ impl Maintenance {
             next_due: None,
             waiters: Vec::new(),
             last_prune: None,
+            pruning: false,
             sweeping: false,
             again: false,
             life,
@@ -131,20 +133,17 @@ impl Maintenance {
             return;
         }
         self.sweeping = true;
+        self.prune_when_due(ctx);
         self.next_due = None;
         self.core.alarm.set(Timestamp::from_micros(i64::MAX));
         let waiters = std::mem::take(&mut self.waiters);
         let core = Arc::clone(&self.core);
-        let prune = self.prune_is_due();
         let work = async move {
             let report = sweep(&core).await;
             if core.backend.capabilities().notifies {
                 // Claims pass over what others have locked, such as an application that pushed the same unique key; of the
                 // end of a lock nobody tells. Where storage is polled, the poll looks for it.
                 core.look_for_work();
-            }
-            if prune {
-                prune_history(&core).await;
             }
             report
         };
@@ -176,13 +175,19 @@ impl Maintenance {
         ctx.spawn(done);
     }
 
-    fn prune_is_due(&mut self) -> bool {
+    /// Prunes beside the rounds: a long history takes its time, and what is due meanwhile must not wait for it.
+    fn prune_when_due(&mut self, ctx: &mut Context<Self>) {
         let now = self.core.clock.elapsed();
         let due = self.last_prune.is_none_or(|last| now.saturating_sub(last) >= BETWEEN_PRUNES);
-        if due {
-            self.last_prune = Some(now);
+        if self.pruning || !due {
+            return;
         }
-        due
+        self.pruning = true;
+        self.last_prune = Some(now);
+        let core = Arc::clone(&self.core);
+        let work = async move { prune_history(&core).await };
+        let done = work.into_actor(self).map(|(), maintenance: &mut Self, _| maintenance.pruning = false);
+        ctx.spawn(done);
     }
 }
 

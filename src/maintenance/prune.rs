@@ -4,43 +4,66 @@ use std::time::Duration;
 
 use slog::warn;
 
-use crate::backend::{Prune, Retention};
+use crate::backend::{BackendError, Retention};
 use crate::core::{Core, Stage};
 use crate::logging::keys;
-use crate::persistence::{ForgetSchedules, PruneTasks};
+use crate::persistence::{FindOutdated, ForgetSchedules, PruneTasks};
 
 /// How long the history of a deleted schedule is kept.
 const DELETED_SCHEDULES: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Tasks that one look finds: the history is counted for a look, and not for each transaction.
+const MOST_PER_LOOK: usize = 10_000;
+
 /// Tasks pruned in one transaction.
 const MOST_PER_PRUNE: usize = 1_000;
 
-/// Deletes what the retention rules do not keep, in small transactions.
+/// Deletes what the retention rules do not keep, in small transactions with pauses between them.
 pub(super) async fn prune_history(core: &Core) {
-    let now = core.clock.now();
-    let rule = |keep: &crate::config::Keep| Retention {
-        state: keep.state,
-        finished_before: keep.age.map(|age| now - age),
-        keep: keep.count,
-    };
-    let rules: Vec<_> = core.config.retention.iter().map(rule).collect();
-    while core.stage() == Stage::Running {
-        let prune = Prune { rules: rules.clone(), limit: MOST_PER_PRUNE };
-        match core.persistence.ask(PruneTasks { prune }).await {
-            Ok(pruned) => {
-                core.forget_logs(&pruned.tasks);
-                if !pruned.more {
-                    break;
-                }
-            }
+    loop {
+        match round(core).await {
+            Ok(true) => {}
+            Ok(false) => break,
             Err(error) => {
                 warn!(core.log, "history was not pruned"; keys::ERROR => %error);
                 break;
             }
         }
     }
-    let forget = ForgetSchedules { before: now - DELETED_SCHEDULES };
+    let forget = ForgetSchedules { before: core.clock.now() - DELETED_SCHEDULES };
     if let Err(error) = core.persistence.ask(forget).await {
         warn!(core.log, "deleted schedules were not removed"; keys::ERROR => %error);
     }
+}
+
+/// One look, and the deletion of what it found; true when another look may find more.
+async fn round(core: &Core) -> Result<bool, BackendError> {
+    let find = FindOutdated { rules: rules(core), limit: MOST_PER_LOOK };
+    let outdated = core.persistence.ask(find).await?;
+    let mut any = false;
+    for tasks in outdated.chunks(MOST_PER_PRUNE) {
+        if core.stage() != Stage::Running {
+            return Ok(false);
+        }
+        let began = core.clock.elapsed();
+        let gone = core.persistence.ask(PruneTasks { tasks: tasks.to_vec() }).await?;
+        core.forget_logs(&gone);
+        any |= !gone.is_empty();
+        // Commits wait for the same thread: at least half of its time stays theirs. A clock that is moved by hand stands
+        // still here, and the others have their turn all the same.
+        tokio::task::yield_now().await;
+        core.clock.sleep(core.clock.elapsed().saturating_sub(began)).await;
+    }
+    // Found and not deleted: another node is at it.
+    Ok(any && outdated.len() == MOST_PER_LOOK)
+}
+
+fn rules(core: &Core) -> Vec<Retention> {
+    let now = core.clock.now();
+    let rule = |keep: &crate::config::Keep| Retention {
+        state: keep.state,
+        finished_before: keep.age.map(|age| now - age),
+        keep: keep.count,
+    };
+    core.config.retention.iter().map(rule).collect()
 }

@@ -1,8 +1,8 @@
 //! What storage is asked for, besides commits. Adding a request is one entry here.
 
 use crate::backend::{
-    Backend, BackendError, Cursor, Edit, EditReport, Fired, Limit, LimitScope, NodeRecord, Prune, Pruned,
-    QueueSettings, Released, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport,
+    Backend, BackendError, Cursor, Edit, EditReport, Fired, Limit, LimitScope, NodeRecord, Outdated, QueueSettings,
+    Released, Retention, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport,
     TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
@@ -50,8 +50,11 @@ requests! {
     SweepTasks { sweep: Sweep } -> SweepReport, "sweep", writes true, |backend, this| backend.sweep(&this.sweep);
     /// A change to stored tasks.
     ApplyEdit { edit: Edit } -> EditReport, "edit", writes true, |backend, this| backend.edit(&this.edit);
+    /// What is no longer kept.
+    FindOutdated { rules: Vec<Retention>, limit: usize } -> Vec<Outdated>, "outdated", writes false,
+        |backend, this| backend.outdated(&this.rules, this.limit);
     /// Deletes what is no longer kept.
-    PruneTasks { prune: Prune } -> Pruned, "prune", writes true, |backend, this| backend.prune(&this.prune);
+    PruneTasks { tasks: Vec<Outdated> } -> Vec<TaskId>, "prune", writes true, |backend, this| backend.prune(&this.tasks);
     /// Gives back claims that nobody holds.
     ReleaseClaims { node: NodeId, keep: Vec<(TaskId, ClaimToken)>, retire: bool, now: Timestamp } -> Released,
         "release", writes true, |backend, this| backend.release(this.node, &this.keep, this.retire, this.now);

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use crate::backend::{
     Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Fired, Limit, LimitScope, NodeBeat,
-    NodeRecord, Prune, Pruned, QueueSettings, Receipt, Released, Saved, ScheduleChanges, ScheduleFilter,
+    NodeRecord, Outdated, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges, ScheduleFilter,
     ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
@@ -38,6 +38,8 @@ pub struct Faulty {
     watches: Faults,
     pause: Mutex<Duration>,
     refused: Mutex<Option<String>>,
+    held: Mutex<bool>,
+    let_go: Condvar,
     blocks: bool,
 }
 
@@ -51,6 +53,8 @@ impl Faulty {
             watches: Faults::default(),
             pause: Mutex::default(),
             refused: Mutex::default(),
+            held: Mutex::default(),
+            let_go: Condvar::new(),
             blocks,
         })
     }
@@ -80,6 +84,13 @@ impl Faulty {
     /// contain `text`.
     pub fn refuse(&self, text: &str) {
         *self.refused.lock() = Some(text.into());
+    }
+
+    /// With true, looks for what is no longer kept do not come to their end, as over a history that takes long to count;
+    /// with false they go on. For a wrapper that blocks.
+    pub fn hold_outdated(&self, hold: bool) {
+        *self.held.lock() = hold;
+        self.let_go.notify_all();
     }
 
     /// Faults that no commit has met yet.
@@ -261,8 +272,13 @@ impl Backend for Faulty {
         self.inner.forget_schedules(before)
     }
 
-    fn prune(&self, prune: &Prune) -> Result<Pruned, BackendError> {
-        self.inner.prune(prune)
+    fn outdated(&self, rules: &[Retention], limit: usize) -> Result<Vec<Outdated>, BackendError> {
+        self.let_go.wait_while(&mut self.held.lock(), |held| *held);
+        self.inner.outdated(rules, limit)
+    }
+
+    fn prune(&self, tasks: &[Outdated]) -> Result<Vec<TaskId>, BackendError> {
+        self.inner.prune(tasks)
     }
 
     fn health(&self) -> Result<(), BackendError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callboard::backend::{OpenOptions, Prune, Retention, TaskFilter, TaskOrder, open};
+use callboard::backend::{OpenOptions, Retention, TaskFilter, TaskOrder, open};
 use callboard::{Board, NewTask, Outcome, TaskState, Timestamp, Unique};
 use serde_json::json;
 
@@ -114,8 +114,9 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
     assert!(board.health().await.healthy);
     soon("the stop", board.stop()).await;
     let backend = open(&role.url(), &OpenOptions::default()).unwrap();
-    let rules = vec![Retention { state: TaskState::Completed, finished_before: None, keep: Some(1) }];
-    assert!(!backend.prune(&Prune { rules, limit: 1_000 }).unwrap().tasks.is_empty());
+    let rules = [Retention { state: TaskState::Completed, finished_before: None, keep: Some(1) }];
+    let outdated = backend.outdated(&rules, 1_000).unwrap();
+    assert!(!backend.prune(&outdated).unwrap().is_empty());
 }
 
 async fn a_missing_migration_is_said_clearly<P: Place>() {

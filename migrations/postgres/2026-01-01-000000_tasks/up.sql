@@ -47,8 +47,8 @@ CREATE INDEX task_queue_pending ON task_queue (queue, priority, run_at, seq) WHE
 CREATE INDEX task_queue_due ON task_queue (run_at) WHERE state IN ('scheduled', 'retrying');
 -- Rescue, cancel requests and counts.
 CREATE INDEX task_queue_running ON task_queue (node) WHERE state = 'running';
--- Retention and counts.
-CREATE INDEX task_queue_finished ON task_queue (state, finished_at) WHERE finished_at IS NOT NULL;
+-- Retention, from the index alone, and counts.
+CREATE INDEX task_queue_finished ON task_queue (state, finished_at, seq) WHERE finished_at IS NOT NULL;
 CREATE INDEX task_queue_waiting ON task_queue (parent_id) WHERE state = 'waiting';
 CREATE INDEX task_queue_expires ON task_queue (expires_at)
     WHERE expires_at IS NOT NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying');

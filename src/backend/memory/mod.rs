@@ -26,8 +26,8 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, Limit, LimitScope,
-    NodeBeat, NodeRecord, Prune, Pruned, QueueSettings, Receipt, Released, Saved, ScheduleChanges, ScheduleFilter,
-    ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
+    NodeBeat, NodeRecord, Outdated, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
+    ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
@@ -186,8 +186,12 @@ impl Backend for Memory {
         Ok(())
     }
 
-    fn prune(&self, prune: &Prune) -> Result<Pruned, BackendError> {
-        Ok(self.store.lock().prune(prune))
+    fn outdated(&self, rules: &[Retention], limit: usize) -> Result<Vec<Outdated>, BackendError> {
+        Ok(self.store.lock().outdated(rules, limit))
+    }
+
+    fn prune(&self, tasks: &[Outdated]) -> Result<Vec<TaskId>, BackendError> {
+        Ok(self.store.lock().prune(tasks))
     }
 
     fn health(&self) -> Result<(), BackendError> {

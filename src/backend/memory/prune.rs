@@ -1,37 +1,54 @@
 //! Deleting history that nobody wants to keep.
 
 use super::store::Store;
-use crate::backend::{Prune, Pruned, Retention};
+use crate::backend::{Outdated, Retention};
+use crate::task::{TaskId, TaskState};
 
 impl Store {
-    pub(super) fn prune(&mut self, prune: &Prune) -> Pruned {
-        let mut pruned = Pruned::default();
-        for rule in prune.rules.iter().filter(|rule| rule.state.is_terminal()) {
-            while let Some(seq) = self.next_to_prune(rule) {
-                if pruned.tasks.len() >= prune.limit {
-                    pruned.more = true;
-                    return pruned;
-                }
-                pruned.tasks.extend(self.rows.get(seq).map(|row| row.spec.task_id));
-                self.finished[rule.state as usize].order.pop_front();
-                self.delete(seq);
-            }
+    /// The tasks that the rules do not keep, those that finished first before the others.
+    pub(super) fn outdated(&mut self, rules: &[Retention], limit: usize) -> Vec<Outdated> {
+        let mut outdated = Vec::new();
+        for rule in rules.iter().filter(|rule| rule.state.is_terminal()) {
+            self.forget_moved(rule.state);
+            let finished = &self.finished[rule.state as usize];
+            let excess = rule
+                .keep
+                .map_or(0, |keep| finished.tasks.saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX)));
+            let rows = &self.rows;
+            let there = finished.order.iter().filter(|(at, seq)| {
+                // Retried or deleted since: an entry stays until it is met.
+                rows.get(*seq).is_some_and(|row| row.finished_as(rule.state, *at))
+            });
+            let too_old = |at| rule.finished_before.is_some_and(|before| at < before);
+            let gone = there.enumerate().take_while(|(place, (at, _))| *place < excess || too_old(*at));
+            let gone = gone.map(|(_, (at, seq))| Outdated { seq: *seq, finished_at: *at });
+            outdated.extend(gone.take(limit.saturating_sub(outdated.len())));
         }
-        pruned
+        outdated
     }
 
-    /// The task that finished first in the rule's state, when the rule does not keep it.
-    fn next_to_prune(&mut self, rule: &Retention) -> Option<i64> {
-        let finished = &mut self.finished[rule.state as usize];
-        while let Some((at, seq)) = finished.order.front().copied() {
-            if !self.rows.get(seq).is_some_and(|row| row.finished_as(rule.state, at)) {
-                finished.order.pop_front();
-                continue;
+    /// Deletes those of the tasks that are as they were when they were found.
+    pub(super) fn prune(&mut self, tasks: &[Outdated]) -> Vec<TaskId> {
+        let mut gone = Vec::with_capacity(tasks.len());
+        for Outdated { seq, finished_at } in tasks {
+            let Some(row) = self.rows.get(*seq) else { continue };
+            let (state, task_id) = (row.state, row.spec.task_id);
+            if state.is_terminal() && row.finished_as(state, *finished_at) {
+                self.delete(*seq);
+                self.forget_moved(state);
+                gone.push(task_id);
             }
-            let too_old = rule.finished_before.is_some_and(|before| at < before);
-            let too_many = rule.keep.is_some_and(|keep| u64::try_from(finished.tasks).unwrap_or(u64::MAX) > keep);
-            return (too_old || too_many).then_some(seq);
         }
-        None
+        gone
+    }
+
+    /// Drops the first entries of those that finished in `state`, as far as they have left it.
+    fn forget_moved(&mut self, state: TaskState) {
+        let (rows, order) = (&self.rows, &mut self.finished[state as usize].order);
+        while let Some((at, seq)) = order.front()
+            && !rows.get(*seq).is_some_and(|row| row.finished_as(state, *at))
+        {
+            order.pop_front();
+        }
     }
 }

@@ -62,8 +62,8 @@ pub(super) trait Conn: Sized + 'static {
     /// Looks for upkeep that is to be done.
     fn glance(&mut self, sweep: &Sweep) -> QueryResult<Glance>;
 
-    /// The tasks in a terminal state that finished first: when, their places, and their ids.
-    fn oldest_finished(&mut self, state: TaskState, limit: usize) -> QueryResult<Vec<(i64, i64, String)>>;
+    /// The tasks in a terminal state that finished first, and before `before`: when, and their places.
+    fn oldest_finished(&mut self, state: TaskState, before: i64, limit: usize) -> QueryResult<Vec<(i64, i64)>>;
 
     /// Says in the transaction of an edit that there was one, for nodes that look and are not told.
     fn mark_change(&mut self) -> QueryResult<()>;

@@ -12,8 +12,8 @@ use super::transaction;
 use super::work::{self, Batch, limits, nodes, prune, read, rescue, schedules};
 use crate::backend::{
     Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, Limit, LimitScope,
-    NodeBeat, NodeRecord, Prune, Pruned, QueueSettings, Receipt, Released, Saved, ScheduleChanges, ScheduleFilter,
-    ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
+    NodeBeat, NodeRecord, Outdated, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
+    ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
@@ -267,11 +267,12 @@ impl<D: Database> Backend for Sql<D> {
         write(&self.0, "forget schedules", |conn| schedules::forget(conn, before))
     }
 
-    fn prune(&self, prune: &Prune) -> Result<Pruned, BackendError> {
-        if !self.0.read("prune", |conn| prune::any(conn, prune))? {
-            return Ok(Pruned::default());
-        }
-        write(&self.0, "prune", |conn| prune::run(conn, prune))
+    fn outdated(&self, rules: &[Retention], limit: usize) -> Result<Vec<Outdated>, BackendError> {
+        self.0.read("outdated", |conn| prune::outdated(conn, rules, limit))
+    }
+
+    fn prune(&self, tasks: &[Outdated]) -> Result<Vec<TaskId>, BackendError> {
+        write(&self.0, "prune", |conn| prune::run(conn, tasks))
     }
 
     fn health(&self) -> Result<(), BackendError> {

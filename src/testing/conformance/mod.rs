@@ -87,7 +87,7 @@ macro_rules! conformance_cases {
             rates: rate_is_exact_at_its_edges rate_of_a_key_and_of_a_type great_rates_are_exact every_start_counts
                 a_clock_set_back_holds_nothing_up side_by_side_never_too_fast;
             prune: by_age age_is_time_of_finishing by_count by_age_and_count limit_and_more live_tasks_stay
-                retried_counts_anew nothing_else_deletes;
+                retried_counts_anew found_and_retried_stays oldest_of_all_queues_go_first nothing_else_deletes;
             nodes: heartbeat_renews nodes_by_name release_gives_back release_keeps_what_runs
                 released_with_cancel_is_cancelled queue_settings watch_comes_back health_and_capabilities
                 opened_apart;

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 
 use super::Harness;
 use crate::backend::{
-    Claimed, Commit, EditAction, Inserted, Insertion, Prune, Retention, Settled, Settlement, TaskFilter, TaskOrder,
+    Claimed, Commit, EditAction, Inserted, Insertion, Retention, Settled, Settlement, TaskFilter, TaskOrder,
 };
 use crate::task::{NewTask, TaskId, TaskRecord, TaskState, Unique, UniqueMode};
 use crate::testing::factory::{World, task};
@@ -180,7 +180,8 @@ impl History {
     fn prune(&mut self) -> bool {
         let rule = |state| Retention { state, finished_before: None, keep: Some(4) };
         let rules = vec![rule(TaskState::Completed), rule(TaskState::Dead), rule(TaskState::Cancelled)];
-        let pruned = self.w.backend.prune(&Prune { rules, limit: 3 }).expect("prune").tasks;
+        let outdated = self.w.backend.outdated(&rules, 3).expect("outdated");
+        let pruned = self.w.backend.prune(&outdated).expect("prune");
         self.log.push(format!("prune: {pruned:?}"));
         for id in pruned {
             let (state, _) = self.tasks.remove(&id).expect("a pruned task was there");

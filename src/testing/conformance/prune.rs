@@ -1,12 +1,16 @@
 //! Deleting history by age and by count.
 
 use super::Harness;
-use crate::backend::{EditAction, Prune, Pruned, Retention};
+use crate::backend::{EditAction, Outdated, Retention};
 use crate::task::{TaskId, TaskState};
 use crate::testing::factory::{World, at, task};
 
-fn prune(w: &World, rules: &[Retention], limit: usize) -> Pruned {
-    w.backend.prune(&Prune { rules: rules.to_vec(), limit }).expect("prune")
+fn outdated(w: &World, rules: &[Retention], limit: usize) -> Vec<Outdated> {
+    w.backend.outdated(rules, limit).expect("outdated")
+}
+
+fn prune(w: &World, rules: &[Retention], limit: usize) -> Vec<TaskId> {
+    w.backend.prune(&outdated(w, rules, limit)).expect("prune")
 }
 
 fn older(state: TaskState, seconds: u64) -> Retention {
@@ -28,12 +32,12 @@ pub fn by_age(h: &dyn Harness) {
     let ids = [10, 20, 30].map(|second| finish_at(&w, second, TaskState::Completed));
     let dead = finish_at(&w, 10, TaskState::Dead);
     let pruned = prune(&w, &[older(TaskState::Completed, 30)], 10);
-    assert_eq!(pruned, Pruned { tasks: ids[..2].to_vec(), more: false });
+    assert_eq!(pruned, ids[..2]);
     assert_eq!(w.backend.get(ids[0]).expect("get"), None);
     assert_eq!(w.backend.executions(ids[0]).expect("executions"), []);
     assert_eq!((w.state(ids[2]), w.state(dead)), (TaskState::Completed, TaskState::Dead));
     assert_eq!(w.count(TaskState::Completed), 1);
-    assert_eq!(prune(&w, &[older(TaskState::Completed, 30)], 10), Pruned::default());
+    assert_eq!(prune(&w, &[older(TaskState::Completed, 30)], 10), []);
 }
 
 /// The time of finishing counts, not that of the push nor the order of writing.
@@ -47,7 +51,7 @@ pub fn age_is_time_of_finishing(h: &dyn Harness) {
         w.complete(claimed);
     }
     let pruned = prune(&w, &[older(TaskState::Completed, 45)], 10);
-    assert_eq!(pruned.tasks.len(), 2);
+    assert_eq!(pruned.len(), 2);
     assert_eq!(w.state(first.spec.task_id), TaskState::Completed);
 }
 
@@ -55,10 +59,10 @@ pub fn age_is_time_of_finishing(h: &dyn Harness) {
 pub fn by_count(h: &dyn Harness) {
     let w = World::new(h);
     let ids = [10, 20, 30, 40].map(|second| finish_at(&w, second, TaskState::Dead));
-    assert_eq!(prune(&w, &[latest(TaskState::Dead, 4)], 10), Pruned::default());
+    assert_eq!(prune(&w, &[latest(TaskState::Dead, 4)], 10), []);
     let pruned = prune(&w, &[latest(TaskState::Dead, 1)], 10);
-    assert_eq!(pruned, Pruned { tasks: ids[..3].to_vec(), more: false });
-    assert_eq!(prune(&w, &[latest(TaskState::Dead, 0)], 10).tasks, [ids[3]]);
+    assert_eq!(pruned, ids[..3]);
+    assert_eq!(prune(&w, &[latest(TaskState::Dead, 0)], 10), [ids[3]]);
 }
 
 /// Age and count in one rule: what either does not keep goes.
@@ -66,12 +70,12 @@ pub fn by_age_and_count(h: &dyn Harness) {
     let w = World::new(h);
     let ids = [10, 20, 30, 40].map(|second| finish_at(&w, second, TaskState::Completed));
     let rule = Retention { state: TaskState::Completed, finished_before: Some(at(35)), keep: Some(3) };
-    assert_eq!(prune(&w, &[rule], 10).tasks, ids[..3]);
+    assert_eq!(prune(&w, &[rule], 10), ids[..3]);
     let rule = Retention { state: TaskState::Completed, finished_before: Some(at(1)), keep: Some(0) };
-    assert_eq!(prune(&w, &[rule], 10).tasks, ids[3..]);
+    assert_eq!(prune(&w, &[rule], 10), ids[3..]);
 }
 
-/// The limit is for the whole call; `more` tells of the rest.
+/// The limit is for the whole call; another one finds the rest.
 pub fn limit_and_more(h: &dyn Harness) {
     let w = World::new(h);
     for second in 0..3 {
@@ -79,9 +83,8 @@ pub fn limit_and_more(h: &dyn Harness) {
         finish_at(&w, second, TaskState::Cancelled);
     }
     let rules = [older(TaskState::Completed, 100), latest(TaskState::Cancelled, 1)];
-    for (count, more) in [(2, true), (2, true), (1, false), (0, false)] {
-        let pruned = prune(&w, &rules, 2);
-        assert_eq!((pruned.tasks.len(), pruned.more), (count, more));
+    for count in [2, 2, 1, 0] {
+        assert_eq!(prune(&w, &rules, 2).len(), count);
     }
     assert_eq!((w.count(TaskState::Completed), w.count(TaskState::Cancelled)), (0, 1));
 }
@@ -97,9 +100,9 @@ pub fn live_tasks_stay(h: &dyn Harness) {
         .iter()
         .map(|state| Retention { state: *state, finished_before: Some(at(900)), keep: Some(0) })
         .collect();
-    assert_eq!(prune(&w, &rules, 100).tasks.len(), 3);
+    assert_eq!(prune(&w, &rules, 100).len(), 3);
     assert_eq!(w.backend.counts().expect("counts").len(), 4);
-    assert_eq!(prune(&w, &[], 100), Pruned::default());
+    assert_eq!(prune(&w, &[], 100), []);
 }
 
 /// A task that was retried counts from its new end.
@@ -108,12 +111,41 @@ pub fn retried_counts_anew(h: &dyn Harness) {
     let id = finish_at(&w, 10, TaskState::Dead);
     let other = finish_at(&w, 20, TaskState::Dead);
     w.edit(&[id], EditAction::Retry);
-    assert_eq!(prune(&w, &[latest(TaskState::Dead, 1)], 10), Pruned::default());
+    assert_eq!(prune(&w, &[latest(TaskState::Dead, 1)], 10), []);
     w.go_to(30);
     let claimed = w.claim_one();
     w.end(&claimed, TaskState::Dead, Some("again"));
-    assert_eq!(prune(&w, &[latest(TaskState::Dead, 1)], 10).tasks, [other]);
+    assert_eq!(prune(&w, &[latest(TaskState::Dead, 1)], 10), [other]);
     assert_eq!(w.state(id), TaskState::Dead);
+}
+
+/// What came back to life after it was found stays, also when it has come to its end again.
+pub fn found_and_retried_stays(h: &dyn Harness) {
+    let w = World::new(h);
+    let ids = [10, 20, 30].map(|second| finish_at(&w, second, TaskState::Dead));
+    let found = outdated(&w, &[latest(TaskState::Dead, 0)], 10);
+    assert_eq!(found.iter().map(|task| task.finished_at).collect::<Vec<_>>(), [at(10), at(20), at(30)]);
+    w.edit(&ids[..2], EditAction::Retry);
+    w.go_to(40);
+    let claimed = w.claim(1).remove(0);
+    w.end(&claimed, TaskState::Dead, Some("again"));
+    assert_eq!(w.backend.prune(&found).expect("prune"), [ids[2]]);
+    assert_eq!((w.state(ids[0]), w.state(ids[1])), (TaskState::Dead, TaskState::Pending));
+    assert_eq!(w.backend.prune(&found).expect("prune"), []);
+}
+
+/// Those that finished first go first, whatever their queues; those that finished at the same time by push order.
+pub fn oldest_of_all_queues_go_first(h: &dyn Harness) {
+    let w = World::new(h);
+    let in_queue = |second: u64, queue: &'static str| {
+        w.go_to(second);
+        w.push_in(TaskState::Completed, task(0).queue(queue))
+    };
+    let ids =
+        [(10, "b"), (20, "a"), (20, "b"), (20, "a"), (30, "b"), (40, "a")].map(|(at, queue)| in_queue(at, queue));
+    assert_eq!(prune(&w, &[latest(TaskState::Completed, 3)], 10), ids[..3]);
+    assert_eq!(prune(&w, &[latest(TaskState::Completed, 0)], 2), ids[3..5]);
+    assert_eq!(w.state(ids[5]), TaskState::Completed);
 }
 
 /// History is kept until a rule says otherwise.

@@ -25,8 +25,8 @@ statements! {
     Numbers -> (BigInt, BigInt): "SELECT CAST(LAST_INSERT_ID() AS SIGNED),
         CAST(@@SESSION.auto_increment_increment AS SIGNED)";
     Due -> (BigInt, Text): "SELECT seq, queue FROM task_queue WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2 {skip}";
-    Finished -> (BigInt, BigInt, Text): "SELECT finished_at, seq, task_id FROM task_queue WHERE ended = ?1
-        ORDER BY finished_at, seq LIMIT ?2";
+    Finished -> (BigInt, BigInt): "SELECT finished_at, seq FROM task_queue WHERE ended = ?1 AND finished_at < ?2
+        ORDER BY finished_at, seq LIMIT ?3";
 }
 
 sized_statements! {
@@ -102,9 +102,9 @@ impl Conn for MysqlConnection {
         Glance::at_once(self, sweep)
     }
 
-    fn oldest_finished(&mut self, state: TaskState, limit: usize) -> QueryResult<Vec<(i64, i64, String)>> {
+    fn oldest_finished(&mut self, state: TaskState, before: i64, limit: usize) -> QueryResult<Vec<(i64, i64)>> {
         let limit = Value::Int(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.load::<Finished, _>(&[Value::Text(state.as_str()), limit])
+        self.load::<Finished, _>(&[Value::Text(state.as_str()), Value::Int(before), limit])
     }
 
     fn mark_change(&mut self) -> QueryResult<()> {

@@ -66,8 +66,8 @@ statements! {
             UPDATE task_queue AS t SET state = 'pending', updated_at = ?1 FROM due WHERE t.seq = due.seq
             RETURNING t.queue
         ) SELECT queue, count(*) FROM promoted GROUP BY queue";
-    Finished -> (BigInt, BigInt, Text): "SELECT finished_at, seq, task_id FROM task_queue
-        WHERE finished_at IS NOT NULL AND state = ?1 ORDER BY finished_at, seq LIMIT ?2";
+    Finished -> (BigInt, BigInt): "SELECT finished_at, seq FROM task_queue
+        WHERE finished_at IS NOT NULL AND state = ?1 AND finished_at < ?2 ORDER BY finished_at, seq LIMIT ?3";
 }
 
 impl Conn for PgConnection {
@@ -128,9 +128,9 @@ impl Conn for PgConnection {
         Glance::at_once(self, sweep)
     }
 
-    fn oldest_finished(&mut self, state: TaskState, limit: usize) -> QueryResult<Vec<(i64, i64, String)>> {
+    fn oldest_finished(&mut self, state: TaskState, before: i64, limit: usize) -> QueryResult<Vec<(i64, i64)>> {
         let limit = Value::Int(i64::try_from(limit).unwrap_or(i64::MAX));
-        self.load::<Finished, _>(&[Value::Text(state.as_str()), limit])
+        self.load::<Finished, _>(&[Value::Text(state.as_str()), Value::Int(before), limit])
     }
 
     fn mark_change(&mut self) -> QueryResult<()> {

@@ -90,8 +90,8 @@ impl Conn for SqliteConnection {
         Glance::by_parts(self, sweep, due)
     }
 
-    fn oldest_finished(&mut self, state: TaskState, limit: usize) -> QueryResult<Vec<(i64, i64, String)>> {
-        due::oldest_finished(self, state, limit)
+    fn oldest_finished(&mut self, state: TaskState, before: i64, limit: usize) -> QueryResult<Vec<(i64, i64)>> {
+        due::oldest_finished(self, state, before, limit)
     }
 
     /// The file itself says so.

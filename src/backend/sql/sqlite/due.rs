@@ -46,9 +46,9 @@ statements! {
             WHERE t.finished_at IS NOT NULL AND t.state = ?1 AND t.queue > lane.queue)
             FROM lane WHERE lane.queue IS NOT NULL)
         SELECT queue FROM lane WHERE queue IS NOT NULL";
-    Finished -> (BigInt, BigInt, Text): "SELECT finished_at, seq, task_id FROM task_queue
+    Finished -> (BigInt, BigInt): "SELECT finished_at, seq FROM task_queue
         INDEXED BY task_queue_finished WHERE finished_at IS NOT NULL AND state = ?1 AND queue = ?2
-        ORDER BY finished_at, seq LIMIT ?3";
+        AND finished_at < ?4 ORDER BY finished_at, seq LIMIT ?3";
 }
 
 /// The scheduled or the retrying tasks of a queue.
@@ -88,14 +88,23 @@ pub(super) fn promote(conn: &mut SqliteConnection, now: Timestamp, limit: usize)
 pub(super) fn oldest_finished(
     conn: &mut SqliteConnection,
     state: TaskState,
+    mut before: i64,
     limit: usize,
-) -> QueryResult<Vec<(i64, i64, String)>> {
-    let (state, limit) = (Value::Text(state.as_str()), Value::Int(i64::try_from(limit).unwrap_or(i64::MAX)));
-    let mut oldest: Vec<(i64, i64, StoredText)> = Vec::new();
+) -> QueryResult<Vec<(i64, i64)>> {
+    let state = Value::Text(state.as_str());
+    let most = Value::Int(i64::try_from(limit).unwrap_or(i64::MAX));
+    let mut oldest: Vec<(i64, i64)> = Vec::new();
     let lanes: Vec<(StoredText,)> = conn.load::<FinishedLanes, _>(&[state])?;
     for (queue,) in lanes {
-        oldest.extend(conn.load::<Finished, (i64, i64, StoredText)>(&[state, Value::Text(&queue), limit])?);
+        oldest.extend(conn.load::<Finished, (i64, i64)>(&[state, Value::Text(&queue), most, Value::Int(before)])?);
+        oldest.sort_unstable();
+        oldest.truncate(limit);
+        // Of the other queues only what finished before the last of these can be among the first.
+        if oldest.len() == limit
+            && let Some((latest, _)) = oldest.last()
+        {
+            before = before.min(latest.saturating_add(1));
+        }
     }
-    oldest.sort_unstable();
-    Ok(oldest.into_iter().map(|(at, seq, id)| (at, seq, id.0)).collect())
+    Ok(oldest)
 }

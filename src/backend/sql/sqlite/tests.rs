@@ -9,7 +9,7 @@ use diesel::{Connection, RunQueryDsl};
 
 use super::*;
 use crate::backend::{
-    Backend, ClaimRequest, Commit, Edit, ExecutionEnd, InsertGroup, Inserted, Insertion, OpenOptions, Prune, Receipt,
+    Backend, ClaimRequest, Commit, Edit, ExecutionEnd, InsertGroup, Inserted, Insertion, OpenOptions, Receipt,
     Settled, Settlement, Sweep, TaskFilter, TaskOrder,
 };
 use crate::task::{
@@ -238,7 +238,8 @@ fn commits_and_sweeps_that_find_nothing_write_nothing() {
     let sweep =
         Sweep { now: at(1), node: NodeId::new(at(1)), rescue: true, crash_limit: 3, limit: 9, awaited: vec![] };
     board.sweep(&sweep).unwrap();
-    board.prune(&Prune { rules: vec![], limit: 9 }).unwrap();
+    assert_eq!(board.outdated(&[], 9).unwrap(), []);
+    board.forget_schedules(at(1)).unwrap();
     assert_eq!(version(), before);
     board.commit(&push(vec![spec(1)], false)).unwrap();
     assert_ne!(version(), before);

@@ -1,14 +1,16 @@
 //! Deleting: history that nobody wants to keep, and tasks that somebody wants gone.
 
 use diesel::QueryResult;
-use diesel::sql_types::BigInt;
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::dialect::placeholders;
 use crate::backend::sql::errors::Abort;
+use crate::backend::sql::rows::StoredText;
 use crate::backend::sql::statement::{Value, chunks, run_sized, sized_statements, statements};
-use crate::backend::{Prune, Pruned, Retention};
-use crate::task::TaskId;
+use crate::backend::{Outdated, Retention};
+use crate::clock::Timestamp;
+use crate::task::{TaskId, TaskState};
 
 statements! {
     CountFinished -> (BigInt,): {
@@ -37,50 +39,70 @@ pub(super) fn delete<C: Conn>(conn: &mut C, tasks: &[(i64, String)]) -> Result<(
     Ok(())
 }
 
-/// True when there is something to delete.
-pub(in crate::backend::sql) fn any<C: Conn>(conn: &mut C, prune: &Prune) -> QueryResult<bool> {
-    for rule in rules(prune) {
-        if !victims(conn, rule, 1)?.is_empty() {
-            return Ok(true);
+/// The tasks that the rules do not keep. Counting the history takes a while when it is long: this only reads.
+pub(in crate::backend::sql) fn outdated<C: Conn>(
+    conn: &mut C,
+    rules: &[Retention],
+    limit: usize,
+) -> QueryResult<Vec<Outdated>> {
+    let mut outdated = Vec::new();
+    for rule in rules.iter().filter(|rule| rule.state.is_terminal()) {
+        let room = limit.saturating_sub(outdated.len());
+        if room == 0 {
+            break;
         }
+        let found = of_rule(conn, rule, room)?;
+        let tasks = found.into_iter().map(|(at, seq)| Outdated { seq, finished_at: Timestamp::from_micros(at) });
+        outdated.extend(tasks);
     }
-    Ok(false)
+    Ok(outdated)
 }
 
-pub(in crate::backend::sql) fn run<C: Conn>(conn: &mut C, prune: &Prune) -> Result<Pruned, Abort> {
-    let mut pruned = Pruned::default();
-    for rule in rules(prune) {
-        let room = prune.limit.saturating_sub(pruned.tasks.len());
-        let mut found = victims(conn, rule, room.saturating_add(1))?;
-        pruned.more |= found.len() > room;
-        found.truncate(room);
-        delete(conn, &found)?;
-        pruned.tasks.extend(found.iter().filter_map(|(_, id)| id.parse::<TaskId>().ok()));
-    }
-    Ok(pruned)
-}
-
-fn rules(prune: &Prune) -> impl Iterator<Item = &Retention> {
-    prune.rules.iter().filter(|rule| rule.state.is_terminal())
-}
-
-/// The tasks that a rule does not keep, those that finished first, at most `limit`.
-fn victims<C: Conn>(conn: &mut C, rule: &Retention, limit: usize) -> QueryResult<Vec<(i64, String)>> {
+/// When the tasks finished that a rule does not keep, and their places; those that finished first, at most `room`.
+fn of_rule<C: Conn>(conn: &mut C, rule: &Retention, room: usize) -> QueryResult<Vec<(i64, i64)>> {
     let excess = match rule.keep {
-        Some(keep) => {
-            let counted = conn.first::<CountFinished, (i64,)>(&[Value::Text(rule.state.as_str())])?;
-            let tasks = counted.map_or(0, |(tasks,)| tasks);
-            tasks.saturating_sub(i64::try_from(keep).unwrap_or(i64::MAX))
-        }
+        Some(keep) => excess(conn, rule.state, keep)?.min(room),
         None => 0,
     };
-    let excess = usize::try_from(excess).unwrap_or(0);
-    if excess == 0 && rule.finished_before.is_none() {
-        return Ok(Vec::new());
+    let too_many = if excess > 0 { conn.oldest_finished(rule.state, i64::MAX, excess)? } else { Vec::new() };
+    let too_old = match rule.finished_before {
+        Some(before) if too_many.len() < room => conn.oldest_finished(rule.state, before.as_micros(), room)?,
+        _ => Vec::new(),
+    };
+    // Both begin with the task that finished first, so the longer one has the other in it.
+    Ok(if too_old.len() > too_many.len() { too_old } else { too_many })
+}
+
+fn excess<C: Conn>(conn: &mut C, state: TaskState, keep: u64) -> QueryResult<usize> {
+    let counted = conn.first::<CountFinished, (i64,)>(&[Value::Text(state.as_str())])?;
+    let tasks = counted.map_or(0, |(tasks,)| tasks.max(0).unsigned_abs());
+    Ok(usize::try_from(tasks.saturating_sub(keep)).unwrap_or(usize::MAX))
+}
+
+/// Deletes those of the tasks that are as they were when they were found.
+pub(in crate::backend::sql) fn run<C: Conn>(conn: &mut C, tasks: &[Outdated]) -> Result<Vec<TaskId>, Abort> {
+    let mut gone = Vec::with_capacity(tasks.len());
+    for tasks in tasks.chunks(C::MOST_ROWS) {
+        let found = unchanged(conn, tasks)?;
+        delete(conn, &found)?;
+        gone.extend(found.iter().filter_map(|(_, id)| id.parse::<TaskId>().ok()));
     }
-    let oldest = conn.oldest_finished(rule.state, limit)?;
-    let too_old = |finished_at: i64| rule.finished_before.is_some_and(|before| finished_at < before.as_micros());
-    let gone = oldest.into_iter().enumerate().take(limit);
-    let gone = gone.take_while(|(place, (finished_at, ..))| *place < excess || too_old(*finished_at));
-    Ok(gone.map(|(_, (_, seq, id))| (seq, id)).collect())
+    Ok(gone)
+}
+
+/// What another node has in hand is passed by: it prunes as well, or has retried the task.
+fn unchanged<C: Conn>(conn: &mut C, tasks: &[Outdated]) -> QueryResult<Vec<(i64, String)>> {
+    let sql = format!(
+        "SELECT seq, task_id, finished_at FROM task_queue
+        WHERE seq IN ({}) AND state IN ('completed', 'dead', 'cancelled') {{skip}}",
+        placeholders(1, tasks.len())
+    );
+    let seqs: Vec<Value<'_>> = tasks.iter().map(|task| Value::Int(task.seq)).collect();
+    let stored: Vec<(i64, StoredText, Option<i64>)> =
+        conn.load_once::<(BigInt, Text, Nullable<BigInt>), _>(&sql, &seqs)?;
+    let is_same = |seq: i64, finished_at: Option<i64>| {
+        tasks.iter().any(|task| task.seq == seq && finished_at == Some(task.finished_at.as_micros()))
+    };
+    let same = stored.into_iter().filter(|(seq, _, finished_at)| is_same(*seq, *finished_at));
+    Ok(same.map(|(seq, id, _)| (seq, id.0)).collect())
 }
