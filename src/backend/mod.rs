@@ -79,7 +79,7 @@ pub trait Backend: Send + Sync + 'static {
     ///   the holder as its parent; while one waits, also when its parent is back in line, the next push replaces
     ///   that one.
     ///   An insertion with `claim` set becomes `running` under the commit's token at once, without being read back.
-    /// - **Claim**: per request up to `limit` pending, unexpired tasks of its queue and types, by priority, then
+    /// - **Claim**: per request up to `limit` pending tasks of its queue and types, by priority, then
     ///   `run_at`, then push order. A claim writes node, token and start, and adds 1 to `crash_count`. Tasks whose
     ///   `crash_count` is 2 or more before the claim are on their last chance: at most one of them runs on a node at a time, so that
     ///   the one that kills its process is found without taking its neighbours with it. A receipt whose claims passed
@@ -114,8 +114,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Promotes what is due, cancels what expired, rescues the tasks of dead nodes, and reports what this node
     /// should know. Safe to repeat; each kind of work is bounded by `sweep.limit`.
     ///
-    /// - **Expire**, first: waiting, scheduled, pending and retrying tasks with `expires_at <= now` become
-    ///   `cancelled`, with a `last_error` that says `expired`. **Promote**: scheduled and retrying tasks with
+    /// - **Expire**, first: waiting, scheduled, pending and retrying tasks with `expires_at <= now` that were never claimed
+    ///   (their `started_at` says so) become `cancelled`, with a `last_error` that says `expired`. **Promote**: scheduled and retrying tasks with
     ///   `run_at <= now` become `pending` and keep their `run_at`; so does a waiting one whose parent is gone.
     /// - **Rescue**: a running task whose node has a lease that ended before `now`, or no row, gets an execution
     ///   row with status `lost`, keeps `attempt` and `crash_count`, and becomes `pending`; `cancelled` when its

@@ -238,14 +238,14 @@ impl NewTask {
         self
     }
 
-    /// Cancels the task when it has not started `after` the push.
+    /// Cancels the task when it has not started `after` the push. One that has, and runs again later, it does not concern.
     #[must_use]
     pub fn expires_in(mut self, after: Duration) -> Self {
         self.expires = Some(When::After(after));
         self
     }
 
-    /// Cancels the task when it has not started by `time`.
+    /// Cancels the task when it has not started by `time`. One that has, and runs again later, it does not concern.
     #[must_use]
     pub fn expires_at(mut self, time: impl Into<Timestamp>) -> Self {
         self.expires = Some(When::At(time.into()));

@@ -41,9 +41,9 @@ CREATE TABLE IF NOT EXISTS task_queue (
     due_at       BIGINT       GENERATED ALWAYS AS (CASE WHEN state IN ('scheduled', 'retrying') THEN run_at END) VIRTUAL,
     -- Waiting tasks.
     waits_for    VARCHAR(36)  GENERATED ALWAYS AS (CASE WHEN state = 'waiting' THEN parent_id END) VIRTUAL,
-    -- Tasks that may yet expire.
-    expiring_at  BIGINT       GENERATED ALWAYS AS
-        (CASE WHEN state IN ('waiting', 'scheduled', 'pending', 'retrying') THEN expires_at END) VIRTUAL,
+    -- Tasks that may yet expire: those that have never started.
+    expiring_at  BIGINT       GENERATED ALWAYS AS (CASE WHEN started_at IS NULL
+        AND state IN ('waiting', 'scheduled', 'pending', 'retrying') THEN expires_at END) VIRTUAL,
     -- Tasks that have ended.
     ended        VARCHAR(16)  GENERATED ALWAYS AS (CASE WHEN finished_at IS NOT NULL THEN state END) VIRTUAL,
     -- Tasks of schedules that are not at their end.

@@ -52,8 +52,9 @@ CREATE INDEX task_queue_running ON task_queue (queue) WHERE state = 'running';
 -- Retention and counts.
 CREATE INDEX task_queue_finished ON task_queue (state, queue, finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX task_queue_waiting ON task_queue (parent_id, queue) WHERE state = 'waiting';
-CREATE INDEX task_queue_expires ON task_queue (expires_at)
-    WHERE expires_at IS NOT NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying');
+-- Those that have started once do not expire any more.
+CREATE INDEX task_queue_expires ON task_queue (expires_at) WHERE expires_at IS NOT NULL AND started_at IS NULL
+    AND state IN ('waiting', 'scheduled', 'pending', 'retrying');
 -- One holder of a key. A task that waits for the holder has the key with the character 31 and `next` behind it.
 CREATE UNIQUE INDEX task_queue_unique ON task_queue (unique_key) WHERE unique_key IS NOT NULL;
 -- The tasks of a schedule that are not at their end.

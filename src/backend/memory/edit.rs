@@ -104,7 +104,7 @@ impl Store {
             if anew {
                 row.attempt = 0;
                 row.crash_count = 0;
-                if row.expires_at().is_some()
+                if row.spec.extras().expires_at.is_some()
                     && let Some(extras) = &mut std::sync::Arc::make_mut(&mut row.spec).extras
                 {
                     extras.expires_at = None;

@@ -65,8 +65,10 @@ impl Row {
         self.rare.as_ref().and_then(|rare| rare.follower)
     }
 
+    /// When it is called off unless it has started: nothing for one that has, or is at its end.
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
-        self.spec.extras.as_ref().and_then(|extras| extras.expires_at)
+        let never_started = self.claim.is_none() && !self.state.is_terminal();
+        self.spec.extras.as_ref().filter(|_| never_started).and_then(|extras| extras.expires_at)
     }
 
     pub(super) fn firing(&self) -> Option<FiringKey> {

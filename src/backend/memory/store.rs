@@ -28,7 +28,7 @@ pub(super) struct Store {
     pub(super) keys: FastMap<Box<str>, i64>,
     /// Scheduled and retrying tasks by `run_at`.
     pub(super) due: BTreeSet<(Timestamp, i64)>,
-    /// Tasks that are not running nor terminal and that expire.
+    /// Tasks that expire: none that has started, or is at its end.
     pub(super) expiring: BTreeSet<(Timestamp, i64)>,
     /// Running tasks, in no order; each knows its slot.
     pub(super) running: Vec<i64>,
@@ -200,7 +200,7 @@ impl Store {
                 self.finished[state as usize].push(row.updated_at, seq);
             }
         }
-        if let Some(time) = row.expires_at().filter(|_| may_expire(state)) {
+        if let Some(time) = row.expires_at() {
             self.expiring.insert((time, seq));
         }
         if let Some(key) = row.firing() {
@@ -215,7 +215,7 @@ impl Store {
         let state = row.state;
         let queue = self.queues.get_mut(row.queue);
         queue.counts[state as usize] -= 1;
-        if let Some(time) = row.expires_at().filter(|_| may_expire(state)) {
+        if let Some(time) = row.expires_at() {
             self.expiring.remove(&(time, seq));
         }
         if let Some(key) = row.firing() {
@@ -256,9 +256,4 @@ impl Store {
             finished.order.retain(|(at, seq)| rows.get(*seq).is_some_and(|row| row.finished_as(state, *at)));
         }
     }
-}
-
-/// The states in which a task has not started and can run out of time.
-const fn may_expire(state: TaskState) -> bool {
-    !state.is_terminal() && !matches!(state, TaskState::Running)
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Harness;
-use crate::backend::{EditAction, QueueSettings, Rescued, Sweep};
+use crate::backend::{EditAction, QueueSettings, Rescued, Settlement, Sweep};
 use crate::name::Name;
 use crate::task::{ExecutionStatus, TaskId, TaskState};
 use crate::testing::factory::{World, at, task};
@@ -93,6 +93,33 @@ pub fn expires(h: &dyn Harness) {
     assert_eq!((w.state(running.spec.task_id), w.state(later)), (TaskState::Running, TaskState::Pending));
     w.complete(&running);
     assert_eq!(w.claim_ids(10), [later]);
+}
+
+/// A task that has started does not expire any more, however its run ended, and runs again after that time.
+pub fn started_once_never_expires(h: &dyn Harness) {
+    let w = World::new(h);
+    let mortal = w.mortal(5);
+    let expiring = |number| task(number).expires_in(Duration::from_secs(10));
+    let [failed, snoozed, back] = [0, 1, 2].map(|number| w.push_claimed(expiring(number)));
+    let lost = mortal.push_claimed(expiring(3));
+    w.fail_until(&failed, at(12));
+    let later = Settlement { run_at: at(12), ..w.ended(&snoozed, TaskState::Scheduled, None) };
+    w.settle(later);
+    w.settle(w.given_back(&back, TaskState::Pending));
+    w.go_to(6);
+    assert_eq!(w.rescue().rescued.len(), 1);
+    assert_eq!(w.sweep().next_due, Some(at(12)), "there is nothing to expire");
+    w.go_to(11);
+    assert_eq!(w.sweep().expired, []);
+    w.go_to(12);
+    assert_eq!(w.sweep().expired, []);
+    let mut run = w.claim_ids(10);
+    run.sort();
+    let mut all = [failed, snoozed, back, lost].map(|claimed| claimed.spec.task_id);
+    all.sort();
+    assert_eq!(run, all);
+    let record = w.record(all[0]);
+    assert_eq!(record.expires_at, Some(at(10)), "it is shown as it was pushed");
 }
 
 /// The tasks of a node whose lease has ended become pending; its row goes; the run counts as lost.

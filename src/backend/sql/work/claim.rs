@@ -27,7 +27,8 @@ macro_rules! next {
             "SELECT ",
             columns!(),
             " FROM task_queue INDEXED BY task_queue_pending
-            WHERE state = 'pending' AND queue = ?1 AND (expires_at IS NULL OR expires_at > ?2) AND crash_count < ?3 ",
+            WHERE state = 'pending' AND queue = ?1 AND crash_count < ?3
+            AND (expires_at IS NULL OR expires_at > ?2 OR started_at IS NOT NULL) ",
             $of_types,
             " ORDER BY priority, run_at, seq LIMIT ?4 {skip}"
         )

@@ -36,7 +36,8 @@ macro_rules! line {
         concat!(
             "SELECT seq, type, limit_key, priority, run_at, crash_count
             FROM task_queue INDEXED BY task_queue_pending
-            WHERE state = 'pending' AND queue = ?1 AND (expires_at IS NULL OR expires_at > ?2)
+            WHERE state = 'pending' AND queue = ?1
+            AND (expires_at IS NULL OR expires_at > ?2 OR started_at IS NOT NULL)
             AND (priority, run_at, seq) > (?3, ?4, ?5) ",
             $of_types,
             " ORDER BY priority, run_at, seq LIMIT ?6"

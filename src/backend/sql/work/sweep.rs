@@ -20,7 +20,8 @@ use crate::task::{NodeId, TaskId};
 macro_rules! expired {
     () => {
         "SELECT seq, task_id, expires_at FROM task_queue INDEXED BY task_queue_expires
-        WHERE expires_at IS NOT NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying')
+        WHERE expires_at IS NOT NULL AND started_at IS NULL
+        AND state IN ('waiting', 'scheduled', 'pending', 'retrying')
         AND expires_at <= ?1 ORDER BY expires_at, seq LIMIT ?2 {skip}"
     };
 }
@@ -100,7 +101,8 @@ macro_rules! glance {
 #[cfg(feature = "sqlite")]
 statements! {
     NextExpiry -> (Nullable<BigInt>,): "SELECT min(expires_at) FROM task_queue INDEXED BY task_queue_expires
-        WHERE expires_at IS NOT NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying')
+        WHERE expires_at IS NOT NULL AND started_at IS NULL
+        AND state IN ('waiting', 'scheduled', 'pending', 'retrying')
         AND expires_at > ?1";
 }
 
@@ -109,9 +111,9 @@ statements! {
 statements! {
     Look -> GlanceTypes: {
         sqlite glance!("run_at", "state IN ('scheduled', 'retrying')", "expires_at",
-            "expires_at IS NOT NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying')");
+            "expires_at IS NOT NULL AND started_at IS NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying')");
         postgres glance!("run_at", "state IN ('scheduled', 'retrying')", "expires_at",
-            "expires_at IS NOT NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying')");
+            "expires_at IS NOT NULL AND started_at IS NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying')");
         mysql glance!("due_at", "due_at IS NOT NULL", "expiring_at", "expiring_at IS NOT NULL");
     };
 }
