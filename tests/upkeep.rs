@@ -3,16 +3,111 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use callboard::backend::memory::Memory;
 use callboard::testing::{Faulty, TestBoard};
-use callboard::{Board, NewTask, Outcome, TaskState};
+use callboard::{Board, BoardBuilder, Context, NewTask, Outcome, Retry, TaskError, TaskState, Unique, UniqueMode};
 use serde_json::json;
 
 /// What does not come within a generous time will not come.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), work).await.expect("no answer in time")
+}
+
+/// Describes a board that looks by itself so rarely that no test would wait for it.
+fn sleepy() -> BoardBuilder {
+    let done = |_, _| async { Ok(Outcome::done()) };
+    Board::builder().configure(|c| c.check_interval = Duration::from_secs(3_600)).handler("n", done)
+}
+
+/// Starts it, and lets the rounds pass that come with the start.
+async fn start(builder: BoardBuilder) -> Board {
+    let board = builder.start().await.unwrap();
+    let task = board.push(NewTask::new("n", &()).delay(Duration::from_millis(20))).await.unwrap().task_id;
+    assert_eq!(soon(board.wait(task)).await.unwrap().state, TaskState::Completed);
+    board
+}
+
+/// Ends a first run while a commit is with storage: what looks for due tasks comes there before the end of the run.
+async fn behind_a_commit(storage: Arc<Faulty>, cx: Context) {
+    let before = storage.begun();
+    actix_rt::spawn(async move { cx.push(NewTask::new("n", &())).await });
+    while storage.begun() == before {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_snooze_or_a_retry_of_no_time_is_not_overlooked() {
+    let storage = Faulty::new(Arc::new(Memory::new()), true);
+    storage.slow_down(Duration::from_millis(30));
+    let snoozed = AtomicU32::new(0);
+    let (of_snoozes, of_fails) = (Arc::clone(&storage), Arc::clone(&storage));
+    let builder = sleepy()
+        .backend(storage)
+        .handler("snoozes", move |_, cx| {
+            let first = snoozed.fetch_add(1, Ordering::SeqCst) == 0;
+            let storage = Arc::clone(&of_snoozes);
+            async move {
+                behind_a_commit(storage, cx).await;
+                Ok(if first { Outcome::Snooze(Duration::ZERO) } else { Outcome::done() })
+            }
+        })
+        .handler("fails", move |_, cx: Context| {
+            let (first, storage) = (cx.attempt() == 1, Arc::clone(&of_fails));
+            async move {
+                behind_a_commit(storage, cx).await;
+                if first { Err(TaskError::new("once")) } else { Ok(Outcome::done()) }
+            }
+        });
+    let board = start(builder).await;
+    for kind in ["snoozes", "fails"] {
+        let task = NewTask::new(kind, &()).retry(Retry::fixed(Duration::ZERO));
+        let task = board.push(task).await.unwrap().task_id;
+        assert_eq!(soon(board.wait(task)).await.unwrap().state, TaskState::Completed, "{kind}");
+    }
+    soon(board.stop()).await;
+}
+
+#[actix_rt::test]
+async fn a_task_that_is_replaced_by_an_earlier_one_runs_in_time() {
+    let board = start(sleepy()).await;
+    let task = || NewTask::new("n", &()).unique(Unique::key("k").mode(UniqueMode::Replace));
+    let later = board.push(task().delay(Duration::from_secs(3_000))).await.unwrap();
+    let sooner = board.push(task().delay(Duration::from_millis(100))).await.unwrap();
+    assert_eq!(later.task_id, sooner.task_id);
+    assert_eq!(soon(board.wait(later.task_id)).await.unwrap().state, TaskState::Completed);
+    soon(board.stop()).await;
+}
+
+#[actix_rt::test]
+async fn a_pushed_task_expires_in_time() {
+    let board = start(sleepy()).await;
+    let nobody = NewTask::new("of nobody", &()).expires_in(Duration::from_millis(200));
+    let task = board.push(nobody).await.unwrap().task_id;
+    assert_eq!(soon(board.wait(task)).await.unwrap().state, TaskState::Cancelled);
+    soon(board.stop()).await;
+}
+
+#[actix_rt::test]
+async fn a_delivery_runs_out_in_time() {
+    let board = start(sleepy()).await;
+    let task = NewTask::new("pulled", &()).queue("pulled").max_attempts(3).timeout(Duration::from_millis(300));
+    board.push(task).await.unwrap();
+    let first = soon(board.pop("pulled", None)).await.unwrap().unwrap();
+    // A round of upkeep in between does not make it forgotten.
+    let between = board.push(NewTask::new("n", &()).delay(Duration::from_millis(50))).await.unwrap();
+    assert_eq!(soon(board.wait(between.task_id)).await.unwrap().state, TaskState::Completed);
+    let second = soon(board.pop("pulled", None)).await.unwrap().unwrap();
+    assert_eq!((second.task_id(), second.attempt()), (first.task_id(), 2));
+    second.extend(Duration::from_millis(50)).unwrap();
+    let third = soon(board.pop("pulled", None)).await.unwrap().unwrap();
+    assert_eq!(third.attempt(), 3);
+    third.ack().await.unwrap();
+    drop((first, second));
+    soon(board.stop()).await;
 }
 
 #[actix_rt::test]

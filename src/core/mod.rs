@@ -157,6 +157,11 @@ impl Core {
         }
     }
 
+    /// When the wall clock will show what the growing hand shows at `elapsed`.
+    pub(crate) fn in_wall_time(&self, elapsed: Duration) -> Timestamp {
+        self.clock.now() + elapsed.saturating_sub(self.clock.elapsed())
+    }
+
     /// A limit holds tasks of the queue back, until then or until a task ends.
     pub(crate) fn hold(&self, queue: &Name, until: Option<Timestamp>) {
         self.held.hold(queue, until);

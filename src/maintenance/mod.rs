@@ -25,6 +25,7 @@ use crate::backend::BackendError;
 use crate::clock::{Clock, Timestamp};
 use crate::core::Core;
 use crate::logging::keys;
+use crate::queue::delivery::next_deadline;
 use crate::supervise::Life;
 
 /// Time between two looks for what is no longer kept.
@@ -160,7 +161,9 @@ impl Maintenance {
             };
             // What was announced while the round was under way it may have missed.
             let announced = maintenance.next_due.take();
-            maintenance.next_due = found.into_iter().chain(announced).min();
+            let deliveries = next_deadline(&maintenance.core.deliveries.lock());
+            let deadline = deliveries.map(|deadline| maintenance.core.in_wall_time(deadline));
+            maintenance.next_due = found.into_iter().chain(announced).chain(deadline).min();
             let answer = report.map(drop);
             for waiter in waiters {
                 // Whoever no longer listens needs no answer.

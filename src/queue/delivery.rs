@@ -38,9 +38,13 @@ pub(crate) struct Held {
 impl Delivery {
     pub(crate) fn new(claimed: Claimed, core: Arc<Core>) -> Self {
         let started_at = core.clock.now();
-        let deadline = claimed.spec.timeout.map(|timeout| core.clock.elapsed() + timeout);
+        let timeout = claimed.spec.timeout;
+        let deadline = timeout.map(|timeout| core.clock.elapsed().saturating_add(timeout));
         let held = Held { claimed: claimed.clone(), started_at, deadline };
         core.deliveries.lock().insert(claimed.spec.task_id, held);
+        if let Some(timeout) = timeout {
+            core.due_at(started_at + timeout);
+        }
         Self { claimed, core, started_at, settled: false }
     }
 
@@ -107,11 +111,9 @@ impl Delivery {
     /// # Errors
     /// [`DeliveryError`] when the claim no longer holds, or no answer came.
     pub async fn snooze(mut self, delay: Duration) -> Result<(), DeliveryError> {
-        let run_at = self.core.clock.now() + delay;
         let mut settlement = self.settlement(TaskState::Scheduled, ExecutionStatus::Snoozed, None, None);
         settlement.attempt = self.claimed.attempt;
-        settlement.run_at = run_at;
-        self.core.due_at(run_at);
+        settlement.run_at = self.core.clock.now() + delay;
         self.settle(settlement).await
     }
 
@@ -121,13 +123,12 @@ impl Delivery {
     /// [`DeliveryError::Fenced`] when the claim no longer holds.
     pub fn extend(&self, time: Duration) -> Result<(), DeliveryError> {
         let mut held = self.core.deliveries.lock();
-        match held.get_mut(&self.task_id()).filter(|held| held.claimed.token == self.claimed.token) {
-            Some(held) => {
-                held.deadline = Some(self.core.clock.elapsed() + time);
-                Ok(())
-            }
-            None => Err(DeliveryError::Fenced(self.task_id())),
-        }
+        let ours = held.get_mut(&self.task_id()).filter(|held| held.claimed.token == self.claimed.token);
+        let Some(ours) = ours else { return Err(DeliveryError::Fenced(self.task_id())) };
+        ours.deadline = Some(self.core.clock.elapsed().saturating_add(time));
+        drop(held);
+        self.core.due_at(self.core.clock.now() + time);
+        Ok(())
     }
 
     async fn end(
@@ -226,6 +227,11 @@ pub(crate) fn released(claimed: &Claimed) -> Settlement {
         attempt: claimed.attempt,
         execution: None,
     }
+}
+
+/// When the first of these runs out, on the clock's growing hand.
+pub(crate) fn next_deadline(held: &std::collections::HashMap<TaskId, Held>) -> Option<Duration> {
+    held.values().filter_map(|held| held.deadline).min()
 }
 
 /// Tokens by task of what deliveries hold.

@@ -16,6 +16,7 @@ use super::desk::Holder;
 use super::lanes::{Lane, Lanes};
 use super::{doubt, limited};
 use crate::backend::{BackendError, Buried, Claimed, Inserted, Insertion, Receipt, Settled, Settlement};
+use crate::clock::Timestamp;
 use crate::core::Core;
 use crate::error::{DeliveryError, PushError};
 use crate::events::{Event, Fact, TaskFact};
@@ -115,6 +116,7 @@ impl Ended {
                 if settlement.state.is_terminal() {
                     core.awaited.ended(task_id);
                 }
+                due_when_stored(core, settlement.state, settlement.run_at);
             }
             Verdict::Fenced => {
                 core.counters.fenced.fetch_add(1, Ordering::Relaxed);
@@ -122,8 +124,11 @@ impl Ended {
                 warn!(core.log, "fenced: the task is no longer held by this node, its outcome is not taken";
                     keys::TASK_ID => %task_id, keys::TYPE => spec.kind.as_str(), keys::STATE => %settlement.state);
             }
-            // Whoever waits looks for itself.
-            Verdict::Unknown => core.awaited.ended(task_id),
+            // Whoever waits looks for itself, and so does upkeep.
+            Verdict::Unknown => {
+                core.awaited.ended(task_id);
+                due_when_stored(core, settlement.state, settlement.run_at);
+            }
         }
         if let Holder::Delivery(Some(answer)) = holder {
             let outcome = match verdict {
@@ -134,6 +139,14 @@ impl Ended {
             // Whoever no longer listens needs no answer.
             drop(answer.send(outcome));
         }
+    }
+}
+
+/// A task was stored, to run at a later time. Only now: a round of upkeep that came before the commit would have found
+/// nothing.
+fn due_when_stored(core: &Core, state: TaskState, run_at: Timestamp) {
+    if matches!(state, TaskState::Scheduled | TaskState::Retrying) {
+        core.due_at(run_at);
     }
 }
 
@@ -172,21 +185,23 @@ fn take_inserted(
     if let (true, Some(index)) = (insertion.claim, lane) {
         lanes.at(index).give_room(1);
     }
-    let own = uncertain && matches!(outcome, Inserted::Duplicate { .. });
-    if let Inserted::New { .. } = outcome {
+    // After an uncertain first sending the task that is there is the one that was pushed.
+    let own = uncertain && matches!(&outcome, Inserted::Duplicate { task_id, .. } if *task_id == spec.task_id);
+    if own || matches!(outcome, Inserted::New { .. } | Inserted::Replaced { .. }) {
         if let (TaskState::Pending, Some(index), true) = (insertion.state, lane, core.persistence.is_side_by_side()) {
             // A claim beside this commit may have come back short without having seen it.
             lanes.at(index).announce();
         }
-        core.events.publish(|| Fact::pushed(insertion.state, spec, core.clock.now()));
-        if insertion.state == TaskState::Scheduled {
-            core.due_at(spec.run_at);
+        due_when_stored(core, insertion.state, spec.run_at);
+        if let Some(expires_at) = spec.extras().expires_at {
+            core.due_at(expires_at);
         }
     }
-    let mut pushed = answer(insertion, outcome)?;
-    // After an uncertain first sending the task that is there is the one that was pushed.
-    pushed.duplicate &= !(own && pushed.task_id == spec.task_id);
-    Ok(pushed)
+    if let Inserted::New { .. } = outcome {
+        core.events.publish(|| Fact::pushed(insertion.state, spec, core.clock.now()));
+    }
+    let pushed = answer(insertion, outcome)?;
+    Ok(Pushed { duplicate: pushed.duplicate && !own, ..pushed })
 }
 
 fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFor, tasks: Vec<Claimed>) {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -38,6 +39,7 @@ pub struct Faulty {
     watches: Faults,
     pause: Mutex<Duration>,
     refused: Mutex<Option<String>>,
+    begun: AtomicU64,
     held: Mutex<bool>,
     let_go: Condvar,
     blocks: bool,
@@ -53,6 +55,7 @@ impl Faulty {
             watches: Faults::default(),
             pause: Mutex::default(),
             refused: Mutex::default(),
+            begun: AtomicU64::new(0),
             held: Mutex::default(),
             let_go: Condvar::new(),
             blocks,
@@ -91,6 +94,11 @@ impl Faulty {
     pub fn hold_outdated(&self, hold: bool) {
         *self.held.lock() = hold;
         self.let_go.notify_all();
+    }
+
+    /// Commits that have come here so far, those that are not done yet included.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
     }
 
     /// Faults that no commit has met yet.
@@ -148,6 +156,7 @@ impl Backend for Faulty {
     }
 
     fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
         let pause = *self.pause.lock();
         if !pause.is_zero() {
             std::thread::sleep(pause);

@@ -181,7 +181,6 @@ fn snoozed(core: &Core, cx: &Context, wait: Duration) -> Settlement {
     let mut settlement = ended(cx.claimed(), cx.started_at(), now, state, status, None, None);
     settlement.attempt = cx.claimed().attempt;
     settlement.run_at = now + wait;
-    core.due_at(settlement.run_at);
     settlement
 }
 
@@ -212,7 +211,6 @@ fn failure(
         let own = error.wait().or_else(|| handler?.retry_delay(failures, error));
         let wait = own.unwrap_or_else(|| spec.retry.delay(failures, rand::random()));
         settlement.run_at = now + wait;
-        core.due_at(settlement.run_at);
         info!(core.log, "task failed, runs again"; keys::TASK_ID => %spec.task_id, keys::TYPE => spec.kind.as_str(),
             keys::ATTEMPT => failures, keys::RUN_AT => %settlement.run_at, keys::ERROR => error.message());
     } else {
