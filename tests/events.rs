@@ -1,5 +1,7 @@
 //! Subscriptions to events.
 
+use std::time::Duration;
+
 use actix::prelude::*;
 use callboard::{Board, Event, TaskState};
 use serde_json::json;
@@ -39,5 +41,36 @@ async fn a_subscriber_hears_of_each_state_and_is_let_go_at_the_end() {
     assert!(!board.unsubscribe(subscription));
     // The board held the last address of the listener; without it the actor ends, and so does the channel.
     assert_eq!(heard.recv().await, None);
+    board.stop().await;
+}
+
+/// Ends with the first event that it hears.
+struct Leaver;
+
+impl Actor for Leaver {
+    type Context = Context<Self>;
+}
+
+impl Handler<Event> for Leaver {
+    type Result = ();
+    fn handle(&mut self, _: Event, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+#[actix_rt::test]
+async fn a_subscriber_that_has_ended_is_forgotten() {
+    let builder = Board::builder().configure(|c| c.event_buffer = 1).handler("n", |_, _| async { Ok(()) });
+    let board = builder.start().await.unwrap();
+    let subscription = board.subscribe(Leaver.start().recipient());
+    let forgotten = async {
+        while board.missed(subscription).is_some() {
+            let task = board.push(json!({"type": "n"})).await.unwrap().task_id;
+            board.wait(task).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), forgotten).await.expect("it is kept for ever");
+    assert!(!board.unsubscribe(subscription));
+    assert_eq!(board.health().await.missed_events, 0, "nobody misses anything");
     board.stop().await;
 }

@@ -141,7 +141,6 @@ impl Events {
             gone: AtomicBool::new(false),
         });
         let mut subscribers = self.subscribers.write();
-        subscribers.retain(|other| !other.subscriber.gone.load(Ordering::Relaxed));
         subscribers.push(Subscription { facts, subscriber: Arc::clone(&subscriber) });
         self.count.store(subscribers.len(), Ordering::Release);
         drop(subscribers);
@@ -197,7 +196,7 @@ struct Attend(Arc<Subscriber>);
 
 impl Fanout {
     fn attend(&self, subscriber: Arc<Subscriber>, ctx: &mut Context<Self>) {
-        let log = self.log.clone();
+        let (log, events) = (self.log.clone(), Arc::clone(&self.events));
         let carry = async move {
             // A second attendant of one subscriber waits here until the first is gone.
             let mut waiting = subscriber.waiting.lock().await;
@@ -218,7 +217,8 @@ impl Fanout {
                     }
                 };
                 if !arrived {
-                    subscriber.gone.store(true, Ordering::Relaxed);
+                    // Its actor has ended and will never hear anything: nothing is made or kept for it any more.
+                    events.unsubscribe(subscriber.id);
                     break;
                 }
             }
