@@ -142,10 +142,12 @@ pub struct Insertion {
 /// What became of one insertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// Stored, at this place in push order: in the state asked for, or `waiting` by its unique mode.
+    /// Stored, at this place in push order.
     New {
         /// Its place.
         seq: i64,
+        /// Where it stands: the state asked for, `running` when it was claimed, or `waiting` by its unique mode.
+        state: TaskState,
     },
     /// A task with this id, or with its unique key, is there already.
     Duplicate {

@@ -16,6 +16,8 @@ use crate::task::{NodeId, Progress, TaskId, TaskRecord, TaskSpec, TaskState};
 #[rtype(result = "()")]
 #[non_exhaustive]
 pub enum Event {
+    /// Pushed, and waits for the task that has its unique key to end; or asked for another time meanwhile.
+    Waiting(TaskFact),
     /// Pushed, to run later; or asked for another time.
     Scheduled(TaskFact),
     /// Pushed, and may run, but not at once; or given back by its consumer. A task that starts at once is told of as
@@ -107,7 +109,8 @@ impl Event {
     /// The task that it is about, if it is about one.
     pub fn task(&self) -> Option<&TaskFact> {
         match self {
-            Self::Scheduled(fact)
+            Self::Waiting(fact)
+            | Self::Scheduled(fact)
             | Self::Pending(fact)
             | Self::Running(fact)
             | Self::Retrying(fact)
@@ -169,7 +172,8 @@ impl Fact {
 
     pub(crate) fn in_state(fact: TaskFact) -> Event {
         match fact.state {
-            TaskState::Waiting | TaskState::Pending => Event::Pending(fact),
+            TaskState::Waiting => Event::Waiting(fact),
+            TaskState::Pending => Event::Pending(fact),
             TaskState::Scheduled => Event::Scheduled(fact),
             TaskState::Running => Event::Running(fact),
             TaskState::Retrying => Event::Retrying(fact),

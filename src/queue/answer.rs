@@ -23,7 +23,7 @@ pub(crate) fn of_group(answers: impl Iterator<Item = Result<Pushed, PushError>>)
 pub(crate) fn answer(insertion: &Insertion, outcome: Inserted) -> Result<Pushed, PushError> {
     let spec = &insertion.spec;
     match outcome {
-        Inserted::New { .. } => Ok(Pushed { task_id: spec.task_id, duplicate: false, state: insertion.state }),
+        Inserted::New { state, .. } => Ok(Pushed { task_id: spec.task_id, duplicate: false, state }),
         Inserted::Duplicate { task_id, state } | Inserted::Replaced { task_id, state } => {
             Ok(Pushed { task_id, duplicate: true, state })
         }

@@ -174,7 +174,7 @@ fn take_inserted(
 ) -> Result<Pushed, PushError> {
     let spec = &insertion.spec;
     let lane = lanes.index(&spec.queue);
-    if let (Inserted::New { seq }, true, Some(index)) = (&outcome, insertion.claim, lane) {
+    if let (Inserted::New { seq, .. }, true, Some(index)) = (&outcome, insertion.claim, lane) {
         let claimed = Claimed { spec: Arc::clone(spec), seq: *seq, token, attempt: 0 };
         match fresh.iter_mut().find(|(at, _)| *at == index) {
             Some((_, tasks)) => tasks.push(claimed),
@@ -197,8 +197,8 @@ fn take_inserted(
             core.due_at(expires_at);
         }
     }
-    if let Inserted::New { .. } = outcome {
-        core.events.publish(|| Fact::pushed(insertion.state, spec, core.clock.now()));
+    if let Inserted::New { state, .. } = outcome {
+        core.events.publish(|| Fact::pushed(state, spec, core.clock.now()));
     }
     let pushed = answer(insertion, outcome)?;
     Ok(Pushed { duplicate: pushed.duplicate && !own, ..pushed })

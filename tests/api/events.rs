@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use actix::{Actor, Handler, ResponseFuture};
-use callboard::{Board, Context, Event, NewTask, Outcome, Retry, TaskError, TaskState};
+use callboard::{Board, Context, Event, NewTask, Outcome, Retry, TaskError, TaskState, Unique, UniqueMode};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::{HOUR, soon, start};
+use crate::{HOUR, Held, soon, start};
 
 /// Takes no event before it is let go.
 struct Slow(Arc<Semaphore>);
@@ -44,6 +44,31 @@ async fn a_slow_subscriber_misses_events_and_slows_nobody_down() {
     assert!(board.unsubscribe(slow));
     assert!(!board.unsubscribe(slow));
     assert_eq!(board.missed(slow), None);
+}
+
+#[actix_rt::test]
+async fn a_push_that_waits_for_the_holder_of_its_key_says_so() {
+    let told: Arc<Mutex<Vec<Event>>> = Arc::default();
+    let hear = Arc::clone(&told);
+    let (mut held, builder) = Held::new();
+    let builder = builder.on_event(move |event| {
+        if event.task().is_some() {
+            hear.lock().push(event.clone());
+        }
+    });
+    let board = start(builder).await;
+    let task = || NewTask::new("held", &()).unique(Unique::key("k").mode(UniqueMode::KeepLatest));
+    let first = board.push(task()).await.unwrap().task_id;
+    assert_eq!(held.begun().await, first);
+    let second = board.push(task().delay(HOUR)).await.unwrap();
+    assert_eq!((second.state, second.duplicate), (TaskState::Waiting, false));
+    board.assert_state(second.task_id, TaskState::Waiting);
+    held.let_go(2);
+    board.advance(HOUR).await;
+    board.assert_state(second.task_id, TaskState::Completed);
+    let told = told.lock();
+    let of_second = told.iter().find(|event| event.task().is_some_and(|fact| fact.task_id == second.task_id));
+    assert!(matches!(of_second, Some(Event::Waiting(fact)) if fact.state == TaskState::Waiting), "{of_second:?}");
 }
 
 #[actix_rt::test]

@@ -85,14 +85,14 @@ impl Store {
         } else if insertion.claim {
             row.start(commit.claim());
         }
-        let has_key = spec.extras().unique.is_some();
+        let (has_key, state) = (spec.extras().unique.is_some(), row.state);
         let seq = self.add(row);
         match follows {
             Some(parent) => self.follow(seq, parent),
             None if has_key => self.take_key(seq),
             None => {}
         }
-        Inserted::New { seq }
+        Inserted::New { seq, state }
     }
 
     pub(super) fn new_row(&mut self, insertion: &Insertion, commit: &Commit) -> Row {

@@ -69,7 +69,7 @@ macro_rules! conformance_cases {
                 shared_handles_agree;
             unique: held_by_scope_state_and_period one_holder_over_queues_and_types key_passes_on
                 deleted_holder_frees_its_key replace_takes_over replace_leaves_a_running_holder
-                same_id_comes_before_the_key keep_latest_runs_once_after freed_only_when_somebody_waited
+                same_id_comes_before_the_key stored_state_is_told keep_latest_runs_once_after freed_only_when_somebody_waited
                 follower_waits_through_retries follower_may_be_scheduled follower_is_freed_by_other_ends
                 orphaned_follower_goes_on follower_can_be_called_off keep_latest_until_started retry_needs_the_key;
             edit: cancel_in_each_state cancel_request_reaches_the_holder retry_in_each_state

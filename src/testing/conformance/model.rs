@@ -88,8 +88,8 @@ impl History {
         let commit = Commit { insert: vec![super::group([insertion])], ..self.w.blank() };
         let answer = self.w.commit(&commit).inserted.remove(0);
         self.log.push(format!("push {} claim {claim} key {key:?}: {answer:?}", spec.task_id));
-        if let Inserted::New { seq } = answer {
-            let state = self.w.state(spec.task_id);
+        if let Inserted::New { seq, state } = answer {
+            assert_eq!(self.w.state(spec.task_id), state, "{:#?}", self.log);
             self.tasks.insert(spec.task_id, (state, key));
             if claim {
                 self.claims.push(Claimed { spec, seq, token: commit.token, attempt: 0 });

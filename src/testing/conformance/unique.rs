@@ -134,6 +134,21 @@ fn follower(w: &World, number: usize) -> TaskId {
     id
 }
 
+/// The answer to a push tells where the task stands, also when its key sends it to wait.
+pub fn stored_state_is_told(h: &dyn Harness) {
+    let w = World::new(h);
+    let new = |answer: Inserted| match answer {
+        Inserted::New { state, .. } => state,
+        other => panic!("not stored: {other:?}"),
+    };
+    assert_eq!(new(w.offer(task(0))), TaskState::Pending);
+    assert_eq!(new(w.offer(task(1).tag("with extras"))), TaskState::Pending);
+    assert_eq!(new(w.offer(task(2).run_at(at(10)))), TaskState::Scheduled);
+    w.push_claimed(task(3));
+    w.push_claimed(keyed(4, UniqueMode::KeepLatest));
+    assert_eq!(new(w.offer(keyed(5, UniqueMode::KeepLatest).run_at(at(10)))), TaskState::Waiting);
+}
+
 /// `keep_latest`: while one runs the newest waits for it, and runs once after it.
 pub fn keep_latest_runs_once_after(h: &dyn Harness) {
     let w = World::new(h);

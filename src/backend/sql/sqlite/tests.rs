@@ -67,6 +67,10 @@ fn spec(seconds: i64) -> TaskSpec {
     }
 }
 
+fn new(seq: i64, state: TaskState) -> Inserted {
+    Inserted::New { seq, state }
+}
+
 fn push(tasks: Vec<TaskSpec>, claim: bool) -> Commit {
     let now = tasks.first().map_or(at(0), |task| task.created_at);
     let insertion = |spec| Insertion { spec: Arc::new(spec), state: TaskState::Pending, claim };
@@ -144,7 +148,7 @@ fn the_place_of_a_deleted_task_is_not_given_out_again() {
     let board = dir.open();
     let first = spec(1);
     let id = first.task_id;
-    assert_eq!(board.commit(&push(vec![first], false)).unwrap().inserted, [Inserted::New { seq: 1 }]);
+    assert_eq!(board.commit(&push(vec![first], false)).unwrap().inserted, [new(1, TaskState::Pending)]);
     let edit = Edit {
         selection: crate::backend::Selection::Ids(vec![id]),
         action: crate::backend::EditAction::Delete,
@@ -153,7 +157,7 @@ fn the_place_of_a_deleted_task_is_not_given_out_again() {
         after: None,
     };
     assert_eq!(board.edit(&edit).unwrap().changed, [id]);
-    assert_eq!(board.commit(&push(vec![spec(3)], false)).unwrap().inserted, [Inserted::New { seq: 2 }]);
+    assert_eq!(board.commit(&push(vec![spec(3)], false)).unwrap().inserted, [new(2, TaskState::Pending)]);
 }
 
 #[test]
@@ -170,7 +174,7 @@ fn a_batch_with_a_surprise_is_done_row_by_row() {
     let receipt = board.commit(&second).unwrap();
     assert_eq!(receipt.settled, [Settled::Fenced, Settled::Accepted, Settled::Fenced]);
     let duplicate = Inserted::Duplicate { task_id: known.task_id, state: TaskState::Completed };
-    assert_eq!(receipt.inserted, [Inserted::New { seq: 2 }, duplicate, Inserted::New { seq: 3 }]);
+    assert_eq!(receipt.inserted, [new(2, TaskState::Running), duplicate, new(3, TaskState::Running)]);
     assert_eq!(board.executions(known.task_id).unwrap().len(), 1);
 }
 
@@ -277,7 +281,7 @@ fn keep_latest_keeps_one_behind_the_running_one() {
     let taken = claim(1, at(2));
     assert_eq!(*board.commit(&taken).unwrap().claimed[0][0].spec, first);
     let second = keyed(3, "2");
-    assert_eq!(board.commit(&push(vec![second.clone()], false)).unwrap().inserted, [Inserted::New { seq: 2 }]);
+    assert_eq!(board.commit(&push(vec![second.clone()], false)).unwrap().inserted, [new(2, TaskState::Waiting)]);
     let replaced = [Inserted::Replaced { task_id: second.task_id, state: TaskState::Waiting }];
     assert_eq!(board.commit(&push(vec![keyed(4, "3")], false)).unwrap().inserted, replaced);
     let waiting = board.get(second.task_id).unwrap().unwrap();

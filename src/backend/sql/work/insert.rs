@@ -65,8 +65,8 @@ impl<'a, C: Conn> Batch<'a, C> {
         plain.sort_by_key(|(_, row)| row.state);
         let rows: Vec<NewRow<'_>> = plain.iter().map(|(_, row)| *row).collect();
         let seqs = C::insert(self, &rows)?;
-        for ((place, _), seq) in plain.drain(..).zip(seqs) {
-            self.receipt.inserted[place] = Inserted::New { seq };
+        for ((place, row), seq) in plain.drain(..).zip(seqs) {
+            self.receipt.inserted[place] = Inserted::New { seq, state: row.state };
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ impl<'a, C: Conn> Batch<'a, C> {
             let state = if task.claim { TaskState::Running } else { task.state };
             plain.push((self.receipt.inserted.len(), NewRow { spec: &task.spec, state }));
             // The place follows when it is known.
-            self.receipt.inserted.push(Inserted::New { seq: 0 });
+            self.receipt.inserted.push(Inserted::New { seq: 0, state });
         }
     }
 
@@ -89,7 +89,7 @@ impl<'a, C: Conn> Batch<'a, C> {
                     return Err(Abort::Surprise);
                 }
                 let seq = self.insert_row(&task.spec, task.state, None)?;
-                self.receipt.inserted.push(Inserted::New { seq });
+                self.receipt.inserted.push(Inserted::New { seq, state: task.state });
             }
             return Ok(());
         }
@@ -119,7 +119,7 @@ impl<'a, C: Conn> Batch<'a, C> {
             false => task.state,
         };
         let seq = self.insert_row(&task.spec, state, parent.as_deref())?;
-        Ok(Inserted::New { seq })
+        Ok(Inserted::New { seq, state })
     }
 
     /// The state of a task that is stored already.
