@@ -65,6 +65,7 @@ impl Inner {
             threads.stop();
         }
         let leaving = core.crew.stop();
+        core.chores.close();
         core.persistence.stop();
         for arbiter in &self.arbiters {
             arbiter.stop();

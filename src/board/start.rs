@@ -29,7 +29,7 @@ use crate::store::{Kept, StoreHandle};
 use crate::supervise::{Guardian, Line, Part, Parts, Threads, beat, follow_storage, start_part};
 use crate::task::NodeId;
 use crate::worker::log::{TaskLogOptions, TaskLogs};
-use crate::worker::{Crew, Registry};
+use crate::worker::{BlockingPool, Crew, Registry};
 
 pub(super) async fn start(mut builder: BoardBuilder) -> Result<Board, StartError> {
     let mut faults = builder.config.faults();
@@ -100,6 +100,7 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         lanes: SharedLanes::default(),
         benches: names().map(|name| (name, Arc::default())).collect::<HashMap<Name, _>>(),
         crew: Crew::new(names(), config.blocking_threads),
+        chores: BlockingPool::new("callboard-chores", 1),
         persistence: Persistence::new(Arc::clone(&backend), config.readers, log.clone(), pulse),
         events,
         store: StoreHandle::new(store_line.clone()),

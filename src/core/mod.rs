@@ -44,7 +44,7 @@ use crate::scheduler::{Agenda, Scheduler};
 use crate::store::{Kept, Store, StoreHandle};
 use crate::supervise::{Guardian, Line, Part, Parts};
 use crate::task::{ClaimToken, NodeId, TaskId};
-use crate::worker::{Crew, Registry};
+use crate::worker::{BlockingPool, Crew, Registry};
 
 /// The shared state of a board; every actor, thread and handle holds it.
 pub(crate) struct Core {
@@ -59,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) lanes: SharedLanes,
     pub(crate) benches: HashMap<Name, Arc<Bench>>,
     pub(crate) crew: Crew,
+    /// A thread for what blocks on the disk and belongs to no task.
+    pub(crate) chores: BlockingPool,
     pub(crate) persistence: Persistence,
     pub(crate) events: Arc<Events>,
     pub(crate) store: StoreHandle,
@@ -195,8 +197,9 @@ impl Core {
     pub(crate) fn forget_logs(&self, tasks: &[TaskId]) {
         if let Some(logs) = &self.task_logs {
             let (logs, tasks) = (logs.clone(), tasks.to_vec());
-            // A thousand folders take a while; the actors have other things to do.
-            self.crew.blocking().spawn(Box::new(move || {
+            // A thousand folders take a while; the actors have other things to do, and handlers may block their threads for
+            // ever.
+            self.chores.spawn(Box::new(move || {
                 logs.remove(&tasks);
             }));
         }

@@ -1,4 +1,4 @@
-//! A bounded pool of threads for handlers that block.
+//! A bounded pool of threads for what blocks: handlers, and the removal of logs, each with a pool of its own.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ pub(crate) struct BlockingPool(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
+    name: &'static str,
     most: usize,
 }
 
@@ -26,22 +27,30 @@ struct State {
     threads: usize,
     idle: usize,
     closed: bool,
+    abandoned: bool,
 }
 
 impl BlockingPool {
-    pub(crate) fn new(most: usize) -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), most }))
+    /// A pool of at most `most` threads with this name.
+    pub(crate) fn new(name: &'static str, most: usize) -> Self {
+        Self(Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), name, most }))
     }
 
     pub(crate) fn spawn(&self, job: Job) {
         let mut state = self.0.state.lock();
+        if state.abandoned {
+            // Not under the lock: what is dropped may wake somebody.
+            drop(state);
+            drop(job);
+            return;
+        }
         state.jobs.push_back(job);
         if state.idle >= state.jobs.len() || state.threads >= self.0.most {
             self.0.work.notify_one();
             return;
         }
         let shared = Arc::clone(&self.0);
-        let thread = std::thread::Builder::new().name("callboard-blocking".into());
+        let thread = std::thread::Builder::new().name(self.0.name.into());
         // Without a thread of its own the job waits for one of the others; with no thread at all it runs when the
         // next job brings one.
         if thread.spawn(move || shared.serve()).is_ok() {
@@ -52,6 +61,16 @@ impl BlockingPool {
     /// Lets the threads end when they have no work.
     pub(crate) fn close(&self) {
         self.0.state.lock().closed = true;
+        self.0.work.notify_all();
+    }
+
+    /// The same, and what has not begun never will: the jobs that wait are dropped, and so are those that come.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.0.state.lock();
+        (state.closed, state.abandoned) = (true, true);
+        let jobs = std::mem::take(&mut state.jobs);
+        drop(state);
+        drop(jobs);
         self.0.work.notify_all();
     }
 }
@@ -83,5 +102,38 @@ impl Shared {
             }
         }
         state.threads -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{RecvError, channel};
+
+    use super::*;
+
+    #[test]
+    fn what_waits_is_done_before_the_pool_closes_and_dropped_when_it_is_abandoned() {
+        for (abandoned, second) in [(false, Ok("second")), (true, Err(RecvError))] {
+            let pool = BlockingPool::new("test", 1);
+            let ((go, gate), (tell, told), (tell_second, told_second)) = (channel(), channel(), channel());
+            pool.spawn(Box::new(move || {
+                tell.send("begun").unwrap();
+                gate.recv().unwrap();
+                tell.send("done").unwrap();
+            }));
+            assert_eq!(told.recv(), Ok("begun"));
+            pool.spawn(Box::new(move || tell_second.send("second").unwrap()));
+            if abandoned {
+                pool.abandon()
+            } else {
+                pool.close()
+            }
+            go.send(()).unwrap();
+            assert_eq!(told.recv(), Ok("done"), "what has begun comes to its end");
+            assert_eq!(told_second.recv(), second);
+            let (late, told) = channel();
+            pool.spawn(Box::new(move || late.send("late").unwrap()));
+            assert_eq!(told.recv().is_ok(), !abandoned);
+        }
     }
 }

@@ -78,7 +78,7 @@ impl Crew {
             lanes: queues.map(|name| (name, Mutex::default())).collect(),
             arbiters: Mutex::default(),
             next: AtomicUsize::new(0),
-            blocking: BlockingPool::new(blocking_threads),
+            blocking: BlockingPool::new("callboard-blocking", blocking_threads),
         }
     }
 
@@ -165,9 +165,10 @@ impl Crew {
         self.lanes.values().flat_map(move |posts| -> Vec<Context> { of(posts) })
     }
 
-    /// Ends the workers' threads, and what still runs on them; the threads are to be waited for.
+    /// Ends the workers' threads, and what still runs on them; the threads are to be waited for. What waits for a blocking
+    /// thread never begins: its claim has been given back.
     pub(crate) fn stop(&self) -> Leaving {
-        self.blocking.close();
+        self.blocking.abandon();
         for posts in self.lanes.values() {
             posts.lock().clear();
         }

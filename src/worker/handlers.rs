@@ -120,7 +120,11 @@ where
         let (tell, told) = oneshot::channel();
         let inner = cx.clone();
         cx.blocking_pool().spawn(Box::new(move || {
-            // The run may have been given up meanwhile: then nobody listens.
+            // Given up while it waited for a thread: its task is somebody else's by now, or nobody's.
+            if tell.is_closed() {
+                return;
+            }
+            // The run may be given up meanwhile, too: then nobody listens.
             drop(tell.send(super::run::caught(|| work(task, &inner))));
         }));
         Box::pin(async move {

@@ -1,11 +1,14 @@
 //! What handlers return, and where they run.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::time::Duration;
 
 use callboard::testing::at;
-use callboard::{Board, Context, ExecutionStatus, Outcome, StartError, Task, TaskError, TaskResult, TaskState};
+use callboard::{
+    Board, BoardBuilder, Context, ExecutionStatus, Outcome, StartError, Task, TaskError, TaskResult, TaskState,
+};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -124,4 +127,70 @@ async fn blocking_handlers_share_a_bounded_number_of_threads() {
     board.push_many((0..6 * THREADS).map(|_| Block { panics: false })).await.unwrap();
     board.settle().await;
     assert_eq!(most.load(Ordering::SeqCst), THREADS);
+}
+
+/// A board with one blocking thread, which the first task holds until it is let go; and how many have begun.
+fn hung(begun: &Arc<AtomicUsize>) -> (BoardBuilder, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let ((tell, told), (go, gate)) = (mpsc::channel(), mpsc::channel());
+    let ends = Arc::new(Mutex::new((tell, gate)));
+    let begun = Arc::clone(begun);
+    let builder = Board::builder().configure(|c| c.blocking_threads = 1).blocking(move |_: Block, _: &Context| {
+        if begun.fetch_add(1, Ordering::SeqCst) == 0 {
+            let ends = ends.lock();
+            ends.0.send(())?;
+            ends.1.recv()?;
+        }
+        Ok(Outcome::done())
+    });
+    (builder, told, go)
+}
+
+#[actix_rt::test]
+async fn a_blocking_run_that_was_given_up_before_it_began_never_begins() {
+    let begun = Arc::default();
+    let (builder, told, go) = hung(&begun);
+    let board = start(builder).await;
+    let first = board.push(Block { panics: false }).await.unwrap().task_id;
+    told.recv().unwrap();
+    let second = board.push(Block { panics: false }).await.unwrap().task_id;
+    assert!(board.cancel(second, "not wanted").await.unwrap());
+    // Its grace begins when it has heard of it.
+    soon(async {
+        while board.get(second).await.unwrap().unwrap().state == TaskState::Running {
+            board.jump(HOUR).await;
+        }
+    })
+    .await;
+    board.assert_state(second, TaskState::Cancelled);
+    go.send(()).unwrap();
+    let third = board.push(Block { panics: false }).await.unwrap().task_id;
+    for task in [first, third] {
+        assert_eq!(soon(board.wait(task)).await.unwrap().state, TaskState::Completed);
+    }
+    assert_eq!(begun.load(Ordering::SeqCst), 2, "the first and the third");
+}
+
+#[actix_rt::test]
+async fn logs_are_removed_although_handlers_block_all_their_threads() {
+    let logs = tempfile::tempdir().unwrap();
+    let begun = Arc::default();
+    let (builder, told, go) = hung(&begun);
+    let builder = builder.task_logs(logs.path()).handler("writes", |_, cx: Context| async move {
+        slog::info!(cx.log(), "here");
+        Ok(Outcome::done())
+    });
+    let board = start(builder).await;
+    let written = board.push(json!({"type": "writes"})).await.unwrap().task_id;
+    assert_eq!(soon(board.wait(written)).await.unwrap().state, TaskState::Completed);
+    let hangs = board.push(Block { panics: false }).await.unwrap().task_id;
+    told.recv().unwrap();
+    assert!(board.delete(written).await.unwrap());
+    soon(async {
+        while logs.path().join(written.to_string()).exists() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    go.send(()).unwrap();
+    assert_eq!(soon(board.wait(hangs)).await.unwrap().state, TaskState::Completed);
 }
