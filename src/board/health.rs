@@ -49,7 +49,9 @@ pub struct PartHealth {
     pub part: Part,
     /// Whether it works.
     pub state: PartState,
-    /// How long ago it last did its round; nothing for a part without rounds.
+    /// How long ago it last did its round, answered, or showed on request that it lives; nothing for a part that is not
+    /// there, such as the watch on a storage that no other process shares. Of the threads that workers live on the one
+    /// counts that has been silent longest: a handler may block it.
     pub last_tick_age: Option<Duration>,
     /// How often it died and was started anew.
     pub restarts: u32,
@@ -61,7 +63,7 @@ pub struct PartHealth {
 pub enum PartState {
     /// It works.
     Up,
-    /// It died, and is being started anew.
+    /// It died. Actors and storage threads are being started anew, the threads of heartbeat and watch are not.
     Down,
 }
 
@@ -110,6 +112,10 @@ impl Board {
         let core = &self.core;
         let pulse = core.parts.pulse(part);
         let state = if core.is_down(part) { PartState::Down } else { PartState::Up };
-        PartHealth { part, state, last_tick_age: pulse.age(&core.clock), restarts: pulse.restarts() }
+        let last_tick_age = match part {
+            Part::Worker => core.crew.tick_age(&core.clock),
+            _ => pulse.age(&core.clock),
+        };
+        PartHealth { part, state, last_tick_age, restarts: pulse.restarts() }
     }
 }

@@ -53,6 +53,7 @@ pub(super) async fn start(mut builder: BoardBuilder) -> Result<Board, StartError
     system.arbiter().spawn_fn(move || {
         let arbiters = (Arbiter::new(), Arbiter::new());
         inner.crew.start_arbiters(inner.config.worker_threads);
+        inner.crew.call_roll(&inner.clock);
         // The starter may have been dropped; then the arbiters end with it.
         drop(tell.send(arbiters));
     });
@@ -101,7 +102,7 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         benches: names().map(|name| (name, Arc::default())).collect::<HashMap<Name, _>>(),
         crew: Crew::new(names(), config.blocking_threads),
         chores: BlockingPool::new("callboard-chores", 1),
-        persistence: Persistence::new(Arc::clone(&backend), config.readers, log.clone(), pulse),
+        persistence: Persistence::new(Arc::clone(&backend), config.readers, log.clone(), clock.clone(), pulse),
         events,
         store: StoreHandle::new(store_line.clone()),
         store_line,

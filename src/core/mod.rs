@@ -221,8 +221,8 @@ impl Core {
             Part::Persistence => !self.persistence.is_alive(),
             Part::Worker => self.crew.has_dead(),
             Part::Guardian => !self.guardian.is_connected(),
-            // They see to themselves: a panic there is caught, and the thread goes on.
-            Part::Heartbeat | Part::Watch => false,
+            // They see to themselves: a panic in storage is caught, and the thread goes on.
+            Part::Heartbeat | Part::Watch => self.parts.pulse(part).is_gone(),
         }
     }
 

@@ -7,6 +7,7 @@
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
 //! | [`Attend`] | [`Events`], for a new subscriber | none | yes: a restarted actor attends to all | yes |
+//! | [`RollCall`] | the guardian | none | with its actor, whose successor shows itself | yes |
 
 mod fact;
 
@@ -23,7 +24,7 @@ pub use fact::{Event, TaskFact};
 
 use crate::clock::Clock;
 use crate::logging::keys;
-use crate::supervise::{Life, Line};
+use crate::supervise::{Life, Line, RollCall};
 
 /// Names a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -243,6 +244,13 @@ impl Handler<Attend> for Fanout {
     fn handle(&mut self, Attend(subscriber): Attend, ctx: &mut Self::Context) {
         self.life.tick(&self.clock);
         self.attend(subscriber, ctx);
+    }
+}
+
+impl Handler<RollCall> for Fanout {
+    type Result = ();
+    fn handle(&mut self, _: RollCall, _: &mut Self::Context) {
+        self.life.tick(&self.clock);
     }
 }
 

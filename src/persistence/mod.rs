@@ -27,6 +27,7 @@ pub(crate) use requests::{
 };
 
 use crate::backend::{Backend, BackendError, Commit, Receipt};
+use crate::clock::Clock;
 use crate::core::Core;
 use crate::logging::keys;
 use crate::queue::batch::Batch;
@@ -52,6 +53,7 @@ pub(crate) struct Persistence {
 struct Shared {
     backend: Arc<dyn Backend>,
     log: Logger,
+    clock: Clock,
     pulse: Arc<Pulse>,
     in_flight: AtomicUsize,
     living: [AtomicUsize; 2],
@@ -65,8 +67,15 @@ enum Side {
 }
 
 impl Persistence {
-    pub(crate) fn new(backend: Arc<dyn Backend>, readers: usize, log: Logger, pulse: Arc<Pulse>) -> Self {
-        let shared = Shared { backend, log, pulse, in_flight: AtomicUsize::new(0), living: Default::default() };
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        readers: usize,
+        log: Logger,
+        clock: Clock,
+        pulse: Arc<Pulse>,
+    ) -> Self {
+        let shared =
+            Shared { backend, log, clock, pulse, in_flight: AtomicUsize::new(0), living: Default::default() };
         Self {
             shared: Arc::new(shared),
             writers: RwLock::default(),
@@ -174,7 +183,11 @@ impl Shared {
         work: impl FnOnce(&dyn Backend) -> Result<T, BackendError>,
     ) -> (Result<T, BackendError>, bool) {
         match catch_unwind(AssertUnwindSafe(|| work(&*self.backend))) {
-            Ok(result) => (result, false),
+            Ok(result) => {
+                // It has come back, with whatever answer: health tells of errors elsewhere.
+                self.pulse.tick(&self.clock);
+                (result, false)
+            }
             Err(panic) => {
                 let text = crate::worker::panic_text(&*panic);
                 error!(self.log, "storage panicked"; keys::OPERATION => operation, keys::ERROR => text);

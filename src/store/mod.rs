@@ -53,7 +53,7 @@ use watchers::Watchers;
 pub use watchers::{StoreChange, StoreEvent, WatchId};
 
 use crate::clock::Clock;
-use crate::supervise::Life;
+use crate::supervise::{Life, RollCall};
 
 /// Expired entries removed in one turn: some 4 ms of work.
 const SLICE: usize = 2_000;
@@ -178,6 +178,13 @@ impl StreamHandler<Ring> for Store {
         self.life.tick(&self.clock);
         let next = self.read(|entries, _| entries.next_expiry());
         self.set_alarm(next);
+    }
+}
+
+impl Handler<RollCall> for Store {
+    type Result = ();
+    fn handle(&mut self, _: RollCall, _: &mut Self::Context) {
+        self.life.tick(&self.clock);
     }
 }
 

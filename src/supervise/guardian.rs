@@ -17,7 +17,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use actix_rt::ArbiterHandle;
 use slog::{crit, error};
 
-use super::{Life, Part};
+use super::{Life, Part, RollCall};
 use crate::core::{Core, Stage};
 use crate::events::Event;
 use crate::logging::keys;
@@ -81,16 +81,26 @@ impl Guardian {
         ctx.spawn(then);
     }
 
-    /// Finds parts that are down, whatever was heard of them.
+    /// Finds parts that are down, whatever was heard of them, and asks for signs of life where rounds give none.
     fn look(&mut self, ctx: &mut Context<Self>) {
         for part in Part::ALL {
             self.mend(*part, ctx);
         }
+        let core = &self.core;
+        if core.parts.pulse(Part::Events).ask() {
+            core.events.line().poke(RollCall);
+        }
+        if core.parts.pulse(Part::Store).ask() {
+            core.store_line.poke(RollCall);
+        }
+        core.crew.call_roll(&core.clock);
     }
 
     /// Starts a part anew, after a pause that grows with the number of restarts.
     fn mend(&mut self, part: Part, ctx: &mut Context<Self>) {
-        if part == Part::Guardian || self.mending.contains(&part) || !self.core.is_down(part) {
+        // These three are not the guardian's: the heartbeat watches it, and threads of their own are not started anew.
+        let not_mine = matches!(part, Part::Guardian | Part::Heartbeat | Part::Watch);
+        if not_mine || self.mending.contains(&part) || !self.core.is_down(part) {
             return;
         }
         self.mending.push(part);

@@ -1,7 +1,7 @@
 //! Signs of life: what a part leaves behind for the guardian and for `health()`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -41,12 +41,42 @@ pub(crate) struct Pulse {
     // Microseconds on the clock's growing hand, plus 1; 0 before the first tick.
     last_tick: AtomicU64,
     restarts: AtomicU32,
+    /// A sign of life was asked for, and has not come yet.
+    asked: AtomicBool,
+    /// Its thread has ended.
+    gone: AtomicBool,
+    #[cfg(feature = "testing")]
+    to_crash: AtomicBool,
 }
 
 impl Pulse {
     pub(crate) fn tick(&self, clock: &Clock) {
         let at = u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
         self.last_tick.store(at + 1, Ordering::Relaxed);
+        self.asked.store(false, Ordering::Relaxed);
+    }
+
+    /// True when a sign of life is to be asked for: one question at a time, so that they do not pile up at a part that does
+    /// not answer.
+    pub(crate) fn ask(&self) -> bool {
+        !self.asked.swap(true, Ordering::Relaxed)
+    }
+
+    /// True when its thread has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Makes its thread panic, as a bug in it would.
+    #[cfg(feature = "testing")]
+    pub(crate) fn crash(&self) {
+        self.to_crash.store(true, Ordering::Release);
+    }
+
+    /// Panics when told to.
+    #[cfg(feature = "testing")]
+    pub(super) fn crash_when_told(&self) {
+        assert!(!self.to_crash.load(Ordering::Acquire), "told to crash");
     }
 
     pub(crate) fn age(&self, clock: &Clock) -> Option<Duration> {
@@ -62,6 +92,21 @@ impl Pulse {
         self.restarts.load(Ordering::Relaxed)
     }
 }
+
+/// Held by a thread that is a part of the board: whatever ends it, its part is then known to be gone.
+#[derive(Debug)]
+pub(super) struct Presence(pub(super) Arc<Pulse>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.0.gone.store(true, Ordering::Release);
+    }
+}
+
+/// Asks an actor for a sign of life: one that has nothing to do has no rounds that would show it.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub(crate) struct RollCall;
 
 /// Held by an actor; when the actor goes, by a panic or by its own will, the guardian hears of it.
 ///

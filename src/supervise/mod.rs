@@ -10,7 +10,7 @@ pub(crate) use guardian::{Guardian, start_part};
 pub use life::Part;
 #[cfg(feature = "testing")]
 pub(crate) use life::{Crash, crash_on_request};
-pub(crate) use life::{Life, Pulse};
+pub(crate) use life::{Life, Pulse, RollCall};
 pub(crate) use line::Line;
 pub(crate) use parts::Parts;
 pub(crate) use threads::{Threads, beat, follow_storage};

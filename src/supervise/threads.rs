@@ -12,7 +12,8 @@ use std::time::Duration;
 use actix_rt::ArbiterHandle;
 use slog::{error, info, warn};
 
-use super::{Guardian, Part};
+use super::life::Presence;
+use super::{Guardian, Part, Pulse};
 use crate::backend::{BackendError, NodeBeat};
 use crate::clock::{Signal, Timestamp};
 use crate::core::{Core, Stage};
@@ -39,18 +40,23 @@ impl Threads {
         let (inner, home) = (Arc::clone(core), home.clone());
         // Read here: the lease runs already, however late the thread gets its first turn.
         let last = core.clock.elapsed();
-        threads.spawn("callboard-heartbeat", {
+        threads.spawn("callboard-heartbeat", core.parts.pulse(Part::Heartbeat), {
             let signal = Arc::clone(&signal);
             move || heartbeats(&inner, &home, (started_at, last), &signal)
         })?;
         if core.backend.capabilities().shared {
             let inner = Arc::clone(core);
-            threads.spawn("callboard-watch", move || watches(&inner, &signal))?;
+            threads.spawn("callboard-watch", core.parts.pulse(Part::Watch), move || watches(&inner, &signal))?;
         }
         Ok(threads)
     }
 
-    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    fn spawn(&mut self, name: &str, pulse: &Arc<Pulse>, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+        let presence = Presence(Arc::clone(pulse));
+        let work = move || {
+            let _presence = presence;
+            work();
+        };
         self.handles.push(std::thread::Builder::new().name(name.into()).spawn(work)?);
         Ok(())
     }
@@ -101,7 +107,10 @@ fn heartbeats(
     signal: &Signal,
 ) {
     let mut failing = false;
+    let pulse = core.parts.pulse(Part::Heartbeat);
     loop {
+        #[cfg(feature = "testing")]
+        pulse.crash_when_told();
         let period = if failing { core.config.heartbeat() / 4 } else { core.config.heartbeat() };
         let left = (last + period).saturating_sub(core.clock.elapsed());
         if core.clock.wait(left.min(GUARDIAN_LOOK), signal) {
@@ -114,7 +123,6 @@ fn heartbeats(
         }
         last = core.clock.elapsed();
         let was_safe = core.may_claim();
-        let pulse = core.parts.pulse(Part::Heartbeat);
         let result = catch_unwind(AssertUnwindSafe(|| beat(core, started_at))).unwrap_or_else(|_| {
             pulse.restarted();
             Err(BackendError::Panicked { operation: "heartbeat" })
@@ -158,6 +166,8 @@ fn watches(core: &Arc<Core>, signal: &Signal) {
     let pulse = core.parts.pulse(Part::Watch);
     let (mut swept, mut to_sweep) = (Duration::ZERO, false);
     while !signal.is_stopped() {
+        #[cfg(feature = "testing")]
+        pulse.crash_when_told();
         let changed = catch_unwind(AssertUnwindSafe(|| core.backend.watch(WATCH_SLICE))).unwrap_or_else(|_| {
             pulse.restarted();
             Err(BackendError::Panicked { operation: "watch" })

@@ -3,8 +3,8 @@
 use crate::board::Board;
 use crate::supervise::{Crash, Part};
 
-/// Makes a part panic, as a bug in it would. Returns false for parts that have no actor of their own to kill:
-/// persistence, heartbeat and watch, which [`Faulty`](super::Faulty) makes panic.
+/// Makes a part panic, as a bug in it would. Returns false for the one that has nothing of its own to kill: persistence,
+/// which [`Faulty`](super::Faulty) makes panic. The threads of heartbeat and watch end with it, for good.
 pub fn crash(board: &Board, part: Part) -> bool {
     let core = board.core();
     match part {
@@ -15,7 +15,8 @@ pub fn crash(board: &Board, part: Part) -> bool {
         Part::Events => core.events.line().poke(Crash),
         Part::Worker => return core.crew.crash_one(),
         Part::Guardian => core.guardian.poke(Crash),
-        Part::Persistence | Part::Heartbeat | Part::Watch => return false,
+        Part::Heartbeat | Part::Watch => core.parts.pulse(part).crash(),
+        Part::Persistence => return false,
     }
     true
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix::{Actor, Addr};
 use actix_rt::Arbiter;
@@ -11,10 +12,11 @@ use parking_lot::Mutex;
 use super::leaving::Leaving;
 use super::{BlockingPool, CancelReason, Context, Worker};
 use crate::backend::Claimed;
+use crate::clock::Clock;
 use crate::core::Core;
 use crate::name::Name;
 use crate::queue::bench::wake;
-use crate::supervise::Part;
+use crate::supervise::{Part, Pulse};
 use crate::task::{ClaimToken, TaskId};
 
 /// What a worker has in hand, seen from outside. Outlives the worker.
@@ -64,10 +66,16 @@ struct Post {
     worker: Addr<Worker>,
 }
 
-/// The workers, lane by lane, and the arbiters that they are spread over.
+/// A thread that workers live on, and its signs of life.
+struct Hall {
+    arbiter: Arbiter,
+    pulse: Arc<Pulse>,
+}
+
+/// The workers, lane by lane, and the threads that they are spread over.
 pub(crate) struct Crew {
     lanes: HashMap<Name, Mutex<Vec<Post>>>,
-    arbiters: Mutex<Vec<Arbiter>>,
+    threads: Mutex<Vec<Hall>>,
     next: AtomicUsize,
     blocking: BlockingPool,
 }
@@ -76,7 +84,7 @@ impl Crew {
     pub(crate) fn new(queues: impl Iterator<Item = Name>, blocking_threads: usize) -> Self {
         Self {
             lanes: queues.map(|name| (name, Mutex::default())).collect(),
-            arbiters: Mutex::default(),
+            threads: Mutex::default(),
             next: AtomicUsize::new(0),
             blocking: BlockingPool::new("callboard-blocking", blocking_threads),
         }
@@ -88,10 +96,23 @@ impl Crew {
 
     /// Starts the threads that workers live on. Must be called inside an actix system.
     pub(crate) fn start_arbiters(&self, threads: usize) {
-        let mut arbiters = self.arbiters.lock();
-        while arbiters.len() < threads {
-            arbiters.push(Arbiter::new());
+        let mut halls = self.threads.lock();
+        while halls.len() < threads {
+            halls.push(Hall { arbiter: Arbiter::new(), pulse: Arc::default() });
         }
+    }
+
+    /// Asks each thread for a sign of life. One whose handler blocks it gives none.
+    pub(crate) fn call_roll(&self, clock: &Clock) {
+        for hall in self.threads.lock().iter().filter(|hall| hall.pulse.ask()) {
+            let (pulse, clock) = (Arc::clone(&hall.pulse), clock.clone());
+            hall.arbiter.spawn_fn(move || pulse.tick(&clock));
+        }
+    }
+
+    /// How long the thread has been silent that gave its last sign of life before the others.
+    pub(crate) fn tick_age(&self, clock: &Clock) -> Option<Duration> {
+        self.threads.lock().iter().filter_map(|hall| hall.pulse.age(clock)).max()
     }
 
     /// Sees to it that a lane has at least `wanted` workers.
@@ -106,9 +127,9 @@ impl Crew {
     }
 
     fn hire(&self, core: &Arc<Core>, lane: &str, slot: &Arc<Slot>) -> Option<Addr<Worker>> {
-        let arbiters = self.arbiters.lock();
+        let halls = self.threads.lock();
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let arbiter = arbiters.get(turn.checked_rem(arbiters.len())?)?;
+        let arbiter = &halls.get(turn.checked_rem(halls.len())?)?.arbiter;
         let (core, slot) = (Arc::clone(core), Arc::clone(slot));
         let bench = Arc::clone(core.benches.get(lane)?);
         Some(Worker::start_in_arbiter(&arbiter.handle(), move |_| {
@@ -172,7 +193,7 @@ impl Crew {
         for posts in self.lanes.values() {
             posts.lock().clear();
         }
-        let arbiters: Vec<Arbiter> = self.arbiters.lock().drain(..).collect();
+        let arbiters: Vec<Arbiter> = self.threads.lock().drain(..).map(|hall| hall.arbiter).collect();
         for arbiter in &arbiters {
             arbiter.stop();
         }

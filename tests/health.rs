@@ -1,0 +1,89 @@
+//! What a board says of its parts.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+use callboard::{Board, Clock, Outcome, Part, TaskState, Timestamp};
+use serde_json::json;
+
+/// What does not come within a generous time will not come.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(5), work).await.expect("no answer in time")
+}
+
+/// Resolves when `is_so` says yes; asks as often as everybody else has had a turn.
+async fn until(is_so: impl AsyncFn() -> bool) {
+    soon(async {
+        while !is_so().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+async fn silence_of(board: &Board, part: Part) -> Option<Duration> {
+    board.health().await.parts.iter().find(|p| p.part == part).unwrap().last_tick_age
+}
+
+#[actix_rt::test]
+async fn parts_with_nothing_to_do_show_that_they_live_and_a_blocked_thread_does_not() {
+    let ((tell, told), (go, gate)) = (mpsc::channel(), mpsc::channel::<()>());
+    let ends = Mutex::new((tell, gate));
+    let clock = Clock::manual(Timestamp::from_micros(0));
+    let board = Board::builder()
+        .configure(|c| c.worker_threads = 2)
+        .clock(clock.clone())
+        .lease(Duration::from_secs(60))
+        .handler("blocks", move |_, _| {
+            let ends = ends.lock().unwrap();
+            ends.0.send(()).unwrap();
+            ends.1.recv().unwrap();
+            async { Ok(Outcome::done()) }
+        })
+        .start()
+        .await
+        .unwrap();
+    // More than a heartbeat, and more than a round of upkeep.
+    let span = Duration::from_secs(25);
+    clock.advance(span);
+    // There is no other process to watch for.
+    let parts = || Part::ALL.iter().filter(|part| **part != Part::Watch);
+    for part in parts() {
+        until(async || silence_of(&board, *part).await == Some(Duration::ZERO)).await;
+    }
+    assert_eq!(silence_of(&board, Part::Watch).await, None);
+    let blocks = board.push(json!({"type": "blocks"})).await.unwrap().task_id;
+    told.recv().unwrap();
+    clock.advance(span);
+    for part in parts().filter(|part| **part != Part::Worker) {
+        until(async || silence_of(&board, *part).await == Some(Duration::ZERO)).await;
+    }
+    assert_eq!(silence_of(&board, Part::Worker).await, Some(span));
+    go.send(()).unwrap();
+    until(async || silence_of(&board, Part::Worker).await == Some(Duration::ZERO)).await;
+    assert_eq!(soon(board.wait(blocks)).await.unwrap().state, TaskState::Completed);
+    board.stop().await;
+}
+
+#[cfg(feature = "sqlite")]
+#[actix_rt::test]
+async fn a_thread_that_is_gone_is_down_and_takes_no_actor_with_it() {
+    use callboard::PartState;
+    use callboard::testing::crash;
+
+    let folder = tempfile::tempdir().unwrap();
+    for part in [Part::Heartbeat, Part::Watch] {
+        let url = format!("sqlite:{}", folder.path().join(format!("{part}.db")).display());
+        let board = Board::builder().url(url).start().await.unwrap();
+        assert!(board.health().await.healthy);
+        assert!(crash(&board, part));
+        let state_of = async |part| board.health().await.parts.iter().find(|p| p.part == part).unwrap().state;
+        until(async || state_of(part).await == PartState::Down).await;
+        let health = board.health().await;
+        assert!(!health.healthy, "{part}");
+        assert_eq!(health.parts.iter().filter(|part| part.state == PartState::Down).count(), 1, "{part}");
+        soon(board.stop()).await;
+    }
+}
