@@ -15,7 +15,7 @@ use crate::task::{DEFAULT_QUEUE, TaskState};
 /// let config = callboard::Config::default();
 /// assert_eq!(config.faults(), Vec::<String>::new());
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
     /// Where tasks are kept: `memory:`, `sqlite:PATH`, `postgres://...` or `mysql://...`. `memory:` by default.
@@ -125,6 +125,25 @@ impl Default for Config {
     }
 }
 
+/// The URL without its password.
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        /// Each of these fields by its name; one that is missing does not compile.
+        macro_rules! show {
+            ($($field:ident)+) => {{
+                let Self { url, $($field),+ } = self;
+                let mut shown = f.debug_struct("Config");
+                shown.field("url", &crate::backend::redact(url));
+                $(shown.field(stringify!($field), $field);)+
+                shown.finish()
+            }};
+        }
+        show!(node_name queues worker_threads blocking_threads lease check_interval push_deadline max_waiting_pushes
+            max_params_bytes drain cancel_grace crash_limit retention task_logs task_log_bytes task_log_level
+            synchronous readers writers event_buffer store_limits clock)
+    }
+}
+
 impl Config {
     /// Everything that is wrong with it, one sentence each; empty when nothing is.
     pub fn faults(&self) -> Vec<String> {
@@ -135,6 +154,10 @@ impl Config {
             }
         };
         fault(self.node_name.is_empty(), "node_name is empty; give the node a name");
+        fault(
+            self.node_name.len() > 200 || self.node_name.chars().any(char::is_control),
+            "node_name must have 1 to 200 bytes and no control characters; shorten it",
+        );
         fault(self.worker_threads == 0, "worker_threads is 0; at least 1 is needed");
         fault(self.blocking_threads == 0, "blocking_threads is 0; at least 1 is needed");
         fault(self.readers == 0, "readers is 0; at least 1 is needed");
@@ -173,5 +196,28 @@ impl Config {
     /// The time between two heartbeats.
     pub(crate) fn heartbeat(&self) -> Duration {
         self.lease / 3
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_of_the_url_is_not_shown() {
+        let config = Config { url: "mysql://u:secret@h/d".into(), ..Config::default() };
+        let shown = format!("{config:?}");
+        assert!(shown.contains("mysql://***@h/d") && !shown.contains("secret"), "{shown}");
+        let builder = format!("{:?}", crate::Board::builder().url("postgres://u:secret@h/d"));
+        assert!(!builder.contains("secret"), "{builder}");
+    }
+
+    #[test]
+    fn a_node_name_fits_every_database() {
+        let faults = |name: String| Config { node_name: name, ..Config::default() }.faults();
+        assert_eq!(faults("n".repeat(200)), Vec::<String>::new());
+        for name in ["n".repeat(201), "a\0b".into(), String::new()] {
+            assert!(faults(name.clone()).iter().any(|fault| fault.contains("node_name")), "{name:?}");
+        }
     }
 }

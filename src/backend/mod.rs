@@ -23,6 +23,7 @@ pub use error::BackendError;
 pub(crate) use limit::Labels;
 pub(crate) use limit::key_fault;
 pub use limit::{HeldBack, Limit, LimitScope, Limits, Rate};
+pub(crate) use open::redact;
 pub use open::{OpenOptions, Opened, Synchronous, open};
 pub(crate) use schedules::Chain;
 pub use schedules::{Fired, Instance, Passed, Run, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, Turn};

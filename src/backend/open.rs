@@ -93,11 +93,37 @@ fn is_postgres(scheme: &str) -> bool {
     matches!(scheme, "postgres" | "postgresql")
 }
 
-/// The URL without what stands between `//user:` and `@`.
-pub(super) fn redact(url: &str) -> String {
+/// The URL without what may be secret: what stands before an `@`, a port that is none, and the options.
+pub(crate) fn redact(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("//") else { return url.into() };
-    match rest.rsplit_once('@') {
-        Some((_, host)) => format!("{scheme}//***@{host}"),
-        None => url.into(),
+    let (mask, rest) = match rest.rsplit_once('@') {
+        Some((_, host)) => ("***@", host),
+        None => ("", rest),
+    };
+    let rest = rest.split('?').next().unwrap_or_default();
+    let (authority, path) = rest.split_at(rest.find(['/', '#']).unwrap_or(rest.len()));
+    let is_port = |port: &str| port.chars().all(|letter| letter.is_ascii_digit() || letter == ',' || letter == ']');
+    match authority.rsplit_once(':') {
+        Some((_, port)) if !is_port(port) => format!("{scheme}//***"),
+        _ => format!("{scheme}//{mask}{authority}{path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redact;
+
+    #[test]
+    fn no_part_of_a_password_is_shown() {
+        for (url, shown) in [
+            ("sqlite:a.db", "sqlite:a.db"),
+            ("POSTGRES://u:secret@h:5432/d?sslmode=require", "POSTGRES://***@h:5432/d"),
+            ("mysql://u:se?c@ret@h/d", "mysql://***@h/d"),
+            ("mysql://u:secret", "mysql://***"),
+            ("mysql://u:se/cret@h/d?password=secret", "mysql://***@h/d"),
+            ("https://x.supabase.co?apikey=secret", "https://x.supabase.co"),
+        ] {
+            assert_eq!(redact(url), shown, "{url}");
+        }
     }
 }
