@@ -13,6 +13,7 @@
 
 mod conn;
 mod connect;
+mod library;
 mod meaning;
 mod migrate;
 mod open;

@@ -25,6 +25,9 @@ pub(super) trait ServerConn: Conn + Connection<TransactionManager = AnsiTransact
 pub(super) trait Setup: Clone + Send + Sync + 'static {
     type Conn: ServerConn;
 
+    /// How long a connection may be at rest and still be used: poolers, firewalls and servers cut what is silent for long.
+    const REST: Duration = Duration::from_secs(300);
+
     /// Opens a connection and tells it what it has to know.
     fn connect(&self) -> Result<Self::Conn, BackendError>;
 
@@ -39,6 +42,7 @@ pub(super) trait Setup: Clone + Send + Sync + 'static {
 pub(super) struct Link<C> {
     conn: C,
     broken: bool,
+    used: Instant,
 }
 
 pub(super) struct Manager<S>(S);
@@ -48,7 +52,7 @@ impl<S: Setup> ManageConnection for Manager<S> {
     type Error = BackendError;
 
     fn connect(&self) -> Result<Self::Connection, BackendError> {
-        Ok(Link { conn: self.0.connect()?, broken: false })
+        Ok(Link { conn: self.0.connect()?, broken: false, used: Instant::now() })
     }
 
     fn is_valid(&self, _: &mut Self::Connection) -> Result<(), BackendError> {
@@ -85,8 +89,7 @@ impl<S: Setup> Connections<S> {
             // A look at each checkout is a round trip; a dead connection is found by the first statement on it, which
             // is then tried on another.
             .test_on_check_out(false)
-            // Poolers and firewalls cut what is silent for long.
-            .idle_timeout(Some(Duration::from_secs(300)))
+            .idle_timeout(Some(S::REST))
             .max_lifetime(Some(Duration::from_secs(3600)))
             .connection_timeout(CHECKOUT)
             // The checkout that fails tells the reason; the default handler would log it as well.
@@ -100,10 +103,18 @@ impl<S: Setup> Connections<S> {
     }
 
     fn checkout(&self, operation: &'static str) -> Result<PooledConnection<Manager<S>>, BackendError> {
-        self.pool.get().map_err(|error| BackendError::Transient {
-            operation,
-            message: format!("no connection to the database within {CHECKOUT:?}: {error}"),
-        })
+        loop {
+            let mut link = self.pool.get().map_err(|error| BackendError::Transient {
+                operation,
+                message: format!("no connection to the database within {CHECKOUT:?}: {error}"),
+            })?;
+            if link.used.elapsed() < S::REST {
+                link.used = Instant::now();
+                return Ok(link);
+            }
+            // The pool clears up every half minute only.
+            link.broken = true;
+        }
     }
 
     /// Runs `work` in a transaction, and again while others are in its way.

@@ -3,20 +3,84 @@
 use crate::backend::BackendError;
 use crate::backend::open::redact;
 
-/// A URL with its options taken apart.
-#[derive(Clone, Debug)]
+/// Options that are secrets, beside the password before the host.
+const SECRET_OPTIONS: [&str; 2] = ["password", "sslpassword"];
+
+/// A URL taken apart.
+#[derive(Clone)]
 pub(super) struct ServerUrl {
-    /// Without its options.
-    base: String,
+    scheme: String,
+    /// User and password, as they were written.
+    user: Option<String>,
+    /// One host, or several with their ports.
+    host: String,
+    /// The rest up to the options.
+    path: String,
     options: Vec<(String, String)>,
+    shown: String,
+    secrets: Secrets,
+}
+
+/// What must not be seen in any text.
+#[derive(Clone, Default)]
+pub(super) struct Secrets(Vec<String>);
+
+impl Secrets {
+    /// Takes a secret as it was written, and as it is meant.
+    fn add(&mut self, written: &str) {
+        self.0.extend([written.to_owned(), decoded(written)].into_iter().filter(|text| !text.is_empty()));
+        // One may be a part of the other.
+        self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        self.0.dedup();
+    }
+
+    /// The text without them: client libraries repeat what they do not understand of a URL.
+    pub(super) fn hidden(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
 }
 
 impl ServerUrl {
-    pub(super) fn new(url: &str) -> Self {
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    /// # Errors
+    /// When it is not plain where the password ends: a client library would take a part of it for a host or a port, and
+    /// say so in its errors.
+    pub(super) fn new(url: &str) -> Result<Self, BackendError> {
+        let bad = |reason: &str| BackendError::BadUrl { url: redact(url), reason: reason.into() };
+        let (scheme, rest) =
+            url.split_once("://").ok_or_else(|| bad("give it as scheme://USER:PASSWORD@HOST:PORT/DATABASE"))?;
+        let (base, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = base.split_at(base.find(['/', '#']).unwrap_or(base.len()));
+        let (user, host) = match authority.rsplit_once('@') {
+            Some((user, host)) => (Some(user.to_owned()), host),
+            None => (None, authority),
+        };
         let pairs = query.split('&').filter(|pair| !pair.is_empty());
         let options = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-        Self { base: base.into(), options: options.map(|(name, value)| (name.into(), value.into())).collect() }
+        let options: Vec<(String, String)> = options.map(|(name, value)| (name.into(), value.into())).collect();
+        let doubtful = user.as_ref().is_some_and(|user| user.contains('@'))
+            || path.contains(['@', '#'])
+            || options.iter().any(|(name, _)| name.contains(['@', '/', ':']))
+            || !has_ports(host);
+        if doubtful {
+            return Err(bad(
+                "write / ? # @ and % in a user or a password as %2F %3F %23 %40 %25, and a port in digits",
+            ));
+        }
+        let mut secrets = Secrets::default();
+        let password = user.as_deref().and_then(|user| user.split_once(':'));
+        password.into_iter().for_each(|(_, password)| secrets.add(password));
+        let hidden = options.iter().filter(|(name, _)| SECRET_OPTIONS.contains(&name.as_str()));
+        hidden.for_each(|(_, value)| secrets.add(value));
+        let mask = if user.is_some() { "***@" } else { "" };
+        // Client libraries know it in small letters only.
+        let scheme = scheme.to_ascii_lowercase();
+        let shown = format!("{scheme}://{mask}{host}{path}");
+        Ok(Self { scheme, user, host: host.into(), path: path.into(), options, shown, secrets })
+    }
+
+    /// The name under which the client library knows the database.
+    pub(super) fn set_scheme(&mut self, scheme: &str) {
+        self.scheme = scheme.into();
     }
 
     /// Takes an option out.
@@ -32,21 +96,69 @@ impl ServerUrl {
         }
     }
 
+    /// Writes `host=HOST;added` where one host stands by its name; false when it does not.
+    #[cfg(feature = "mysql")]
+    pub(super) fn add_to_host(&mut self, added: &str) -> bool {
+        let (name, port) = match self.host.split_once(':') {
+            Some((name, port)) => (name, format!(":{port}")),
+            None => (self.host.as_str(), String::new()),
+        };
+        if name.is_empty() || name.contains(['[', ',', ';', '=']) {
+            return false;
+        }
+        self.host = format!("host={name};{added}{port}");
+        true
+    }
+
     /// What the client library gets.
     pub(super) fn text(&self) -> String {
+        let Self { scheme, user, host, path, .. } = self;
         let options: Vec<String> = self.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mark = if options.is_empty() { "" } else { "?" };
-        format!("{}{mark}{}", self.base, options.join("&"))
+        let user = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+        format!("{scheme}://{user}{host}{path}{mark}{}", options.join("&"))
     }
 
     /// The URL as it may be shown.
     pub(super) fn shown(&self) -> String {
-        redact(&self.base)
+        self.shown.clone()
+    }
+
+    pub(super) fn secrets(&self) -> Secrets {
+        self.secrets.clone()
     }
 
     pub(super) fn bad(&self, reason: impl Into<String>) -> BackendError {
         BackendError::BadUrl { url: self.shown(), reason: reason.into() }
     }
+}
+
+/// True when what follows the colons is numbers: of `[::1]:5432`, of `one:5432,two`, of a name alone.
+fn has_ports(hosts: &str) -> bool {
+    hosts.split(',').all(|host| {
+        let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+        behind.split_once(':').is_none_or(|(_, port)| port.chars().all(|digit| digit.is_ascii_digit()))
+    })
+}
+
+/// Without percent signs, as far as they can be read.
+pub(super) fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let digits = behind.get(..2).filter(|_| *first == b'%').and_then(|pair| std::str::from_utf8(pair).ok());
+        match digits.and_then(|pair| u8::from_str_radix(pair, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &behind[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -55,7 +167,7 @@ mod tests {
 
     #[test]
     fn own_options_are_taken_out_and_missing_ones_added() {
-        let mut url = ServerUrl::new("postgres://u:secret@h:5432/d?schema=jobs&sslmode=require");
+        let mut url = ServerUrl::new("POSTGRES://u:secret@h:5432/d?schema=jobs&sslmode=require").unwrap();
         assert_eq!(url.take("schema").as_deref(), Some("jobs"));
         assert_eq!(url.take("schema"), None);
         url.default("sslmode", "prefer");
@@ -63,5 +175,30 @@ mod tests {
         assert_eq!(url.text(), "postgres://u:secret@h:5432/d?sslmode=require&keepalives=1");
         assert_eq!(url.shown(), "postgres://***@h:5432/d");
         assert!(!url.bad("no").to_string().contains("secret"));
+    }
+
+    #[test]
+    fn what_could_be_a_part_of_a_password_is_refused_and_not_shown() {
+        for url in [
+            "mysql://u:se?cret@h/d",
+            "postgres://u:se/cret@h/d",
+            "postgres://u:12/cret@h/d",
+            "postgres://u:se#cret@h/d",
+            "postgres://u:se@cret@h/d",
+            "postgres://u:secret",
+        ] {
+            let text = ServerUrl::new(url).map(|url| url.text()).unwrap_err().to_string();
+            assert!(text.contains("%40") && !text.contains("cret") && !text.contains("se@"), "{text}");
+        }
+        for url in ["postgres://[::1]:5432/d", "postgres://a:1,b:2/d?x=a@b", "postgres:///d", "mysql://u@h/d"] {
+            assert_eq!(ServerUrl::new(url).unwrap().text(), url);
+        }
+    }
+
+    #[test]
+    fn secrets_are_taken_out_of_what_libraries_say() {
+        let url = ServerUrl::new("postgres://u:se%zzcr%40t@h/d?sslpassword=wo%72d").unwrap();
+        let text = url.secrets().hidden("invalid token: \"se%zzcr%40t\", se%zzcr@t, word, wo%72d");
+        assert_eq!(text, "invalid token: \"***\", ***, ***, ***");
     }
 }

@@ -1,40 +1,51 @@
 //! How a connection to MySQL or MariaDB is made.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
 use diesel::mysql::MysqlConnection;
 use diesel::result::Error;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Text};
 
+use super::library::Way;
 use super::meaning::MESSAGES;
 use crate::backend::BackendError;
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::pool::{ServerConn, Setup};
 use crate::backend::sql::statement::statements;
-use crate::backend::sql::url::ServerUrl;
+use crate::backend::sql::url::{Secrets, ServerUrl};
 
 statements! {
-    Version -> (Text,): "SELECT VERSION()";
+    Server -> (Text, BigInt): "SELECT VERSION(), CAST(@@max_allowed_packet AS SIGNED)";
     DatabaseName -> (diesel::sql_types::Nullable<Text>,): "SELECT DATABASE()";
 }
 
 /// What each connection is told. Strict: what is too long is an error and is not cut. Locks of tables have a limit of
-/// their own, which is a day by default.
+/// their own, which is a day by default. A session in which nothing comes for so long is ended by the server: its process
+/// is frozen or out of reach, and others wait for its locks. Messages are in English, for their texts say what they mean.
 const SETTINGS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 5, lock_wait_timeout = 5,
-    group_concat_max_len = 1048576,
+    SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 5, lock_wait_timeout = 5, wait_timeout = 30,
+    group_concat_max_len = 1048576, lc_messages = 'en_US',
     sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO';";
 
-/// A transaction in which nothing comes for so long is ended by the server: its process is frozen or out of reach, and
-/// others wait for its locks. MySQL has no such limit.
+/// Connections at rest are given up before the server ends their sessions.
+const REST: Duration = Duration::from_secs(20);
+
+/// MariaDB has a limit for transactions alone, which can be shorter.
 const MARIADB_TIMEOUTS: &str = "max_statement_time = 30, idle_transaction_timeout = 15";
 
 /// What is the same for all connections.
 #[derive(Clone)]
 pub(super) struct Target {
-    url: String,
+    way: Way,
     shown: String,
+    secrets: Secrets,
     database: String,
+    /// The largest packet that the server takes, as the latest connection was told.
+    packet: Arc<AtomicUsize>,
 }
 
 impl ServerConn for MysqlConnection {
@@ -49,47 +60,92 @@ impl ServerConn for MysqlConnection {
 
 impl Target {
     pub(super) fn new(url: &str) -> Result<Self, BackendError> {
-        let url = url.replacen("mariadb:", "mysql:", 1);
-        let mut url = ServerUrl::new(&url);
-        // As MySQL's own clients call them.
-        for (own, diesel) in
-            [("ssl-mode", "ssl_mode"), ("ssl-ca", "ssl_ca"), ("ssl-cert", "ssl_cert"), ("ssl-key", "ssl_key")]
-        {
-            if let Some(value) = url.take(own) {
-                url.default(diesel, &value.to_lowercase());
-            }
-        }
-        let target = Self { url: url.text(), shown: url.shown(), database: String::new() };
-        let database = target.connect()?.first::<DatabaseName, (Option<String>,)>(&[]);
+        let mut url = ServerUrl::new(url)?;
+        url.set_scheme("mysql");
+        let way = Way::new(url.clone(), !mysqlclient_sys::SUPPORTS_MYSQL_SSL_MODE)?;
+        let (shown, secrets) = (url.shown(), url.secrets());
+        let mut target = Self { way, shown, secrets, database: String::new(), packet: Arc::default() };
+        let database = target.first()?.first::<DatabaseName, (Option<String>,)>(&[]);
         match database.map_err(|error| MESSAGES.meaning("open", &error, false))? {
             Some((Some(database),)) => Ok(Self { database, ..target }),
             _ => Err(url.bad("name a database, as in mysql://USER:PASSWORD@HOST:3306/DATABASE")),
         }
     }
-}
 
-impl Target {
+    /// The first connection, which shows whether the library understands what it is told.
+    fn first(&mut self) -> Result<MysqlConnection, BackendError> {
+        let outcome = self.connect();
+        match (&outcome, self.way.plain.take()) {
+            // It has taken all of it for the name of a host.
+            (Err(error), Some(plain)) if error.to_string().contains("host=") => {
+                self.way.url = plain;
+                self.connect()
+            }
+            _ => outcome,
+        }
+    }
+
     /// The database with the tables.
     pub(super) fn database(&self) -> &str {
         &self.database
+    }
+
+    /// The largest packet that the server takes, in bytes.
+    pub(super) fn packet(&self) -> usize {
+        self.packet.load(Ordering::Relaxed)
+    }
+
+    fn establish(&self) -> Result<MysqlConnection, BackendError> {
+        MysqlConnection::establish(&self.way.url).map_err(|error| {
+            let said = self.secrets.hidden(&error.to_string());
+            let message = format!("{} cannot be reached: {said}", self.shown);
+            let forever = [
+                "Access denied",
+                "Unknown database",
+                "Invalid connection URL",
+                "URL",
+                "certificate",
+                "SSL is required",
+            ];
+            if forever.iter().any(|text| said.contains(text)) {
+                return BackendError::Permanent { operation: "open", message: MESSAGES.advised(message) };
+            }
+            BackendError::Transient { operation: "open", message }
+        })
+    }
+
+    /// The library goes on in plain text where the server has no TLS, and says nothing.
+    fn check_encryption(&self, conn: &mut MysqlConnection) -> Result<(), BackendError> {
+        if !self.way.encrypted {
+            return Ok(());
+        }
+        let found = conn.load_once::<(Text, Text), (String, String)>("SHOW SESSION STATUS LIKE 'Ssl_cipher'", &[]);
+        let found = found.map_err(|error| MESSAGES.meaning("open", &error, false))?;
+        if found.iter().any(|(_, cipher)| !cipher.is_empty()) {
+            return Ok(());
+        }
+        let message = format!(
+            "{} does not encrypt its connections, and the URL asks for it; give the server a certificate, or use \
+            ssl-mode=disabled",
+            self.shown
+        );
+        Err(BackendError::Permanent { operation: "open", message })
     }
 }
 
 impl Setup for Target {
     type Conn = MysqlConnection;
 
+    const REST: Duration = REST;
+
     fn connect(&self) -> Result<MysqlConnection, BackendError> {
-        let mut conn = MysqlConnection::establish(&self.url).map_err(|error| {
-            let message = format!("{} cannot be reached: {error}", self.shown);
-            let forever = ["Access denied", "Unknown database", "Invalid connection URL", "URL"];
-            if forever.iter().any(|text| message.contains(text)) {
-                return BackendError::Permanent { operation: "open", message: MESSAGES.advised(message) };
-            }
-            BackendError::Transient { operation: "open", message }
-        })?;
+        let mut conn = self.establish()?;
+        self.check_encryption(&mut conn)?;
         let failed = |error: Error| MESSAGES.meaning("open", &error, false);
         conn.batch_execute(SETTINGS).map_err(failed)?;
-        let (version,) = conn.first::<Version, (String,)>(&[]).map_err(failed)?.unwrap_or_default();
+        let server = conn.first::<Server, (String, i64)>(&[]).map_err(failed)?;
+        let (version, packet) = server.unwrap_or_default();
+        self.packet.store(usize::try_from(packet).unwrap_or(0), Ordering::Relaxed);
         // A statement that takes longer is ended by the server: no operation of callboard has a reason to.
         let timeout = if version.contains("MariaDB") { MARIADB_TIMEOUTS } else { "max_execution_time = 30000" };
         conn.batch_execute(&format!("SET SESSION {timeout}")).map_err(failed)?;

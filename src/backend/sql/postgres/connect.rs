@@ -11,7 +11,7 @@ use super::meaning::MESSAGES;
 use super::pooler;
 use crate::backend::BackendError;
 use crate::backend::sql::pool::{ServerConn, Setup};
-use crate::backend::sql::url::ServerUrl;
+use crate::backend::sql::url::{Secrets, ServerUrl};
 
 /// A statement that takes longer is ended by the server: no operation of callboard has a reason to.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +26,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 pub(super) struct Target {
     url: String,
     shown: String,
+    secrets: Secrets,
     pub(super) schema: String,
     begin: String,
     /// A pooler lies between, which gives a connection for one transaction only.
@@ -45,7 +46,7 @@ impl ServerConn for PgConnection {
 impl Target {
     /// Reads the URL, and finds out whether a pooler lies between if it does not say so.
     pub(super) fn new(url: &str) -> Result<Self, BackendError> {
-        let mut url = ServerUrl::new(url);
+        let mut url = ServerUrl::new(url)?;
         let schema = url.take("schema").unwrap_or_else(|| "callboard".into());
         if schema.is_empty() || schema.len() > 63 || !schema.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
             return Err(url.bad("schema has 1 to 63 letters, digits and underscores; give one, such as ?schema=jobs"));
@@ -61,7 +62,8 @@ impl Target {
         ] {
             url.default(name, value);
         }
-        let mut target = Self { url: url.text(), shown: url.shown(), schema, begin: String::new(), pooled: false };
+        let (shown, secrets) = (url.shown(), url.secrets());
+        let mut target = Self { url: url.text(), shown, secrets, schema, begin: String::new(), pooled: false };
         target.pooled = match said.as_deref() {
             None | Some("auto") => pooler::lies_before(&target, &url)?,
             Some("transaction") => true,
@@ -96,9 +98,17 @@ impl Target {
     /// Opens a connection without any settings.
     pub(super) fn raw(&self) -> Result<PgConnection, BackendError> {
         PgConnection::establish(&self.url).map_err(|error| {
-            let message = format!("{} cannot be reached: {}", self.shown, error.to_string().trim());
-            let forever = ["authentication failed", "does not exist", "no pg_hba.conf entry", "invalid"];
-            if forever.iter().any(|text| message.contains(text)) {
+            let said = self.secrets.hidden(error.to_string().trim());
+            let message = format!("{} cannot be reached: {said}", self.shown);
+            let forever = [
+                "authentication failed",
+                "does not exist",
+                "no pg_hba.conf entry",
+                "invalid",
+                "certificate",
+                "does not support SSL",
+            ];
+            if forever.iter().any(|text| said.contains(text)) {
                 return BackendError::Permanent { operation: "open", message };
             }
             BackendError::Transient { operation: "open", message }

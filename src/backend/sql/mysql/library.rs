@@ -1,0 +1,134 @@
+//! What the client library is told, and what TLS it can do.
+//!
+//! MySQL's own library takes `ssl-mode` as it is. MariaDB's does not know it, and Diesel hands on nothing else; but it
+//! reads `name=value;name=value` where the host stands, by which it learns to verify, and how long to wait for a server.
+
+use crate::backend::BackendError;
+use crate::backend::sql::url::ServerUrl;
+
+/// Seconds until a connection that does not come about is given up, the greeting of the server included.
+const CONNECT_TIMEOUT: &str = "connect-timeout=5";
+
+/// What `ssl-mode` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Mode {
+    Disabled,
+    Preferred,
+    Required,
+    VerifyCa,
+    VerifyIdentity,
+}
+
+const MODES: [(&str, Mode); 5] = [
+    ("disabled", Mode::Disabled),
+    ("preferred", Mode::Preferred),
+    ("required", Mode::Required),
+    ("verify_ca", Mode::VerifyCa),
+    ("verify_identity", Mode::VerifyIdentity),
+];
+
+/// How the server is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// What Diesel gets.
+    pub(super) url: String,
+    /// The same for a library too old to read options where the host stands; nothing where those are needed.
+    pub(super) plain: Option<String>,
+    /// A connection in plain text is of no use.
+    pub(super) encrypted: bool,
+}
+
+impl Way {
+    /// Takes the options of TLS out of a URL; `mariadb` says whose library it is.
+    ///
+    /// # Errors
+    /// For a mode that is none, and for one that this library cannot do.
+    pub(super) fn new(mut url: ServerUrl, mariadb: bool) -> Result<Self, BackendError> {
+        let said = url.take("ssl-mode").or_else(|| url.take("ssl_mode"));
+        let mode = said.map(|said| read(&url, &said)).transpose()?;
+        let mut files = false;
+        // As MySQL's own clients call them. They are paths: large and small letters differ.
+        for (own, diesel) in [("ssl-ca", "ssl_ca"), ("ssl-cert", "ssl_cert"), ("ssl-key", "ssl_key")] {
+            if let Some(value) = url.take(own).or_else(|| url.take(diesel)) {
+                url.default(diesel, &value);
+                files = true;
+            }
+        }
+        // Whoever names a certificate does not expect plain text.
+        let mode = mode.or(files.then_some(Mode::Required));
+        let encrypted = mode >= Some(Mode::Required);
+        let verified = mode >= Some(Mode::VerifyCa);
+        if !mariadb {
+            if let Some((name, _)) = MODES.iter().find(|(_, known)| Some(*known) == mode) {
+                url.default("ssl_mode", name);
+            }
+            return Ok(Self { url: url.text(), plain: None, encrypted });
+        }
+        let plain = url.text();
+        let tls = match mode {
+            None | Some(Mode::Disabled) => "",
+            Some(Mode::Preferred | Mode::Required) => ";ssl-enforce=1",
+            // It verifies the name with the certificate, or neither.
+            Some(Mode::VerifyCa | Mode::VerifyIdentity) => ";ssl-verify-server-cert=1",
+        };
+        if url.add_to_host(&format!("{CONNECT_TIMEOUT}{tls}")) {
+            return Ok(Self { url: url.text(), plain: (!verified).then_some(plain), encrypted });
+        }
+        if verified {
+            return Err(url.bad(
+                "MariaDB's client library verifies servers that are named by a host name or an IPv4 address only; \
+                give one, or use ssl-mode=required",
+            ));
+        }
+        Ok(Self { url: plain, plain: None, encrypted })
+    }
+}
+
+fn read(url: &ServerUrl, said: &str) -> Result<Mode, BackendError> {
+    let known = MODES.iter().find(|(name, _)| name.eq_ignore_ascii_case(said));
+    known.map(|(_, mode)| *mode).ok_or_else(|| {
+        let names: Vec<&str> = MODES.iter().map(|(name, _)| *name).collect();
+        url.bad(format!("ssl-mode={said} is not known; allowed are {}", names.join(", ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn way(url: &str, mariadb: bool) -> Result<Way, BackendError> {
+        Way::new(ServerUrl::new(url).unwrap(), mariadb)
+    }
+
+    #[test]
+    fn mysqls_library_gets_the_mode_and_paths_as_they_are() {
+        let way = way("mysql://u@h:3306/d?ssl-mode=VERIFY_CA&ssl-ca=/Etc/CA.pem", false).unwrap();
+        assert_eq!(way.url, "mysql://u@h:3306/d?ssl_ca=/Etc/CA.pem&ssl_mode=verify_ca");
+        assert!(way.encrypted);
+    }
+
+    #[test]
+    fn mariadbs_library_is_told_where_the_host_stands() {
+        for (mode, told, encrypted) in [
+            ("", "", false),
+            ("?ssl-mode=disabled", "", false),
+            ("?ssl-mode=preferred", ";ssl-enforce=1", false),
+            ("?ssl-mode=required", ";ssl-enforce=1", true),
+            ("?ssl_mode=Verify_Identity", ";ssl-verify-server-cert=1", true),
+        ] {
+            let way = way(&format!("mysql://u@h:3306/d{mode}"), true).unwrap();
+            assert_eq!(way.url, format!("mysql://u@host=h;connect-timeout=5{told}:3306/d"));
+            assert_eq!(way.encrypted, encrypted, "{mode}");
+        }
+        let files = way("mysql://u@h/d?ssl-ca=/Etc/CA.pem", true).unwrap();
+        assert!(files.encrypted && files.url.ends_with("?ssl_ca=/Etc/CA.pem"));
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_refused() {
+        let refused = |url| way(url, true).unwrap_err().to_string();
+        assert!(refused("mysql://u@h/d?ssl-mode=always").contains("allowed are disabled, preferred"));
+        assert!(refused("mysql://u@[::1]/d?ssl-mode=verify_ca").contains("host name"));
+        assert_eq!(way("mysql://u@[::1]/d", true).unwrap().url, "mysql://u@[::1]/d");
+    }
+}
