@@ -1,5 +1,7 @@
 //! Why a transaction was given up.
 
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use diesel::result::DatabaseErrorKind;
 use diesel::result::Error;
 
 use super::conn::Conn;
@@ -84,13 +86,14 @@ impl Messages {
     /// With `sent` the work was done and its commit failed.
     pub(super) fn meaning(&self, operation: &'static str, error: &Error, sent: bool) -> BackendError {
         let (message, broken) = (message(error), self.is_broken(error));
-        if sent && broken {
+        // A connection on which not even a rollback succeeds after the commit is gone, whatever words it left.
+        let lost = matches!(error, Error::BrokenTransactionManager | Error::RollbackErrorOnCommit { .. });
+        if sent && (broken || lost) {
             return BackendError::Unknown { operation, message };
         }
-        let passes = broken
-            || self.is_conflict(error)
-            || has(&message, self.passing)
-            || matches!(error, Error::BrokenTransactionManager | Error::RollbackErrorOnCommit { .. });
+        // What reads only was a primary until somebody else became it: the next connection leads to that one.
+        let demoted = matches!(error, Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _));
+        let passes = broken || lost || demoted || self.is_conflict(error) || has(&message, self.passing);
         if passes {
             return BackendError::Transient { operation, message };
         }
@@ -116,5 +119,47 @@ pub(super) fn message(error: &Error) -> String {
     match error {
         Error::RollbackErrorOnCommit { commit_error, .. } => commit_error.to_string(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(all(test, any(feature = "postgres", feature = "mysql")))]
+mod tests {
+    use super::*;
+
+    const MESSAGES: Messages =
+        Messages { broken: &["server closed"], conflict: &["deadlock"], passing: &["full"], advice: &[] };
+
+    fn said(kind: DatabaseErrorKind, text: &str) -> Error {
+        Error::DatabaseError(kind, Box::new(text.to_owned()))
+    }
+
+    fn at_commit(text: &str) -> Error {
+        let both = || Box::new(said(DatabaseErrorKind::Unknown, text));
+        Error::RollbackErrorOnCommit { rollback_error: both(), commit_error: both() }
+    }
+
+    #[test]
+    fn a_commit_that_left_no_connection_behind_may_have_happened() {
+        for text in ["server closed the connection", "server conn crashed?", "Verbindung verloren", "deadlock"] {
+            let meaning = MESSAGES.meaning("commit", &at_commit(text), true);
+            assert!(matches!(meaning, BackendError::Unknown { .. }), "{text}: {meaning:?}");
+            let meaning = MESSAGES.meaning("commit", &at_commit(text), false);
+            assert!(matches!(meaning, BackendError::Transient { .. }), "{text}: {meaning:?}");
+        }
+        let refused = MESSAGES.meaning("commit", &said(DatabaseErrorKind::Unknown, "a trigger said no"), true);
+        assert!(matches!(refused, BackendError::Permanent { .. }), "{refused:?}");
+    }
+
+    #[test]
+    fn what_passes_is_told_from_what_stays() {
+        for (kind, text, passes) in [
+            (DatabaseErrorKind::ReadOnlyTransaction, "nur lesen", true),
+            (DatabaseErrorKind::SerializationFailure, "nicht serialisierbar", true),
+            (DatabaseErrorKind::ClosedConnection, "weg", true),
+            (DatabaseErrorKind::Unknown, "the disk is full", true),
+            (DatabaseErrorKind::Unknown, "no such column", false),
+        ] {
+            assert_eq!(MESSAGES.meaning("commit", &said(kind, text), false).is_transient(), passes, "{text}");
+        }
     }
 }

@@ -23,6 +23,8 @@ pub(super) const MESSAGES: Messages = Messages {
         "too many clients",
         "remaining connection slots",
         "query_wait_timeout",
+        "No space left",
+        "could not extend",
     ],
     advice: &[
         (
