@@ -77,17 +77,19 @@ impl Target {
         let settings = target.settings();
         target.begin = if target.pooled {
             // Nothing outlives a transaction there, so each begins with its settings, in the same round trip.
-            format!("BEGIN; {}", settings.replace("SET ", "SET LOCAL "))
+            format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", settings.replace("SET ", "SET LOCAL "))
         } else {
             "BEGIN".into()
         };
         Ok(target)
     }
 
+    /// The isolation level is said, for a role or a database may have another by default: at REPEATABLE READ a claim that
+    /// waited for a limit would count what had started before it waited.
     fn settings(&self) -> String {
         format!(
-            "SET search_path TO \"{}\"; SET statement_timeout TO {}; SET lock_timeout TO {}; \
-            SET idle_in_transaction_session_timeout TO {}",
+            "SET default_transaction_isolation TO 'read committed'; SET search_path TO \"{}\"; \
+            SET statement_timeout TO {}; SET lock_timeout TO {}; SET idle_in_transaction_session_timeout TO {}",
             self.schema,
             STATEMENT_TIMEOUT.as_millis(),
             LOCK_TIMEOUT.as_millis(),
