@@ -35,9 +35,11 @@ statements! {
         VALUES (?1, ?2, ?3, 'lost', ?4, ?5, ?6, ?7)";
     TakeBack -> (): "UPDATE task_queue SET state = ?2, last_error = coalesce(?3, last_error), crash_count = ?4,
         node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?5, finished_at = ?6 WHERE seq = ?1";
-    HeldBy -> (BigInt, Text, BigInt, BigInt, Nullable<Text>):
-        "SELECT seq, task_id, claim_token, crash_count, cancel_reason
-        FROM task_queue INDEXED BY task_queue_running WHERE state = 'running' AND node = ?1 ORDER BY seq {lock}";
+    // Without a lock: MySQL looks through the running tasks of all nodes, and would wait for those that others have locked.
+    HeldBy -> (BigInt,): "SELECT seq FROM task_queue INDEXED BY task_queue_running
+        WHERE state = 'running' AND node = ?1 ORDER BY seq";
+    Held -> (Text, BigInt, BigInt, Nullable<Text>): "SELECT task_id, claim_token, crash_count, cancel_reason
+        FROM task_queue WHERE seq = ?1 AND state = 'running' AND node = ?2 {lock}";
     Retire -> (): "DELETE FROM node WHERE node_id = ?1";
 }
 
@@ -165,9 +167,12 @@ pub(in crate::backend::sql) fn release<C: Conn>(
 ) -> Result<Released, Abort> {
     let node = node.to_string();
     let keep: HashSet<(TaskId, ClaimToken)> = keep.iter().copied().collect();
-    let held: Vec<(i64, StoredText, i64, i64, Option<StoredText>)> = conn.load::<HeldBy, _>(&[Value::Text(&node)])?;
+    let places: Vec<(i64,)> = conn.load::<HeldBy, _>(&[Value::Text(&node)])?;
     let mut released = Released::default();
-    for (seq, task_id, token, crashes, cancel) in held {
+    for (seq,) in places {
+        let held: Option<(StoredText, i64, i64, Option<StoredText>)> =
+            conn.first::<Held, _>(&[Value::Int(seq), Value::Text(&node)])?;
+        let Some((task_id, token, crashes, cancel)) = held else { continue };
         let kept = task_id.parse().is_ok_and(|id| keep.contains(&(id, ClaimToken::from_i64(token))));
         if kept {
             continue;
