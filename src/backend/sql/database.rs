@@ -143,6 +143,9 @@ impl<D: Database> Backend for Sql<D> {
         let (mut glance, is_work) = self.0.read("sweep", |conn| work::glance(conn, sweep))?;
         if is_work {
             report = write(&self.0, "sweep", |conn| work::sweep(conn, sweep))?;
+            if !report.promoted.is_empty() {
+                self.0.written();
+            }
             (glance, _) = self.0.read("sweep", |conn| work::glance(conn, sweep))?;
         }
         self.0.read("sweep", |conn| work::look(conn, sweep, &glance, &mut report))?;

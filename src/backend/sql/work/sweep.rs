@@ -185,6 +185,10 @@ pub(in crate::backend::sql) fn work<C: Conn>(conn: &mut C, sweep: &Sweep) -> Res
         }
     }
     report.promoted = woken.into_iter().collect();
+    if !report.promoted.is_empty() {
+        // What came to pending stands at an old place, where others do not look for what is new.
+        conn.mark_change()?;
+    }
     Ok(report)
 }
 
