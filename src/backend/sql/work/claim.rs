@@ -183,7 +183,8 @@ impl<C: Conn> Batch<'_, C> {
     /// passed over, and then leaves out those on their last chance, which may be many.
     fn find(&mut self, request: &ClaimRequest, suspects: bool) -> Result<Found, Abort> {
         let mut found = Found::default();
-        let mut limit = request.limit.saturating_add(1);
+        // Not one more than is taken: it would be locked until the commit, and another node would pass it by.
+        let mut limit = request.limit;
         let mut again = false;
         loop {
             let rows = pending(self.conn, request, self.commit.now, !again, limit)?;
@@ -204,7 +205,7 @@ impl<C: Conn> Batch<'_, C> {
                 return Ok(found);
             }
             again = true;
-            limit = request.limit.saturating_add(found.tasks.len() + 1);
+            limit = request.limit.saturating_add(found.suspect.is_some().into());
         }
     }
 
