@@ -22,6 +22,16 @@ macro_rules! by_key {
     };
 }
 
+macro_rules! waiting {
+    ($which:literal) => {
+        concat!(
+            "SELECT seq, queue, run_at, unique_key FROM task_queue INDEXED BY task_queue_waiting WHERE ",
+            $which,
+            " {lock}"
+        )
+    };
+}
+
 statements! {
     // MySQL locks by the row's place: by the key it would, at REPEATABLE READ, lock the gap before the key as well, in which
     // all tasks without a key belong when there is no lesser one. In a transaction of the application that lasts.
@@ -36,9 +46,12 @@ statements! {
         params = ?2, priority = ?3, run_at = ?4, state = ?5 WHERE seq = ?1";
     AnyWaiting -> (BigInt,): "SELECT seq FROM task_queue INDEXED BY task_queue_waiting
         WHERE state = 'waiting' LIMIT 1";
-    Waiting -> (BigInt, Text, BigInt, Nullable<Text>):
-        "SELECT seq, queue, run_at, unique_key FROM task_queue INDEXED BY task_queue_waiting
-        WHERE state = 'waiting' AND parent_id = ?1 {lock}";
+    /// MySQL has a column of its own for it: by the state it would lock all tasks that wait.
+    Waiting -> (BigInt, Text, BigInt, Nullable<Text>): {
+        sqlite waiting!("state = 'waiting' AND parent_id = ?1");
+        postgres waiting!("state = 'waiting' AND parent_id = ?1");
+        mysql waiting!("waits_for = ?1");
+    };
     Free -> (): "UPDATE task_queue SET state = ?2, unique_key = ?3, updated_at = ?4 WHERE seq = ?1";
 }
 
