@@ -326,4 +326,10 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// Any [`BackendError`].
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError>;
+
+    /// How many transactions since the start were given up because others were in their way (deadlocks, serialisation
+    /// failures, a key taken at the same moment), and done once more.
+    fn conflicts(&self) -> u64 {
+        0
+    }
 }

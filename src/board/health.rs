@@ -36,6 +36,9 @@ pub struct Health {
     pub fenced: u64,
     /// Commits that storage refused and that were tried again.
     pub storage_retries: u64,
+    /// Transactions that others were in the way of, such as in a deadlock, and that storage did once more. Now and then
+    /// one is as it should be; many of them make everything slow.
+    pub storage_conflicts: u64,
     /// Tasks that this node rescued from dead ones.
     pub rescued: u64,
     /// Events that some subscriber was too slow for.
@@ -103,6 +106,7 @@ impl Board {
                 .collect(),
             fenced: core.counters.fenced.load(Ordering::Relaxed),
             storage_retries: core.counters.storage_retries.load(Ordering::Relaxed),
+            storage_conflicts: core.backend.conflicts(),
             rescued: core.counters.rescued.load(Ordering::Relaxed),
             missed_events: core.events.missed_by_all(),
         }

@@ -297,4 +297,8 @@ impl Backend for Faulty {
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError> {
         self.watches.around("watch", || self.inner.watch(timeout))
     }
+
+    fn conflicts(&self) -> u64 {
+        self.inner.conflicts()
+    }
 }

@@ -67,6 +67,16 @@ pub(super) trait Database: Send + Sync + 'static {
     /// See [`Backend::watch`].
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError>;
 
+    /// The largest packet that the server takes, in bytes.
+    fn packet(&self) -> usize {
+        usize::MAX
+    }
+
+    /// See [`Backend::conflicts`].
+    fn conflicts(&self) -> u64 {
+        0
+    }
+
     /// Told after tasks were written that other nodes may want to run.
     fn written(&self);
 }
@@ -120,9 +130,12 @@ impl<D: Database> Backend for Sql<D> {
             let claimed = commit.claim.iter().map(|_| Vec::new()).collect();
             return Ok(Receipt { claimed, ..Receipt::default() });
         }
-        let first = |conn: &mut D::Conn| Batch::new(conn, commit, false).run();
+        let packet = self.0.packet();
+        let first = |conn: &mut D::Conn| Batch { packet, ..Batch::new(conn, commit, false) }.run();
         match if is_one_push(commit) { self.0.write_alone("commit", first) } else { self.0.write("commit", first) } {
-            Err(Abort::Surprise) => self.0.write("commit", |conn| Batch::new(conn, commit, true).run()),
+            Err(Abort::Surprise) => {
+                self.0.write("commit", |conn| Batch { packet, ..Batch::new(conn, commit, true) }.run())
+            }
             outcome => outcome,
         }
         .map_err(|abort| abort.into_error("commit"))
@@ -284,5 +297,9 @@ impl<D: Database> Backend for Sql<D> {
 
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError> {
         self.0.watch(timeout)
+    }
+
+    fn conflicts(&self) -> u64 {
+        self.0.conflicts()
     }
 }

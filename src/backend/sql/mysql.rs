@@ -117,6 +117,14 @@ impl Database for Server {
         Ok(time.map(|(micros,)| Timestamp::from_micros(micros)))
     }
 
+    fn packet(&self) -> usize {
+        self.connections.setup().packet()
+    }
+
+    fn conflicts(&self) -> u64 {
+        self.connections.conflicts()
+    }
+
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError> {
         self.poll.watch(timeout, |poll| self.read("watch", |conn| poll.look(conn)))
     }

@@ -1,5 +1,6 @@
 //! Connections to a server, and the transactions on them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::QueryResult;
@@ -73,12 +74,29 @@ const CHECKOUT: Duration = Duration::from_secs(2);
 pub(super) struct Connections<S: Setup> {
     pool: r2d2::Pool<Manager<S>>,
     setup: S,
+    conflicts: AtomicU64,
 }
 
 /// Why a try failed, and whether the next one may do better.
 struct Failed {
     abort: Abort,
     again: bool,
+    /// Others were in the way.
+    conflict: bool,
+}
+
+impl Failed {
+    /// Why `error` made a try fail; `again` says whether that is reason enough for another one.
+    fn new<C: ServerConn>(operation: &'static str, error: Error, sent: bool, again: bool) -> Self {
+        let conflict = C::is_conflict(&error);
+        Self { abort: Abort::Sql(error).at::<C>(operation, sent), again: again || conflict, conflict }
+    }
+}
+
+impl From<Abort> for Failed {
+    fn from(abort: Abort) -> Self {
+        Self { abort, again: false, conflict: false }
+    }
 }
 
 impl<S: Setup> Connections<S> {
@@ -95,7 +113,12 @@ impl<S: Setup> Connections<S> {
             // The checkout that fails tells the reason; the default handler would log it as well.
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(Manager(setup.clone()));
-        Self { pool, setup }
+        Self { pool, setup, conflicts: AtomicU64::new(0) }
+    }
+
+    /// Transactions that others were in the way of.
+    pub(super) fn conflicts(&self) -> u64 {
+        self.conflicts.load(Ordering::Relaxed)
     }
 
     pub(super) fn setup(&self) -> &S {
@@ -137,11 +160,8 @@ impl<S: Setup> Connections<S> {
         }
         self.tries(operation, |_, link| {
             work(&mut link.conn).map_err(|abort| match abort {
-                Abort::Sql(error) => {
-                    let again = S::Conn::is_conflict(&error);
-                    Failed { abort: Abort::Sql(error).at::<S::Conn>(operation, true), again }
-                }
-                other => Failed { abort: other, again: false },
+                Abort::Sql(error) => Failed::new::<S::Conn>(operation, error, true, false),
+                other => other.into(),
             })
         })
     }
@@ -157,8 +177,8 @@ impl<S: Setup> Connections<S> {
                 return transaction(setup, &mut link.conn, operation, |conn| work(conn).map_err(Abort::Sql));
             }
             work(&mut link.conn).map_err(|error| {
-                let again = S::Conn::is_broken(&error) || S::Conn::is_conflict(&error);
-                Failed { abort: Abort::Sql(error).at::<S::Conn>(operation, false), again }
+                let again = S::Conn::is_broken(&error);
+                Failed::new::<S::Conn>(operation, error, false, again)
             })
         };
         self.tries(operation, read).map_err(|abort| abort.into_error(operation))
@@ -174,10 +194,13 @@ impl<S: Setup> Connections<S> {
         loop {
             tried += 1;
             let mut link = self.checkout(operation)?;
-            let Failed { abort, again } = match attempt(&self.setup, &mut link) {
+            let Failed { abort, again, conflict } = match attempt(&self.setup, &mut link) {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
+            if conflict {
+                self.conflicts.fetch_add(1, Ordering::Relaxed);
+            }
             // What is not plainly the statement's fault may be the connection's.
             link.broken = !matches!(abort, Abort::Surprise | Abort::Failed(BackendError::Permanent { .. }));
             drop(link);
@@ -198,8 +221,8 @@ fn transaction<S: Setup, T>(
 ) -> Result<T, Failed> {
     let failed = |error: Error, sent: bool, began: bool| {
         // Where the connection broke before anything was written, nothing is lost by trying again.
-        let again = S::Conn::is_conflict(&error) || (!began && S::Conn::is_broken(&error));
-        Failed { abort: Abort::Sql(error).at::<S::Conn>(operation, sent), again }
+        let again = !began && S::Conn::is_broken(&error);
+        Failed::new::<S::Conn>(operation, error, sent, again)
     };
     AnsiTransactionManager::begin_transaction_sql(conn, setup.begin())
         .map_err(|error| failed(error, false, false))?;
@@ -213,7 +236,7 @@ fn transaction<S: Setup, T>(
             AnsiTransactionManager::rollback_transaction(conn).ok();
             match abort {
                 Abort::Sql(error) => Err(failed(error, false, true)),
-                other => Err(Failed { abort: other, again: false }),
+                other => Err(other.into()),
             }
         }
     }

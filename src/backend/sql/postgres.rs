@@ -110,6 +110,10 @@ impl Database for Server {
         Ok(time.map(|(micros,)| Timestamp::from_micros(micros)))
     }
 
+    fn conflicts(&self) -> u64 {
+        self.connections.conflicts()
+    }
+
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError> {
         self.wake.watch(&self.connections, timeout)
     }

@@ -229,6 +229,28 @@ pub(super) fn chunks<T>(mut items: &[T], most: usize) -> impl Iterator<Item = &[
     })
 }
 
+/// The same, of pieces that take at most `bytes` together, or are one item.
+pub(super) fn chunks_within<T>(
+    mut items: &[T],
+    most: usize,
+    bytes: usize,
+    size_of: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = &[T]> {
+    let fits = move |items: &[T]| {
+        let sum = items
+            .iter()
+            .try_fold(0_usize, |sum, item| Some(sum.saturating_add(size_of(item))).filter(|sum| *sum <= bytes));
+        items.len() == 1 || sum.is_some()
+    };
+    std::iter::from_fn(move || {
+        let mut sizes = CHUNKS.into_iter().filter(|size| *size <= items.len().min(most));
+        let size = sizes.find(|size| bytes == usize::MAX || fits(&items[..*size]))?;
+        let (chunk, rest) = items.split_at(size);
+        items = rest;
+        Some(chunk)
+    })
+}
+
 /// Runs the statement `$name` in the size for `$rows` rows.
 macro_rules! run_sized {
     ($conn:expr, $name:ident, $rows:expr, $values:expr) => {
@@ -254,5 +276,15 @@ mod tests {
         assert_eq!(sizes, [64, 16, 4, 4, 1, 1]);
         let sizes: Vec<usize> = chunks(&[0; 300], 256).map(<[i32]>::len).collect();
         assert_eq!(sizes, [256, 16, 16, 4, 4, 4]);
+    }
+
+    #[test]
+    fn chunks_are_as_small_as_their_items_are_large() {
+        let sizes = |items: &[usize], bytes| -> Vec<usize> {
+            chunks_within(items, 256, bytes, |item| *item).map(<[usize]>::len).collect()
+        };
+        assert_eq!(sizes(&[1; 300], usize::MAX), [256, 16, 16, 4, 4, 4]);
+        assert_eq!(sizes(&[10; 20], 40), [4, 4, 4, 4, 4]);
+        assert_eq!(sizes(&[50, 1, 1, 1, 1, 50, 50], 40), [1, 4, 1, 1], "one that is too large goes alone");
     }
 }

@@ -93,7 +93,9 @@ fn attempt<D: Database>(database: &D, conn: &mut D::Conn, commit: &Commit, caref
     }
     let mut reason = None;
     let outcome = conn.transaction(|conn| {
-        let work = |conn: &mut D::Conn| Batch { blind: !careful, ..Batch::new(conn, commit, careful) }.run();
+        let work = |conn: &mut D::Conn| {
+            Batch { blind: !careful, packet: database.packet(), ..Batch::new(conn, commit, careful) }.run()
+        };
         database.visit(conn, work).map_err(|abort| {
             // A rollback that fails takes the place of what made it necessary.
             reason = Some(abort);

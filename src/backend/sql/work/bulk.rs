@@ -8,13 +8,15 @@ use super::insert::{NewRow, begin, columns};
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::dialect::placeholders;
 use crate::backend::sql::errors::Abort;
-use crate::backend::sql::statement::{Value, chunks, run_sized, sized_statements, statements};
+use crate::backend::sql::statement::{Value, chunks, chunks_within, run_sized, sized_statements, statements};
 use crate::backend::sql::text::{EMPTY_ID, retry_text};
 use crate::backend::{ExecutionEnd, Settled, Settlement};
 use crate::task::{ClaimToken, TaskState};
 
 /// The most rows of [`chunks`].
 const MOST: usize = 256;
+/// What a row takes in a statement beside its long texts, generously.
+const ROW_BYTES: usize = 1_024;
 
 statements! {
     /// What was said stays when this run says nothing: its result, its error, and the reason of its cancel. A task
@@ -123,7 +125,8 @@ pub(in crate::backend::sql) fn settle<C: Conn>(batch: &mut Batch<'_, C>) -> Resu
 }
 
 fn complete<C: Conn>(batch: &mut Batch<'_, C>, group: &Group<'_>) -> Result<(), Abort> {
-    for rows in chunks(&group.rows, C::MOST_ROWS) {
+    let size_of = |row: &(i64, Option<&str>)| ROW_BYTES + row.1.map_or(0, str::len);
+    for rows in chunks_within(&group.rows, C::MOST_ROWS, batch.most_bytes(), size_of) {
         let mut values = Vec::with_capacity(3 + 2 * rows.len());
         values.extend([Value::Int(group.attempt.into()), batch.now(), Value::Int(group.token.as_i64())]);
         let changed = if group.results {
@@ -142,7 +145,10 @@ fn complete<C: Conn>(batch: &mut Batch<'_, C>, group: &Group<'_>) -> Result<(), 
 
 /// Writes the history of the runs that were settled.
 fn add_executions<C: Conn>(batch: &mut Batch<'_, C>) -> Result<(), Abort> {
-    for ends in chunks(&batch.ends(), C::MOST_ROWS) {
+    let size_of = |(_, end): &(&Settlement, &ExecutionEnd)| {
+        ROW_BYTES + [&end.result, &end.error].into_iter().flatten().map(|text| text.len()).sum::<usize>()
+    };
+    for ends in chunks_within(&batch.ends(), C::MOST_ROWS, batch.most_bytes(), size_of) {
         let mut ids = [EMPTY_ID; MOST];
         let mut values = Vec::with_capacity(1 + 8 * ends.len());
         values.push(Value::Text(&batch.node));
@@ -215,7 +221,8 @@ pub(in crate::backend::sql) fn insert<C: Conn>(
     mut write: impl FnMut(&mut C, usize, &[Value<'_>]) -> Result<(), Abort>,
 ) -> Result<(), Abort> {
     for rows in rows.chunk_by(|a, b| a.state == b.state) {
-        for rows in chunks(rows, C::MOST_ROWS) {
+        let size_of = |row: &NewRow<'_>| ROW_BYTES + row.spec.params.len();
+        for rows in chunks_within(rows, C::MOST_ROWS, batch.most_bytes(), size_of) {
             let mut ids = [EMPTY_ID; MOST];
             let retries: Vec<Cow<'_, str>> = rows.iter().map(|row| retry_text(&row.spec.retry)).collect();
             let mut values = Vec::with_capacity(6 + 11 * rows.len());

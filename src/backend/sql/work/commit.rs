@@ -7,12 +7,17 @@
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
 use crate::backend::sql::statement::{Value, statements};
-use crate::backend::{Commit, ProgressUpdate, Receipt};
+use crate::backend::{BackendError, Commit, ProgressUpdate, Receipt};
 
 statements! {
     SetProgress -> (): "UPDATE task_queue SET progress = ?1
         WHERE seq = ?2 AND claim_token = ?3 AND state = 'running'";
 }
+
+/// The most bytes of a statement for many rows.
+const MOST_BYTES: usize = 1 << 20;
+/// What a row has beside its largest text, at most.
+const REST_OF_A_ROW: usize = 16 << 10;
 
 /// A commit under way.
 pub(in crate::backend::sql) struct Batch<'a, C> {
@@ -26,14 +31,23 @@ pub(in crate::backend::sql) struct Batch<'a, C> {
     /// The node as it is stored.
     pub(in crate::backend::sql) node: String,
     pub(in crate::backend::sql) receipt: Receipt,
+    /// The largest packet that the server takes, in bytes.
+    pub(in crate::backend::sql) packet: usize,
 }
 
 impl<'a, C: Conn> Batch<'a, C> {
     pub(in crate::backend::sql) fn new(conn: &'a mut C, commit: &'a Commit, careful: bool) -> Self {
-        Self { conn, commit, careful, blind: false, node: commit.node.to_string(), receipt: Receipt::default() }
+        let node = commit.node.to_string();
+        Self { conn, commit, careful, blind: false, node, receipt: Receipt::default(), packet: usize::MAX }
+    }
+
+    /// How many bytes a statement for many rows may have. Larger ones are not faster.
+    pub(in crate::backend::sql) fn most_bytes(&self) -> usize {
+        if self.packet == usize::MAX { usize::MAX } else { MOST_BYTES.min(self.packet / 2) }
     }
 
     pub(in crate::backend::sql) fn run(mut self) -> Result<Receipt, Abort> {
+        self.check_sizes()?;
         for update in &self.commit.progress {
             self.progress(update)?;
         }
@@ -47,6 +61,25 @@ impl<'a, C: Conn> Batch<'a, C> {
 
     pub(in crate::backend::sql) fn now(&self) -> Value<'static> {
         Value::Int(self.commit.now.as_micros())
+    }
+
+    /// A server that gets too much cuts the connection, and looks like one that is away.
+    fn check_sizes(&self) -> Result<(), Abort> {
+        if self.packet == usize::MAX {
+            return Ok(());
+        }
+        let tasks = self.commit.insert.iter().flat_map(|group| &group.tasks).map(|task| task.spec.params.len());
+        let ends = self.commit.settle.iter().filter_map(|settlement| settlement.execution.as_ref());
+        let ends = ends.map(|end| [&end.result, &end.error].into_iter().flatten().map(|text| text.len()).sum());
+        let Some(bytes) = tasks.chain(ends).max().filter(|bytes| bytes + REST_OF_A_ROW > self.packet) else {
+            return Ok(());
+        };
+        let message = format!(
+            "a task has {bytes} bytes, and the server takes {} at a time; raise its max_allowed_packet, or make the task \
+            smaller",
+            self.packet
+        );
+        Err(BackendError::Permanent { operation: "commit", message }.into())
     }
 
     fn progress(&mut self, update: &ProgressUpdate) -> Result<(), Abort> {
