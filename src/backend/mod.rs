@@ -30,9 +30,9 @@ pub use schedules::{Fired, Instance, Passed, Run, Saved, ScheduleChanges, Schedu
 pub use types::Buried;
 pub use types::{
     Capabilities, ClaimRequest, Claimed, Commit, Cursor, Edit, EditAction, EditReport, Execution, ExecutionEnd,
-    InsertGroup, Inserted, Insertion, NodeBeat, NodeRecord, Outdated, ProgressUpdate, QueueSettings, Receipt,
-    Released, Rescued, Retention, Selection, Settled, Settlement, StateCount, Sweep, SweepReport, TaskFilter,
-    TaskOrder, TaskPage,
+    InsertGroup, Inserted, Insertion, NodeBeat, NodeRecord, Outdated, ProgressUpdate, QueueChange, QueueSettings,
+    Receipt, Released, Rescued, Retention, Selection, Settled, Settlement, StateCount, Sweep, SweepReport,
+    TaskFilter, TaskOrder, TaskPage,
 };
 
 use crate::clock::Timestamp;
@@ -196,11 +196,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn edit(&self, edit: &Edit) -> Result<EditReport, BackendError>;
 
-    /// Stores how a queue is to be run; it reaches the nodes with their next sweep.
+    /// Changes how a queue is to be run; it reaches the nodes with their next sweep. What the change does not name stays as
+    /// it is, also when somebody else changes it at the same time; a queue without settings is neither paused nor has it
+    /// a concurrency of its own.
     ///
     /// # Errors
     /// Any [`BackendError`].
-    fn save_queue(&self, settings: &QueueSettings) -> Result<(), BackendError>;
+    fn change_queue(&self, change: &QueueChange) -> Result<(), BackendError>;
 
     /// All stored queue settings, by name.
     ///

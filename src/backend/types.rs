@@ -362,6 +362,24 @@ pub struct QueueSettings {
     pub concurrency: Option<usize>,
 }
 
+/// A change to how a queue is to be run; what it does not name stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueChange {
+    /// The queue.
+    pub queue: Name,
+    /// Whether nothing is claimed from it from now on.
+    pub paused: Option<bool>,
+    /// Concurrency on each node from now on; `Some(None)` goes back to the configured one.
+    pub concurrency: Option<Option<usize>>,
+}
+
+impl QueueChange {
+    /// A change of nothing yet.
+    pub fn of(queue: impl Into<Name>) -> Self {
+        Self { queue: queue.into(), paused: None, concurrency: None }
+    }
+}
+
 /// Which tasks. Every field narrows it; the default matches all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -1,12 +1,12 @@
 //! Changes to stored tasks and to queues.
 
 use super::{Board, stop};
-use crate::backend::{Cursor, Edit, EditAction, EditReport, QueueSettings, Selection, TaskFilter};
+use crate::backend::{Cursor, Edit, EditAction, EditReport, QueueChange, QueueSettings, Selection, TaskFilter};
 use crate::clock::Timestamp;
 use crate::error::BoardError;
 use crate::events::Event;
 use crate::name::Name;
-use crate::persistence::{ApplyEdit, ListLimits, ListQueues, SaveQueue};
+use crate::persistence::{ApplyEdit, ChangeQueue, ListLimits, ListQueues};
 use crate::queue::Configure;
 use crate::task::TaskId;
 use crate::worker::CancelReason;
@@ -145,7 +145,7 @@ impl Board {
     /// [`BoardError::Storage`].
     pub async fn pause(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
         let queue = queue.into();
-        self.set_queue(&queue, |settings| settings.paused = true).await?;
+        self.change_queue(QueueChange { paused: Some(true), ..QueueChange::of(queue.clone()) }).await?;
         self.core.events.publish(|| Event::QueuePaused { queue });
         Ok(())
     }
@@ -156,7 +156,7 @@ impl Board {
     /// [`BoardError::Storage`].
     pub async fn resume(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
         let queue = queue.into();
-        self.set_queue(&queue, |settings| settings.paused = false).await?;
+        self.change_queue(QueueChange { paused: Some(false), ..QueueChange::of(queue.clone()) }).await?;
         self.core.events.publish(|| Event::QueueResumed { queue });
         Ok(())
     }
@@ -183,7 +183,7 @@ impl Board {
         if concurrency.is_some_and(|n| n > 100_000) {
             return Err(BoardError::Invalid("a concurrency of at most 100000 is allowed".into()));
         }
-        self.set_queue(&queue.into(), |settings| settings.concurrency = concurrency).await
+        self.change_queue(QueueChange { concurrency: Some(concurrency), ..QueueChange::of(queue) }).await
     }
 
     /// Queues whose settings were changed while running.
@@ -194,8 +194,8 @@ impl Board {
         Ok(self.core.ask(ListQueues {}).await?)
     }
 
-    async fn set_queue(&self, queue: &Name, change: impl FnOnce(&mut QueueSettings)) -> Result<(), BoardError> {
-        self.change_queue(queue, change).await?;
+    async fn change_queue(&self, change: QueueChange) -> Result<(), BoardError> {
+        self.core.ask(ChangeQueue { change }).await?;
         self.configure().await
     }
 
@@ -206,17 +206,5 @@ impl Board {
         let (settings, limits) = (core.ask(ListQueues {}).await?, core.ask(ListLimits {}).await?);
         // Awaited, so that what the caller does next meets the new settings.
         core.queue.ask(Configure { settings, limits, look }).await
-    }
-
-    /// Reads what is stored for a queue, changes it, and writes it.
-    async fn change_queue(&self, queue: &Name, change: impl FnOnce(&mut QueueSettings)) -> Result<(), BoardError> {
-        let core = &self.core;
-        // One at a time: another change between the look and the write would be written over.
-        let _turn = core.settings_turn.lock().await;
-        let stored = core.ask(ListQueues {}).await?.into_iter().find(|s| s.queue == *queue);
-        let fresh = || QueueSettings { queue: queue.clone(), paused: false, concurrency: None };
-        let mut settings = stored.unwrap_or_else(fresh);
-        change(&mut settings);
-        Ok(core.ask(SaveQueue { settings }).await?)
     }
 }

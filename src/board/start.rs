@@ -123,7 +123,6 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         held: HeldQueues::default(),
         settings: Mutex::default(),
         limits: Mutex::default(),
-        settings_turn: tokio::sync::Mutex::default(),
         stage: watch::Sender::new(Stage::Running),
         hands: Mutex::default(),
         events_home: OnceLock::new(),

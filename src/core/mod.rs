@@ -85,8 +85,6 @@ pub(crate) struct Core {
     pub(crate) settings: Mutex<Vec<QueueSettings>>,
     /// The limits that this node knows of. Read before the first claim, and then with each round of upkeep.
     pub(crate) limits: Mutex<Option<Arc<Limits>>>,
-    /// Held by whoever reads, changes and writes queue settings; over awaits, so it is no plain mutex.
-    pub(crate) settings_turn: tokio::sync::Mutex<()>,
     pub(crate) stage: watch::Sender<Stage>,
     /// Both hands of the clock at the last round of upkeep.
     pub(crate) hands: Mutex<Option<(Timestamp, Duration)>>,

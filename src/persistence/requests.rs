@@ -1,9 +1,9 @@
 //! What storage is asked for, besides commits. Adding a request is one entry here.
 
 use crate::backend::{
-    Backend, BackendError, Cursor, Edit, EditReport, Fired, Limit, LimitScope, NodeRecord, Outdated, QueueSettings,
-    Released, Retention, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport,
-    TaskFilter, TaskOrder, TaskPage, Turn,
+    Backend, BackendError, Cursor, Edit, EditReport, Fired, Limit, LimitScope, NodeRecord, Outdated, QueueChange,
+    QueueSettings, Released, Retention, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, StateCount, Sweep,
+    SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
 use crate::name::Name;
@@ -58,9 +58,9 @@ requests! {
     /// Gives back claims that nobody holds.
     ReleaseClaims { node: NodeId, keep: Vec<(TaskId, ClaimToken)>, retire: bool, now: Timestamp } -> Released,
         "release", writes true, |backend, this| backend.release(this.node, &this.keep, this.retire, this.now);
-    /// Stores how a queue is run.
-    SaveQueue { settings: QueueSettings } -> (), "save queue", writes true,
-        |backend, this| backend.save_queue(&this.settings);
+    /// Changes how a queue is run.
+    ChangeQueue { change: QueueChange } -> (), "change queue", writes true,
+        |backend, this| backend.change_queue(&this.change);
     /// Stores a limit.
     SaveLimit { limit: Limit } -> (), "save limit", writes true, |backend, this| backend.save_limit(&this.limit);
     /// Removes a limit.

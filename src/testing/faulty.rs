@@ -9,8 +9,8 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::backend::{
     Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Fired, Limit, LimitScope, NodeBeat,
-    NodeRecord, Outdated, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges, ScheduleFilter,
-    ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
+    NodeRecord, Outdated, QueueChange, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
+    ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
@@ -215,8 +215,8 @@ impl Backend for Faulty {
         self.inner.edit(edit)
     }
 
-    fn save_queue(&self, settings: &QueueSettings) -> Result<(), BackendError> {
-        self.inner.save_queue(settings)
+    fn change_queue(&self, change: &QueueChange) -> Result<(), BackendError> {
+        self.inner.change_queue(change)
     }
 
     fn queues(&self) -> Result<Vec<QueueSettings>, BackendError> {

@@ -26,7 +26,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{
     Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, Limit, LimitScope,
-    NodeBeat, NodeRecord, Outdated, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
+    NodeBeat, NodeRecord, Outdated, QueueChange, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
     ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
@@ -115,8 +115,13 @@ impl Backend for Memory {
         Ok(self.store.lock().edit(edit))
     }
 
-    fn save_queue(&self, settings: &QueueSettings) -> Result<(), BackendError> {
-        self.store.lock().settings.insert(settings.queue.clone(), settings.clone());
+    fn change_queue(&self, change: &QueueChange) -> Result<(), BackendError> {
+        let QueueChange { queue, paused, concurrency } = change;
+        let mut store = self.store.lock();
+        let fresh = || QueueSettings { queue: queue.clone(), paused: false, concurrency: None };
+        let settings = store.settings.entry(queue.clone()).or_insert_with(fresh);
+        settings.paused = paused.unwrap_or(settings.paused);
+        settings.concurrency = concurrency.unwrap_or(settings.concurrency);
         Ok(())
     }
 

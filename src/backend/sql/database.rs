@@ -12,7 +12,7 @@ use super::transaction;
 use super::work::{self, Batch, limits, nodes, prune, read, rescue, schedules};
 use crate::backend::{
     Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, Limit, LimitScope,
-    NodeBeat, NodeRecord, Outdated, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
+    NodeBeat, NodeRecord, Outdated, QueueChange, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
     ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
@@ -207,8 +207,8 @@ impl<D: Database> Backend for Sql<D> {
             .inspect(|_| self.0.written())
     }
 
-    fn save_queue(&self, settings: &QueueSettings) -> Result<(), BackendError> {
-        write(&self.0, "save_queue", |conn| nodes::save_queue(conn, settings).and_then(|()| marked(conn, ())))
+    fn change_queue(&self, change: &QueueChange) -> Result<(), BackendError> {
+        write(&self.0, "change queue", |conn| nodes::change_queue(conn, change).and_then(|()| marked(conn, ())))
             .inspect(|()| self.0.written())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Harness;
-use crate::backend::{ClaimRequest, Commit, Insertion, QueueSettings};
+use crate::backend::{ClaimRequest, Commit, Insertion, QueueChange};
 use crate::task::{DEFAULT_QUEUE, NewTask, TaskId, TaskSpec, TaskState};
 use crate::testing::factory::{World, at, ids, task};
 
@@ -140,8 +140,8 @@ pub fn expired_is_not_claimed(h: &dyn Harness) {
 /// Queue settings are advice to the nodes; a claim that comes is served.
 pub fn settings_do_not_hinder_claims(h: &dyn Harness) {
     let w = World::new(h);
-    let settings = QueueSettings { queue: "default".into(), paused: true, concurrency: Some(1) };
-    w.backend.save_queue(&settings).expect("save");
+    let change = QueueChange { queue: "default".into(), paused: Some(true), concurrency: Some(Some(1)) };
+    w.backend.change_queue(&change).expect("change");
     let all = w.push_all((0..2).map(task));
     assert_eq!(w.claim_ids(10), all);
 }

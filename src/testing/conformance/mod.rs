@@ -89,7 +89,7 @@ macro_rules! conformance_cases {
             prune: by_age age_is_time_of_finishing by_count by_age_and_count limit_and_more live_tasks_stay
                 retried_counts_anew found_and_retried_stays oldest_of_all_queues_go_first nothing_else_deletes;
             nodes: heartbeat_renews nodes_by_name release_gives_back release_keeps_what_runs
-                released_with_cancel_is_cancelled queue_settings watch_comes_back health_and_capabilities
+                released_with_cancel_is_cancelled queue_settings queue_changes_side_by_side watch_comes_back health_and_capabilities
                 opened_apart;
             schedules: saved_is_read names_and_turns_are_kept changes_are_told_by_version
                 a_turn_is_written_whole one_of_many_nodes_fires a_nominal_time_makes_one_task

@@ -1,9 +1,10 @@
 //! Nodes, leases, what they give back, queue settings, and the small things.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Harness;
-use crate::backend::{EditAction, NodeBeat, NodeRecord, QueueSettings};
+use crate::backend::{EditAction, NodeBeat, NodeRecord, QueueChange, QueueSettings};
 use crate::task::{NodeId, TaskState};
 use crate::testing::factory::{World, at, task};
 
@@ -99,16 +100,43 @@ pub fn released_with_cancel_is_cancelled(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), []);
 }
 
-/// Settings are stored by queue, and the last ones count.
+/// Settings are stored by queue, and a change leaves alone what it does not name.
 pub fn queue_settings(h: &dyn Harness) {
     let backend = h.open();
     assert_eq!(backend.queues().expect("queues"), []);
     let settings =
         |queue: &'static str, paused, concurrency| QueueSettings { queue: queue.into(), paused, concurrency };
-    for stored in [settings("b", true, None), settings("a", false, Some(3)), settings("b", false, Some(0))] {
-        backend.save_queue(&stored).expect("save");
+    let change = |queue: &'static str, paused, concurrency| {
+        backend.change_queue(&QueueChange { queue: queue.into(), paused, concurrency }).expect("change");
+    };
+    change("b", Some(true), None);
+    change("a", None, Some(Some(3)));
+    assert_eq!(backend.queues().expect("queues"), [settings("a", false, Some(3)), settings("b", true, None)]);
+    change("b", None, Some(Some(0)));
+    change("a", Some(true), None);
+    assert_eq!(backend.queues().expect("queues"), [settings("a", true, Some(3)), settings("b", true, Some(0))]);
+    change("a", None, Some(None));
+    change("b", Some(false), None);
+    change("b", None, None);
+    assert_eq!(backend.queues().expect("queues"), [settings("a", true, None), settings("b", false, Some(0))]);
+}
+
+/// Two changes at the same time, of different settings of one queue, are both kept.
+pub fn queue_changes_side_by_side(h: &dyn Harness) {
+    let backend = h.open();
+    let other = h.second().unwrap_or_else(|| Arc::clone(&backend));
+    for round in 1..=10 {
+        let (pause, concurrency) = (
+            QueueChange { paused: Some(round % 2 == 0), ..QueueChange::of("q") },
+            QueueChange { concurrency: Some(Some(round)), ..QueueChange::of("q") },
+        );
+        std::thread::scope(|scope| {
+            scope.spawn(|| backend.change_queue(&pause).expect("change"));
+            scope.spawn(|| other.change_queue(&concurrency).expect("change"));
+        });
+        let stored = QueueSettings { queue: "q".into(), paused: round % 2 == 0, concurrency: Some(round) };
+        assert_eq!(backend.queues().expect("queues"), [stored]);
     }
-    assert_eq!(backend.queues().expect("queues"), [settings("a", false, Some(3)), settings("b", false, Some(0))]);
 }
 
 /// Watching comes back within its time.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Harness;
-use crate::backend::{EditAction, QueueSettings, Rescued, Settlement, Sweep};
+use crate::backend::{EditAction, QueueChange, QueueSettings, Rescued, Settlement, Sweep};
 use crate::name::Name;
 use crate::task::{ExecutionStatus, TaskId, TaskState};
 use crate::testing::factory::{World, at, task};
@@ -248,7 +248,7 @@ pub fn settings_are_told(h: &dyn Harness) {
     let w = World::new(h);
     assert_eq!(w.sweep().queues, []);
     let settings = QueueSettings { queue: "q".into(), paused: true, concurrency: None };
-    w.backend.save_queue(&settings).expect("save");
+    w.backend.change_queue(&QueueChange { paused: Some(true), ..QueueChange::of("q") }).expect("change");
     assert_eq!(w.sweep().queues, [settings]);
 }
 

@@ -7,7 +7,7 @@ use crate::backend::sql::errors::Abort;
 use crate::backend::sql::rows::{NodeRow, QueueRow};
 use crate::backend::sql::schema::{node, queue_setting};
 use crate::backend::sql::statement::{Value, statements};
-use crate::backend::{NodeBeat, NodeRecord, QueueSettings};
+use crate::backend::{NodeBeat, NodeRecord, QueueChange, QueueSettings};
 
 /// The sign of life of a node; the values are repeated because a row that is there takes them as well, and databases
 /// have different names for "the row that was to be inserted".
@@ -22,12 +22,13 @@ macro_rules! beat {
     };
 }
 
-macro_rules! save_queue {
+/// What is not given stays; whether a concurrency is given has to be said beside it, for NULL is one.
+macro_rules! change_queue {
     ($when_there:literal) => {
         concat!(
-            "INSERT INTO queue (queue, paused, concurrency) VALUES (?1, ?2, ?3) ",
+            "INSERT INTO queue (queue, paused, concurrency) VALUES (?1, coalesce(?2, 0), ?3) ",
             $when_there,
-            " paused = ?2, concurrency = ?3"
+            " paused = coalesce(?2, queue.paused), concurrency = CASE WHEN ?4 = 1 THEN ?3 ELSE queue.concurrency END"
         )
     };
 }
@@ -40,10 +41,10 @@ statements! {
     };
     Nodes -> node::SqlType: "SELECT node_id, name, started_at, heartbeat_at, lease_until, version, queues FROM node
         ORDER BY name, node_id";
-    SaveQueue -> (): {
-        sqlite save_queue!("ON CONFLICT (queue) DO UPDATE SET");
-        postgres save_queue!("ON CONFLICT (queue) DO UPDATE SET");
-        mysql save_queue!("ON DUPLICATE KEY UPDATE");
+    ChangeQueue -> (): {
+        sqlite change_queue!("ON CONFLICT (queue) DO UPDATE SET");
+        postgres change_queue!("ON CONFLICT (queue) DO UPDATE SET");
+        mysql change_queue!("ON DUPLICATE KEY UPDATE");
     };
     Queues -> queue_setting::SqlType: "SELECT queue, paused, concurrency FROM queue ORDER BY queue";
 }
@@ -68,10 +69,15 @@ pub(in crate::backend::sql) fn nodes<C: Conn>(conn: &mut C) -> QueryResult<Vec<N
     Ok(rows.into_iter().map(NodeRecord::from).collect())
 }
 
-pub(in crate::backend::sql) fn save_queue<C: Conn>(conn: &mut C, settings: &QueueSettings) -> Result<(), Abort> {
-    let concurrency = settings.concurrency.map(|tasks| i64::try_from(tasks).unwrap_or(i64::MAX));
-    let values = [Value::Text(&settings.queue), Value::Int(settings.paused.into()), Value::MaybeInt(concurrency)];
-    conn.run::<SaveQueue>(&values)?;
+pub(in crate::backend::sql) fn change_queue<C: Conn>(conn: &mut C, change: &QueueChange) -> Result<(), Abort> {
+    let concurrency = change.concurrency.flatten().map(|tasks| i64::try_from(tasks).unwrap_or(i64::MAX));
+    let values = [
+        Value::Text(&change.queue),
+        Value::MaybeInt(change.paused.map(i64::from)),
+        Value::MaybeInt(concurrency),
+        Value::Int(change.concurrency.is_some().into()),
+    ];
+    conn.run::<ChangeQueue>(&values)?;
     Ok(())
 }
 
