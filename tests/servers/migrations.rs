@@ -83,7 +83,7 @@ fn mysql_completes_what_a_dead_program_left_half_done() {
     for half in [
         "DELETE FROM callboard_migration",
         "DELETE FROM callboard_migration; DROP VIEW node_view; DROP TABLE node; DROP TABLE queue",
-        "DROP TABLE callboard_migration; DROP VIEW task_queue_view; DROP TABLE task_queue; DELETE FROM change_mark",
+        "DELETE FROM callboard_migration; DROP VIEW task_queue_view; DROP TABLE task_queue; DELETE FROM change_mark",
         "DROP TABLE task_execution; DELETE FROM callboard_migration",
     ] {
         place.execute(half);
@@ -128,4 +128,21 @@ fn postgres_keeps_nothing_of_what_a_dead_program_left_half_done() {
     holder.batch_execute("ROLLBACK").unwrap();
     works(&place.url());
     assert_eq!(place.texts(RECORDED).len(), 1);
+}
+
+/// The steps can be repeated, and would take what is there for their own.
+#[test]
+fn mysql_leaves_tables_of_others_alone() {
+    let place = Database::new();
+    place.execute(
+        "CREATE TABLE node (id INT); CREATE TABLE songs (id INT); CREATE VIEW task_queue_view AS SELECT 1 AS one",
+    );
+    let before = place.texts(TABLES);
+    let error = open(&place.url(), &OpenOptions::default()).map(drop).expect_err("they are another program's");
+    assert!(!error.is_transient(), "{error}");
+    assert!(error.to_string().contains("node, task_queue_view; give callboard a database of its own"), "{error}");
+    assert_eq!(place.texts(TABLES), before);
+    assert_eq!(place.text("SELECT CAST(one AS CHAR) AS text FROM task_queue_view"), "1");
+    place.execute("DROP TABLE node; DROP VIEW task_queue_view");
+    works(&place.url());
 }

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use callboard::backend::{OpenOptions, Retention, TaskFilter, TaskOrder, open};
+use callboard::testing::World;
 use callboard::{Board, NewTask, Outcome, TaskState, Timestamp, Unique};
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, PgConnection};
 use serde_json::json;
 
 use crate::place::{Place, on_both, with_user};
+use crate::servers::{Schema, postgres_url};
 use crate::waiting::soon;
 
 on_both!(a_role_without_ddl_runs_everything, a_missing_migration_is_said_clearly);
@@ -117,6 +121,19 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
     let rules = [Retention { state: TaskState::Completed, finished_before: None, keep: Some(1) }];
     let outdated = backend.outdated(&rules, 1_000).unwrap();
     assert!(!backend.prune(&outdated).unwrap().is_empty());
+}
+
+/// Where an administrator has made the schema, no right to make one is needed.
+#[test]
+fn a_role_that_has_a_schema_migrates_it() {
+    let place = Schema::new();
+    let (role, name) = (Role::new(&place), place.name());
+    let mut conn = PgConnection::establish(&postgres_url()).unwrap();
+    conn.batch_execute(&format!("CREATE SCHEMA {name}; GRANT CREATE, USAGE ON SCHEMA {name} TO {}", role.name))
+        .unwrap();
+    let world = World::on(open(&role.url(), &OpenOptions::default()).unwrap());
+    let task_id = world.push(NewTask::new("work", &json!({})));
+    assert_eq!(world.claim_ids(1), [task_id]);
 }
 
 async fn a_missing_migration_is_said_clearly<P: Place>() {

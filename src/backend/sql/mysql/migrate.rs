@@ -27,6 +27,8 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS callboard_migration (
 statements! {
     HasTable -> (BigInt,): "SELECT count(*) FROM information_schema.tables
         WHERE table_schema = DATABASE() AND table_name = 'callboard_migration'";
+    Tables -> (Text,): "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()
+        ORDER BY table_name";
     Done -> (Text,): "SELECT version FROM callboard_migration ORDER BY version";
     Record -> (): "INSERT INTO callboard_migration (version, name) VALUES (?1, ?2)";
     // Not utf8mb4_bin, to which blanks at the end are nothing.
@@ -36,12 +38,13 @@ statements! {
     Lock -> (Nullable<BigInt>,): "SELECT GET_LOCK(CONCAT('callboard_migrate:', MD5(DATABASE())), 1)";
 }
 
-fn done(conn: &mut MysqlConnection) -> QueryResult<Vec<String>> {
+/// What was done; nothing where not even the table for that is there.
+fn done(conn: &mut MysqlConnection) -> QueryResult<Option<Vec<String>>> {
     let tables = conn.first::<HasTable, (i64,)>(&[])?;
     if tables.is_none_or(|(tables,)| tables == 0) {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    Ok(conn.load::<Done, (String,)>(&[])?.into_iter().map(|(version,)| version).collect())
+    Ok(Some(conn.load::<Done, (String,)>(&[])?.into_iter().map(|(version,)| version).collect()))
 }
 
 /// Runs what is missing, statement by statement, each of which can be repeated: DDL ends a transaction, so a program
@@ -49,10 +52,14 @@ fn done(conn: &mut MysqlConnection) -> QueryResult<Vec<String>> {
 pub(super) fn run(target: &Target) -> Result<(), BackendError> {
     let failed = |error: diesel::result::Error| MESSAGES.meaning("migrate", &error, false);
     let mut conn = target.connect()?;
-    if missing(&done(&mut conn).map_err(failed)?, MIGRATIONS)?.is_empty() {
+    let there = |conn: &mut MysqlConnection| done(conn).map_err(failed);
+    if missing(&there(&mut conn)?.unwrap_or_default(), MIGRATIONS)?.is_empty() {
         return Ok(());
     }
     lock(&mut conn)?;
+    if there(&mut conn)?.is_none() {
+        refuse_others(&mut conn, target)?;
+    }
     // A change of a large table takes its time. MySQL does not know the setting, and has no limit for such statements.
     conn.batch_execute("SET SESSION max_statement_time = 0").ok();
     conn.batch_execute(TABLE).map_err(failed)?;
@@ -62,7 +69,7 @@ pub(super) fn run(target: &Target) -> Result<(), BackendError> {
             message: "this server cannot compare texts byte by byte; use MySQL from 8.0 on, or MariaDB from 10.6 on"
                 .into(),
         })?;
-    for migration in missing(&done(&mut conn).map_err(failed)?, MIGRATIONS)? {
+    for migration in missing(&there(&mut conn)?.unwrap_or_default(), MIGRATIONS)? {
         let sql = migration.sql.replace("{collation}", &collation);
         for step in steps(&sql) {
             conn.batch_execute(step).map_err(failed)?;
@@ -70,6 +77,45 @@ pub(super) fn run(target: &Target) -> Result<(), BackendError> {
         conn.run::<Record>(&[Value::Text(migration.version), Value::Text(migration.name)]).map_err(failed)?;
     }
     Ok(())
+}
+
+/// The steps take what is there for their own, so that they can be repeated. Before the first of them, tables and views of
+/// these names are another program's.
+fn refuse_others(conn: &mut MysqlConnection, target: &Target) -> Result<(), BackendError> {
+    let failed = |error: diesel::result::Error| MESSAGES.meaning("migrate", &error, false);
+    let there = conn.load::<Tables, (String,)>(&[]).map_err(failed)?;
+    let ours: Vec<&str> = MIGRATIONS.iter().flat_map(|migration| steps(migration.sql).filter_map(made)).collect();
+    let taken = |name: &String| ours.iter().any(|ours| ours.eq_ignore_ascii_case(name));
+    let others: Vec<String> = there.into_iter().map(|(name,)| name).filter(taken).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "the database {} has tables of another program under the names {}; give callboard a database of its own",
+        target.database(),
+        others.join(", ")
+    );
+    Err(BackendError::Permanent { operation: "migrate", message })
+}
+
+/// The table or view that a statement makes.
+fn made(step: &str) -> Option<&str> {
+    let code = step.lines().find(|line| !line.trim_start().starts_with("--"))?;
+    let name =
+        ["CREATE TABLE IF NOT EXISTS ", "CREATE OR REPLACE VIEW "].iter().find_map(|start| code.strip_prefix(start));
+    name?.split([' ', '(']).next()
+}
+
+/// All migrations as one text, for those who run them by hand.
+pub(super) fn script(collation: &str) -> String {
+    let mut text = format!("{TABLE};\n");
+    for Migration { version, name, sql } in MIGRATIONS {
+        text.push_str(&sql.replace("{collation}", collation));
+        text.push_str(&format!(
+            "\nINSERT INTO callboard_migration (version, name) VALUES ('{version}', '{name}');\n"
+        ));
+    }
+    text
 }
 
 fn lock(conn: &mut MysqlConnection) -> Result<(), BackendError> {
@@ -106,6 +152,14 @@ mod tests {
                 let repeatable = ["CREATE TABLE IF NOT EXISTS", "CREATE OR REPLACE VIEW", "INSERT IGNORE"];
                 assert!(repeatable.iter().any(|start| code.starts_with(start)), "{step}");
             }
+        }
+    }
+
+    #[test]
+    fn what_the_steps_make_is_known_by_name() {
+        let made: Vec<&str> = steps(MIGRATIONS[0].sql).filter_map(made).collect();
+        for name in ["task_queue", "node", "queue", "scheduler_task", "node_view", "schedule_firing_view"] {
+            assert!(made.contains(&name), "{name} is not in {made:?}");
         }
     }
 }

@@ -22,4 +22,10 @@ impl Mysql {
         let connections = Connections::new(target, writers + options.readers.max(1) + 2);
         Ok(Sql(Server { connections, writers, poll: Poll::new() }))
     }
+
+    /// The SQL of all migrations, to be run by hand in an empty database where the program may not. Names and keys are
+    /// compared byte by byte: `collation` is `utf8mb4_0900_bin` on MySQL, and `utf8mb4_nopad_bin` on MariaDB.
+    pub fn migration_sql(collation: &str) -> String {
+        migrate::script(collation)
+    }
 }

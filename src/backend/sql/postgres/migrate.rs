@@ -18,6 +18,7 @@ const MIGRATIONS: &[Migration] = migrations!("postgres": "20260101000000" "2026-
 statements! {
     HasTable -> (BigInt,): "SELECT count(*) FROM information_schema.tables
         WHERE table_schema = ?1 AND table_name = 'callboard_migration'";
+    HasSchema -> (BigInt,): "SELECT count(*) FROM pg_namespace WHERE nspname = ?1";
     Done -> (Text,): "SELECT version FROM callboard_migration ORDER BY version";
     Record -> (): "INSERT INTO callboard_migration (version, name) VALUES (?1, ?2)";
     // One number for all programs: those that migrate one after another differ in their schema at most.
@@ -46,7 +47,12 @@ pub(super) fn run(connections: &Connections<Target>) -> Result<(), BackendError>
     let work = |conn: &mut PgConnection| -> Result<(), Abort> {
         conn.batch_execute(PATIENCE)?;
         conn.load::<Lock, (i64,)>(&[])?;
-        conn.batch_execute(&prelude(schema))?;
+        // Where it is there, no right to make one is needed.
+        let schemas = conn.first::<HasSchema, (i64,)>(&[Value::Text(schema)])?;
+        if schemas.is_none_or(|(schemas,)| schemas == 0) {
+            conn.batch_execute(&make_schema(schema))?;
+        }
+        conn.batch_execute(&make_record(schema))?;
         for migration in missing(&done(conn, schema)?, MIGRATIONS)? {
             conn.batch_execute(migration.sql)?;
             conn.run::<Record>(&[Value::Text(migration.version), Value::Text(migration.name)])?;
@@ -56,17 +62,21 @@ pub(super) fn run(connections: &Connections<Target>) -> Result<(), BackendError>
     connections.write("migrate", work).map_err(|abort| abort.into_error("migrate"))
 }
 
-fn prelude(schema: &str) -> String {
+fn make_schema(schema: &str) -> String {
+    format!("CREATE SCHEMA IF NOT EXISTS \"{schema}\";\n")
+}
+
+fn make_record(schema: &str) -> String {
     format!(
-        "CREATE SCHEMA IF NOT EXISTS \"{schema}\";
-CREATE TABLE IF NOT EXISTS \"{schema}\".callboard_migration (
+        "CREATE TABLE IF NOT EXISTS \"{schema}\".callboard_migration (
     version TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, run_at TIMESTAMPTZ NOT NULL DEFAULT now());\n"
     )
 }
 
 /// All migrations as one text, for those who run them by hand, such as in Supabase's SQL editor.
 pub(super) fn script(schema: &str) -> String {
-    let mut text = format!("BEGIN;\n{}SET LOCAL search_path TO \"{schema}\";\n", prelude(schema));
+    let (own, record) = (make_schema(schema), make_record(schema));
+    let mut text = format!("BEGIN;\n{own}{record}SET LOCAL search_path TO \"{schema}\";\n");
     for Migration { version, name, sql } in MIGRATIONS {
         text.push_str(&format!(
             "\n{sql}\nINSERT INTO callboard_migration (version, name) VALUES ('{version}', '{name}');\n"
