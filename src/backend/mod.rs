@@ -6,6 +6,7 @@
 //!
 //! Adding one: implement [`Backend`], pass the conformance suite, and give it a URL scheme in [`open`].
 
+mod env;
 mod error;
 mod limit;
 pub mod memory;
@@ -18,6 +19,7 @@ mod types;
 use std::any::Any;
 use std::time::Duration;
 
+pub(crate) use env::url_from_env;
 pub use error::BackendError;
 #[cfg(feature = "testing")]
 pub(crate) use limit::Labels;

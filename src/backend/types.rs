@@ -338,10 +338,18 @@ pub struct NodeRecord {
     pub heartbeat_at: Timestamp,
     /// Until when it is believed alive.
     pub lease_until: Timestamp,
-    /// The program's version.
+    /// The version of callboard in the program, `CARGO_PKG_VERSION`: what matters in a rolling upgrade.
     pub version: String,
-    /// Its queues with their concurrency.
+    /// Its queues with their concurrency. [`Board::nodes`](crate::Board::nodes) shows what
+    /// [`set_concurrency`](crate::Board::set_concurrency) has set, a backend what the node was configured with.
     pub queues: Vec<(Name, usize)>,
+}
+
+impl NodeRecord {
+    /// How long ago its last sign of life was; `now` is the time of the board that asks, `board.clock().now()`.
+    pub fn heartbeat_age(&self, now: Timestamp) -> Duration {
+        now.since(self.heartbeat_at)
+    }
 }
 
 /// What [`release`](super::Backend::release) gave back.
@@ -404,6 +412,15 @@ impl TaskFilter {
     /// True when it matches every task.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What is wrong with it, if anything is: not every database can be asked for every text.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let texts = self.queues.iter().chain(&self.types).chain(&self.tag).chain(&self.text);
+        match texts.into_iter().find(|text| text.contains('\0')) {
+            Some(text) => Err(format!("the filter contains the character NUL in {text:?}; leave it out")),
+            None => Ok(()),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use slog::Logger;
 
 use super::{Board, start};
-use crate::backend::{Backend, Synchronous};
+use crate::backend::{Backend, BackendError, Synchronous, url_from_env};
 use crate::clock::Clock;
 use crate::config::{Config, Keep};
 use crate::error::StartError;
@@ -87,6 +87,14 @@ impl BoardBuilder {
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.config.url = url.into();
         self
+    }
+
+    /// Where tasks are kept, as the environment says: the URL in `CALLBOARD_URL`, or else in `DATABASE_URL`.
+    ///
+    /// # Errors
+    /// [`BackendError::BadUrl`](crate::BackendError::BadUrl) when neither is set, with what to do.
+    pub fn url_from_env(self) -> Result<Self, BackendError> {
+        Ok(self.url(url_from_env(|name| std::env::var(name).ok())?))
     }
 
     /// A backend of your own, in place of a URL.

@@ -113,6 +113,12 @@ impl Board {
         after: Option<Cursor>,
     ) -> Result<EditReport, BoardError> {
         let core = &self.core;
+        if matches!(&action, EditAction::Cancel(reason) if reason.contains('\0')) {
+            return Err(BoardError::Invalid("the reason contains the character NUL; leave it out".into()));
+        }
+        if let Selection::Filter(filter) = &selection {
+            filter.check().map_err(BoardError::Invalid)?;
+        }
         let edit = Edit { selection, action: action.clone(), now: core.clock.now(), limit: MOST_PER_EDIT, after };
         let report = core.ask(ApplyEdit { edit }).await?;
         match &action {

@@ -34,7 +34,7 @@ use crate::core::{Core, Stage};
 use crate::error::{BoardError, PushError};
 use crate::events::{Event, SubscriptionId};
 use crate::name::Name;
-use crate::persistence::{CountStates, GetTask, ListExecutions, ListNodes, ListTasks};
+use crate::persistence::{CountStates, GetTask, ListExecutions, ListNodes, ListQueues, ListTasks};
 use crate::queue::Pushed;
 use crate::queue::delivery::Delivery;
 use crate::queue::desk::{PopRequest, Popper};
@@ -188,6 +188,7 @@ impl Board {
         if limit == 0 || limit > 10_000 {
             return Err(BoardError::Invalid(format!("a page has 1 to 10000 tasks, not {limit}")));
         }
+        filter.check().map_err(BoardError::Invalid)?;
         Ok(self.core.ask(ListTasks { filter, order, after, limit }).await?)
     }
 
@@ -199,12 +200,17 @@ impl Board {
         Ok(self.core.ask(CountStates {}).await?)
     }
 
-    /// The nodes that share this board's storage.
+    /// The nodes that share this board's storage, with the concurrency that holds for them now.
     ///
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn nodes(&self) -> Result<Vec<NodeRecord>, BoardError> {
-        Ok(self.core.ask(ListNodes {}).await?)
+        let (mut nodes, settings) = (self.core.ask(ListNodes {}).await?, self.core.ask(ListQueues {}).await?);
+        for (queue, concurrency) in nodes.iter_mut().flat_map(|node| &mut node.queues) {
+            let set = settings.iter().find(|settings| settings.queue == *queue);
+            *concurrency = set.and_then(|settings| settings.concurrency).unwrap_or(*concurrency);
+        }
+        Ok(nodes)
     }
 
     /// Resolves when the task has come to a terminal state, on whichever node, and returns it.

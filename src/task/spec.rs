@@ -362,6 +362,13 @@ impl NewTask {
         {
             return fault(format!("a unique key has 1 to 250 bytes, this one {}", unique.key.len()));
         }
+        let tags = extras.into_iter().flat_map(|extras| &extras.tags);
+        let keys = extras.and_then(|extras| Some(&extras.unique.as_ref()?.key));
+        if let Some(text) = tags.chain(keys).find(|text| text.contains('\0')) {
+            return fault(format!(
+                "{text:?} contains the character NUL, which not every database can store; leave it out"
+            ));
+        }
         if let Some(text) = extras.and_then(|extras| key_fault(extras.limit_key.as_deref()?)) {
             return fault(text);
         }
