@@ -196,6 +196,11 @@ impl Clock {
         }
     }
 
+    /// A mark from which others can tell how long ago this was; nothing on a clock whose hands are held.
+    pub(crate) fn mark(&self) -> Option<Instant> {
+        matches!(self.0, Source::System(..)).then(Instant::now)
+    }
+
     /// Moves both hands forward and wakes what waited for a moment up to there. Does nothing on the system's
     /// clock.
     pub fn advance(&self, by: Duration) {

@@ -1,7 +1,7 @@
 //! What travels between the actors and a backend.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -42,6 +42,9 @@ impl Capabilities {
 pub struct Commit {
     /// The time of the writer.
     pub now: Timestamp,
+    /// When it was sent: it may wait on its way, for a connection or a lock. Rates are counted by the time at which it is
+    /// under way, that of storage if it has a clock. Without this, `now` is that time.
+    pub sent: Option<Instant>,
     /// The node that writes, and that claims.
     pub node: NodeId,
     /// The token of all claims of this commit.
@@ -66,6 +69,7 @@ impl Commit {
     pub fn new(node: NodeId, now: Timestamp) -> Self {
         Self {
             now,
+            sent: None,
             node,
             token: ClaimToken::random(),
             settle: Vec::new(),

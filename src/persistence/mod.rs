@@ -148,7 +148,8 @@ impl Persistence {
     }
 
     /// Sends a batch to the storage threads. It comes back to the desk with its receipt, always.
-    pub(crate) fn commit(&self, batch: Box<Batch>, core: &Arc<Core>) {
+    pub(crate) fn commit(&self, mut batch: Box<Batch>, core: &Arc<Core>) {
+        batch.commit.sent = core.clock.mark();
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
         let ticket = Ticket { batch: Some(batch), core: Arc::clone(core), shared: Arc::clone(&self.shared) };
         if let Some(writers) = &*self.writers.read() {

@@ -88,6 +88,18 @@ impl Gate {
         Self { known: Arc::clone(known), now, doors, wait: None, running: false }
     }
 
+    /// It took until now to come here: what counts, and what is remembered, goes by this time. Never goes back.
+    #[cfg(feature = "sql")]
+    pub(crate) fn reached(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+    }
+
+    /// True when one of these limits counts starts.
+    #[cfg(feature = "sql")]
+    pub(crate) fn counts_starts(&self, places: &BTreeSet<usize>) -> bool {
+        places.iter().any(|place| self.limit(*place).is_some_and(|limit| limit.rate.is_some()))
+    }
+
     /// The limits that apply to these tasks and that storage was not asked for yet.
     #[cfg(feature = "sql")]
     pub(crate) fn unasked<'a>(&self, tasks: impl Iterator<Item = Labels<'a>>) -> BTreeSet<usize> {

@@ -35,6 +35,11 @@ pub(super) trait Conn: Sized + 'static {
         Ok(self.load::<S, R>(values)?.into_iter().next())
     }
 
+    /// What time it is, where the database has a clock of its own.
+    fn time(&mut self) -> QueryResult<Option<Timestamp>> {
+        Ok(None)
+    }
+
     /// What an error means; with `sent` the work was done and its commit failed.
     fn meaning(operation: &'static str, error: &diesel::result::Error, sent: bool) -> BackendError;
 

@@ -21,7 +21,7 @@ mod open;
 use std::time::Duration;
 
 use diesel::mysql::MysqlConnection;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{Nullable, Text};
 
 use self::connect::Target;
 use super::conn::Conn;
@@ -53,7 +53,6 @@ statements! {
     /// Where the statements that this connection has prepared go: MySQL runs one in the database that was the current one
     /// when it was prepared.
     PreparedIn -> (Nullable<Text>,): "SELECT DATABASE()";
-    ServerTime -> (BigInt,): "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))";
 }
 
 impl Database for Server {
@@ -113,8 +112,7 @@ impl Database for Server {
     }
 
     fn time(&self) -> Result<Option<Timestamp>, BackendError> {
-        let time = self.read("time", |conn| conn.first::<ServerTime, (i64,)>(&[]))?;
-        Ok(time.map(|(micros,)| Timestamp::from_micros(micros)))
+        self.read("time", Conn::time)
     }
 
     fn packet(&self) -> usize {

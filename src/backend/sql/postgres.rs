@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::pg::PgConnection;
-use diesel::sql_types::BigInt;
 
 use self::connect::Target;
 use self::visit::Place;
@@ -33,7 +32,6 @@ use super::conn::Conn;
 use super::database::{Database, Sql};
 use super::errors::Abort;
 use super::pool::Connections;
-use super::statement::statements;
 use crate::backend::{BackendError, Capabilities};
 use crate::clock::Timestamp;
 
@@ -52,10 +50,6 @@ impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Postgres").finish_non_exhaustive()
     }
-}
-
-statements! {
-    ServerTime -> (BigInt,): "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
 }
 
 impl Database for Server {
@@ -106,8 +100,7 @@ impl Database for Server {
     }
 
     fn time(&self) -> Result<Option<Timestamp>, BackendError> {
-        let time = self.read("time", |conn| conn.first::<ServerTime, (i64,)>(&[]))?;
-        Ok(time.map(|(micros,)| Timestamp::from_micros(micros)))
+        self.read("time", Conn::time)
     }
 
     fn conflicts(&self) -> u64 {

@@ -21,6 +21,7 @@ use crate::name::Name;
 use crate::task::TaskState;
 
 statements! {
+    ServerTime -> (BigInt,): "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))";
     /// The number of the first row that the last statement inserted, and how far the next one is from it.
     Numbers -> (BigInt, BigInt): "SELECT CAST(LAST_INSERT_ID() AS SIGNED),
         CAST(@@SESSION.auto_increment_increment AS SIGNED)";
@@ -51,6 +52,11 @@ impl Conn for MysqlConnection {
     const MOST_ROWS: usize = 256;
 
     statements_by_diesel!(MysqlReads, MysqlReadsOnce);
+
+    fn time(&mut self) -> QueryResult<Option<Timestamp>> {
+        let time = self.first::<ServerTime, (i64,)>(&[])?;
+        Ok(time.map(|(micros,)| Timestamp::from_micros(micros)))
+    }
 
     fn meaning(operation: &'static str, error: &Error, sent: bool) -> BackendError {
         MESSAGES.meaning(operation, error, sent)

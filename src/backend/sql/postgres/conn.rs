@@ -22,6 +22,7 @@ use crate::name::Name;
 use crate::task::TaskState;
 
 statements! {
+    ServerTime -> (BigInt,): "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
     /// Ends of runs with their history, of every kind; what `SettleOne` says for one.
     Settle -> (BigInt,): "WITH r AS (
             SELECT * FROM unnest(?1::bigint[], ?2::bigint[], ?3::text[], ?4::text[], ?5::bigint[], ?6::bigint[],
@@ -75,6 +76,11 @@ impl Conn for PgConnection {
     const MOST_ROWS: usize = 256;
 
     statements_by_diesel!(PostgresReads, PostgresReadsOnce);
+
+    fn time(&mut self) -> QueryResult<Option<Timestamp>> {
+        let time = self.first::<ServerTime, (i64,)>(&[])?;
+        Ok(time.map(|(micros,)| Timestamp::from_micros(micros)))
+    }
 
     fn meaning(operation: &'static str, error: &diesel::result::Error, sent: bool) -> BackendError {
         MESSAGES.meaning(operation, error, sent)

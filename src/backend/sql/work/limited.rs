@@ -8,7 +8,7 @@
 //!
 //! A line whose beginning is under no limit is claimed as if there were none.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -136,6 +136,7 @@ impl<C: Conn> Batch<'_, C> {
         let labels = || both().flat_map(|(request, head)| head.iter().flat_map(|head| head.labels(request)));
         let places = claims.gate.unasked(labels());
         limits::open(self.conn, &mut claims.gate, known, &places, true)?;
+        self.arrive(&mut claims.gate, &places)?;
         for (index, (request, head)) in commit.claim.iter().zip(heads).enumerate() {
             let claimed = match head {
                 Some(head) => self.claim_behind(request, head, &mut claims)?,
@@ -146,6 +147,14 @@ impl<C: Conn> Batch<'_, C> {
             self.receipt.claimed.push(claimed);
         }
         limits::remember(self.conn, &claims.gate)?;
+        Ok(())
+    }
+
+    /// Sets a gate to the time at which the limits were locked: what was composed long ago starts now, and counts from now.
+    fn arrive(&mut self, gate: &mut Gate, places: &BTreeSet<usize>) -> Result<(), Abort> {
+        let Some(sent) = self.commit.sent.filter(|_| gate.counts_starts(places)) else { return Ok(()) };
+        let now = self.conn.time()?.unwrap_or_else(|| self.commit.now + sent.elapsed());
+        gate.reached(now);
         Ok(())
     }
 
@@ -197,6 +206,7 @@ impl<C: Conn> Batch<'_, C> {
             page = self::page(self.conn, request, self.commit.now, page.places.last(), PAGE)?;
             let places = claims.gate.unasked(page.labels(request));
             limits::open(self.conn, &mut claims.gate, &claims.known, &places, false)?;
+            self.arrive(&mut claims.gate, &places)?;
         }
         self.receipt.passed_over |= claims.passed_over && tasks.len() < request.limit;
         if !tasks.is_empty() {

@@ -192,7 +192,9 @@ pub(super) fn remember<C: Conn>(conn: &mut C, gate: &Gate) -> QueryResult<()> {
             && let Some(rate) = limit.rate
         {
             let (after, until) = gate.window(rate);
-            conn.run::<ForgetOld>(&[scope, name, Value::Int(after.as_micros()), Value::Int(until.as_micros())])?;
+            // One period more than counts: another node's clock may lag behind this one.
+            let old = after - rate.period;
+            conn.run::<ForgetOld>(&[scope, name, Value::Int(old.as_micros()), Value::Int(until.as_micros())])?;
         }
         let (subject, at) = (Value::Text(&start.subject), Value::Int(start.at.as_micros()));
         conn.run::<Remember>(&[scope, name, subject, at, Value::Int(start.tasks.into())])?;
