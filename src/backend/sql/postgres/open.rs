@@ -7,7 +7,7 @@ use super::visit::Place;
 use super::wake::Wake;
 use super::{Postgres, Server, migrate};
 use crate::backend::sql::Sql;
-use crate::backend::sql::pool::Connections;
+use crate::backend::sql::pool::{Connections, Setup};
 use crate::backend::{BackendError, OpenOptions};
 
 impl Postgres {
@@ -20,6 +20,8 @@ impl Postgres {
     /// [`BackendError::BadUrl`], [`BackendError::SchemaTooNew`], and what the first connection can meet.
     pub fn open(url: &str, options: &OpenOptions) -> Result<Self, BackendError> {
         let target = Target::new(url)?;
+        // Says at once, and in its own words, what a pool would try again for a while.
+        drop(target.connect()?);
         let writers = options.writers.max(1);
         // Two more: the heartbeat must not wait behind commits and lists.
         let connections = Arc::new(Connections::new(target, writers + options.readers.max(1) + 2));
