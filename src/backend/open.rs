@@ -111,7 +111,27 @@ pub(crate) fn redact(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::redact;
+    use super::*;
+
+    /// Each scheme is known in every build; where its backend is left out, the feature that brings it is named.
+    #[test]
+    fn a_backend_that_was_not_built_in_is_named_with_its_feature() {
+        let left_out = [
+            ("sqlite:a.db", "sqlite", cfg!(feature = "sqlite")),
+            ("postgres://h/d", "postgres", cfg!(feature = "postgres")),
+            ("POSTGRESQL://h/d", "postgres", cfg!(feature = "postgres")),
+            ("mysql://h/d", "mysql", cfg!(feature = "mysql")),
+            ("mariadb://h/d", "mysql", cfg!(feature = "mysql")),
+        ];
+        for (url, feature, _) in left_out.into_iter().filter(|(.., is_built)| !is_built) {
+            let error = open(url, &OpenOptions::default()).map(drop).expect_err(url).to_string();
+            assert!(error.contains(&format!("build it with the feature `{feature}`")), "{url}: {error}");
+        }
+        for url in ["redis://h", "tasks.db", "memory:x", "https://x.supabase.co"] {
+            let error = open(url, &OpenOptions::default()).map(drop).expect_err(url);
+            assert!(matches!(error, BackendError::BadUrl { .. }), "{url}: {error}");
+        }
+    }
 
     #[test]
     fn no_part_of_a_password_is_shown() {

@@ -60,7 +60,13 @@ async fn a_push_is_run_by_the_other<P: Place>() {
 
 /// Pushes on one board, runs on the other.
 pub(crate) async fn pushes_within(url: &str, limit: Duration) {
+    pushes_within_after(url, limit, async || ()).await;
+}
+
+/// The same after something has happened to both.
+pub(crate) async fn pushes_within_after(url: &str, limit: Duration, happens: impl AsyncFnOnce()) {
     let (one, (other, mut begun)) = (pusher(url).await, worker(url).await);
+    happens().await;
     let median = median(async || {
         let pushed = Instant::now();
         let task_id = one.push(NewTask::new("work", &json!({}))).await.unwrap().task_id;

@@ -6,6 +6,8 @@
 #![allow(clippy::print_stdout, reason = "each test says what it did")]
 
 mod boards;
+mod claims;
+mod exact;
 mod exhausted;
 mod load;
 mod microseconds;
@@ -13,11 +15,16 @@ mod migrations;
 mod mixed;
 mod network;
 mod own;
+mod passwords;
 mod place;
 mod pooler;
 mod proxy;
 mod restarts;
 mod roles;
+mod scripts;
+mod sessions;
+mod sizes;
+mod tls;
 
 #[path = "../support/ledger.rs"]
 mod ledger;

@@ -40,7 +40,7 @@ pub(crate) fn give_to_postgres(folder: &Path) {
 }
 
 /// Runs a program that has to succeed.
-fn run(command: &mut Command) {
+pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("this test needs {command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
@@ -57,13 +57,21 @@ pub(crate) struct Own {
     is_postgres: bool,
     folder: TempDir,
     port: u16,
+    /// What it is started with beside the usual.
+    options: Vec<String>,
     process: Child,
 }
 
 impl Own {
     pub(crate) fn new<P: Place>() -> Self {
+        Self::with::<P>(|_| Vec::new())
+    }
+
+    /// With options that `prepare` gives, which may put files into the server's folder.
+    pub(crate) fn with<P: Place>(prepare: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let (folder, port) = (TempDir::new().unwrap(), free_port());
         let data = folder.path().join("data");
+        let options = prepare(folder.path());
         if P::IS_POSTGRES {
             give_to_postgres(folder.path());
             let mut make = as_postgres(&postgres_program("initdb"));
@@ -76,10 +84,15 @@ impl Own {
                 .arg(tmpdir(folder.path()))
                 .arg(format!("--datadir={}", data.display())));
         }
-        let process = start(P::IS_POSTGRES, folder.path(), port);
-        let own = Self { is_postgres: P::IS_POSTGRES, folder, port, process };
+        let process = start(P::IS_POSTGRES, folder.path(), port, &options);
+        let own = Self { is_postgres: P::IS_POSTGRES, folder, port, options, process };
         own.answers();
         own
+    }
+
+    /// Where its files are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Its address, for someone who may do everything.
@@ -105,14 +118,18 @@ impl Own {
 
     /// Starts it where it left off.
     pub(crate) fn start_again(&mut self) {
-        self.process = start(self.is_postgres, self.folder.path(), self.port);
+        self.process = self.process_again();
         until("the server is back", || {
             if self.process.try_wait().unwrap().is_some() {
                 // The processes of the one that was killed are not gone yet.
-                self.process = start(self.is_postgres, self.folder.path(), self.port);
+                self.process = self.process_again();
             }
             self.is_up().then_some(())
         });
+    }
+
+    fn process_again(&self) -> Child {
+        start(self.is_postgres, self.folder.path(), self.port, &self.options)
     }
 
     fn signal(&self, signal: Signal) {
@@ -151,7 +168,7 @@ fn tmpdir(folder: &Path) -> String {
     format!("--tmpdir={}", folder.display())
 }
 
-fn start(is_postgres: bool, folder: &Path, port: u16) -> Child {
+fn start(is_postgres: bool, folder: &Path, port: u16, options: &[String]) -> Child {
     let data = folder.join("data");
     let mut command = if is_postgres {
         let mut command = as_postgres(&postgres_program("postgres"));
@@ -167,6 +184,6 @@ fn start(is_postgres: bool, folder: &Path, port: u16) -> Child {
         command
     };
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
-    command.current_dir("/").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.args(options).current_dir("/").stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     command.spawn().unwrap_or_else(|error| panic!("this test needs {command:?}: {error}"))
 }

@@ -1,6 +1,7 @@
 //! Both servers behind one trait, so that each test is written once.
 
-use diesel::connection::SimpleConnection;
+use callboard::AppConnection;
+use diesel::connection::{AnsiTransactionManager, SimpleConnection};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
@@ -9,7 +10,7 @@ use crate::servers::{Database, Schema, mysql_url, postgres_url};
 /// A schema or a database of a test's own, which goes when the test ends.
 pub(crate) trait Place: Sized + Send + 'static {
     const IS_POSTGRES: bool;
-    type Conn: SimpleConnection + Send + 'static;
+    type Conn: AppConnection + Connection<TransactionManager = AnsiTransactionManager> + Send + 'static;
 
     /// Where the shared server is, for someone who may do everything.
     fn server() -> String;

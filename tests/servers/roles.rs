@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use callboard::backend::{OpenOptions, Retention, TaskFilter, TaskOrder, open};
 use callboard::testing::World;
-use callboard::{Board, NewTask, Outcome, TaskState, Timestamp, Unique};
+use callboard::{
+    Board, Limit, LimitScope, NewTask, Outcome, Schedule, TaskError, TaskId, TaskState, Timestamp, Trigger, Unique,
+};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
 use serde_json::json;
 
 use crate::place::{Place, on_both, with_user};
 use crate::servers::{Schema, postgres_url};
-use crate::waiting::soon;
+use crate::waiting::{eventually, soon};
 
 on_both!(a_role_without_ddl_runs_everything, a_missing_migration_is_said_clearly);
 
@@ -62,6 +64,19 @@ impl<'a, P: Place> Role<'a, P> {
         }
     }
 
+    /// Connections of the application, with the same rights.
+    fn connector(&self) -> impl Fn() -> P::Conn + Clone + Send + Sync + 'static + use<P> {
+        let (name, server, url) = (self.name.clone(), P::server(), self.url());
+        move || {
+            if !P::IS_POSTGRES {
+                return P::Conn::establish(&url).unwrap();
+            }
+            let mut conn = P::Conn::establish(&server).unwrap();
+            conn.batch_execute(&format!("SET ROLE {name}")).unwrap();
+            conn
+        }
+    }
+
     fn url(&self) -> String {
         with_user(&self.place.url(), &self.name, PASSWORD)
     }
@@ -84,8 +99,17 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
     let role = Role::new(&place);
     drop(open(&place.url(), &OpenOptions::default()).unwrap());
     role.grant();
+    let connect = role.connector();
+    let own = connect.clone();
     let board = Board::builder()
         .url(role.url())
+        .handler("completes itself", move |_, cx: callboard::Context| {
+            let completed = own().transaction(|conn| -> Result<(), TaskError> {
+                cx.complete_in(conn, &"in the transaction")?;
+                Ok(())
+            });
+            async move { completed.map(|()| Outcome::done()) }
+        })
         .handler("work", |_, cx: callboard::Context| async move {
             cx.progress(0.5, "half of it");
             Ok(Outcome::from(json!(1)))
@@ -115,6 +139,30 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
     assert_eq!(soon("the end", board.wait(three.task_id)).await.unwrap().state, TaskState::Completed);
     board.pause("default").await.unwrap();
     board.resume("default").await.unwrap();
+    board.set_concurrency("default", Some(3)).await.unwrap();
+    assert_eq!(board.nodes().await.unwrap()[0].queues, [("default".into(), 3)]);
+    // Limits, which remember starts.
+    board.set_limit(Limit::of_type("work").running(2).rate(100, Duration::from_secs(1))).await.unwrap();
+    let limited = board.push(work()).await.unwrap().task_id;
+    assert_eq!(soon("the end", board.wait(limited)).await.unwrap().state, TaskState::Completed);
+    assert!(board.remove_limit(LimitScope::Type, "work").await.unwrap());
+    // Schedules, from their beginning to their end.
+    let every = Trigger::every(Duration::from_millis(100)).unwrap();
+    let schedules = board.schedules();
+    schedules.create(Schedule::new("often", every, work())).await.unwrap();
+    eventually("it fires", async || {
+        let firings = schedules.firings("often", None, 10).await.unwrap();
+        (!firings.is_empty()).then_some(())
+    })
+    .await;
+    schedules.delete("often").await.unwrap();
+    // In transactions of the application, under the same role.
+    let push = |conn: &mut P::Conn| -> Result<TaskId, TaskError> {
+        Ok(board.push_in(conn, NewTask::new("completes itself", &json!({})))?.task_id)
+    };
+    let pushed = connect().transaction(push).unwrap();
+    let ended = soon("the end", board.wait(pushed)).await.unwrap();
+    assert_eq!((ended.state, ended.result), (TaskState::Completed, Some("in the transaction".into())));
     assert!(board.health().await.healthy);
     soon("the stop", board.stop()).await;
     let backend = open(&role.url(), &OpenOptions::default()).unwrap();

@@ -1,0 +1,149 @@
+//! What claims lock, for whom they wait, and how others hear of what they may claim.
+
+use std::time::{Duration, Instant};
+
+use callboard::backend::{OpenOptions, Opened, open};
+use callboard::testing::World;
+use callboard::testing::at;
+use callboard::{Board, NewTask, Outcome, TaskState};
+use diesel::connection::SimpleConnection;
+use serde_json::json;
+
+use crate::place::{Place, on_both};
+use crate::waiting::{soon, until};
+
+on_both!(
+    a_claim_locks_what_it_takes,
+    a_node_gives_back_what_it_has_beside_locked_tasks_of_others,
+    a_sweep_is_told_to_others,
+    conflicts_are_counted,
+);
+
+fn task() -> NewTask {
+    NewTask::new("work", &json!({}))
+}
+
+fn opened<P: Place>(place: &P) -> Opened {
+    open(&place.url(), &OpenOptions::default()).unwrap()
+}
+
+/// Stops whoever makes a task running, for as long as the connection is there that this gives back.
+fn stop_claims<P: Place>(place: &P) -> P::Conn {
+    let mut holder = place.by_hand();
+    let name = place.name();
+    if P::IS_POSTGRES {
+        holder.batch_execute(&format!("SELECT pg_advisory_lock(hashtext('{name}'))")).unwrap();
+        place.execute(&format!(
+            "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN PERFORM pg_advisory_xact_lock(hashtext(''{name}'')); RETURN NEW; END';
+            CREATE TRIGGER stop BEFORE UPDATE ON task_queue FOR EACH ROW WHEN (NEW.state = 'running')
+            EXECUTE FUNCTION stop()"
+        ));
+    } else {
+        holder.batch_execute(&format!("SELECT GET_LOCK('{name}', 0)")).unwrap();
+        place.execute(&format!(
+            "CREATE TRIGGER stop BEFORE UPDATE ON task_queue FOR EACH ROW
+            SET @stop = IF(NEW.state = 'running', GET_LOCK('{name}', 20) + RELEASE_LOCK('{name}'), 0)"
+        ));
+    }
+    holder
+}
+
+/// How many sessions are stopped there.
+fn stopped<P: Place>(place: &P) -> String {
+    let name = place.name();
+    if P::IS_POSTGRES {
+        return place.text(&format!(
+            "SELECT count(*)::text AS text FROM pg_locks
+            WHERE locktype = 'advisory' AND NOT granted AND objid = hashtext('{name}')::bigint & 4294967295"
+        ));
+    }
+    place.text(
+        "SELECT CAST(count(*) AS CHAR) AS text FROM information_schema.processlist
+        WHERE state = 'User lock' AND db = DATABASE()",
+    )
+}
+
+/// One row more would be passed by by other nodes until the commit.
+async fn a_claim_locks_what_it_takes<P: Place>() {
+    let place = P::new();
+    let world = World::on(opened(&place));
+    let all = world.push_all((0..3).map(|_| task()));
+    let holder = stop_claims(&place);
+    let claiming = std::thread::spawn(move || world.claim_ids(2));
+    until("the claim has its rows", || (stopped(&place) == "1").then_some(()));
+    let free = "SELECT task_id AS text FROM task_queue WHERE state = 'pending' ORDER BY seq FOR UPDATE SKIP LOCKED";
+    assert_eq!(place.texts(free), [all[2].to_string()]);
+    drop(holder);
+    assert_eq!(claiming.join().unwrap(), all[..2]);
+}
+
+/// A frozen process would keep every other one from starting.
+async fn a_node_gives_back_what_it_has_beside_locked_tasks_of_others<P: Place>() {
+    let place = P::new();
+    let world = World::on(opened(&place));
+    let other = world.other_node();
+    let all = world.push_all((0..3).map(|_| task()));
+    assert_eq!(other.claim_ids(1), all[..1]);
+    assert_eq!(world.claim_ids(1), all[1..2]);
+    assert_eq!(other.claim_ids(1), all[2..]);
+    let mut frozen = place.by_hand();
+    let (first, last) = (all[0], all[2]);
+    frozen
+        .batch_execute(&format!(
+            "BEGIN; SELECT seq FROM task_queue WHERE task_id IN ('{first}', '{last}') FOR UPDATE"
+        ))
+        .unwrap();
+    let asked = Instant::now();
+    assert_eq!(world.release(&[], false), 1);
+    // Locks are waited for longer than that.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert_eq!(world.state(all[1]), TaskState::Pending);
+    drop(frozen);
+    assert_eq!(world.state(first), TaskState::Running);
+}
+
+async fn a_sweep_is_told_to_others<P: Place>() {
+    let place = P::new();
+    let (world, other) = (World::on(opened(&place)), opened(&place));
+    let task_id = world.push(task().run_at(at(10)));
+    // What there is to hear of the push.
+    while other.watch(Duration::from_millis(200)).unwrap() {}
+    world.go_to(11);
+    assert_eq!(world.sweep().promoted.len(), 1);
+    let asked = Instant::now();
+    assert!(other.watch(Duration::from_secs(4)).unwrap(), "nobody was told");
+    println!("told after {:?}", asked.elapsed());
+    assert_eq!(world.state(task_id), TaskState::Pending);
+}
+
+/// The first push of all is told that there was a deadlock.
+async fn conflicts_are_counted<P: Place>() {
+    let place = P::new();
+    let board = Board::builder().url(place.url()).handler("work", |_, _| async { Ok(Outcome::done()) });
+    let board = board.start().await.unwrap();
+    assert_eq!(board.health().await.storage_conflicts, 0);
+    let name = place.name();
+    // What they count by is not undone with the transaction.
+    place.execute(&if P::IS_POSTGRES {
+        format!(
+            "CREATE SEQUENCE once; CREATE FUNCTION once() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN IF nextval(''{name}.once'') = 1 THEN RAISE EXCEPTION ''deadlock detected'' USING ERRCODE = ''40P01'';
+            END IF; RETURN NEW; END';
+            CREATE TRIGGER once BEFORE INSERT ON task_queue FOR EACH ROW EXECUTE FUNCTION once()"
+        )
+    } else {
+        "CREATE TABLE once (n INT) ENGINE = MyISAM; CREATE TRIGGER once BEFORE INSERT ON task_queue FOR EACH ROW BEGIN
+            INSERT INTO once VALUES (1);
+            IF (SELECT count(*) FROM once) = 1 THEN
+                SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found when trying to get lock';
+            END IF;
+        END"
+        .into()
+    });
+    let task_id = board.push(task()).await.unwrap().task_id;
+    assert_eq!(soon("its end", board.wait(task_id)).await.unwrap().state, TaskState::Completed);
+    let health = board.health().await;
+    assert_eq!((health.storage_conflicts, health.storage_retries), (1, 0));
+    soon("the stop", board.stop()).await;
+}

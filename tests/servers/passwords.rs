@@ -1,0 +1,50 @@
+//! Passwords are in no text, however they are written.
+
+use callboard::backend::{OpenOptions, open};
+use callboard::{Board, NewTask};
+
+/// Nobody listens there, so what the client library makes of the URL is all that is said.
+const NOWHERE: &str = "127.0.0.1:1";
+
+#[test]
+fn passwords_are_in_no_error() {
+    for scheme in ["postgres", "POSTGRES", "postgresql", "mysql", "MySQL", "mariadb"] {
+        for password in [
+            "cret-plain",
+            "se%zzcret",
+            "se%00cret",
+            "se%40cret",
+            "se?cret",
+            "se/cret",
+            "se#cret",
+            "se@cret",
+            "12/cret",
+            "se%25cret",
+            "se cret",
+        ] {
+            let url = format!("{scheme}://u:{password}@{NOWHERE}/d");
+            let error = open(&url, &OpenOptions::default()).map(drop).expect_err(&url).to_string();
+            assert!(!error.contains("cret"), "{url}: {error}");
+        }
+        let url = format!("{scheme}://{NOWHERE}/d?password=cret&x=1");
+        let error = open(&url, &OpenOptions::default()).map(drop).expect_err(&url).to_string();
+        assert!(!error.contains("cret"), "{url}: {error}");
+    }
+}
+
+/// The character NUL would be refused by PostgreSQL alone, and far from whoever wrote it.
+#[actix_rt::test]
+async fn what_one_database_cannot_store_is_refused_on_all() {
+    let board = Board::builder().url("memory:").start().await.unwrap();
+    let work = || NewTask::new("work", &());
+    for task in [work().unique(callboard::Unique::key("a\0b")), work().tag("a\0b")] {
+        let error = board.push(task).await.unwrap_err().to_string();
+        assert!(error.contains("NUL"), "{error}");
+    }
+    let task_id = board.push(work().delay(std::time::Duration::from_secs(60))).await.unwrap().task_id;
+    assert!(board.cancel(task_id, "a\0b").await.unwrap_err().to_string().contains("NUL"));
+    let filter = callboard::TaskFilter { text: Some("a\0b".into()), ..callboard::TaskFilter::default() };
+    let listed = board.list(filter, callboard::TaskOrder::NewestFirst, None, 10).await;
+    assert!(listed.unwrap_err().to_string().contains("NUL"));
+    board.stop().await;
+}
