@@ -1,21 +1,20 @@
 //! What is done to schedules while the board runs: each of these is a message to the scheduler.
 
+mod change;
+
 use std::future::Future;
 use std::sync::Arc;
 
+pub(crate) use self::change::find;
+pub(super) use self::change::trigger;
+use self::change::{Faulty, TRIES, busy, change, check, find_any, make, save};
 use super::backfill::{Backfill, TriggerNow};
 use super::record::{ScheduleRecord, ScheduleStatus};
 use super::schedule::Schedule;
-use super::trigger::Trigger;
-use crate::backend::{Saved, ScheduleState};
 use crate::clock::Timestamp;
 use crate::core::Core;
 use crate::error::BoardError;
 use crate::name::Name;
-use crate::persistence::{NameToSchedule, ReadSchedules, SaveSchedule};
-
-/// Times that a change is made anew when the row changed under it.
-const TRIES: usize = 50;
 
 /// A change to a schedule.
 pub(crate) trait Operation: Send + 'static {
@@ -223,96 +222,4 @@ fn go_on(record: &mut ScheduleRecord, now: Timestamp) {
     record.status_reason = None;
     record.paused_until = None;
     record.failures_from = now;
-}
-
-fn check(core: &Core, schedule: Schedule) -> Result<super::schedule::Definition, BoardError> {
-    schedule.check(&core.clock, core.config.max_params_bytes).map_err(BoardError::Invalid)
-}
-
-pub(super) fn trigger(record: &ScheduleRecord) -> Result<Trigger, BoardError> {
-    record.read_trigger().map_err(|error| BoardError::Invalid(format!("schedule {:?}: {error}", record.name)))
-}
-
-fn busy(name: &Name) -> BoardError {
-    BoardError::Invalid(format!("schedule {name:?} was changed {TRIES} times meanwhile; try again"))
-}
-
-/// Makes a schedule; the row of a deleted one with its name is taken over.
-async fn make(core: &Core, schedule: Schedule, by_code: bool) -> Result<ScheduleRecord, BoardError> {
-    let definition = check(core, schedule)?;
-    let name = definition.name.clone();
-    let code = by_code.then(|| definition.text());
-    let mut record = ScheduleRecord { code, ..definition.record(core.clock.now()) };
-    let turn = match find_any(core, &name).await? {
-        None => None,
-        Some(before) if before.record.status == ScheduleStatus::Deleted => {
-            record.schedule_id = before.record.schedule_id;
-            record.code = record.code.or(before.record.code);
-            Some(before.record.turn)
-        }
-        Some(_) => return Err(BoardError::ScheduleExists(name)),
-    };
-    save(core, record, turn).await?.ok_or(BoardError::ScheduleExists(name))
-}
-
-/// What is done with a row that makes no sense.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Faulty {
-    /// Only a new definition helps.
-    Refused,
-    /// This is one.
-    Mended,
-    /// It goes anyway.
-    Shown,
-}
-
-/// Reads a schedule, changes it, and writes it; anew when somebody else was faster. Without a change it is left.
-async fn change(
-    core: &Core,
-    name: &Name,
-    faulty: Faulty,
-    mut change: impl FnMut(&mut ScheduleRecord, Timestamp) -> Result<bool, BoardError>,
-) -> Result<ScheduleRecord, BoardError> {
-    for _ in 0..TRIES {
-        let state = find(core, name).await?;
-        if let Some(fault) = state.fault.filter(|_| faulty == Faulty::Refused) {
-            return Err(BoardError::Invalid(format!(
-                "the row of schedule {name:?} makes no sense: {fault}; update it"
-            )));
-        }
-        let (mut record, now) = (state.record, core.clock.now());
-        let turn = record.turn;
-        if !change(&mut record, now)? {
-            return Ok(record);
-        }
-        record.updated_at = now;
-        if let Some(record) = save(core, record, Some(turn)).await? {
-            return Ok(record);
-        }
-    }
-    Err(busy(name))
-}
-
-/// Writes a schedule; nothing when it changed meanwhile.
-async fn save(core: &Core, record: ScheduleRecord, turn: Option<i64>) -> Result<Option<ScheduleRecord>, BoardError> {
-    match core.ask(SaveSchedule { record: record.clone(), turn }).await? {
-        Saved::Stored { turn } => {
-            core.agenda.ring();
-            Ok(Some(ScheduleRecord { turn, ..record }))
-        }
-        Saved::NameTaken => Err(BoardError::ScheduleExists(record.name)),
-        Saved::Stale => Ok(None),
-    }
-}
-
-/// A schedule that is there, and not deleted.
-pub(crate) async fn find(core: &Core, name: &Name) -> Result<ScheduleState, BoardError> {
-    let state = find_any(core, name).await?;
-    let there = state.filter(|state| state.record.status != ScheduleStatus::Deleted);
-    there.ok_or_else(|| BoardError::NoSuchSchedule(name.clone()))
-}
-
-async fn find_any(core: &Core, name: &Name) -> Result<Option<ScheduleState>, BoardError> {
-    let Some(id) = core.ask(NameToSchedule { name: name.to_string() }).await? else { return Ok(None) };
-    Ok(core.ask(ReadSchedules { ids: vec![id] }).await?.pop())
 }

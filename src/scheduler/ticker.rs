@@ -1,4 +1,10 @@
-//! The scheduler actor: sleeps until the next firing, and then does a round.
+//! The scheduler actor: sleeps until the next firing, and then does a round. Whoever changes schedules rings the
+//! [agenda](super::Agenda)'s bell, which is no message and may be lost.
+//!
+//! | message | who sends it | reply | may it be lost | safe to repeat |
+//! |---|---|---|---|---|
+//! | [`Operate`] | the board's handle, once for each kind of [`Operation`] | what the operation answers, or why it was refused | yes: the asker sees an error, and whether it was done is then unknown | as its operation says: a second `create` is refused, and a second `trigger` makes a second task |
+//! | `Crash` | tests of supervision | none: it panics | yes | yes |
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,6 +5,7 @@
 
 pub mod claim;
 pub mod edit;
+pub mod firings;
 pub mod insert;
 pub mod limits;
 pub mod list;
@@ -15,6 +16,7 @@ pub mod rates;
 pub mod schedules;
 pub mod settle;
 pub mod sweep;
+mod timetable;
 pub mod unique;
 
 use std::time::Duration;
@@ -92,9 +94,9 @@ macro_rules! conformance_cases {
                 released_with_cancel_is_cancelled queue_settings queue_changes_side_by_side watch_comes_back health_and_capabilities
                 opened_apart;
             schedules: saved_is_read names_and_turns_are_kept changes_are_told_by_version
-                a_turn_is_written_whole one_of_many_nodes_fires a_nominal_time_makes_one_task
-                runs_follow_each_other others_are_called_off failures_are_counted history_is_bounded
                 schedules_are_listed deleted_ones_are_forgotten schedules_are_shared_and_survive;
+            firings: a_turn_is_written_whole one_of_many_nodes_fires a_nominal_time_makes_one_task
+                runs_follow_each_other others_are_called_off failures_are_counted history_is_bounded;
             model: random_histories;
         }
     };

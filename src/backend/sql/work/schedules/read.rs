@@ -1,0 +1,158 @@
+//! Schedules and their history, read.
+
+use std::collections::HashMap;
+
+use diesel::QueryResult;
+use diesel::sql_types::{Nullable, Text};
+
+use super::rows::{FiringRow, FiringTypes, ScheduleRow, schedule_columns};
+use crate::backend::sql::conn::Conn;
+use crate::backend::sql::dialect::placeholders;
+use crate::backend::sql::rows::{StoredText, shown_state};
+use crate::backend::sql::schema::scheduler_task;
+use crate::backend::sql::statement::{Value, statements};
+use crate::backend::{Instance, ScheduleFilter, ScheduleState};
+use crate::clock::Timestamp;
+use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
+use crate::task::TaskState;
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+macro_rules! failures {
+    () => {
+        "SELECT state FROM task_queue INDEXED BY task_queue_firing
+        WHERE schedule_id IS NOT NULL AND schedule_id = ?1 AND nominal_at > ?2 AND state IN ('completed', 'dead')
+        ORDER BY nominal_at DESC LIMIT ?3"
+    };
+}
+
+statements! {
+    Failures -> (Text,): {
+        sqlite failures!();
+        postgres failures!();
+        mysql "SELECT state FROM task_queue WHERE schedule_id = ?1 AND nominal_at > ?2
+            AND state IN ('completed', 'dead') ORDER BY nominal_at DESC LIMIT ?3";
+    };
+    Firings -> FiringTypes: "SELECT f.nominal_at, f.status, f.cause, f.times, f.reason, f.task_id, f.node, f.fired_at,
+        t.state, t.finished_at, t.last_error FROM schedule_firing AS f LEFT JOIN task_queue AS t ON t.task_id = f.task_id
+        WHERE f.schedule_id = ?1 AND f.nominal_at < ?2 ORDER BY f.nominal_at DESC LIMIT ?3";
+}
+
+fn limit(rows: usize) -> Value<'static> {
+    Value::Int(i64::try_from(rows).unwrap_or(i64::MAX))
+}
+
+pub(in crate::backend::sql) fn states<C: Conn>(conn: &mut C, ids: &[ScheduleId]) -> QueryResult<Vec<ScheduleState>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let texts: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let values: Vec<Value<'_>> = texts.iter().map(|id| Value::Text(id)).collect();
+    let places = placeholders(1, ids.len());
+    let sql = format!("SELECT {} FROM scheduler_task WHERE schedule_id IN ({places})", schedule_columns!());
+    let rows: Vec<ScheduleRow> = conn.load_once::<scheduler_task::SqlType, _>(&sql, &values)?;
+    let mut live = live(conn, &places, &values)?;
+    let mut states = Vec::with_capacity(rows.len());
+    for row in rows {
+        let live = live.remove(&*row.schedule_id).unwrap_or_default();
+        let (record, fault) = row.read();
+        let failures = failures(conn, &record)?;
+        states.push(ScheduleState { record, fault, live, failures });
+    }
+    Ok(states)
+}
+
+/// The tasks of schedules that are not at their end, by schedule.
+fn live<C: Conn>(conn: &mut C, places: &str, values: &[Value<'_>]) -> QueryResult<HashMap<String, Vec<Instance>>> {
+    use crate::backend::sql::dialect::Dialect;
+    let of_these = match C::DIALECT {
+        #[cfg(feature = "mysql")]
+        Dialect::Mysql => format!("instance_of IN ({places})"),
+        #[cfg(feature = "sqlite")]
+        Dialect::Sqlite => alive(places),
+        #[cfg(feature = "postgres")]
+        Dialect::Postgres => alive(places),
+    };
+    let sql = format!(
+        "SELECT schedule_id, task_id, state, parent_id FROM task_queue INDEXED BY task_queue_instances
+        WHERE {of_these} ORDER BY seq"
+    );
+    type Row = (StoredText, StoredText, StoredText, Option<StoredText>);
+    let rows: Vec<Row> = conn.load_once::<(Text, Text, Text, Nullable<Text>), _>(&sql, values)?;
+    let mut live: HashMap<String, Vec<Instance>> = HashMap::new();
+    for (schedule, task_id, state, parent) in rows {
+        let (Ok(task_id), state) = (task_id.parse(), shown_state(&state)) else { continue };
+        let follows = parent.and_then(|parent| parent.parse().ok()).filter(|_| state == TaskState::Waiting);
+        live.entry(schedule.0).or_default().push(Instance { task_id, state, follows });
+    }
+    Ok(live)
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+fn alive(places: &str) -> String {
+    format!(
+        "schedule_id IS NOT NULL AND schedule_id IN ({places})
+        AND state IN ('waiting', 'scheduled', 'pending', 'running', 'retrying')"
+    )
+}
+
+fn failures<C: Conn>(conn: &mut C, record: &ScheduleRecord) -> QueryResult<u32> {
+    let Some(most) = record.policy.pause_after else { return Ok(0) };
+    let id = record.schedule_id.to_string();
+    let values = [Value::Text(&id), Value::Int(record.failures_from.as_micros()), Value::Int(most.into())];
+    let states: Vec<(StoredText,)> = conn.load::<Failures, _>(&values)?;
+    let dead = states.iter().take_while(|(state,)| shown_state(state) == TaskState::Dead).count();
+    Ok(u32::try_from(dead).unwrap_or(u32::MAX))
+}
+
+pub(in crate::backend::sql) fn list<C: Conn>(
+    conn: &mut C,
+    filter: &ScheduleFilter,
+    after: Option<&str>,
+    most: usize,
+) -> QueryResult<Vec<ScheduleRecord>> {
+    let mut texts: Vec<String> = Vec::new();
+    let mut conditions: Vec<String> = Vec::new();
+    let mut any_of = |column: &str, wanted: Vec<String>| {
+        if !wanted.is_empty() {
+            conditions.push(format!("{column} IN ({})", placeholders(texts.len() + 1, wanted.len())));
+            texts.extend(wanted);
+        }
+    };
+    any_of("status", filter.statuses.iter().map(ToString::to_string).collect());
+    any_of("type", filter.types.clone());
+    if filter.statuses.is_empty() {
+        conditions.push("status <> 'deleted'".into());
+    }
+    if let Some(part) = &filter.text {
+        let escaped = part.to_ascii_lowercase().replace('!', "!!").replace('%', "!%").replace('_', "!_");
+        texts.push(format!("%{escaped}%"));
+        let place = texts.len();
+        conditions.push(format!(
+            "(lower(name) LIKE ?{place} ESCAPE '!' OR lower(coalesce(description, '')) LIKE ?{place} ESCAPE '!')"
+        ));
+    }
+    if let Some(after) = after {
+        texts.push(after.into());
+        conditions.push(format!("name > ?{}", texts.len()));
+    }
+    let sql = format!(
+        "SELECT {} FROM scheduler_task WHERE {} ORDER BY name LIMIT {most}",
+        schedule_columns!(),
+        if conditions.is_empty() { "1 = 1".into() } else { conditions.join(" AND ") }
+    );
+    let values: Vec<Value<'_>> = texts.iter().map(|text| Value::Text(text)).collect();
+    let rows: Vec<ScheduleRow> = conn.load_once::<scheduler_task::SqlType, _>(&sql, &values)?;
+    Ok(rows.into_iter().map(|row| row.read().0).collect())
+}
+
+pub(in crate::backend::sql) fn firings<C: Conn>(
+    conn: &mut C,
+    schedule_id: ScheduleId,
+    before: Option<Timestamp>,
+    most: usize,
+) -> QueryResult<Vec<Firing>> {
+    let id = schedule_id.to_string();
+    let before = before.map_or(i64::MAX, Timestamp::as_micros);
+    let rows: Vec<FiringRow> = conn.load::<Firings, _>(&[Value::Text(&id), Value::Int(before), limit(most)])?;
+    Ok(rows.into_iter().map(Firing::from).collect())
+}

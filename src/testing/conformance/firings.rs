@@ -1,0 +1,183 @@
+//! Decisions about schedules: written once and whole, and the history of them.
+
+use super::Harness;
+use super::timetable::{fire, made, passed, record, run, save, state, statuses, stored, turn};
+use crate::backend::{EditAction, Fired, Instance, Run, ScheduleState, Turn};
+use crate::scheduler::{FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
+use crate::task::{TaskId, TaskState};
+use crate::testing::factory::{World, at};
+
+/// A turn writes all of it: tasks, history, the row.
+pub fn a_turn_is_written_whole(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, first) = stored(&w, "a");
+    w.go_to(30);
+    let runs = vec![run(&w, id, 20), run(&w, id, 30)];
+    let ids: Vec<TaskId> = runs.iter().map(|run| run.spec.task_id).collect();
+    let decision = Turn {
+        runs,
+        passed: vec![passed(10, FiringStatus::Missed)],
+        reason: Some("because".into()),
+        status: ScheduleStatus::Finished,
+        next_run_at: None,
+        ..turn(&w, id, first)
+    };
+    assert_eq!(fire(&w, decision.clone()), Fired::Done(vec![Some(TaskState::Pending); 2]));
+    let ScheduleState { record, live, .. } = state(&w, id);
+    assert_eq!(
+        (record.cursor, record.next_run_at, record.run_count, record.last_run_at),
+        (at(30), None, 2, Some(at(30)))
+    );
+    assert_eq!((record.status, record.status_reason.as_deref()), (ScheduleStatus::Finished, Some("because")));
+    assert_ne!(record.turn, first);
+    let live: Vec<TaskId> = live.iter().map(|instance| instance.task_id).collect();
+    assert_eq!(live, ids);
+    assert_eq!(w.record(ids[1]).firing, Some(FiringKey { schedule_id: id, nominal_at: at(30) }));
+    let claimed = w.claim(10);
+    assert_eq!(claimed[0].spec.extras().firing, Some(FiringKey { schedule_id: id, nominal_at: at(20) }));
+    w.complete(&claimed[0]);
+    let firings = w.backend.firings(id, None, 10).expect("firings");
+    assert_eq!(
+        statuses(&w, id).iter().map(|(_, status)| *status).collect::<Vec<_>>(),
+        [FiringStatus::Missed, FiringStatus::Fired, FiringStatus::Fired]
+    );
+    assert_eq!(
+        (firings[1].task_id, firings[1].state, firings[1].finished_at),
+        (Some(ids[0]), Some(TaskState::Completed), Some(at(30)))
+    );
+    assert_eq!(
+        (firings[2].reason.as_deref(), firings[2].times, firings[2].node, firings[2].at),
+        (Some("why"), 1, w.node, at(30))
+    );
+    assert_eq!(w.backend.firings(id, Some(at(30)), 1).expect("firings")[0].nominal_at, at(20));
+    assert_eq!(fire(&w, decision), Fired::Lost, "twice");
+}
+
+/// Of two nodes that decide at the same time one writes, and each turn of a call by itself.
+pub fn one_of_many_nodes_fires(h: &dyn Harness) {
+    let w = World::new(h);
+    let (a, turn_a) = stored(&w, "a");
+    let (b, turn_b) = stored(&w, "b");
+    let other = w.other_node();
+    let of = |w: &World, id, now| Turn { runs: vec![run(w, id, 10)], ..turn(w, id, now) };
+    assert_eq!(fire(&other, of(&other, a, turn_a)), Fired::Done(vec![Some(TaskState::Pending)]));
+    let fired = w.backend.fire(&[of(&w, a, turn_a), of(&w, b, turn_b)]).expect("fire");
+    assert_eq!(fired, [Fired::Lost, Fired::Done(vec![Some(TaskState::Pending)])]);
+    assert_eq!(w.count(TaskState::Pending), 2);
+    assert_eq!(fire(&w, turn(&w, ScheduleId::new(at(0)), 1)), Fired::Lost, "no such schedule");
+}
+
+/// A nominal time makes one task, whatever the cursor says; one that was passed by may run after all.
+pub fn a_nominal_time_makes_one_task(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, first) = stored(&w, "a");
+    let task_id = made(&w, id, 10);
+    let again = |nominal, cause| {
+        let now = state(&w, id).record.turn;
+        fire(&w, Turn { runs: vec![Run { cause, ..run(&w, id, nominal) }], ..turn(&w, id, now) })
+    };
+    assert_eq!(again(10, FiringCause::Schedule), Fired::Done(vec![None]));
+    let claimed = w.claim_one();
+    w.complete(&claimed);
+    w.edit(&[task_id], EditAction::Delete);
+    assert_eq!(again(10, FiringCause::Backfill), Fired::Done(vec![None]), "by its history");
+    let now = state(&w, id).record.turn;
+    fire(
+        &w,
+        Turn {
+            passed: vec![passed(10, FiringStatus::Missed), passed(20, FiringStatus::Missed)],
+            ..turn(&w, id, now)
+        },
+    );
+    assert_eq!(statuses(&w, id), [(at(10), FiringStatus::Fired), (at(20), FiringStatus::Missed)]);
+    assert_eq!(again(20, FiringCause::Backfill), Fired::Done(vec![Some(TaskState::Pending)]));
+    assert_eq!(statuses(&w, id), [(at(10), FiringStatus::Fired), (at(20), FiringStatus::Fired)]);
+    assert_eq!(state(&w, id).record.run_count, 1, "backfills are not counted");
+    assert!(state(&w, id).record.turn > first);
+}
+
+/// A run waits for the one that it follows, and starts when that has ended.
+pub fn runs_follow_each_other(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, _) = stored(&w, "a");
+    let first = made(&w, id, 10);
+    let (second, third) = (run(&w, id, 20), run(&w, id, 30));
+    let ids = [second.spec.task_id, third.spec.task_id];
+    let runs = vec![Run { follows: Some(first), ..second }, Run { follows: Some(ids[0]), ..third }];
+    let now = state(&w, id).record.turn;
+    let waiting = Some(TaskState::Waiting);
+    assert_eq!(fire(&w, Turn { runs, ..turn(&w, id, now) }), Fired::Done(vec![waiting, waiting]));
+    assert_eq!(
+        state(&w, id).live,
+        [
+            Instance { task_id: first, state: TaskState::Pending, follows: None },
+            Instance { task_id: ids[0], state: TaskState::Waiting, follows: Some(first) },
+            Instance { task_id: ids[1], state: TaskState::Waiting, follows: Some(ids[0]) },
+        ]
+    );
+    let claimed = w.claim_one();
+    w.end(&claimed, TaskState::Dead, Some("failed"));
+    assert_eq!((w.state(ids[0]), w.state(ids[1])), (TaskState::Pending, TaskState::Waiting));
+    let claimed = w.claim_one();
+    w.complete(&claimed);
+    assert_eq!(w.state(ids[1]), TaskState::Pending);
+    // What has ended is not waited for, nor is a run that was left out.
+    let now = state(&w, id).record.turn;
+    let left_out = Run { follows: Some(ids[1]), ..run(&w, id, 10) };
+    let after = Run { follows: Some(left_out.spec.task_id), ..run(&w, id, 40) };
+    let runs = vec![left_out, after, Run { follows: Some(first), ..run(&w, id, 50) }];
+    let fired = fire(&w, Turn { runs, ..turn(&w, id, now) });
+    assert_eq!(fired, Fired::Done(vec![None, waiting, Some(TaskState::Pending)]));
+}
+
+/// Tasks are called off in the same turn, and a run that follows one waits for its end.
+pub fn others_are_called_off(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, _) = stored(&w, "a");
+    let running = made(&w, id, 10);
+    let claimed = w.claim_one();
+    let pending = made(&w, id, 20);
+    let now = state(&w, id).record.turn;
+    let next = Run { follows: Some(running), ..run(&w, id, 30) };
+    let next_id = next.spec.task_id;
+    let decision = Turn { runs: vec![next], cancel: vec![running, pending], ..turn(&w, id, now) };
+    assert_eq!(fire(&w, decision), Fired::Done(vec![Some(TaskState::Waiting)]));
+    assert_eq!((w.state(running), w.state(pending)), (TaskState::Running, TaskState::Cancelled));
+    assert!(w.record(running).cancel_requested);
+    w.end(&claimed, TaskState::Cancelled, None);
+    assert_eq!(w.state(next_id), TaskState::Pending);
+}
+
+/// Dead runs are counted from the latest back to the first that was completed, and from a time on.
+pub fn failures_are_counted(h: &dyn Harness) {
+    let w = World::new(h);
+    let mut record = record("a");
+    record.policy.pause_after = Some(3);
+    let id = record.schedule_id;
+    save(&w, &record, None);
+    let ends = [TaskState::Dead, TaskState::Completed, TaskState::Dead, TaskState::Cancelled, TaskState::Dead];
+    for (place, end) in (1..).zip(ends) {
+        made(&w, id, place * 10);
+        let claimed = w.claim_one();
+        w.end(&claimed, end, Some("so"));
+    }
+    made(&w, id, 60);
+    assert_eq!(state(&w, id).failures, 2, "the one under way does not count, nor does the cancelled one");
+    let now = state(&w, id).record;
+    save(&w, &ScheduleRecord { failures_from: at(30), ..now.clone() }, Some(now.turn));
+    assert_eq!(state(&w, id).failures, 1);
+}
+
+/// History keeps as many as it is told to, at least, and the latest.
+pub fn history_is_bounded(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, _) = stored(&w, "a");
+    for nominal in 1..60 {
+        let now = state(&w, id).record.turn;
+        let passed = vec![passed(nominal, FiringStatus::Skipped)];
+        fire(&w, Turn { passed, keep_firings: 5, ..turn(&w, id, now) });
+    }
+    let kept = statuses(&w, id);
+    assert!((5..=25).contains(&kept.len()), "{}", kept.len());
+    assert_eq!(kept.last(), Some(&(at(59), FiringStatus::Skipped)));
+}
