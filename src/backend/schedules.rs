@@ -19,7 +19,8 @@ pub struct ScheduleState {
     /// Its tasks that are not at their end, in push order.
     pub live: Vec<Instance>,
     /// Its tasks that are dead, counted back by nominal time from the latest to the first that was completed, and no
-    /// further than [`failures_from`](ScheduleRecord::failures_from) or than `pause_after`; 0 where there is none.
+    /// further than [`failures_from`](ScheduleRecord::failures_from) or than `pause_after`; 0 where there is none. Tasks
+    /// that are gone count as those that are there.
     pub failures: u32,
 }
 
@@ -87,6 +88,9 @@ pub struct Turn {
     pub cancel: Vec<TaskId>,
     /// How many rows of history to keep, at least.
     pub keep_firings: u32,
+    /// How many nominal times to remember whose task is gone, at least. Up to the latest that is given up, which the row
+    /// takes over as [`forgotten_to`](ScheduleRecord::forgotten_to), no time makes a task any more.
+    pub keep_runs: u32,
 }
 
 /// A task to make.

@@ -148,7 +148,8 @@ impl Schedules<'_> {
     /// Makes the tasks of the nominal times from `from` to `to`, both included, that have made none; 10,000 at most.
     ///
     /// # Errors
-    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when `to` lies ahead or there are too many;
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when `to` lies ahead, there are too many, or `from` is so long
+    /// ago that it is no longer known which times have run ([`forgotten_to`](ScheduleRecord::forgotten_to));
     /// [`BoardError::Storage`], and then some may be made: once more does the rest.
     pub async fn backfill(
         &self,
@@ -164,7 +165,8 @@ impl Schedules<'_> {
     /// A time that has made a task makes no second one; retry the task for that.
     ///
     /// # Errors
-    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its row makes no sense; [`BoardError::Storage`].
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its row makes no sense, or `to` is so long ago that it is
+    /// no longer known which times have run ([`forgotten_to`](ScheduleRecord::forgotten_to)); [`BoardError::Storage`].
     pub async fn move_cursor(
         &self,
         name: impl Into<Name>,

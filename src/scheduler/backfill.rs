@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::operations::{find, trigger};
+use super::policy::KEPT_RUNS;
 use super::record::{FiringCause, ScheduleRecord};
 use super::round::{task, tell};
 use crate::backend::{BackendError, Fired, Run, Turn};
@@ -77,6 +78,7 @@ impl Backfill {
         }
         let state = find(core, &name).await?;
         let trigger = trigger(&state.record)?;
+        known(&state.record, from)?;
         let before = Timestamp::from_micros(from.as_micros().saturating_sub(1));
         let times = std::iter::successors(trigger.next_after(before), |time| trigger.next_after(*time));
         let times: Vec<Timestamp> = times.take_while(|time| *time <= to).take(MOST + 1).collect();
@@ -93,6 +95,17 @@ impl Backfill {
             report.made.extend(made.into_iter().flatten());
         }
         Ok(report)
+    }
+}
+
+/// Refuses a time of which nobody can tell whether it has run.
+pub(super) fn known(record: &ScheduleRecord, from: Timestamp) -> Result<(), BoardError> {
+    match record.forgotten_to.filter(|forgotten| from <= *forgotten) {
+        Some(forgotten) => Err(BoardError::Invalid(format!(
+            "which times of schedule {:?} have run is known after {forgotten} only; choose a later time than that",
+            record.name
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -156,5 +169,6 @@ fn unchanged(core: &Core, now: Timestamp, record: &ScheduleRecord) -> Turn {
         passed: Vec::new(),
         cancel: Vec::new(),
         keep_firings: record.policy.keep_firings,
+        keep_runs: KEPT_RUNS,
     }
 }

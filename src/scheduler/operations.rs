@@ -4,11 +4,12 @@ mod change;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use self::change::find;
 pub(super) use self::change::trigger;
 use self::change::{Faulty, TRIES, busy, change, check, find_any, make, save};
-use super::backfill::{Backfill, TriggerNow};
+use super::backfill::{Backfill, TriggerNow, known};
 use super::record::{ScheduleRecord, ScheduleStatus};
 use super::schedule::Schedule;
 use crate::clock::Timestamp;
@@ -191,6 +192,8 @@ impl Operation for MoveCursor {
         let Self(name, to) = self;
         change(core, &name, Faulty::Refused, |record, _| {
             let trigger = trigger(record)?;
+            // The cursor itself is dealt with, so it may be the last that is forgotten.
+            known(record, to + Duration::from_micros(1))?;
             record.cursor = to;
             if record.status == ScheduleStatus::Finished {
                 record.status = ScheduleStatus::Active;

@@ -46,6 +46,9 @@ pub enum Coalesce {
 /// What is at most so late is on time for [`Coalesce::None`]: a busy machine is no outage.
 pub const ON_TIME: Duration = Duration::from_secs(10);
 
+/// Nominal times of a schedule that are remembered when their tasks are gone: 69 days of one each minute, in 6 MB.
+pub(crate) const KEPT_RUNS: u32 = 100_000;
+
 /// The most runs that one backlog brings about with [`Coalesce::All`].
 pub(crate) const MOST_AT_ONCE: u32 = 1_000;
 
@@ -95,7 +98,7 @@ pub struct Policy {
     pub overlap: Overlap,
     /// How many runs may go on side by side before `overlap` decides; at least 1.
     pub max_instances: u32,
-    /// Pauses the schedule when so many of its runs in a row are dead.
+    /// Pauses the schedule when so many of its runs in a row are dead; those that were cancelled do not count.
     pub pause_after: Option<u32>,
     /// Finishes the schedule when it has made so many tasks.
     pub run_limit: Option<u64>,

@@ -134,6 +134,8 @@ pub struct ScheduleRecord {
     pub run_count: u64,
     /// Failures count from here.
     pub failures_from: Timestamp,
+    /// Nothing is known any more of nominal times up to here: none of them makes a task, for it may have made one.
+    pub forgotten_to: Option<Timestamp>,
     /// Changes with each write to the row; who writes says which one they have seen.
     pub turn: i64,
     /// When it was made.
@@ -176,7 +178,7 @@ pub struct Firing {
     pub node: NodeId,
     /// When it decided.
     pub at: Timestamp,
-    /// The task's state; nothing when there is none, or when it was pruned.
+    /// The task's state, that of a pruned one too; nothing when there is none, or when it was deleted before its end.
     pub state: Option<TaskState>,
     /// When the task ended.
     pub finished_at: Option<Timestamp>,

@@ -8,6 +8,7 @@ use slog::{info, warn};
 
 use super::decide::{Decision, Situation, parked};
 use super::overlap::Follows;
+use super::policy::KEPT_RUNS;
 use super::record::{FiringCause, ScheduleRecord, ScheduleStatus};
 use super::template::Places;
 use super::trigger::{Trigger, Zone};
@@ -171,6 +172,7 @@ fn blank(core: &Core, now: Timestamp, record: &ScheduleRecord, decision: Decisio
         passed: decision.passed,
         cancel: decision.cancel,
         keep_firings: record.policy.keep_firings,
+        keep_runs: KEPT_RUNS,
     }
 }
 

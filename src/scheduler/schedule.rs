@@ -183,6 +183,7 @@ impl Definition {
             last_run_at: None,
             run_count: 0,
             failures_from: now,
+            forgotten_to: None,
             turn: 0,
             created_at: now,
             updated_at: now,

@@ -116,6 +116,7 @@ CREATE TABLE IF NOT EXISTS scheduler_task (
     next_run_at    BIGINT,
     run_count      BIGINT NOT NULL DEFAULT 0,
     failures_from  BIGINT NOT NULL,
+    forgotten_to   BIGINT,
     turn           BIGINT NOT NULL DEFAULT 0,
     created_at     BIGINT NOT NULL,
     updated_at     BIGINT NOT NULL,
@@ -142,6 +143,15 @@ CREATE TABLE IF NOT EXISTS schedule_firing (
     task_id     VARCHAR(36),
     node        VARCHAR(36) NOT NULL,
     fired_at    BIGINT NOT NULL,
+    PRIMARY KEY (schedule_id, nominal_at)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
+
+-- Nominal times whose task is gone, so that none of them makes a second one; `status` is the state that the task had. The
+-- oldest are given up in time: up to `forgotten_to` of the schedule nothing is known.
+CREATE TABLE IF NOT EXISTS schedule_run (
+    schedule_id VARCHAR(36) NOT NULL,
+    nominal_at  BIGINT NOT NULL,
+    status      VARCHAR(16) NOT NULL,
     PRIMARY KEY (schedule_id, nominal_at)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 

@@ -8,6 +8,7 @@ DROP TABLE task_start;
 DROP TABLE task_limit;
 DROP TABLE queue;
 DROP TABLE node;
+DROP TABLE schedule_run;
 DROP TABLE schedule_firing;
 DROP TABLE schedule_mark;
 DROP TABLE scheduler_task;

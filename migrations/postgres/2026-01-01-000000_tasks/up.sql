@@ -118,6 +118,7 @@ CREATE TABLE scheduler_task (
     next_run_at    BIGINT,
     run_count      BIGINT NOT NULL DEFAULT 0,
     failures_from  BIGINT NOT NULL,
+    forgotten_to   BIGINT,
     turn           BIGINT NOT NULL DEFAULT 0,
     created_at     BIGINT NOT NULL,
     updated_at     BIGINT NOT NULL,
@@ -145,6 +146,15 @@ CREATE TABLE schedule_firing (
     task_id     TEXT COLLATE "C",
     node        TEXT COLLATE "C" NOT NULL,
     fired_at    BIGINT NOT NULL,
+    PRIMARY KEY (schedule_id, nominal_at)
+);
+
+-- Nominal times whose task is gone, so that none of them makes a second one; `status` is the state that the task had. The
+-- oldest are given up in time: up to `forgotten_to` of the schedule nothing is known.
+CREATE TABLE schedule_run (
+    schedule_id TEXT   NOT NULL,
+    nominal_at  BIGINT NOT NULL,
+    status      TEXT   NOT NULL,
     PRIMARY KEY (schedule_id, nominal_at)
 );
 

@@ -1,13 +1,12 @@
 //! Schedules and the history of their firings.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+mod fire;
 
-use super::rows::Row;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::{Bound, RangeInclusive};
+
 use super::store::Store;
-use crate::backend::{
-    Chain, Commit, Fired, Insertion, Instance, Run, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, Turn,
-};
+use crate::backend::{Instance, Saved, ScheduleChanges, ScheduleFilter, ScheduleState};
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
 use crate::task::TaskState;
@@ -23,6 +22,8 @@ pub(super) struct Schedules {
     firings: BTreeMap<(ScheduleId, Timestamp), Firing>,
     /// The tasks of schedules by their nominal times.
     tasks: BTreeMap<(ScheduleId, Timestamp), i64>,
+    /// Nominal times whose task is gone, and the state that it had.
+    gone: BTreeMap<(ScheduleId, Timestamp), TaskState>,
     /// Those that are not at their end.
     live: HashMap<ScheduleId, BTreeSet<i64>>,
 }
@@ -53,8 +54,10 @@ impl Schedules {
         self.tasks.insert((key.schedule_id, key.nominal_at), seq);
     }
 
-    pub(super) fn deleted(&mut self, key: FiringKey) {
-        self.tasks.remove(&(key.schedule_id, key.nominal_at));
+    pub(super) fn deleted(&mut self, key: FiringKey, state: TaskState) {
+        let key = (key.schedule_id, key.nominal_at);
+        self.tasks.remove(&key);
+        self.gone.insert(key, state);
     }
 
     pub(super) fn save(&mut self, record: &ScheduleRecord, turn: Option<i64>) -> Saved {
@@ -108,17 +111,21 @@ impl Schedules {
             }
             self.firings.retain(|(schedule, _), _| *schedule != id);
         }
+        self.gone.retain(|(schedule, _), _| self.rows.contains_key(schedule));
     }
 
-    /// True when a nominal time has a task, or had one by its history.
-    fn has_run(&self, id: ScheduleId, nominal_at: Timestamp) -> bool {
+    /// True when a nominal time has a task, had one, or may have had one.
+    fn has_run(&self, id: ScheduleId, nominal_at: Timestamp, cause: FiringCause) -> bool {
         let key = (id, nominal_at);
-        self.tasks.contains_key(&key)
+        let forgotten_to = self.rows.get(&id).and_then(|stored| stored.record.forgotten_to);
+        (cause != FiringCause::Manual && forgotten_to.is_some_and(|forgotten| nominal_at <= forgotten))
+            || self.tasks.contains_key(&key)
+            || self.gone.contains_key(&key)
             || self.firings.get(&key).is_some_and(|firing| firing.status == FiringStatus::Fired)
     }
 
     fn trim(&mut self, id: ScheduleId, keep: u32) {
-        let all = (id, Timestamp::from_micros(i64::MIN))..=(id, Timestamp::from_micros(i64::MAX));
+        let all = times_of(id);
         let first_kept = self.firings.range(all.clone()).rev().nth(keep.saturating_sub(1) as usize);
         let Some(first_kept) = first_kept.map(|(key, _)| *key) else { return };
         let old: Vec<_> = self.firings.range(*all.start()..first_kept).map(|(key, _)| *key).collect();
@@ -126,6 +133,24 @@ impl Schedules {
             self.firings.remove(&key);
         }
     }
+
+    /// Gives up what is known of the oldest tasks that are gone.
+    fn forget_runs(&mut self, id: ScheduleId, keep: u32) {
+        let all = times_of(id);
+        let Some(last) = self.gone.range(all.clone()).rev().nth(keep as usize).map(|(key, _)| *key) else { return };
+        let old: Vec<_> = self.gone.range(*all.start()..=last).map(|(key, _)| *key).collect();
+        for key in old {
+            self.gone.remove(&key);
+        }
+        if let Some(stored) = self.rows.get_mut(&id) {
+            stored.record.forgotten_to = stored.record.forgotten_to.max(Some(last.1));
+        }
+    }
+}
+
+/// All times of a schedule.
+fn times_of(id: ScheduleId) -> RangeInclusive<(ScheduleId, Timestamp)> {
+    (id, Timestamp::from_micros(i64::MIN))..=(id, Timestamp::from_micros(i64::MAX))
 }
 
 /// When a schedule is to be looked at.
@@ -170,121 +195,17 @@ impl Store {
 
     /// Dead tasks of a schedule, from the latest back to the first that was completed.
     fn failures(&self, record: &ScheduleRecord, most: u32) -> u32 {
-        let id = record.schedule_id;
-        let after = (id, record.failures_from);
-        let times = self.schedules.tasks.range(after..=(id, Timestamp::from_micros(i64::MAX))).rev();
-        let states =
-            times.filter(|((_, time), _)| *time > record.failures_from).filter_map(|(_, seq)| self.rows.get(*seq));
-        let ended =
-            states.map(|row| row.state).filter(|state| matches!(state, TaskState::Completed | TaskState::Dead));
-        let dead = ended.take_while(|state| *state == TaskState::Dead).take(most as usize);
+        let counted = *times_of(record.schedule_id).end();
+        let counted = (Bound::Excluded((record.schedule_id, record.failures_from)), Bound::Included(counted));
+        let ended = |state: &TaskState| matches!(state, TaskState::Completed | TaskState::Dead);
+        let stored = self.schedules.tasks.range(counted).rev();
+        let stored = stored.filter_map(|((_, time), seq)| Some((*time, self.rows.get(*seq)?.state)));
+        let gone = self.schedules.gone.range(counted).rev().map(|((_, time), state)| (*time, *state));
+        // Each by itself is in order, and the latest of both are wanted.
+        let mut latest: Vec<_> = stored.filter(|(_, state)| ended(state)).take(most as usize).collect();
+        latest.extend(gone.filter(|(_, state)| ended(state)).take(most as usize));
+        latest.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));
+        let dead = latest.iter().take(most as usize).take_while(|(_, state)| *state == TaskState::Dead);
         u32::try_from(dead.count()).unwrap_or(u32::MAX)
-    }
-
-    pub(super) fn fire(&mut self, turns: &[Turn]) -> Vec<Fired> {
-        turns.iter().map(|turn| self.fire_one(turn)).collect()
-    }
-
-    fn fire_one(&mut self, turn: &Turn) -> Fired {
-        let holds = |stored: &&mut Stored| stored.record.turn == turn.turn;
-        let Some(stored) = self.schedules.rows.get_mut(&turn.schedule_id).filter(holds) else { return Fired::Lost };
-        let record = &mut stored.record;
-        record.turn += 1;
-        record.status = turn.status;
-        record.status_reason.clone_from(&turn.reason);
-        record.paused_until = turn.paused_until;
-        record.cursor = turn.cursor;
-        record.next_run_at = turn.next_run_at;
-        for task_id in &turn.cancel {
-            if let Some((seq, row)) = self.find(*task_id)
-                && !row.state.is_terminal()
-            {
-                self.cancel(seq, "a later run takes its place", turn.now);
-            }
-        }
-        let made: Vec<Option<TaskState>> = {
-            let mut chain = Chain::default();
-            turn.runs.iter().map(|run| self.make(turn, run, &mut chain)).collect()
-        };
-        self.pass_by(turn);
-        let by_clock = turn.runs.iter().zip(&made);
-        let by_clock = by_clock.filter(|(run, made)| made.is_some() && run.cause == FiringCause::Schedule).count();
-        if let Some(stored) = self.schedules.rows.get_mut(&turn.schedule_id) {
-            stored.record.run_count += by_clock as u64;
-            if made.iter().any(Option::is_some) {
-                stored.record.last_run_at = Some(turn.now);
-            }
-        }
-        self.schedules.trim(turn.schedule_id, turn.keep_firings);
-        Fired::Done(made)
-    }
-
-    /// Stores the task of one run, unless its nominal time has had one.
-    fn make(&mut self, turn: &Turn, run: &Run, chain: &mut Chain) -> Option<TaskState> {
-        let nominal_at = run.spec.extras().firing?.nominal_at;
-        let follows = chain.resolve(run.follows);
-        if self.schedules.has_run(turn.schedule_id, nominal_at) {
-            chain.leave_out(run.spec.task_id, follows);
-            return None;
-        }
-        let follows = follows.and_then(|task_id| self.find(task_id));
-        let follows =
-            follows.filter(|(_, row)| !row.state.is_terminal() && row.follower().is_none()).map(|(seq, _)| seq);
-        let state = if follows.is_some() { TaskState::Waiting } else { TaskState::Pending };
-        let insertion = Insertion { spec: Arc::clone(&run.spec), state, claim: false };
-        let commit = Commit::new(turn.node, turn.now);
-        self.ids.insert(run.spec.task_id, self.rows.next_seq()).ok()?;
-        let row: Row = self.new_row(&insertion, &commit);
-        let seq = self.add(row);
-        if let Some(parent) = follows {
-            self.follow(seq, parent);
-        }
-        let firing = Firing {
-            nominal_at,
-            status: FiringStatus::Fired,
-            cause: run.cause,
-            times: 1,
-            reason: None,
-            task_id: Some(run.spec.task_id),
-            node: turn.node,
-            at: turn.now,
-            state: None,
-            finished_at: None,
-            error: None,
-        };
-        self.schedules.firings.insert((turn.schedule_id, nominal_at), firing);
-        Some(state)
-    }
-
-    fn pass_by(&mut self, turn: &Turn) {
-        for passed in &turn.passed {
-            let firing = Firing {
-                nominal_at: passed.nominal_at,
-                status: passed.status,
-                cause: FiringCause::Schedule,
-                times: passed.times,
-                reason: Some(passed.reason.clone()),
-                task_id: None,
-                node: turn.node,
-                at: turn.now,
-                state: None,
-                finished_at: None,
-                error: None,
-            };
-            self.schedules.firings.entry((turn.schedule_id, passed.nominal_at)).or_insert(firing);
-        }
-    }
-
-    pub(super) fn firings(&self, id: ScheduleId, before: Option<Timestamp>, limit: usize) -> Vec<Firing> {
-        let before = before.unwrap_or(Timestamp::from_micros(i64::MAX));
-        let range = (id, Timestamp::from_micros(i64::MIN))..(id, before);
-        let found = self.schedules.firings.range(range).rev().take(limit);
-        found.map(|(_, firing)| self.with_task(firing.clone())).collect()
-    }
-
-    /// A firing with what became of its task.
-    fn with_task(&self, firing: Firing) -> Firing {
-        let Some(task) = firing.task_id.and_then(|task_id| self.get(task_id)) else { return firing };
-        Firing { state: Some(task.state), finished_at: task.finished_at, error: task.last_error, ..firing }
     }
 }

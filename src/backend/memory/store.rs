@@ -153,7 +153,7 @@ impl Store {
         let Some(row) = self.rows.remove(seq) else { return };
         self.ids.remove(row.spec.task_id);
         if let Some(key) = row.firing() {
-            self.schedules.deleted(key);
+            self.schedules.deleted(key, row.state);
         }
         if let Some(unique) = &row.spec.extras().unique
             && self.keys.get(unique.key.as_str()) == Some(&seq)

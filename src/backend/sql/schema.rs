@@ -105,6 +105,7 @@ diesel::table! {
         next_run_at -> Nullable<BigInt>,
         run_count -> BigInt,
         failures_from -> BigInt,
+        forgotten_to -> Nullable<BigInt>,
         turn -> BigInt,
         created_at -> BigInt,
         updated_at -> BigInt,

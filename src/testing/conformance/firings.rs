@@ -2,7 +2,7 @@
 
 use super::Harness;
 use super::timetable::{fire, made, passed, record, run, save, state, statuses, stored, turn};
-use crate::backend::{EditAction, Fired, Instance, Run, ScheduleState, Turn};
+use crate::backend::{EditAction, Fired, Instance, Prune, Retention, Run, ScheduleState, Turn};
 use crate::scheduler::{FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
 use crate::task::{TaskId, TaskState};
 use crate::testing::factory::{World, at};
@@ -166,6 +166,71 @@ pub fn failures_are_counted(h: &dyn Harness) {
     let now = state(&w, id).record;
     save(&w, &ScheduleRecord { failures_from: at(30), ..now.clone() }, Some(now.turn));
     assert_eq!(state(&w, id).failures, 1);
+}
+
+/// Prunes all that has ended in a state.
+fn prune(w: &World, state: TaskState) {
+    let rule = Retention { state, finished_before: None, keep: Some(0) };
+    w.backend.prune(&Prune { rules: vec![rule], limit: 100 }).expect("prune");
+}
+
+/// How runs ended is known when their tasks are pruned, whichever of them are pruned first.
+pub fn failures_outlast_their_tasks(h: &dyn Harness) {
+    let w = World::new(h);
+    let mut record = record("a");
+    record.policy.pause_after = Some(3);
+    let id = record.schedule_id;
+    save(&w, &record, None);
+    let end = |nominal, end| {
+        made(&w, id, nominal);
+        let claimed = w.claim_one();
+        w.end(&claimed, end, None);
+    };
+    end(10, TaskState::Dead);
+    end(20, TaskState::Completed);
+    prune(&w, TaskState::Completed);
+    end(30, TaskState::Dead);
+    assert_eq!(state(&w, id).failures, 1, "one was completed in between, and is pruned");
+    prune(&w, TaskState::Dead);
+    assert_eq!(state(&w, id).failures, 1, "those that failed are pruned, too");
+    end(40, TaskState::Dead);
+    assert_eq!(state(&w, id).failures, 2);
+    end(50, TaskState::Completed);
+    assert_eq!(state(&w, id).failures, 0);
+    let shown = w.backend.firings(id, None, 10).expect("firings").into_iter().rev().map(|firing| firing.state);
+    let (dead, completed) = (Some(TaskState::Dead), Some(TaskState::Completed));
+    assert_eq!(shown.collect::<Vec<_>>(), [dead, completed, dead, dead, completed]);
+}
+
+/// A time that has made a task makes no second one when the task is pruned and its history is trimmed.
+pub fn a_nominal_time_is_remembered(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, _) = stored(&w, "a");
+    let later = |nominal, kept| {
+        let now = state(&w, id).record.turn;
+        let passed = vec![passed(nominal, FiringStatus::Skipped), passed(nominal + 1, FiringStatus::Skipped)];
+        fire(&w, Turn { passed, keep_firings: 1, keep_runs: kept, ..turn(&w, id, now) });
+    };
+    let again = |nominal| {
+        let now = state(&w, id).record.turn;
+        fire(&w, Turn { runs: vec![run(&w, id, nominal)], ..turn(&w, id, now) })
+    };
+    for nominal in [10, 20, 30] {
+        made(&w, id, nominal);
+        let claimed = w.claim_one();
+        w.complete(&claimed);
+    }
+    prune(&w, TaskState::Completed);
+    later(100, 1_000);
+    assert_eq!(statuses(&w, id), [(at(101), FiringStatus::Skipped)], "history knows nothing of them");
+    assert_eq!(again(10), Fired::Done(vec![None]));
+    assert_eq!(again(5), Fired::Done(vec![Some(TaskState::Pending)]), "that one has not run");
+    assert_eq!(state(&w, id).record.forgotten_to, None);
+    later(200, 2);
+    assert_eq!(state(&w, id).record.forgotten_to, Some(at(10)), "the last two are remembered");
+    assert_eq!(again(7), Fired::Done(vec![None]), "it may have run");
+    assert_eq!(again(20), Fired::Done(vec![None]));
+    assert_eq!(again(25), Fired::Done(vec![Some(TaskState::Pending)]));
 }
 
 /// History keeps as many as it is told to, at least, and the latest.

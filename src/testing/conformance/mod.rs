@@ -96,7 +96,8 @@ macro_rules! conformance_cases {
             schedules: saved_is_read names_and_turns_are_kept changes_are_told_by_version
                 schedules_are_listed deleted_ones_are_forgotten schedules_are_shared_and_survive;
             firings: a_turn_is_written_whole one_of_many_nodes_fires a_nominal_time_makes_one_task
-                runs_follow_each_other others_are_called_off failures_are_counted history_is_bounded;
+                runs_follow_each_other others_are_called_off failures_are_counted failures_outlast_their_tasks
+                a_nominal_time_is_remembered history_is_bounded;
             model: random_histories;
         }
     };

@@ -49,6 +49,7 @@ pub(super) fn turn(w: &World, id: ScheduleId, turn: i64) -> Turn {
         passed: Vec::new(),
         cancel: Vec::new(),
         keep_firings: 100,
+        keep_runs: 1_000,
     }
 }
 

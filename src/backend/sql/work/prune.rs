@@ -22,6 +22,10 @@ statements! {
 }
 
 sized_statements! {
+    /// What a schedule has to know of its tasks outlives them.
+    KeepRuns: |rows: usize| format!("INSERT OR IGNORE INTO schedule_run (schedule_id, nominal_at, status)
+        SELECT schedule_id, nominal_at, state FROM task_queue WHERE schedule_id IS NOT NULL AND seq IN ({})",
+        placeholders(1, rows));
     DeleteTasks: |rows: usize| format!("DELETE FROM task_queue WHERE seq IN ({})", placeholders(1, rows));
     DeleteExecutions: |rows: usize| format!("DELETE FROM task_execution WHERE task_id IN ({})", placeholders(1, rows));
 }
@@ -32,6 +36,7 @@ pub(super) fn delete<C: Conn>(conn: &mut C, tasks: &[(i64, String)]) -> Result<(
     conn.before_delete(last)?;
     for tasks in chunks(tasks, C::MOST_ROWS) {
         let seqs: Vec<Value<'_>> = tasks.iter().map(|(seq, _)| Value::Int(*seq)).collect();
+        run_sized!(conn, KeepRuns, tasks.len(), &seqs)?;
         run_sized!(conn, DeleteTasks, tasks.len(), &seqs)?;
         let ids: Vec<Value<'_>> = tasks.iter().map(|(_, id)| Value::Text(id)).collect();
         run_sized!(conn, DeleteExecutions, tasks.len(), &ids)?;

@@ -1,6 +1,6 @@
 //! Decisions about schedules, written.
 
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::int;
 use crate::backend::sql::conn::Conn;
@@ -18,22 +18,25 @@ use crate::task::{TaskId, TaskState};
 macro_rules! has_task {
     () => {
         "SELECT seq FROM task_queue INDEXED BY task_queue_firing
-        WHERE schedule_id IS NOT NULL AND schedule_id = ?1 AND nominal_at = ?2"
+        WHERE schedule_id IS NOT NULL AND schedule_id = ?1 AND nominal_at = ?2
+        UNION ALL SELECT nominal_at FROM schedule_run WHERE schedule_id = ?1 AND nominal_at = ?2"
     };
 }
 
 statements! {
     /// Locked until the end: of all that decide about a schedule one writes. The others do not wait: the one that writes may
     /// be frozen, and they have other schedules to fire.
-    TakeTurn -> (BigInt,): "SELECT turn FROM scheduler_task WHERE schedule_id = ?1 {skip}";
+    TakeTurn -> (BigInt, Nullable<BigInt>): "SELECT turn, forgotten_to FROM scheduler_task WHERE schedule_id = ?1 {skip}";
     Move -> (): "UPDATE scheduler_task SET turn = turn + 1, status = ?2, status_reason = ?3, paused_until = ?4,
         cursor_at = ?5, next_run_at = ?6, run_count = run_count + ?7, last_run_at = coalesce(?8, last_run_at)
         WHERE schedule_id = ?1";
     StatusOf -> (Text,): "SELECT status FROM schedule_firing WHERE schedule_id = ?1 AND nominal_at = ?2";
+    /// A task that is there, or one that is gone.
     HasTask -> (BigInt,): {
         sqlite has_task!();
         postgres has_task!();
-        mysql "SELECT seq FROM task_queue WHERE schedule_id = ?1 AND nominal_at = ?2";
+        mysql "SELECT seq FROM task_queue WHERE schedule_id = ?1 AND nominal_at = ?2
+            UNION ALL SELECT nominal_at FROM schedule_run WHERE schedule_id = ?1 AND nominal_at = ?2";
     };
     StateOf -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1 {lock}";
     Note -> (): "INSERT OR IGNORE INTO schedule_firing (schedule_id, nominal_at, status, cause, times, reason, task_id,
@@ -43,13 +46,19 @@ statements! {
     /// The inner query has a name because MySQL reads no table that it deletes from.
     Trim -> (): "DELETE FROM schedule_firing WHERE schedule_id = ?1 AND nominal_at < (SELECT nominal_at FROM (
         SELECT nominal_at FROM schedule_firing WHERE schedule_id = ?1 ORDER BY nominal_at DESC LIMIT 1 OFFSET ?2) AS kept)";
+    FirstForgotten -> (BigInt,): "SELECT nominal_at FROM schedule_run WHERE schedule_id = ?1
+        ORDER BY nominal_at DESC LIMIT 1 OFFSET ?2";
+    ForgetRuns -> (): "DELETE FROM schedule_run WHERE schedule_id = ?1 AND nominal_at <= ?2";
+    KnowNoMore -> (): "UPDATE scheduler_task SET forgotten_to = ?2
+        WHERE schedule_id = ?1 AND (forgotten_to IS NULL OR forgotten_to < ?2)";
 }
 
 /// History is trimmed once in so many turns, for that costs a statement.
 const TRIM_EACH: i64 = 16;
 
 pub(in crate::backend::sql) fn fire<C: Conn>(conn: &mut C, turns: &[Turn]) -> Result<Vec<Fired>, Abort> {
-    turns.iter().map(|turn| Writer { conn, id: turn.schedule_id.to_string(), turn }.write()).collect()
+    let writer = |turn: &Turn| Writer { conn, id: turn.schedule_id.to_string(), turn, forgotten_to: None }.write();
+    turns.iter().map(writer).collect()
 }
 
 /// One turn under way.
@@ -57,15 +66,18 @@ struct Writer<'a, C> {
     conn: &'a mut C,
     turn: &'a Turn,
     id: String,
+    /// Times up to here may have run.
+    forgotten_to: Option<i64>,
 }
 
 impl<C: Conn> Writer<'_, C> {
     fn write(mut self) -> Result<Fired, Abort> {
         let turn = self.turn;
-        let stored = self.conn.first::<TakeTurn, (i64,)>(&[Value::Text(&self.id)])?;
-        if stored != Some((turn.turn,)) {
+        let stored = self.conn.first::<TakeTurn, (i64, Option<i64>)>(&[Value::Text(&self.id)])?;
+        let Some((_, forgotten_to)) = stored.filter(|(stored, _)| *stored == turn.turn) else {
             return Ok(Fired::Lost);
-        }
+        };
+        self.forgotten_to = forgotten_to;
         self.cancel()?;
         let mut made = Vec::with_capacity(turn.runs.len());
         let mut chain = Chain::default();
@@ -77,11 +89,25 @@ impl<C: Conn> Writer<'_, C> {
             self.pass_by(passed)?;
         }
         self.move_on(&made)?;
+        self.trim()?;
+        Ok(Fired::Done(made))
+    }
+
+    fn trim(&mut self) -> Result<(), Abort> {
+        let (turn, id) = (self.turn, Value::Text(&self.id));
         if turn.turn % TRIM_EACH == 0 || turn.passed.len() > 1 {
             let keep = Value::Int(i64::from(turn.keep_firings).saturating_sub(1));
-            self.conn.run::<Trim>(&[Value::Text(&self.id), keep])?;
+            self.conn.run::<Trim>(&[id, keep])?;
         }
-        Ok(Fired::Done(made))
+        // The search passes over all that is kept, so it is for many turns together.
+        if turn.turn % (i64::from(turn.keep_runs) / TRIM_EACH + 1) == 0 {
+            let first = self.conn.first::<FirstForgotten, (i64,)>(&[id, Value::Int(turn.keep_runs.into())])?;
+            if let Some((first,)) = first {
+                self.conn.run::<ForgetRuns>(&[id, Value::Int(first)])?;
+                self.conn.run::<KnowNoMore>(&[id, Value::Int(first)])?;
+            }
+        }
+        Ok(())
     }
 
     fn move_on(&mut self, made: &[Option<TaskState>]) -> Result<(), Abort> {
@@ -123,7 +149,9 @@ impl<C: Conn> Writer<'_, C> {
         let key = [Value::Text(&id), Value::Int(nominal_at.as_micros())];
         let noted = self.conn.first::<StatusOf, (StoredText,)>(&key)?;
         let ran = noted.as_ref().is_some_and(|(status,)| status.parse() == Ok(FiringStatus::Fired));
-        if ran || self.conn.first::<HasTask, (i64,)>(&key)?.is_some() {
+        let unknown = run.cause != FiringCause::Manual
+            && self.forgotten_to.is_some_and(|forgotten| nominal_at.as_micros() <= forgotten);
+        if ran || unknown || self.conn.first::<HasTask, (i64,)>(&key)?.is_some() {
             chain.leave_out(run.spec.task_id, follows);
             return Ok(None);
         }

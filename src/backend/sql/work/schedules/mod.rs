@@ -26,13 +26,13 @@ statements! {
     IdOf -> (Text,): "SELECT schedule_id FROM scheduler_task WHERE name = ?1";
     Insert -> (): (concat!("INSERT INTO scheduler_task (", schedule_columns!(), ", version)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-        ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)"));
+        ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)"));
     Update -> (): "UPDATE scheduler_task SET name = ?2, type = ?3, params = ?4, trigger_kind = ?5, trigger_expr = ?6,
         timezone = ?7, queue = ?8, priority = ?9, timeout = ?10, max_attempts = ?11, retry = ?12, options = ?13,
         misfire_grace = ?14, coalesce = ?15, max_instances = ?16, overlap_policy = ?17, run_limit = ?18, status = ?19,
         status_reason = ?20, paused_until = ?21, code = ?22, description = ?23, cursor_at = ?24, last_run_at = ?25,
-        next_run_at = ?26, run_count = ?27, failures_from = ?28, turn = ?29, created_at = ?30, updated_at = ?31,
-        version = ?32 WHERE schedule_id = ?1";
+        next_run_at = ?26, run_count = ?27, failures_from = ?28, forgotten_to = ?29, turn = ?30, created_at = ?31,
+        updated_at = ?32, version = ?33 WHERE schedule_id = ?1";
     Changed -> (Text, Text, Nullable<BigInt>, Nullable<BigInt>):
         "SELECT schedule_id, status, next_run_at, paused_until FROM scheduler_task WHERE version > ?1";
     AllThatFire -> (Text, Text, Nullable<BigInt>, Nullable<BigInt>):
@@ -41,6 +41,8 @@ statements! {
     ToForget -> (BigInt,): "SELECT count(*) FROM scheduler_task WHERE status = 'deleted' AND updated_at < ?1";
     ForgetFirings -> (): "DELETE FROM schedule_firing WHERE schedule_id IN
         (SELECT schedule_id FROM scheduler_task WHERE status = 'deleted' AND updated_at < ?1)";
+    /// Those of schedules that were forgotten before too: their tasks may have been pruned since.
+    ForgetRuns -> (): "DELETE FROM schedule_run WHERE schedule_id NOT IN (SELECT schedule_id FROM scheduler_task)";
     Forget -> (): "DELETE FROM scheduler_task WHERE status = 'deleted' AND updated_at < ?1";
 }
 
@@ -120,6 +122,7 @@ fn write<C: Conn>(
         time(record.next_run_at),
         Value::Int(int(record.run_count)),
         Value::Int(record.failures_from.as_micros()),
+        time(record.forgotten_to),
         Value::Int(turn),
         Value::Int(record.created_at.as_micros()),
         Value::Int(record.updated_at.as_micros()),
@@ -164,5 +167,6 @@ pub(in crate::backend::sql) fn forget<C: Conn>(conn: &mut C, before: Timestamp) 
     let before = [Value::Int(before.as_micros())];
     conn.run::<ForgetFirings>(&before)?;
     conn.run::<Forget>(&before)?;
+    conn.run::<ForgetRuns>(&[])?;
     Ok(())
 }

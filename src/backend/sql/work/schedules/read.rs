@@ -16,24 +16,31 @@ use crate::clock::Timestamp;
 use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
 use crate::task::TaskState;
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+/// Each half is cut by itself, so that its index is read no further.
 macro_rules! failures {
-    () => {
-        "SELECT state FROM task_queue INDEXED BY task_queue_firing
-        WHERE schedule_id IS NOT NULL AND schedule_id = ?1 AND nominal_at > ?2 AND state IN ('completed', 'dead')
-        ORDER BY nominal_at DESC LIMIT ?3"
+    ($index:literal) => {
+        concat!(
+            "SELECT state FROM (SELECT state, nominal_at FROM (SELECT state, nominal_at FROM task_queue ",
+            $index,
+            "schedule_id = ?1 AND nominal_at > ?2 AND state IN ('completed', 'dead') ORDER BY nominal_at DESC LIMIT ?3)
+                AS stored
+            UNION ALL SELECT status, nominal_at FROM (SELECT status, nominal_at FROM schedule_run WHERE schedule_id = ?1
+                AND nominal_at > ?2 AND status IN ('completed', 'dead') ORDER BY nominal_at DESC LIMIT ?3) AS gone)
+            AS ended ORDER BY nominal_at DESC LIMIT ?3"
+        )
     };
 }
 
 statements! {
     Failures -> (Text,): {
-        sqlite failures!();
-        postgres failures!();
-        mysql "SELECT state FROM task_queue WHERE schedule_id = ?1 AND nominal_at > ?2
-            AND state IN ('completed', 'dead') ORDER BY nominal_at DESC LIMIT ?3";
+        sqlite failures!("INDEXED BY task_queue_firing WHERE schedule_id IS NOT NULL AND ");
+        postgres failures!("INDEXED BY task_queue_firing WHERE schedule_id IS NOT NULL AND ");
+        mysql failures!("WHERE ");
     };
     Firings -> FiringTypes: "SELECT f.nominal_at, f.status, f.cause, f.times, f.reason, f.task_id, f.node, f.fired_at,
-        t.state, t.finished_at, t.last_error FROM schedule_firing AS f LEFT JOIN task_queue AS t ON t.task_id = f.task_id
+        coalesce(t.state, CASE WHEN r.status IN ('completed', 'dead', 'cancelled') THEN r.status END), t.finished_at,
+        t.last_error FROM schedule_firing AS f LEFT JOIN task_queue AS t ON t.task_id = f.task_id
+        LEFT JOIN schedule_run AS r ON r.schedule_id = f.schedule_id AND r.nominal_at = f.nominal_at
         WHERE f.schedule_id = ?1 AND f.nominal_at < ?2 ORDER BY f.nominal_at DESC LIMIT ?3";
 }
 

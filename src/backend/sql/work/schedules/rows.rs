@@ -27,7 +27,8 @@ macro_rules! schedule_columns {
     () => {
         "schedule_id, name, type, params, trigger_kind, trigger_expr, timezone, queue, priority, timeout, max_attempts,
         retry, options, misfire_grace, coalesce, max_instances, overlap_policy, run_limit, status, status_reason,
-        paused_until, code, description, cursor_at, last_run_at, next_run_at, run_count, failures_from, turn,
+        paused_until, code, description, cursor_at, last_run_at, next_run_at, run_count, failures_from, forgotten_to,
+        turn,
         created_at, updated_at"
     };
 }
@@ -79,6 +80,7 @@ pub(super) struct ScheduleRow {
     next_run_at: Option<i64>,
     run_count: i64,
     failures_from: i64,
+    forgotten_to: Option<i64>,
     turn: i64,
     created_at: i64,
     updated_at: i64,
@@ -155,6 +157,7 @@ impl ScheduleRow {
             next_run_at: time(self.next_run_at),
             run_count: self.run_count.max(0).unsigned_abs(),
             failures_from: Timestamp::from_micros(self.failures_from),
+            forgotten_to: time(self.forgotten_to),
             turn: self.turn,
             created_at: Timestamp::from_micros(self.created_at),
             updated_at: Timestamp::from_micros(self.updated_at),
