@@ -117,6 +117,9 @@ impl Ended {
                     core.awaited.ended(task_id);
                 }
                 due_when_stored(core, settlement.state, settlement.run_at);
+                if let (TaskState::Dead, Some(firing)) = (settlement.state, spec.extras().firing) {
+                    core.agenda.failed(firing.schedule_id, core.clock.now());
+                }
             }
             Verdict::Fenced => {
                 core.counters.fenced.fetch_add(1, Ordering::Relaxed);

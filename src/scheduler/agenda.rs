@@ -44,6 +44,12 @@ impl Agenda {
         self.bell.notify_one();
     }
 
+    /// A run of a schedule has failed: its rules may let it pause.
+    pub(crate) fn failed(&self, id: ScheduleId, now: Timestamp) {
+        self.set(id, Some(now));
+        self.bell.notify_one();
+    }
+
     /// Resolves when somebody has rung.
     pub(super) async fn rung(&self) {
         self.bell.notified().await;

@@ -50,6 +50,11 @@ impl Situation<'_> {
         let record = self.record;
         let cursor = self.cursor()?;
         let watch = self.watch();
+        // Soon after the run that failed last, not only when the next one is due.
+        if let Some(most) = record.policy.pause_after.filter(|most| self.failures >= *most) {
+            let reason = format!("{most} runs in a row failed; resume it when the cause is gone");
+            return Some(Decision { reason: Some(reason), ..self.stopped(ScheduleStatus::Paused) });
+        }
         let (backlog, mut passed) = self.due(cursor);
         if backlog.times.is_empty() && passed.is_empty() {
             let decision = self.at_rest(cursor);
@@ -57,10 +62,6 @@ impl Situation<'_> {
                 && decision.next_run_at == record.next_run_at
                 && decision.cursor == record.cursor;
             return (!as_stored).then_some(decision);
-        }
-        if let Some(most) = record.policy.pause_after.filter(|most| self.failures >= *most) {
-            let reason = format!("{most} runs in a row failed; resume it when the cause is gone");
-            return Some(Decision { reason: Some(reason), ..self.stopped(ScheduleStatus::Paused) });
         }
         let last = backlog.times.last().copied().or(passed.last().map(|passed| passed.nominal_at));
         let cursor = last.unwrap_or(cursor);

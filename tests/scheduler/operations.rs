@@ -1,9 +1,12 @@
 //! What is done to schedules while the board runs.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use callboard::testing::{at, crash};
 use callboard::{
-    BackfillOrder, BoardError, FiringCause, FiringStatus, NewTask, Part, PartState, Resume, Schedule, ScheduleFilter,
-    ScheduleStatus, StartError, TaskState,
+    BackfillOrder, Board, BoardError, FiringCause, FiringStatus, NewTask, Outcome, Part, PartState, Resume, Schedule,
+    ScheduleFilter, ScheduleStatus, StartError, TaskError, TaskState,
 };
 use serde_json::json;
 
@@ -99,6 +102,27 @@ async fn the_cursor_moves_both_ways_and_no_time_fires_twice() {
     board.schedules().move_cursor("s", at(5 * 3_600)).await.unwrap();
     board.advance(6 * HOUR).await;
     assert_eq!(fired(&board, "s").await, [3_600, 7_200, 21_600, 25_200, 28_800]);
+}
+
+#[actix_rt::test]
+async fn a_pause_for_failures_does_not_wait_for_the_next_time() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&fails);
+    let board = Board::builder().schedule(schedule("s", every(HOUR)).pause_after(2)).handler("work", move |_, _| {
+        let fails = fails.load(Ordering::Relaxed);
+        async move { if fails { Err(TaskError::fatal("broken")) } else { Ok(Outcome::done()) } }
+    });
+    let board = start(board).await;
+    let status = async || board.schedules().get("s").await.unwrap().schedule.status;
+    board.advance(HOUR).await;
+    told.store(false, Ordering::Relaxed);
+    board.advance(HOUR).await;
+    told.store(true, Ordering::Relaxed);
+    board.advance(HOUR).await;
+    assert_eq!(status().await, ScheduleStatus::Active, "not in a row");
+    board.advance(HOUR).await;
+    assert_eq!(status().await, ScheduleStatus::Paused, "it does not wait for its next time");
+    assert_eq!(fired(&board, "s").await, [1, 2, 3, 4].map(|hour| hour * 3_600));
 }
 
 #[actix_rt::test]

@@ -178,6 +178,7 @@ fn ends_and_pauses() {
         ("finished", limited(3)),
         ("run 10 | -> 20", failing(1)),
         ("paused", failing(2)),
+        ("paused", Case { failures: 2, ..with(5, |p| p.pause_after = Some(2)) }),
         ("nothing", case(10).change(|record| record.status = ScheduleStatus::Paused)),
         ("nothing", case(10).change(|record| record.status = ScheduleStatus::Deleted)),
         ("nothing", case(35).change(|r| (r.status, r.paused_until) = (ScheduleStatus::Paused, Some(minute(36))))),
