@@ -93,6 +93,11 @@ pub struct Turn {
     pub keep_runs: u32,
 }
 
+/// The turn of a row that has this one, or that is new. It only has to differ, so after the largest comes a small one.
+pub(crate) fn next_turn(turn: Option<i64>) -> i64 {
+    turn.and_then(|turn| turn.checked_add(1)).unwrap_or(1)
+}
+
 /// A task to make.
 #[derive(Clone, Debug)]
 pub struct Run {

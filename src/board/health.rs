@@ -66,6 +66,8 @@ pub struct PartHealth {
 pub enum PartState {
     /// It works.
     Up,
+    /// It is there, but its last round failed: storage refused it. Its last tick is that of the last round that did not.
+    Failing,
     /// It died. Actors and storage threads are being started anew, the threads of heartbeat and watch are not.
     Down,
 }
@@ -115,7 +117,11 @@ impl Board {
     fn part_health(&self, part: Part) -> PartHealth {
         let core = &self.core;
         let pulse = core.parts.pulse(part);
-        let state = if core.is_down(part) { PartState::Down } else { PartState::Up };
+        let state = match (core.is_down(part), pulse.is_failing()) {
+            (true, _) => PartState::Down,
+            (false, true) => PartState::Failing,
+            (false, false) => PartState::Up,
+        };
         let last_tick_age = match part {
             Part::Worker => core.crew.tick_age(&core.clock),
             _ => pulse.age(&core.clock),

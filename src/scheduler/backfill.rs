@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::operations::{find, trigger};
 use super::policy::KEPT_RUNS;
 use super::record::{FiringCause, ScheduleRecord};
-use super::round::{task, tell};
+use super::tell;
+use super::turn::task;
 use crate::backend::{BackendError, Fired, Run, Turn};
 use crate::clock::Timestamp;
 use crate::core::Core;
@@ -132,7 +133,7 @@ async fn make(
         let turn = Turn { runs: chained(&specs, chain, cause), ..unchanged(core, now, &record) };
         let outcome = core.ask(FireSchedules { turns: vec![turn.clone()] }).await?.pop();
         if let Some(Fired::Done(made)) = outcome {
-            tell(core, &record, &turn, &made);
+            tell::runs(core, &record, &turn, &made);
             let id = |(spec, made): (&Arc<TaskSpec>, Option<TaskState>)| made.map(|_| spec.task_id);
             return Ok(specs.iter().zip(made).map(id).collect());
         }

@@ -11,9 +11,11 @@ mod policy;
 mod record;
 mod round;
 mod schedule;
+mod tell;
 mod template;
 mod ticker;
 pub(crate) mod trigger;
+mod turn;
 
 pub(crate) use agenda::Agenda;
 pub(crate) use backfill::{Backfill, TriggerNow};

@@ -49,16 +49,18 @@ impl Scheduler {
         let core = Arc::clone(&self.core);
         let done = async move { round(&core).await };
         ctx.spawn(done.into_actor(self).map(|report, scheduler: &mut Self, ctx| {
-            scheduler.life.tick(&scheduler.core.clock);
+            let more = matches!(report, Ok(true));
             scheduler.note(report);
-            scheduler.rest(ctx);
+            scheduler.rest(more, ctx);
         }));
     }
 
-    fn note(&mut self, report: Result<(), BackendError>) {
+    fn note(&mut self, report: Result<bool, BackendError>) {
         let log = &self.core.log;
+        self.life.fails(report.is_err());
         match report {
-            Ok(()) => {
+            Ok(_) => {
+                self.life.tick(&self.core.clock);
                 if std::mem::take(&mut self.failing) {
                     info!(log, "schedules fire again");
                 }
@@ -73,14 +75,17 @@ impl Scheduler {
 
     /// How long nothing is to be done: until the next firing. Not longer than a second, because a clock that is set tells
     /// nobody, and a look at it costs nothing.
-    fn nap(&self) -> Duration {
+    fn nap(&self, more: bool) -> Duration {
+        if more {
+            return Duration::ZERO;
+        }
         let core = &self.core;
         let most = core.config.check_interval.min(Duration::from_secs(1));
         let until = core.agenda.next().map_or(most, |due| due.since(core.clock.now()));
         if until.is_zero() { AGAIN.min(most) } else { until.min(most) }
     }
 
-    fn rest(&mut self, ctx: &mut Context<Self>) {
+    fn rest(&mut self, more: bool, ctx: &mut Context<Self>) {
         let core = Arc::clone(&self.core);
         // A wake-up may have been lost, and a database that tells nobody is asked now and then.
         let elapsed = core.clock.elapsed();
@@ -88,7 +93,7 @@ impl Scheduler {
             self.looked = elapsed;
             core.agenda.look_again();
         }
-        let nap = core.clock.sleep(self.nap());
+        let nap = core.clock.sleep(self.nap(more));
         let over = async move {
             tokio::select! {
                 () = nap => {}

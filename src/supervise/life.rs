@@ -47,6 +47,7 @@ pub(crate) struct Pulse {
     gone: AtomicBool,
     #[cfg(feature = "testing")]
     to_crash: AtomicBool,
+    fails: AtomicBool,
 }
 
 impl Pulse {
@@ -82,6 +83,11 @@ impl Pulse {
     pub(crate) fn age(&self, clock: &Clock) -> Option<Duration> {
         let at = self.last_tick.load(Ordering::Relaxed).checked_sub(1)?;
         Some(clock.elapsed().saturating_sub(Duration::from_micros(at)))
+    }
+
+    /// True while its rounds come to nothing.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.fails.load(Ordering::Relaxed)
     }
 
     pub(crate) fn restarted(&self) {
@@ -127,6 +133,11 @@ impl Life {
     /// Notes that the part has just done its round.
     pub(crate) fn tick(&self, clock: &Clock) {
         self.pulse.tick(clock);
+    }
+
+    /// Notes whether its last round failed.
+    pub(crate) fn fails(&self, fails: bool) {
+        self.pulse.fails.store(fails, Ordering::Relaxed);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Schedules on disk: over restarts, edited by hand, with storage away.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use callboard::backend::memory::Memory;
 use callboard::testing::{Fault, Faulty};
 use callboard::{
-    Board, BoardBuilder, Coalesce, Firing, FiringStatus, Overlap, Resume, Schedule, ScheduleRecord, ScheduleStatus,
+    Board, BoardBuilder, Coalesce, Event, Firing, FiringStatus, Overlap, Part, PartState, Resume, Schedule,
+    ScheduleFilter, ScheduleRecord, ScheduleStatus,
 };
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
@@ -106,8 +107,15 @@ async fn changes_at_run_time_stay_until_the_code_changes() {
 #[actix_rt::test]
 async fn a_row_edited_into_nonsense_is_parked_and_stops_no_other() {
     let file = File::new();
-    let names = ["trigger", "zone", "params", "policy", "status", "options", "good"];
+    let names = ["trigger", "zone", "params", "policy", "status", "options", "coalesce", "retry", "good"];
     let board = names.iter().fold(builder(), |builder, name| builder.schedule(schedule(name, every(OFTEN))));
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let hear = Arc::clone(&told);
+    let board = board.on_event(move |event| {
+        if let Event::ScheduleStopped { schedule, .. } = event {
+            hear.lock().unwrap().push(schedule.to_string());
+        }
+    });
     let board = file.start(board).await;
     until(&board, "good", |record, _| record.run_count > 2).await;
     for (name, change) in [
@@ -117,10 +125,13 @@ async fn a_row_edited_into_nonsense_is_parked_and_stops_no_other() {
         ("policy", "overlap_policy = 'both'"),
         ("status", "status = 'awake'"),
         ("options", "options = 'none', misfire_grace = 'x'"),
+        ("coalesce", "coalesce = 'some'"),
+        ("retry", "retry = 'never'"),
     ] {
         file.execute(&format!("UPDATE scheduler_task SET {change} WHERE name = '{name}'"));
     }
-    for name in &names[..6] {
+    let bad = &names[..names.len() - 1];
+    for name in bad {
         until(&board, name, |record, _| {
             record.status == ScheduleStatus::Paused && record.status_reason.as_ref().is_some_and(|why| why.len() > 10)
         })
@@ -129,11 +140,100 @@ async fn a_row_edited_into_nonsense_is_parked_and_stops_no_other() {
     }
     let before = board.schedules().get("good").await.unwrap().schedule.run_count;
     until(&board, "good", |record, _| record.run_count > before + 3).await;
+    until(&board, "good", |_, _| told.lock().unwrap().len() >= bad.len()).await;
+    let mut told = std::mem::take(&mut *told.lock().unwrap());
+    told.sort_unstable();
+    let mut bad = bad.to_vec();
+    bad.sort_unstable();
+    assert_eq!(told, bad, "of each that was parked everyone hears once");
     assert!(board.schedules().resume("trigger", Resume::FromNow).await.is_err(), "it makes no sense yet");
     board.schedules().update("trigger", schedule("trigger", every(OFTEN))).await.unwrap();
     board.schedules().resume("trigger", Resume::FromNow).await.unwrap();
     let before = board.schedules().get("trigger").await.unwrap().schedule.run_count;
     until(&board, "trigger", |record, _| record.run_count > before).await;
+    board.stop().await;
+}
+
+/// What has happened to the schedule "good" since now, so many times.
+async fn good_goes_on(board: &Board, times: u64) {
+    let before = board.schedules().get("good").await.unwrap().schedule.run_count;
+    until(board, "good", |record, _| record.run_count > before + times).await;
+}
+
+#[actix_rt::test]
+async fn the_largest_numbers_and_a_schedule_that_storage_refuses_stop_no_other() {
+    let file = File::new();
+    let names = ["large", "refused", "locked", "good"];
+    let board =
+        names.iter().fold(builder(), |builder, name| builder.schedule(complete(schedule(name, every(OFTEN)))));
+    let board = file.start(board).await;
+    until(&board, "good", |record, _| record.run_count > 2).await;
+    let largest = i64::MAX;
+    file.execute(&format!("UPDATE scheduler_task SET run_count = {largest}, turn = {largest} WHERE name = 'large'"));
+    let id = board.schedules().get("refused").await.unwrap().schedule.schedule_id;
+    file.execute(&format!(
+        "CREATE TRIGGER refuse BEFORE INSERT ON schedule_firing WHEN new.schedule_id = '{id}'
+        BEGIN SELECT raise(ABORT, 'refused'); END"
+    ));
+    file.execute(
+        "CREATE TRIGGER keep BEFORE UPDATE ON scheduler_task WHEN old.name = 'locked'
+        BEGIN SELECT raise(ABORT, 'kept as it is'); END",
+    );
+    let fired = history(&board, "large").await.len();
+    good_goes_on(&board, 20).await;
+    until(&board, "large", |record, firings| {
+        record.run_count == largest.unsigned_abs() && record.turn < largest && firings.len() > fired
+    })
+    .await;
+    board.stop().await;
+    assert_whole(&{
+        let board = file.start(builder()).await;
+        let firings = history(&board, "good").await;
+        board.stop().await;
+        firings
+    });
+}
+
+#[actix_rt::test]
+async fn a_deleted_schedule_stays_deleted_whatever_its_row_says() {
+    let file = File::new();
+    let code = builder().schedule(schedule("gone", every(OFTEN))).schedule(schedule("good", every(OFTEN)));
+    let board = file.start(code).await;
+    until(&board, "gone", |record, _| record.run_count > 2).await;
+    // Without a new version: this node believes that it is due.
+    file.execute("UPDATE scheduler_task SET status = 'deleted', overlap_policy = 'both' WHERE name = 'gone'");
+    good_goes_on(&board, 5).await;
+    let deleted = ScheduleFilter { statuses: vec![ScheduleStatus::Deleted], ..ScheduleFilter::default() };
+    assert_eq!(board.schedules().list(deleted, None, 10).await.unwrap().len(), 1);
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn health_shows_that_schedules_do_not_fire() {
+    let storage = Faulty::new(Arc::new(Memory::new()), true);
+    let board = builder().backend(storage.clone()).schedule(complete(schedule("s", every(OFTEN))));
+    let board = board.start().await.unwrap();
+    let reaches = async |wanted: PartState| {
+        let begun = Instant::now();
+        loop {
+            let health = board.health().await;
+            let part = health.parts.iter().find(|part| part.part == Part::Scheduler).unwrap().clone();
+            if part.state == wanted {
+                return (health.healthy, part.last_tick_age.unwrap());
+            }
+            assert!(begun.elapsed().as_secs() < 30, "it is never {wanted:?}");
+            tokio::task::yield_now().await;
+        }
+    };
+    until(&board, "s", |_, firings| firings.len() > 2).await;
+    storage.next_commits(std::iter::repeat_n(Fault::Away, 100_000));
+    assert!(!reaches(PartState::Failing).await.0);
+    let (_, before) = reaches(PartState::Failing).await;
+    let left = storage.left();
+    while storage.left() + 3 > left {
+        tokio::task::yield_now().await;
+    }
+    assert!(reaches(PartState::Failing).await.1 > before, "it does not look fresh");
     board.stop().await;
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Bound, RangeInclusive};
 
 use super::store::Store;
-use crate::backend::{Instance, Saved, ScheduleChanges, ScheduleFilter, ScheduleState};
+use crate::backend::{Instance, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, next_turn};
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
 use crate::task::TaskState;
@@ -74,7 +74,7 @@ impl Schedules {
             self.names.remove(before.record.name.as_str());
         }
         self.version += 1;
-        let turn = turn.map_or(1, |turn| turn + 1);
+        let turn = next_turn(turn);
         self.names.insert(record.name.to_string(), id);
         self.versions.insert(self.version, id);
         self.rows.insert(id, Stored { record: ScheduleRecord { turn, ..record.clone() }, version: self.version });

@@ -58,8 +58,12 @@ impl TestBoard {
 
     /// Rounds of upkeep until nothing more is due now; returns the time to what is due next.
     pub(super) async fn sweep(&self) -> Option<Duration> {
-        if let Err(error) = scheduler::round(self.core()).await {
-            failed(&format!("storage failed: {error}"));
+        loop {
+            match scheduler::round(self.core()).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => failed(&format!("storage failed: {error}")),
+            }
         }
         loop {
             match maintenance::sweep(self.core()).await {

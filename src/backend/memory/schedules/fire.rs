@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::rows::Row;
 use super::super::store::Store;
 use super::Stored;
-use crate::backend::{Chain, Commit, Fired, Insertion, Run, Turn};
+use crate::backend::{Chain, Commit, Fired, Insertion, Run, Turn, next_turn};
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, FiringCause, FiringStatus, ScheduleId};
 use crate::task::TaskState;
@@ -19,7 +19,7 @@ impl Store {
         let holds = |stored: &&mut Stored| stored.record.turn == turn.turn;
         let Some(stored) = self.schedules.rows.get_mut(&turn.schedule_id).filter(holds) else { return Fired::Lost };
         let record = &mut stored.record;
-        record.turn += 1;
+        record.turn = next_turn(Some(turn.turn));
         record.status = turn.status;
         record.status_reason.clone_from(&turn.reason);
         record.paused_until = turn.paused_until;

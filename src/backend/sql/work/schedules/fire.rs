@@ -27,8 +27,10 @@ statements! {
     /// Locked until the end: of all that decide about a schedule one writes. The others do not wait: the one that writes may
     /// be frozen, and they have other schedules to fire.
     TakeTurn -> (BigInt, Nullable<BigInt>): "SELECT turn, forgotten_to FROM scheduler_task WHERE schedule_id = ?1 {skip}";
-    Move -> (): "UPDATE scheduler_task SET turn = turn + 1, status = ?2, status_reason = ?3, paused_until = ?4,
-        cursor_at = ?5, next_run_at = ?6, run_count = run_count + ?7, last_run_at = coalesce(?8, last_run_at)
+    /// Of numbers that somebody has set to the largest there is, no larger ones can be made.
+    Move -> (): "UPDATE scheduler_task SET turn = CASE WHEN turn < 9223372036854775807 THEN turn + 1 ELSE 1 END, status = ?2, status_reason = ?3, paused_until = ?4,
+        cursor_at = ?5, next_run_at = ?6, run_count = CASE WHEN run_count > 9223372036854775807 - ?7 THEN run_count
+        ELSE run_count + ?7 END, last_run_at = coalesce(?8, last_run_at)
         WHERE schedule_id = ?1";
     StatusOf -> (Text,): "SELECT status FROM schedule_firing WHERE schedule_id = ?1 AND nominal_at = ?2";
     /// A task that is there, or one that is gone.

@@ -15,7 +15,7 @@ use crate::backend::sql::errors::Abort;
 use crate::backend::sql::rows::StoredText;
 use crate::backend::sql::statement::{Value, statements};
 use crate::backend::sql::text::retry_text;
-use crate::backend::{Saved, ScheduleChanges};
+use crate::backend::{Saved, ScheduleChanges, next_turn};
 use crate::clock::{Timestamp, micros};
 use crate::scheduler::{ScheduleId, ScheduleRecord, ScheduleStatus};
 
@@ -68,7 +68,7 @@ pub(in crate::backend::sql) fn save<C: Conn>(
     if stored != turn {
         return Ok(if turn.is_none() { Saved::NameTaken } else { Saved::Stale });
     }
-    let next = turn.map_or(1, |turn| turn.wrapping_add(1));
+    let next = next_turn(turn);
     write(conn, &id, record, next, version, turn.is_none())?;
     conn.mark_change()?;
     Ok(Saved::Stored { turn: next })
