@@ -276,7 +276,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Writes decisions, each of them wholly or not at all, and all of them in one transaction.
     ///
-    /// A turn whose row has another turn by now writes nothing, nor does one while another node writes to its row. Otherwise the tasks in `cancel` are called off, the runs
+    /// A turn whose row has another turn by now writes nothing, nor does one while another transaction
+    /// writes to its row or to a task that it calls off or waits for: none waits for a lock. Otherwise the tasks in `cancel` are called off, the runs
     /// are stored as `pending`, or as `waiting` behind the one that they follow, the row takes over status, cursor and
     /// next time and counts what was made by the clock, and each nominal time gets its row of history. A nominal time
     /// that has a task already, or had one that is gone, gets none; that of a time which was passed by is written over

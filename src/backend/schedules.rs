@@ -129,7 +129,8 @@ pub enum Fired {
     /// It is written. For each run the state in which its task is stored; nothing where the nominal time had a task
     /// already.
     Done(Vec<Option<TaskState>>),
-    /// The row had another turn, is being written to, or is gone: nothing was written.
+    /// The row had another turn, is being written to, or is gone, or a task that the turn calls off or waits for is being
+    /// written to: nothing was written.
     Lost,
 }
 

@@ -10,6 +10,7 @@ mod claims;
 mod exact;
 mod exhausted;
 mod load;
+mod locks;
 mod microseconds;
 mod migrations;
 mod mixed;

@@ -1,5 +1,7 @@
 //! Decisions about schedules, written.
 
+use std::collections::HashSet;
+
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::int;
@@ -40,7 +42,14 @@ statements! {
         mysql "SELECT seq FROM task_queue WHERE schedule_id = ?1 AND nominal_at = ?2
             UNION ALL SELECT nominal_at FROM schedule_run WHERE schedule_id = ?1 AND nominal_at = ?2";
     };
-    StateOf -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1 {lock}";
+    StateOf -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1";
+    FreeTask -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1 {skip}";
+    /// What calling off locks as well.
+    FreeMark -> (BigInt,): {
+        sqlite "SELECT 1";
+        postgres "SELECT version FROM change_mark WHERE name = 'edits' {skip}";
+        mysql "SELECT version FROM change_mark WHERE name = 'edits' {skip}";
+    };
     Note -> (): "INSERT OR IGNORE INTO schedule_firing (schedule_id, nominal_at, status, cause, times, reason, task_id,
         node, fired_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     NoteAgain -> (): "UPDATE schedule_firing SET status = ?3, cause = ?4, times = ?5, reason = ?6, task_id = ?7, node = ?8,
@@ -80,6 +89,9 @@ impl<C: Conn> Writer<'_, C> {
             return Ok(Fired::Lost);
         };
         self.forgotten_to = forgotten_to;
+        if !self.lock()? {
+            return Ok(Fired::Lost);
+        }
         self.cancel()?;
         let mut made = Vec::with_capacity(turn.runs.len());
         let mut chain = Chain::default();
@@ -110,6 +122,24 @@ impl<C: Conn> Writer<'_, C> {
             }
         }
         Ok(())
+    }
+
+    /// Locks what the turn changes apart from its own row, before anything is written: a task that it waits for and that ends
+    /// at this moment sees the one behind it, or is seen to have ended. False when somebody else has locked some of it, who
+    /// may be frozen, or an application that takes its time: the others of this transaction have not that long.
+    fn lock(&mut self) -> Result<bool, Abort> {
+        let turn = self.turn;
+        let own: HashSet<TaskId> = turn.runs.iter().map(|run| run.spec.task_id).collect();
+        let waited_for = turn.runs.iter().filter_map(|run| run.follows).filter(|task_id| !own.contains(task_id));
+        for task_id in turn.cancel.iter().copied().chain(waited_for) {
+            let id = task_id.to_string();
+            let id = [Value::Text(&id)];
+            let locked = self.conn.first::<FreeTask, (StoredText,)>(&id)?.is_some();
+            if !locked && self.conn.first::<StateOf, (StoredText,)>(&id)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(turn.cancel.is_empty() || self.conn.first::<FreeMark, (i64,)>(&[])?.is_some())
     }
 
     fn move_on(&mut self, made: &[Option<TaskState>]) -> Result<(), Abort> {
@@ -178,7 +208,6 @@ impl<C: Conn> Writer<'_, C> {
         Ok(Some(state))
     }
 
-    /// Locked: a run that ends at this moment sees the one that waits for it, or is seen to have ended.
     fn is_live(&mut self, task_id: TaskId) -> Result<bool, Abort> {
         let state = self.conn.first::<StateOf, (StoredText,)>(&[Value::Text(&task_id.to_string())])?;
         Ok(state.is_some_and(|(state,)| !shown_state(&state).is_terminal()))

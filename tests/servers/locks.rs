@@ -1,0 +1,53 @@
+//! Locks that somebody else holds on the tasks of one schedule.
+
+use std::time::Duration;
+
+use callboard::{Board, NewTask, Outcome, Overlap, Schedule, Trigger};
+use diesel::connection::SimpleConnection;
+
+use crate::place::{Place, on_both};
+use crate::waiting::eventually;
+
+on_both!(a_locked_task_holds_up_its_schedule_alone);
+
+const OFTEN: Duration = Duration::from_millis(50);
+
+async fn run_count(board: &Board, name: &'static str) -> u64 {
+    board.schedules().get(name).await.unwrap().schedule.run_count
+}
+
+async fn reaches(board: &Board, name: &'static str, count: u64) {
+    eventually(name, async || (run_count(board, name).await >= count).then_some(())).await;
+}
+
+async fn a_locked_task_holds_up_its_schedule_alone<P: Place>() {
+    let place = P::new();
+    let schedule =
+        |name, kind: &'static str| Schedule::new(name, Trigger::every(OFTEN).unwrap(), NewTask::new(kind, &()));
+    let board = Board::builder()
+        .url(place.url())
+        // A run that is called off here is not to write its end, which would wait for the lock.
+        .configure(|c| c.cancel_grace = Duration::from_secs(600))
+        .configure(|c| c.drain = Duration::ZERO)
+        .handler("long", |_, _| async {
+            std::future::pending::<()>().await;
+            Ok(Outcome::done())
+        })
+        .handler("short", |_, _| async { Ok(Outcome::done()) })
+        .schedule(schedule("held", "long").overlap(Overlap::CancelOther))
+        .schedule(schedule("good", "short").overlap(Overlap::Allow))
+        .start()
+        .await
+        .unwrap();
+    reaches(&board, "held", 3).await;
+    let running = place.text("SELECT task_id AS text FROM task_queue WHERE type = 'long' AND state = 'running'");
+    let mut other = place.by_hand();
+    other.batch_execute("BEGIN").unwrap();
+    other.batch_execute(&format!("UPDATE task_queue SET priority = 7 WHERE task_id = '{running}'")).unwrap();
+    let held = run_count(&board, "held").await;
+    let good = run_count(&board, "good").await;
+    reaches(&board, "good", good + 20).await;
+    assert!(run_count(&board, "held").await <= held + 1, "one may have been under way");
+    other.batch_execute("COMMIT").unwrap();
+    reaches(&board, "held", held + 3).await;
+}
