@@ -195,6 +195,41 @@ async fn the_largest_numbers_and_a_schedule_that_storage_refuses_stop_no_other()
 }
 
 #[actix_rt::test]
+async fn an_id_edited_by_hand_is_mended_or_parks_its_schedule() {
+    let file = File::new();
+    let names = ["upper", "lost", "twin", "good"];
+    let code = || names.iter().fold(builder(), |builder, name| builder.schedule(schedule(name, every(OFTEN))));
+    let board = file.start(code()).await;
+    for name in names {
+        until(&board, name, |record, _| record.run_count > 2).await;
+    }
+    let upper = board.schedules().get("upper").await.unwrap().schedule;
+    board.stop().await;
+    file.execute("UPDATE scheduler_task SET schedule_id = upper(schedule_id) WHERE name = 'upper'");
+    file.execute("UPDATE scheduler_task SET schedule_id = 'my own' WHERE name = 'lost'");
+    file.execute(
+        "UPDATE scheduler_task SET schedule_id = (SELECT upper(schedule_id) FROM scheduler_task WHERE name = 'good')
+        WHERE name = 'twin'",
+    );
+    let board = file.start(code()).await;
+    good_goes_on(&board, 3).await;
+    until(&board, "upper", |record, _| record.schedule_id == upper.schedule_id && record.run_count > upper.run_count)
+        .await;
+    for (name, told) in [("lost", "\"my own\" is no id"), ("twin", "that of another schedule")] {
+        until(&board, name, |record, _| {
+            record.status == ScheduleStatus::Paused
+                && record.next_run_at.is_none()
+                && record.status_reason.as_ref().is_some_and(|why| why.contains(told))
+        })
+        .await;
+        board.schedules().update(name, schedule(name, every(OFTEN))).await.unwrap();
+        board.schedules().resume(name, Resume::FromNow).await.unwrap();
+        until(&board, name, |_, firings| firings.len() > 1).await;
+    }
+    board.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_deleted_schedule_stays_deleted_whatever_its_row_says() {
     let file = File::new();
     let code = builder().schedule(schedule("gone", every(OFTEN))).schedule(schedule("good", every(OFTEN)));

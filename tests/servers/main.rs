@@ -7,6 +7,7 @@
 
 mod boards;
 mod claims;
+mod edited;
 mod exact;
 mod exhausted;
 mod load;

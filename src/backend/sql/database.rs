@@ -239,7 +239,16 @@ impl<D: Database> Backend for Sql<D> {
     }
 
     fn schedule_changes(&self, version: i64) -> Result<ScheduleChanges, BackendError> {
-        self.0.read("schedule changes", |conn| schedules::changes(conn, version))
+        let read = || self.0.read("schedule changes", |conn| schedules::changes(conn, version));
+        let (changes, strays) = read()?;
+        if strays.is_empty() {
+            return Ok(changes);
+        }
+        match write(&self.0, "mend schedules", |conn| schedules::mend(conn, &strays)) {
+            Err(error) if error.is_transient() => Err(error),
+            // What cannot be mended does not fire; the others do.
+            _ => Ok(read()?.0),
+        }
     }
 
     fn schedules(&self, ids: &[ScheduleId]) -> Result<Vec<ScheduleState>, BackendError> {
@@ -247,7 +256,14 @@ impl<D: Database> Backend for Sql<D> {
     }
 
     fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
-        self.0.read("schedule named", |conn| schedules::named(conn, name))
+        let read = || self.0.read("schedule named", |conn| schedules::named(conn, name));
+        match read()?.transpose() {
+            Ok(id) => Ok(id),
+            Err(stray) => {
+                write(&self.0, "mend schedules", |conn| schedules::mend(conn, std::slice::from_ref(&stray)))?;
+                Ok(read()?.and_then(Result::ok))
+            }
+        }
     }
 
     fn list_schedules(

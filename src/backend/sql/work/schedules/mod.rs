@@ -1,6 +1,7 @@
 //! Schedules: storing, finding, forgetting.
 
 mod fire;
+mod ids;
 mod read;
 mod rows;
 
@@ -8,6 +9,8 @@ use diesel::QueryResult;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 pub(in crate::backend::sql) use self::fire::fire;
+pub(in crate::backend::sql) use self::ids::mend;
+use self::ids::plain;
 pub(in crate::backend::sql) use self::read::{firings, list, states};
 use self::rows::{Options, schedule_columns};
 use crate::backend::sql::conn::Conn;
@@ -62,7 +65,7 @@ pub(in crate::backend::sql) fn save<C: Conn>(
     let version = conn.first::<Version, (i64,)>(&[])?.map_or(0, |(version,)| version);
     let id = record.schedule_id.to_string();
     let stored = conn.first::<TurnOf, (i64,)>(&[Value::Text(&id)])?.map(|(turn,)| turn);
-    if named(conn, &record.name)?.is_some_and(|other| other != record.schedule_id) {
+    if named(conn, &record.name)?.is_some_and(|other| other != Ok(record.schedule_id)) {
         return Ok(Saved::NameTaken);
     }
     if stored != turn {
@@ -89,6 +92,7 @@ fn write<C: Conn>(
         expires_in_us: task.expires_in.map(|span| micros(span).unsigned_abs()),
         pause_after: policy.pause_after,
         keep_firings: Some(policy.keep_firings),
+        lost_id: None,
     })
     .to_string();
     let (retry, coalesce) = (retry_text(&task.retry), policy.coalesce.to_string());
@@ -131,7 +135,11 @@ fn write<C: Conn>(
     if new { conn.run::<Insert>(&values) } else { conn.run::<Update>(&values) }.map(drop)
 }
 
-pub(in crate::backend::sql) fn changes<C: Conn>(conn: &mut C, since: i64) -> QueryResult<ScheduleChanges> {
+/// What has changed, and ids that have to be [mended](mend) first.
+pub(in crate::backend::sql) fn changes<C: Conn>(
+    conn: &mut C,
+    since: i64,
+) -> QueryResult<(ScheduleChanges, Vec<String>)> {
     // Before the rows: what is written in between is found once more the next time, and not missed.
     let version = conn.first::<Version, (i64,)>(&[])?.map_or(0, |(version,)| version);
     let rows: Vec<(StoredText, StoredText, Option<i64>, Option<i64>)> = match since {
@@ -139,9 +147,12 @@ pub(in crate::backend::sql) fn changes<C: Conn>(conn: &mut C, since: i64) -> Que
         _ if since == version => Vec::new(),
         _ => conn.load::<Changed, _>(&[Value::Int(since)])?,
     };
+    let mut strays = Vec::new();
     let due = rows.into_iter().filter_map(|(id, status, next, until)| {
-        // What has no id cannot fire; lists show it, and why.
-        let id = id.parse::<ScheduleId>().ok()?;
+        let Some(id) = plain(&id) else {
+            strays.push(id.0);
+            return None;
+        };
         let due = match status.parse() {
             Ok(ScheduleStatus::Active) => Some(next.unwrap_or(0)),
             Ok(ScheduleStatus::Paused) => until,
@@ -150,12 +161,17 @@ pub(in crate::backend::sql) fn changes<C: Conn>(conn: &mut C, since: i64) -> Que
         let due = due.map(Timestamp::from_micros);
         (since > 0 || due.is_some()).then_some((id, due))
     });
-    Ok(ScheduleChanges { version, due: due.collect() })
+    let due = due.collect();
+    Ok((ScheduleChanges { version, due }, strays))
 }
 
-pub(in crate::backend::sql) fn named<C: Conn>(conn: &mut C, name: &str) -> QueryResult<Option<ScheduleId>> {
+/// The id of the schedule with a name, or what stands there and has to be [mended](mend) first.
+pub(in crate::backend::sql) fn named<C: Conn>(
+    conn: &mut C,
+    name: &str,
+) -> QueryResult<Option<Result<ScheduleId, String>>> {
     let found = conn.first::<IdOf, (StoredText,)>(&[Value::Text(name)])?;
-    Ok(found.map(|(id,)| id.parse().unwrap_or_else(|_| uuid::Uuid::nil().into())))
+    Ok(found.map(|(id,)| plain(&id).ok_or(id.0)))
 }
 
 pub(in crate::backend::sql) fn any_to_forget<C: Conn>(conn: &mut C, before: Timestamp) -> QueryResult<bool> {

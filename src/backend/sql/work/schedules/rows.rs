@@ -47,6 +47,9 @@ pub(super) struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pause_after: Option<u32>,
     pub(super) keep_firings: Option<u32>,
+    /// Why its id is a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lost_id: Option<String>,
 }
 
 /// A row of `scheduler_task`.
@@ -114,6 +117,7 @@ impl ScheduleRow {
         let nil = ScheduleId::from(uuid::Uuid::nil());
         let schedule_id = faults.or("schedule_id", self.schedule_id.parse(), nil);
         let options: Options = faults.or("options", serde_json::from_str(&self.options), Options::default());
+        faults.or("schedule_id", options.lost_id.map_or(Ok(()), Err), ());
         let retry = read_retry(&self.retry).ok_or_else(|| format!("{:?} is no retry policy", &*self.retry));
         let usual = Policy::default();
         let policy = Policy {
