@@ -263,6 +263,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError>;
 
+    /// The id of the schedule that code has defined under this name ([`code_name`](ScheduleRecord::code_name)), whatever it
+    /// is called now, a deleted one included.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn schedule_defined(&self, name: &str) -> Result<Option<ScheduleId>, BackendError>;
+
     /// Up to `limit` schedules that match, by name, those after the name `after`.
     ///
     /// # Errors

@@ -137,7 +137,9 @@ impl Schedules<'_> {
         self.operate(TriggerNow(name.into())).await
     }
 
-    /// Deletes a schedule. What it has made stays; its history is kept for 30 days, and its name is free at once.
+    /// Deletes a schedule. What it has made stays; its history is kept for 30 days, and its name is free at once: one that is
+    /// made with it takes over the history, and one that is renamed to it leaves that to the deleted one, whose name then
+    /// has its id behind it.
     ///
     /// # Errors
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::Storage`].

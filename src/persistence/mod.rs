@@ -21,10 +21,10 @@ use slog::{Logger, error};
 use tokio::sync::Semaphore;
 
 pub(crate) use requests::{
-    ApplyEdit, ChangeQueue, CheckHealth, CountStates, FindOutdated, FireSchedules, ForgetSchedules, GetTask,
-    ListExecutions, ListFirings, ListLimits, ListNodes, ListQueues, ListSchedules, ListTasks, LookForSchedules,
-    NameToSchedule, PruneTasks, ReadSchedules, ReleaseClaims, RemoveLimit, Request, SaveLimit, SaveSchedule,
-    SweepTasks,
+    ApplyEdit, ChangeQueue, CheckHealth, CodeToSchedule, CountStates, FindOutdated, FireSchedules, ForgetSchedules,
+    GetTask, ListExecutions, ListFirings, ListLimits, ListNodes, ListQueues, ListSchedules, ListTasks,
+    LookForSchedules, NameToSchedule, PruneTasks, ReadSchedules, ReleaseClaims, RemoveLimit, Request, SaveLimit,
+    SaveSchedule, SweepTasks,
 };
 
 use crate::backend::{Backend, BackendError, Commit, Receipt};

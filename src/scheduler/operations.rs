@@ -1,6 +1,7 @@
 //! What is done to schedules while the board runs: each of these is a message to the scheduler.
 
 mod change;
+mod define;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use std::time::Duration;
 
 pub(crate) use self::change::find;
 pub(super) use self::change::trigger;
-use self::change::{Faulty, TRIES, busy, change, check, find_any, make, save};
+use self::change::{Faulty, TRIES, busy, change, check, give_way, make};
+pub(crate) use self::define::Define;
 use super::backfill::{Backfill, TriggerNow, known};
 use super::record::{ScheduleRecord, ScheduleStatus};
 use super::schedule::Schedule;
@@ -43,8 +45,6 @@ pub(crate) struct Create(pub(crate) Schedule);
 pub(crate) struct Update(pub(crate) Name, pub(crate) Schedule);
 /// Makes it, or replaces what its definition says.
 pub(crate) struct Upsert(pub(crate) Schedule);
-/// The same for code, which leaves what was changed at run time alone until the code changes.
-pub(crate) struct Define(pub(crate) Schedule);
 /// Lets it wait, for ever or until a time.
 pub(crate) struct Pause(pub(crate) Name, pub(crate) Option<Timestamp>);
 /// Lets it go on.
@@ -66,11 +66,16 @@ impl Operation for Update {
     async fn apply(self, core: &Arc<Core>) -> Result<ScheduleRecord, BoardError> {
         let Self(name, schedule) = self;
         let definition = check(core, schedule)?;
-        change(core, &name, Faulty::Mended, |record, now| {
+        let apply = |record: &mut ScheduleRecord, now| {
             definition.clone().apply_to(record, now);
             Ok(true)
-        })
-        .await
+        };
+        match change(core, &name, Faulty::Mended, apply).await {
+            Err(BoardError::ScheduleExists(_)) if give_way(core, &definition.name).await? => {
+                change(core, &name, Faulty::Mended, apply).await
+            }
+            outcome => outcome,
+        }
     }
 }
 
@@ -86,40 +91,6 @@ impl Operation for Upsert {
             match make(core, self.0.clone(), false).await {
                 Err(BoardError::ScheduleExists(_)) => {}
                 outcome => return outcome,
-            }
-        }
-        Err(busy(&name))
-    }
-}
-
-impl Operation for Define {
-    type Answer = ScheduleRecord;
-    async fn apply(self, core: &Arc<Core>) -> Result<ScheduleRecord, BoardError> {
-        let name = self.0.name.clone();
-        let definition = check(core, self.0.clone())?;
-        let text = definition.text();
-        for _ in 0..TRIES {
-            let stored = match find_any(core, &name).await? {
-                Some(state) => state.record,
-                None => match make(core, self.0.clone(), true).await {
-                    // Another node was first.
-                    Err(BoardError::ScheduleExists(_)) => continue,
-                    outcome => return outcome,
-                },
-            };
-            if stored.code.as_ref() == Some(&text) {
-                return Ok(stored);
-            }
-            let mut record = stored;
-            let (turn, now) = (record.turn, core.clock.now());
-            if record.status == ScheduleStatus::Deleted {
-                record.status = ScheduleStatus::Active;
-                record.cursor = record.cursor.max(now);
-            }
-            definition.clone().apply_to(&mut record, now);
-            record.code = Some(text.clone());
-            if let Some(record) = save(core, record, Some(turn)).await? {
-                return Ok(record);
             }
         }
         Err(busy(&name))

@@ -122,7 +122,7 @@ pub struct ScheduleRecord {
     pub status_reason: Option<String>,
     /// When a pause ends by itself.
     pub paused_until: Option<Timestamp>,
-    /// The definition as code last gave it; nothing for a schedule made at run time.
+    /// The definition as code last gave it, with the name that code gives it; nothing for a schedule made at run time.
     pub code: Option<String>,
     /// All nominal times up to here have been dealt with.
     pub cursor: Timestamp,
@@ -151,6 +151,12 @@ impl ScheduleRecord {
     /// When the row was edited into what is no trigger.
     pub fn read_trigger(&self) -> Result<Trigger, TriggerError> {
         Trigger::from_text(&self.trigger)
+    }
+
+    /// The name under which code defines it, whatever it is called now; nothing for a schedule made at run time.
+    pub fn code_name(&self) -> Option<String> {
+        let code: serde_json::Value = serde_json::from_str(self.code.as_ref()?).ok()?;
+        code["name"].as_str().map(str::to_owned)
     }
 
     /// The next `n` nominal times after its cursor, whether or not it is paused; none when its trigger cannot be read.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::policy::{Coalesce, Overlap, Policy};
 use super::record::{ScheduleId, ScheduleRecord, ScheduleStatus};
 use super::template::TaskTemplate;
@@ -10,6 +12,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::error::PushError;
 use crate::name::Name;
 use crate::task::{IntoNewTask, NewTask};
+
+/// The longest name, in bytes.
+pub(super) const LONGEST_NAME: usize = 200;
 
 /// A schedule: a name, a trigger, the task that each firing makes, and the rules.
 ///
@@ -125,7 +130,7 @@ impl Schedule {
     pub(crate) fn check(self, clock: &Clock, max_params: usize) -> Result<Definition, String> {
         let name = self.name;
         let of = |fault: String| format!("schedule {:?}: {fault}", name.chars().take(40).collect::<String>());
-        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+        if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
             return Err(of("a name has 1 to 200 bytes and no control characters".into()));
         }
         let template = |task: NewTask| {
@@ -149,14 +154,41 @@ impl Schedule {
     }
 }
 
+/// Leaves out what says nothing.
+fn lean(mut value: Value) -> Value {
+    if let Value::Object(fields) = &mut value {
+        fields.retain(|_, value| match value {
+            Value::Null => false,
+            Value::Array(items) => !items.is_empty(),
+            Value::Object(fields) => !fields.is_empty(),
+            _ => true,
+        });
+    }
+    value
+}
+
 impl Definition {
-    /// Its text, by which a change of the code is seen. Pausing is no part of it: that is left to run time.
-    pub(crate) fn text(&self) -> String {
+    /// What code says, by which a change of it is seen. Pausing is no part of it: that is left to run time.
+    ///
+    /// What is not set is left out, and so are rules that are the usual ones: a later version of this program, which knows
+    /// more of them, then finds the code as it was.
+    pub(crate) fn code(&self) -> Value {
         let Self { name, trigger, task, policy, description, paused: _ } = self;
-        serde_json::json!({
-            "name": name, "trigger": trigger.to_text(), "task": task, "policy": policy, "description": description,
-        })
-        .to_string()
+        let mut task = lean(json!(task));
+        // As a value: texts differ when a map was written in another order.
+        task["params"] = serde_json::from_str(&self.task.params).unwrap_or(Value::Null);
+        let (mut rules, usual) = (json!(policy), json!(Policy::default()));
+        if let Value::Object(rules) = &mut rules {
+            rules.retain(|rule, value| usual.get(rule) != Some(value));
+        }
+        lean(json!({
+            "name": name, "trigger": trigger.to_text(), "task": task, "policy": rules, "description": description,
+        }))
+    }
+
+    /// True when code said the same before.
+    pub(crate) fn is_code(&self, before: Option<&str>) -> bool {
+        before.is_some_and(|before| serde_json::from_str::<Value>(before).is_ok_and(|before| before == self.code()))
     }
 
     /// The row of a schedule that is made now.
@@ -223,5 +255,37 @@ impl ScheduleRecord {
             self.status = ScheduleStatus::Finished;
             self.status_reason = Some("its trigger has no time left".into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    fn definition(params: &str) -> Definition {
+        let task = NewTask::new("work", &serde_json::from_str::<Box<serde_json::value::RawValue>>(params).unwrap());
+        let schedule = Schedule::new("s", Trigger::every(Duration::from_secs(1)).unwrap(), task).run_limit(3);
+        schedule.check(&Clock::manual(Timestamp::default()), 1_000).unwrap()
+    }
+
+    #[test]
+    fn code_is_the_same_whatever_the_order_of_its_params() {
+        let one = definition(r#"{"a":1,"b":[1,2]}"#);
+        assert!(one.is_code(Some(&definition(r#"{"b": [1,2], "a": 1}"#).code().to_string())));
+        for other in [r#"{"a":1,"b":[2,1]}"#, r#"{"a":1}"#, "null", "{}"] {
+            assert!(!one.is_code(Some(&definition(other).code().to_string())), "{other}");
+        }
+        assert!(!definition("null").is_code(Some(&definition("[]").code().to_string())));
+        assert!(!one.is_code(None) && !one.is_code(Some("{")));
+    }
+
+    #[test]
+    fn what_is_not_set_is_no_part_of_the_code() {
+        let code = definition("{}").code();
+        assert_eq!(code["policy"], json!({"run_limit": 3}));
+        assert_eq!(code.get("description"), None);
+        let set: Vec<&String> = code["task"].as_object().unwrap().keys().collect();
+        assert_eq!(set, ["max_attempts", "params", "priority", "queue", "retry", "type"]);
     }
 }

@@ -255,6 +255,10 @@ impl Backend for Faulty {
         self.inner.schedule_named(name)
     }
 
+    fn schedule_defined(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
+        self.inner.schedule_defined(name)
+    }
+
     fn list_schedules(
         &self,
         filter: &ScheduleFilter,

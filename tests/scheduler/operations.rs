@@ -38,6 +38,12 @@ async fn it_is_made_changed_and_deleted_at_run_time() {
     schedules.create(schedule("t", every(HOUR))).await.unwrap();
     board.advance(HOUR).await;
     assert_eq!(fired(&board, "t").await.len(), 5, "the same name has the same history");
+    schedules.delete("t").await.unwrap();
+    let renamed = schedules.update("u", schedule("t", every(HOUR))).await.unwrap();
+    assert_eq!((&*renamed.name, renamed.status), ("t", ScheduleStatus::Paused), "the name is free at once");
+    let deleted = ScheduleFilter { statuses: vec![ScheduleStatus::Deleted], ..ScheduleFilter::default() };
+    let deleted = schedules.list(deleted, None, 10).await.unwrap().remove(0);
+    assert_eq!(deleted.name.to_string(), format!("t ({})", deleted.schedule_id));
 }
 
 #[actix_rt::test]

@@ -105,6 +105,43 @@ async fn changes_at_run_time_stay_until_the_code_changes() {
 }
 
 #[actix_rt::test]
+async fn code_finds_its_schedule_under_another_name() {
+    let file = File::new();
+    let named = |name: &'static str| schedule(name, every(HOUR));
+    let names = async |board: &Board| -> Vec<String> {
+        let listed = board.schedules().list(ScheduleFilter::default(), None, 10).await.unwrap();
+        listed.iter().map(|record| record.name.to_string()).collect()
+    };
+    let board = file.start(builder().schedule(named("s")).schedule(named("t"))).await;
+    board.schedules().update("s", named("renamed")).await.unwrap();
+    board.stop().await;
+    let board = file.start(builder().schedule(named("s")).schedule(named("t"))).await;
+    assert_eq!(names(&board).await, ["renamed", "t"], "no second one beside it");
+    board.schedules().delete("t").await.unwrap();
+    board.schedules().update("renamed", named("t")).await.unwrap();
+    board.stop().await;
+    let board = file.start(builder().schedule(named("s")).schedule(named("t"))).await;
+    assert_eq!(names(&board).await, ["t"], "the other one was deleted");
+    board.stop().await;
+    // The code of both changes: one gets its name back, and so the other one can have its own.
+    let changed = |name| named(name).description("new");
+    let board = file.start(builder().schedule(changed("s")).schedule(changed("t"))).await;
+    assert_eq!(names(&board).await, ["s", "t"]);
+    assert_eq!(board.schedules().get("t").await.unwrap().schedule.code_name().unwrap(), "t");
+    board.schedules().delete("s").await.unwrap();
+    board.schedules().update("t", named("s")).await.unwrap();
+    board.stop().await;
+    let board = file.start(builder().schedule(changed("s").paused()).schedule(changed("t"))).await;
+    assert_eq!(names(&board).await, ["s"]);
+    board.stop().await;
+    // In the other order: its name is another's, so it goes on under the one that it has.
+    let again = |name| named(name).description("newer");
+    let board = file.start(builder().schedule(again("s")).schedule(changed("t"))).await;
+    assert_eq!(names(&board).await.len(), 2);
+    board.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_row_edited_into_nonsense_is_parked_and_stops_no_other() {
     let file = File::new();
     let names = ["trigger", "zone", "params", "policy", "status", "options", "coalesce", "retry", "good"];

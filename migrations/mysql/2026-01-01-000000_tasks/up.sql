@@ -110,6 +110,7 @@ CREATE TABLE IF NOT EXISTS scheduler_task (
     status_reason  LONGTEXT,
     paused_until   BIGINT,
     code           LONGTEXT,
+    code_name      VARCHAR(200),
     description    LONGTEXT,
     cursor_at      BIGINT NOT NULL,
     last_run_at    BIGINT,
@@ -122,7 +123,9 @@ CREATE TABLE IF NOT EXISTS scheduler_task (
     updated_at     BIGINT NOT NULL,
     version        BIGINT NOT NULL DEFAULT 0,
     KEY scheduler_task_due (status, next_run_at, paused_until, schedule_id),
-    KEY scheduler_task_version (version)
+    KEY scheduler_task_version (version),
+    -- The schedule that code has defined under a name, whatever it is called now.
+    KEY scheduler_task_code (code_name)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
 -- A number that grows when a schedule is saved.

@@ -111,6 +111,7 @@ CREATE TABLE scheduler_task (
     status_reason  TEXT,
     paused_until   BIGINT,
     code           TEXT,
+    code_name      TEXT,
     description    TEXT,
     cursor_at      BIGINT NOT NULL,
     last_run_at    BIGINT,
@@ -126,6 +127,8 @@ CREATE TABLE scheduler_task (
 -- All that fires, from the index alone.
 CREATE INDEX scheduler_task_due ON scheduler_task (status, next_run_at, paused_until, schedule_id);
 CREATE INDEX scheduler_task_version ON scheduler_task (version);
+-- The schedule that code has defined under a name, whatever it is called now.
+CREATE INDEX scheduler_task_code ON scheduler_task (code_name) WHERE code_name IS NOT NULL;
 
 -- A number that grows when a schedule is saved.
 CREATE TABLE schedule_mark (

@@ -164,6 +164,10 @@ impl Backend for Memory {
         Ok(self.store.lock().schedules.named(name))
     }
 
+    fn schedule_defined(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
+        Ok(self.store.lock().schedules.defined(name))
+    }
+
     fn list_schedules(
         &self,
         filter: &ScheduleFilter,

@@ -16,6 +16,8 @@ use crate::task::TaskState;
 pub(super) struct Schedules {
     rows: BTreeMap<ScheduleId, Stored>,
     names: BTreeMap<String, ScheduleId>,
+    /// Those that code defines, by the name that it gives them.
+    codes: HashMap<String, ScheduleId>,
     /// By the version at which each was saved last.
     versions: BTreeMap<i64, ScheduleId>,
     version: i64,
@@ -72,6 +74,12 @@ impl Schedules {
         if let Some(before) = before {
             self.versions.remove(&before.version);
             self.names.remove(before.record.name.as_str());
+            if let Some(code) = before.record.code_name() {
+                self.codes.remove(code.as_str());
+            }
+        }
+        if let Some(code) = record.code_name() {
+            self.codes.insert(code, id);
         }
         self.version += 1;
         let turn = next_turn(turn);
@@ -94,6 +102,10 @@ impl Schedules {
         self.names.get(name).copied()
     }
 
+    pub(super) fn defined(&self, name: &str) -> Option<ScheduleId> {
+        self.codes.get(name).copied()
+    }
+
     pub(super) fn list(&self, filter: &ScheduleFilter, after: Option<&str>, limit: usize) -> Vec<ScheduleRecord> {
         let later = self.names.iter().filter(|(name, _)| after.is_none_or(|after| name.as_str() > after));
         let rows = later.filter_map(|(_, id)| Some(&self.rows.get(id)?.record));
@@ -107,6 +119,9 @@ impl Schedules {
         for id in gone {
             if let Some(stored) = self.rows.remove(&id) {
                 self.names.remove(stored.record.name.as_str());
+                if let Some(code) = stored.record.code_name() {
+                    self.codes.remove(code.as_str());
+                }
                 self.versions.remove(&stored.version);
             }
             self.firings.retain(|(schedule, _), _| *schedule != id);

@@ -114,6 +114,21 @@ fn marked<C: Conn, T>(conn: &mut C, done: T) -> Result<T, Abort> {
     Ok(done)
 }
 
+/// Finds a schedule; mends its id first when somebody has edited it.
+fn find_mended<D: Database>(
+    database: &D,
+    operation: &'static str,
+    find: impl Fn(&mut D::Conn) -> QueryResult<Option<Result<ScheduleId, String>>>,
+) -> Result<Option<ScheduleId>, BackendError> {
+    match database.read(operation, &find)?.transpose() {
+        Ok(id) => Ok(id),
+        Err(stray) => {
+            write(database, operation, |conn| schedules::mend(conn, std::slice::from_ref(&stray)))?;
+            Ok(database.read(operation, &find)?.and_then(Result::ok))
+        }
+    }
+}
+
 impl<D: Database> Backend for Sql<D> {
     fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
@@ -256,14 +271,11 @@ impl<D: Database> Backend for Sql<D> {
     }
 
     fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
-        let read = || self.0.read("schedule named", |conn| schedules::named(conn, name));
-        match read()?.transpose() {
-            Ok(id) => Ok(id),
-            Err(stray) => {
-                write(&self.0, "mend schedules", |conn| schedules::mend(conn, std::slice::from_ref(&stray)))?;
-                Ok(read()?.and_then(Result::ok))
-            }
-        }
+        find_mended(&self.0, "schedule named", |conn| schedules::named(conn, name))
+    }
+
+    fn schedule_defined(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
+        find_mended(&self.0, "schedule defined", |conn| schedules::defined(conn, name))
     }
 
     fn list_schedules(

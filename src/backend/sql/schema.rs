@@ -74,7 +74,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    // Without `version`, which only conditions ask for.
+    // Without `version` and `code_name`, which only conditions ask for.
     scheduler_task (schedule_id) {
         schedule_id -> Text,
         name -> Text,

@@ -1,7 +1,7 @@
 //! How a change to a schedule is read, made and written.
 
-use super::super::record::{ScheduleRecord, ScheduleStatus};
-use super::super::schedule::{Definition, Schedule};
+use super::super::record::{ScheduleId, ScheduleRecord, ScheduleStatus};
+use super::super::schedule::{Definition, LONGEST_NAME, Schedule};
 use super::super::trigger::Trigger;
 use crate::backend::{Saved, ScheduleState};
 use crate::clock::Timestamp;
@@ -29,18 +29,39 @@ pub(super) fn busy(name: &Name) -> BoardError {
 pub(super) async fn make(core: &Core, schedule: Schedule, by_code: bool) -> Result<ScheduleRecord, BoardError> {
     let definition = check(core, schedule)?;
     let name = definition.name.clone();
-    let code = by_code.then(|| definition.text());
+    let code = by_code.then(|| definition.code().to_string());
     let mut record = ScheduleRecord { code, ..definition.record(core.clock.now()) };
     let turn = match find_any(core, &name).await? {
         None => None,
         Some(before) if before.record.status == ScheduleStatus::Deleted => {
             record.schedule_id = before.record.schedule_id;
             record.code = record.code.or(before.record.code);
+            record.forgotten_to = before.record.forgotten_to;
             Some(before.record.turn)
         }
         Some(_) => return Err(BoardError::ScheduleExists(name)),
     };
     save(core, record, turn).await?.ok_or(BoardError::ScheduleExists(name))
+}
+
+/// Takes its name from a deleted schedule, which is then called by its id as well; false when it is not deleted.
+pub(super) async fn give_way(core: &Core, name: &Name) -> Result<bool, BoardError> {
+    for _ in 0..TRIES {
+        let Some(state) = find_any(core, name).await? else { return Ok(true) };
+        let mut record = state.record;
+        if record.status != ScheduleStatus::Deleted {
+            return Ok(false);
+        }
+        let id = record.schedule_id.to_string();
+        let room = LONGEST_NAME - id.len() - 3;
+        let short = name.char_indices().take_while(|(place, letter)| place + letter.len_utf8() <= room);
+        record.name = format!("{} ({id})", short.map(|(_, letter)| letter).collect::<String>()).into();
+        let turn = record.turn;
+        if save(core, record, Some(turn)).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Err(busy(name))
 }
 
 /// What is done with a row that makes no sense.
@@ -106,5 +127,9 @@ pub(crate) async fn find(core: &Core, name: &Name) -> Result<ScheduleState, Boar
 
 pub(super) async fn find_any(core: &Core, name: &Name) -> Result<Option<ScheduleState>, BoardError> {
     let Some(id) = core.ask(NameToSchedule { name: name.to_string() }).await? else { return Ok(None) };
+    state(core, id).await
+}
+
+pub(super) async fn state(core: &Core, id: ScheduleId) -> Result<Option<ScheduleState>, BoardError> {
     Ok(core.ask(ReadSchedules { ids: vec![id] }).await?.pop())
 }

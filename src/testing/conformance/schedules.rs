@@ -37,6 +37,7 @@ pub fn saved_is_read(h: &dyn Harness) {
     all.status_reason = Some("a reason".into());
     all.paused_until = Some(at(77));
     all.code = Some("{}".into());
+    all.forgotten_to = Some(at(2));
     all.last_run_at = Some(at(1));
     all.run_count = 12;
     let id = all.schedule_id;
@@ -77,6 +78,21 @@ pub fn names_and_turns_are_kept(h: &dyn Harness) {
     assert_eq!(w.backend.save_schedule(&first, Some(turn)).expect("an answer"), Saved::Stale);
     assert_eq!(w.backend.schedule_named("a").expect("an answer"), None);
     assert_eq!(w.backend.schedule_named("z").expect("an answer"), Some(first.schedule_id));
+}
+
+/// What code has defined is found by the name that code gives it, whatever it is called.
+pub fn found_by_the_name_in_code(h: &dyn Harness) {
+    let w = World::new(h);
+    let record = ScheduleRecord { code: Some(r#"{"name":"in code"}"#.into()), ..record("a") };
+    let defined = |name| w.backend.schedule_defined(name).expect("an answer");
+    let turn = save(&w, &record, None);
+    stored(&w, "in code");
+    assert_eq!((defined("in code"), defined("a")), (Some(record.schedule_id), None));
+    let renamed = ScheduleRecord { name: "b".into(), status: ScheduleStatus::Deleted, ..record.clone() };
+    let turn = save(&w, &renamed, Some(turn));
+    assert_eq!(defined("in code"), Some(record.schedule_id));
+    save(&w, &ScheduleRecord { code: None, ..renamed }, Some(turn));
+    assert_eq!(defined("in code"), None);
 }
 
 /// A look after a version tells of what was saved since, whether it fires or no longer does.

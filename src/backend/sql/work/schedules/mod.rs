@@ -27,15 +27,17 @@ statements! {
     Version -> (BigInt,): "SELECT version FROM schedule_mark WHERE name = 'schedules'";
     TurnOf -> (BigInt,): "SELECT turn FROM scheduler_task WHERE schedule_id = ?1 {lock}";
     IdOf -> (Text,): "SELECT schedule_id FROM scheduler_task WHERE name = ?1";
-    Insert -> (): (concat!("INSERT INTO scheduler_task (", schedule_columns!(), ", version)
+    IdOfCode -> (Text,): "SELECT schedule_id FROM scheduler_task WHERE code_name IS NOT NULL AND code_name = ?1
+        ORDER BY created_at LIMIT 1";
+    Insert -> (): (concat!("INSERT INTO scheduler_task (", schedule_columns!(), ", version, code_name)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
-        ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)"));
+        ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34)"));
     Update -> (): "UPDATE scheduler_task SET name = ?2, type = ?3, params = ?4, trigger_kind = ?5, trigger_expr = ?6,
         timezone = ?7, queue = ?8, priority = ?9, timeout = ?10, max_attempts = ?11, retry = ?12, options = ?13,
         misfire_grace = ?14, coalesce = ?15, max_instances = ?16, overlap_policy = ?17, run_limit = ?18, status = ?19,
         status_reason = ?20, paused_until = ?21, code = ?22, description = ?23, cursor_at = ?24, last_run_at = ?25,
         next_run_at = ?26, run_count = ?27, failures_from = ?28, forgotten_to = ?29, turn = ?30, created_at = ?31,
-        updated_at = ?32, version = ?33 WHERE schedule_id = ?1";
+        updated_at = ?32, version = ?33, code_name = ?34 WHERE schedule_id = ?1";
     Changed -> (Text, Text, Nullable<BigInt>, Nullable<BigInt>):
         "SELECT schedule_id, status, next_run_at, paused_until FROM scheduler_task WHERE version > ?1";
     AllThatFire -> (Text, Text, Nullable<BigInt>, Nullable<BigInt>):
@@ -95,6 +97,7 @@ fn write<C: Conn>(
         lost_id: None,
     })
     .to_string();
+    let code_name = record.code_name();
     let (retry, coalesce) = (retry_text(&task.retry), policy.coalesce.to_string());
     let time = |time: Option<Timestamp>| Value::MaybeInt(time.map(Timestamp::as_micros));
     let values = [
@@ -131,6 +134,7 @@ fn write<C: Conn>(
         Value::Int(record.created_at.as_micros()),
         Value::Int(record.updated_at.as_micros()),
         Value::Int(version),
+        Value::MaybeText(code_name.as_deref()),
     ];
     if new { conn.run::<Insert>(&values) } else { conn.run::<Update>(&values) }.map(drop)
 }
@@ -165,12 +169,16 @@ pub(in crate::backend::sql) fn changes<C: Conn>(
     Ok((ScheduleChanges { version, due }, strays))
 }
 
-/// The id of the schedule with a name, or what stands there and has to be [mended](mend) first.
-pub(in crate::backend::sql) fn named<C: Conn>(
-    conn: &mut C,
-    name: &str,
-) -> QueryResult<Option<Result<ScheduleId, String>>> {
+/// An id, or what stands there and has to be [mended](mend) first.
+type Found = Option<Result<ScheduleId, String>>;
+
+pub(in crate::backend::sql) fn named<C: Conn>(conn: &mut C, name: &str) -> QueryResult<Found> {
     let found = conn.first::<IdOf, (StoredText,)>(&[Value::Text(name)])?;
+    Ok(found.map(|(id,)| plain(&id).ok_or(id.0)))
+}
+
+pub(in crate::backend::sql) fn defined<C: Conn>(conn: &mut C, name: &str) -> QueryResult<Found> {
+    let found = conn.first::<IdOfCode, (StoredText,)>(&[Value::Text(name)])?;
     Ok(found.map(|(id,)| plain(&id).ok_or(id.0)))
 }
 
