@@ -2,7 +2,7 @@
 
 use super::Harness;
 use super::timetable::{fire, made, passed, record, run, save, state, statuses, stored, turn};
-use crate::backend::{EditAction, Fired, Instance, Prune, Retention, Run, ScheduleState, Turn};
+use crate::backend::{EditAction, Fired, Instance, Retention, Run, ScheduleState, Turn};
 use crate::scheduler::{FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
 use crate::task::{TaskId, TaskState};
 use crate::testing::factory::{World, at};
@@ -171,7 +171,8 @@ pub fn failures_are_counted(h: &dyn Harness) {
 /// Prunes all that has ended in a state.
 fn prune(w: &World, state: TaskState) {
     let rule = Retention { state, finished_before: None, keep: Some(0) };
-    w.backend.prune(&Prune { rules: vec![rule], limit: 100 }).expect("prune");
+    let outdated = w.backend.outdated(&[rule], 100).expect("outdated");
+    w.backend.prune(&outdated).expect("prune");
 }
 
 /// How runs ended is known when their tasks are pruned, whichever of them are pruned first.
