@@ -33,6 +33,8 @@ pub struct Instance {
     pub state: TaskState,
     /// The task that it waits for.
     pub follows: Option<TaskId>,
+    /// Who asked for it; the clock, when that is not known any more.
+    pub cause: FiringCause,
 }
 
 /// What has changed since a version.

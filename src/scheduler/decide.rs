@@ -6,7 +6,7 @@ mod tests;
 use super::backlog::{Backlog, Watch};
 use super::overlap::{Follows, Overlaps};
 use super::policy::{Coalesce, ON_TIME};
-use super::record::{FiringStatus, ScheduleRecord, ScheduleStatus};
+use super::record::{FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
 use super::trigger::Trigger;
 use crate::backend::{Instance, Passed};
 use crate::clock::Timestamp;
@@ -68,7 +68,8 @@ impl Situation<'_> {
         let mut chosen = self.coalesce(backlog, watch, &mut passed);
         let room = record.policy.run_limit.map(|limit| limit.saturating_sub(record.run_count));
         chosen.truncate(room.map_or(usize::MAX, |room| usize::try_from(room).unwrap_or(usize::MAX)));
-        let overlaps = Overlaps::apply(&record.policy, self.live, &chosen, &mut passed);
+        let live = self.by_clock();
+        let overlaps = Overlaps::apply(&record.policy, &live, &chosen, &mut passed);
         shorten(&mut passed, record.policy.keep_firings);
         let made = record.run_count + overlaps.runs.len() as u64;
         let rest = self.at_rest(cursor);
@@ -86,6 +87,12 @@ impl Situation<'_> {
 
     fn watch(&self) -> Watch<'_> {
         Watch { trigger: self.trigger, name: &self.record.name, now: self.now }
+    }
+
+    /// What the clock has asked for. A backfill, or a run by hand, is somebody's wish: no time that comes meanwhile calls it
+    /// off, and none is passed by on its account.
+    fn by_clock(&self) -> Vec<&Instance> {
+        self.live.iter().filter(|task| task.cause == FiringCause::Schedule).collect()
     }
 
     /// From where times count; nothing while the schedule does not fire.

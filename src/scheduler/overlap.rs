@@ -35,8 +35,8 @@ pub(super) struct Overlaps {
 }
 
 impl Overlaps {
-    pub(super) fn apply(policy: &Policy, live: &[Instance], chosen: &[Timestamp], passed: &mut Vec<Passed>) -> Self {
-        let followed = |task: &Instance| live.iter().any(|other| other.follows == Some(task.task_id));
+    pub(super) fn apply(policy: &Policy, live: &[&Instance], chosen: &[Timestamp], passed: &mut Vec<Passed>) -> Self {
+        let followed = |task: &&&Instance| live.iter().any(|other| other.follows == Some(task.task_id));
         let tails = live.iter().filter(|task| !followed(task)).map(|task| Follows::Stored(task.task_id)).collect();
         let waiting = live.iter().filter(|task| task.state == TaskState::Waiting).count();
         let mut overlaps = Self { tails, waiting, going: live.len() - waiting, ..Self::default() };
@@ -77,7 +77,7 @@ impl Overlaps {
     }
 
     /// Calls off the oldest ones, and waits for one of them that runs.
-    fn replace(&mut self, nominal_at: Timestamp, live: &[Instance], most: usize) -> Option<&'static str> {
+    fn replace(&mut self, nominal_at: Timestamp, live: &[&Instance], most: usize) -> Option<&'static str> {
         let kept = most.saturating_sub(self.runs.len() + 1);
         let gone = &live[..live.len().saturating_sub(kept)];
         let fresh = gone.iter().map(|task| task.task_id).filter(|id| !self.cancel.contains(id)).collect::<Vec<_>>();

@@ -139,11 +139,21 @@ impl Schedules {
             || self.firings.get(&key).is_some_and(|firing| firing.status == FiringStatus::Fired)
     }
 
+    fn cause(&self, key: FiringKey) -> FiringCause {
+        self.firings.get(&(key.schedule_id, key.nominal_at)).map_or(FiringCause::Schedule, |firing| firing.cause)
+    }
+
     fn trim(&mut self, id: ScheduleId, keep: u32) {
         let all = times_of(id);
         let first_kept = self.firings.range(all.clone()).rev().nth(keep.saturating_sub(1) as usize);
         let Some(first_kept) = first_kept.map(|(key, _)| *key) else { return };
-        let old: Vec<_> = self.firings.range(*all.start()..first_kept).map(|(key, _)| *key).collect();
+        let live = self.live.get(&id);
+        let goes_on = |key: &(ScheduleId, Timestamp)| {
+            live.zip(self.tasks.get(key)).is_some_and(|(live, seq)| live.contains(seq))
+        };
+        // The row of a task that goes on tells who asked for it, and stays.
+        let old = self.firings.range(*all.start()..first_kept).map(|(key, _)| *key);
+        let old: Vec<_> = old.filter(|key| !goes_on(key)).collect();
         for key in old {
             self.firings.remove(&key);
         }
@@ -202,7 +212,8 @@ impl Store {
             let row = self.rows.get(*seq)?;
             let follows = row.rare.as_ref().and_then(|rare| rare.parent).map(|(_, parent)| parent);
             let follows = follows.filter(|_| row.state == TaskState::Waiting);
-            Some(Instance { task_id: row.spec.task_id, state: row.state, follows })
+            let cause = self.schedules.cause(row.spec.extras().firing?);
+            Some(Instance { task_id: row.spec.task_id, state: row.state, follows, cause })
         });
         let failures = record.policy.pause_after.map_or(0, |most| self.failures(&record, most));
         Some(ScheduleState { live: instances.collect(), fault: None, failures, record })

@@ -15,6 +15,7 @@ struct Case {
     cursor: i64,
     now: i64,
     live: Vec<TaskState>,
+    cause: FiringCause,
     failures: u32,
     run_count: u64,
     change: fn(&mut ScheduleRecord),
@@ -22,7 +23,8 @@ struct Case {
 
 fn case(now: i64) -> Case {
     let (policy, live) = (Policy { keep_firings: 10_000, ..Policy::default() }, Vec::new());
-    Case { policy, cursor: 0, now, live, failures: 0, run_count: 0, change: |_| {} }
+    let cause = FiringCause::Schedule;
+    Case { policy, cursor: 0, now, live, cause, failures: 0, run_count: 0, change: |_| {} }
 }
 
 fn with(now: i64, change: impl FnOnce(&mut Policy)) -> Case {
@@ -36,16 +38,22 @@ fn id(number: usize) -> TaskId {
 }
 
 /// What is going: each waiting task follows the one before it.
-fn live(states: &[TaskState]) -> Vec<Instance> {
+fn live(states: &[TaskState], cause: FiringCause) -> Vec<Instance> {
     let follows = |place: usize| (states[place] == TaskState::Waiting).then(|| id(place - 1));
     (0..states.len())
-        .map(|place| Instance { task_id: id(place), state: states[place], follows: follows(place) })
+        .map(|place| Instance { task_id: id(place), state: states[place], follows: follows(place), cause })
         .collect()
 }
 
 impl Case {
     fn live(mut self, states: &[TaskState]) -> Self {
         self.live = states.to_vec();
+        self
+    }
+
+    /// It is not the clock that asked for what is going.
+    fn asked_by(mut self, cause: FiringCause) -> Self {
+        self.cause = cause;
         self
     }
 
@@ -61,7 +69,7 @@ impl Case {
         let mut record = definition.record(minute(self.cursor));
         record.run_count = self.run_count;
         (self.change)(&mut record);
-        let live = live(&self.live);
+        let live = live(&self.live, self.cause);
         Situation { record: &record, trigger: &trigger, now: minute(self.now), live: &live, failures: self.failures }
             .decide()
     }
@@ -165,6 +173,17 @@ fn overlaps() {
     ];
     for (told, case) in table {
         assert_eq!(case.told(), told, "{:?} with {:?} going", case.policy, case.live);
+    }
+}
+
+#[test]
+fn what_somebody_asked_for_neither_holds_up_the_clock_nor_gives_way_to_it() {
+    use TaskState::{Running, Waiting};
+    for overlap in [Overlap::Skip, Overlap::BufferOne, Overlap::BufferAll, Overlap::CancelOther, Overlap::Allow] {
+        for cause in [FiringCause::Backfill, FiringCause::Manual] {
+            let case = with(10, |p| p.overlap = overlap).live(&[Running, Waiting]).asked_by(cause);
+            assert_eq!(case.told(), "run 10 | -> 20", "{overlap} beside a {cause}");
+        }
     }
 }
 

@@ -107,12 +107,13 @@ pub fn runs_follow_each_other(h: &dyn Harness) {
     let now = state(&w, id).record.turn;
     let waiting = Some(TaskState::Waiting);
     assert_eq!(fire(&w, Turn { runs, ..turn(&w, id, now) }), Fired::Done(vec![waiting, waiting]));
+    let cause = FiringCause::Schedule;
     assert_eq!(
         state(&w, id).live,
         [
-            Instance { task_id: first, state: TaskState::Pending, follows: None },
-            Instance { task_id: ids[0], state: TaskState::Waiting, follows: Some(first) },
-            Instance { task_id: ids[1], state: TaskState::Waiting, follows: Some(ids[0]) },
+            Instance { task_id: first, state: TaskState::Pending, follows: None, cause },
+            Instance { task_id: ids[0], state: TaskState::Waiting, follows: Some(first), cause },
+            Instance { task_id: ids[1], state: TaskState::Waiting, follows: Some(ids[0]), cause },
         ]
     );
     let claimed = w.claim_one();

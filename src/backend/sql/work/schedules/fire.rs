@@ -54,9 +54,12 @@ statements! {
         node, fired_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     NoteAgain -> (): "UPDATE schedule_firing SET status = ?3, cause = ?4, times = ?5, reason = ?6, task_id = ?7, node = ?8,
         fired_at = ?9 WHERE schedule_id = ?1 AND nominal_at = ?2";
-    /// The inner query has a name because MySQL reads no table that it deletes from.
+    /// The row of a task that goes on tells who asked for it, and stays. The inner query has a name because MySQL reads no
+    /// table that it deletes from.
     Trim -> (): "DELETE FROM schedule_firing WHERE schedule_id = ?1 AND nominal_at < (SELECT nominal_at FROM (
-        SELECT nominal_at FROM schedule_firing WHERE schedule_id = ?1 ORDER BY nominal_at DESC LIMIT 1 OFFSET ?2) AS kept)";
+        SELECT nominal_at FROM schedule_firing WHERE schedule_id = ?1 ORDER BY nominal_at DESC LIMIT 1 OFFSET ?2) AS kept)
+        AND NOT EXISTS (SELECT 1 FROM task_queue AS t WHERE t.task_id = schedule_firing.task_id
+        AND t.state IN ('waiting', 'scheduled', 'pending', 'running', 'retrying'))";
     FirstForgotten -> (BigInt,): "SELECT nominal_at FROM schedule_run WHERE schedule_id = ?1
         ORDER BY nominal_at DESC LIMIT 1 OFFSET ?2";
     ForgetRuns -> (): "DELETE FROM schedule_run WHERE schedule_id = ?1 AND nominal_at <= ?2";

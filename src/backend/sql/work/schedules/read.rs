@@ -13,7 +13,7 @@ use crate::backend::sql::schema::scheduler_task;
 use crate::backend::sql::statement::{Value, statements};
 use crate::backend::{Instance, ScheduleFilter, ScheduleState};
 use crate::clock::Timestamp;
-use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
+use crate::scheduler::{Firing, FiringCause, ScheduleId, ScheduleRecord};
 use crate::task::TaskState;
 
 /// Each half is cut by itself, so that its index is read no further.
@@ -73,23 +73,26 @@ fn live<C: Conn>(conn: &mut C, places: &str, values: &[Value<'_>]) -> QueryResul
     use crate::backend::sql::dialect::Dialect;
     let of_these = match C::DIALECT {
         #[cfg(feature = "mysql")]
-        Dialect::Mysql => format!("instance_of IN ({places})"),
+        Dialect::Mysql => format!("t.instance_of IN ({places})"),
         #[cfg(feature = "sqlite")]
         Dialect::Sqlite => alive(places),
         #[cfg(feature = "postgres")]
         Dialect::Postgres => alive(places),
     };
     let sql = format!(
-        "SELECT schedule_id, task_id, state, parent_id FROM task_queue INDEXED BY task_queue_instances
-        WHERE {of_these} ORDER BY seq"
+        "SELECT t.schedule_id, t.task_id, t.state, t.parent_id, f.cause
+        FROM task_queue AS t INDEXED BY task_queue_instances
+        LEFT JOIN schedule_firing AS f ON f.schedule_id = t.schedule_id AND f.nominal_at = t.nominal_at
+        WHERE {of_these} ORDER BY t.seq"
     );
-    type Row = (StoredText, StoredText, StoredText, Option<StoredText>);
-    let rows: Vec<Row> = conn.load_once::<(Text, Text, Text, Nullable<Text>), _>(&sql, values)?;
+    type Row = (StoredText, StoredText, StoredText, Option<StoredText>, Option<StoredText>);
+    let rows: Vec<Row> = conn.load_once::<(Text, Text, Text, Nullable<Text>, Nullable<Text>), _>(&sql, values)?;
     let mut live: HashMap<String, Vec<Instance>> = HashMap::new();
-    for (schedule, task_id, state, parent) in rows {
+    for (schedule, task_id, state, parent, cause) in rows {
         let (Ok(task_id), state) = (task_id.parse(), shown_state(&state)) else { continue };
         let follows = parent.and_then(|parent| parent.parse().ok()).filter(|_| state == TaskState::Waiting);
-        live.entry(schedule.0).or_default().push(Instance { task_id, state, follows });
+        let cause = cause.and_then(|cause| cause.parse().ok()).unwrap_or(FiringCause::Schedule);
+        live.entry(schedule.0).or_default().push(Instance { task_id, state, follows, cause });
     }
     Ok(live)
 }
@@ -97,8 +100,8 @@ fn live<C: Conn>(conn: &mut C, places: &str, values: &[Value<'_>]) -> QueryResul
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 fn alive(places: &str) -> String {
     format!(
-        "schedule_id IS NOT NULL AND schedule_id IN ({places})
-        AND state IN ('waiting', 'scheduled', 'pending', 'running', 'retrying')"
+        "t.schedule_id IS NOT NULL AND t.schedule_id IN ({places})
+        AND t.state IN ('waiting', 'scheduled', 'pending', 'running', 'retrying')"
     )
 }
 
