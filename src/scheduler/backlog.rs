@@ -54,7 +54,7 @@ impl Watch<'_> {
 
     fn walk(&self, after: Timestamp, most: usize) -> Vec<Timestamp> {
         let next = |time: &Timestamp| self.trigger.next_after(*time);
-        // In nominal order: a time whose jitter lets it run later holds up those after it, by the jitter at most.
+        // In nominal order, which is the order in which they are due: no jitter reaches beyond the next time.
         let due = |time: &Timestamp| self.due(*time) <= self.now;
         std::iter::successors(self.trigger.next_after(after), next).take_while(due).take(most).collect()
     }
@@ -117,12 +117,19 @@ mod tests {
 
     #[test]
     fn jitter_delays_a_time_and_does_not_lose_it() {
-        let trigger = Trigger::every(Duration::from_secs(60)).unwrap().jitter(Duration::from_secs(30)).unwrap();
+        // Also one that is longer than the time to the next.
+        [1, 30, 59, 60, 61, 600, 86_400].into_iter().for_each(each_comes_by_itself);
+    }
+
+    fn each_comes_by_itself(jitter: u64) {
+        let trigger = Trigger::every(Duration::from_secs(60)).unwrap().jitter(Duration::from_secs(jitter)).unwrap();
         let mut cursor = seconds(0);
         let mut seen = Vec::new();
         for now in 0..6_000 {
             let watch = Watch { trigger: &trigger, name: "n", now: seconds(now) };
-            for time in watch.times(cursor).times {
+            let come = watch.times(cursor).times;
+            assert!(come.len() <= 1, "no time waits for another");
+            for time in come {
                 assert!(watch.lateness(time) < Duration::from_secs(1));
                 seen.push(time);
                 cursor = time;

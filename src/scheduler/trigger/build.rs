@@ -214,7 +214,8 @@ impl Trigger {
         self.check()
     }
 
-    /// Spreads the runs: each starts up to `most` after its nominal time; see [`runs_at`](Self::runs_at).
+    /// Spreads the runs: each starts up to `most` after its nominal time, but always before the next one; see
+    /// [`runs_at`](Self::runs_at).
     ///
     /// # Errors
     /// When it is longer than 100 years or has parts of a microsecond.

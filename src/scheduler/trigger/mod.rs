@@ -111,7 +111,8 @@ impl Trigger {
     }
 
     /// When the run of a nominal time starts: that time and a share of the jitter, the same on every node and at
-    /// every call, because it follows from the name of the schedule and the nominal time.
+    /// every call, because it follows from the name of the schedule and the nominal time. It is always before the next
+    /// nominal time, however long the jitter: so runs keep their order, and none makes another one late.
     ///
     /// ```
     /// use callboard::{Timestamp, Trigger, Zone};
@@ -124,8 +125,13 @@ impl Trigger {
     /// # Ok::<(), callboard::TriggerError>(())
     /// ```
     pub fn runs_at(&self, schedule: &str, nominal: Timestamp) -> Timestamp {
-        let share = jitter::share(schedule, nominal, self.jitter_us.unsigned_abs());
-        nominal + Duration::from_micros(share)
+        if self.jitter_us == 0 {
+            return nominal;
+        }
+        let gap =
+            self.next_after(nominal).map_or(i64::MAX, |next| next.as_micros().saturating_sub(nominal.as_micros()));
+        let most = self.jitter_us.min(gap.saturating_sub(1));
+        nominal + Duration::from_micros(jitter::share(schedule, nominal, most.unsigned_abs()))
     }
 
     /// The longest time between a nominal time and its run.
