@@ -22,6 +22,7 @@ use crate::task::{Extras, Retry, TaskId, TaskSpec};
 /// | `{{local_date}}` | its date there, `2026-03-06` |
 /// | `{{schedule}}` | the schedule's name |
 /// | `{{schedule_id}}` | its id |
+/// | `{{{{` | two braces that begin no place: `{{{{schedule}}` becomes `{{schedule}}` |
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TaskTemplate {
     /// The name that picks the handler.
@@ -152,6 +153,13 @@ fn each_text(value: &mut Value, change: &mut impl FnMut(&str) -> Option<String>)
 fn fill(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Option<String> {
     let (mut filled, mut rest, mut any) = (String::new(), text, false);
     while let Some((before, after)) = rest.split_once("{{") {
+        // Doubled it stands for itself.
+        if let Some(behind) = after.strip_prefix("{{") {
+            filled.push_str(before);
+            filled.push_str("{{");
+            (rest, any) = (behind, true);
+            continue;
+        }
         let Some((place, behind)) = after.split_once("}}") else { break };
         filled.push_str(before);
         match value(place.trim()) {
@@ -210,10 +218,24 @@ mod tests {
 
     #[test]
     fn what_is_no_place_stays() {
-        for params in [r#"{"a":"{{"}"#, r#"{"a":"}} {{ x"}"#, r#"["{{{{}}"]"#, r#"{"{{schedule}}":1}"#, "null"] {
+        for params in [r#"{"a":"{{"}"#, r#"{"a":"}} {{ x"}"#, r#"["{{}}"]"#, r#"{"{{schedule}}":1}"#, "null"] {
             assert_eq!(filled(params), params);
         }
         assert_eq!(filled(r#"["{{schedule}} {{open"]"#), r#"["night {{open"]"#);
+    }
+
+    #[test]
+    fn doubled_braces_stand_for_themselves() {
+        for (params, expected) in [
+            (r#"["{{{{schedule}}"]"#, r#"["{{schedule}}"]"#),
+            (r#"["{{{{now}} {{schedule}}"]"#, r#"["{{now}} night"]"#),
+            (r#"["{{{{{{schedule}}}}"]"#, r#"["{{night}}"]"#),
+            (r#"["{{{{"]"#, r#"["{{"]"#),
+            (r#"["{{{{{{{{"]"#, r#"["{{{{"]"#),
+        ] {
+            assert_eq!(template(params).fault(), None, "{params}");
+            assert_eq!(filled(params), expected, "{params}");
+        }
     }
 
     #[test]
