@@ -10,7 +10,7 @@ use super::policy::KEPT_RUNS;
 use super::record::{FiringCause, ScheduleRecord};
 use super::tell;
 use super::turn::task;
-use crate::backend::{BackendError, Fired, Run, Turn};
+use crate::backend::{BackendError, Fired, Instance, Run, Turn};
 use crate::clock::Timestamp;
 use crate::core::Core;
 use crate::error::BoardError;
@@ -29,7 +29,7 @@ const TRIES: usize = 50;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackfillOrder {
-    /// Each waits until the one before it has ended.
+    /// Each waits until the one before it has ended; the first, until what earlier backfills have made has ended.
     #[default]
     OneByOne,
     /// All may run at once, as far as the queue lets them.
@@ -111,7 +111,8 @@ pub(super) fn known(record: &ScheduleRecord, from: Timestamp) -> Result<(), Boar
 }
 
 /// Makes tasks for nominal times; nothing for those that had one. With a `chain` each follows the one before it, and the
-/// first that task.
+/// first that task; or, where there is none yet, the last one that an earlier backfill has made and that goes on, for a call
+/// that is repeated after an error, or for further times, is to start no second row of runs beside the first.
 async fn make(
     core: &Arc<Core>,
     name: &Name,
@@ -126,6 +127,7 @@ async fn make(
                 "the row of schedule {name:?} makes no sense: {fault}; update it"
             )));
         }
+        let chain = chain.map(|after| after.or(last_backfill(&state.live)));
         let (record, now) = (state.record, core.clock.now());
         let trigger = trigger(&record)?;
         let specs: Vec<Arc<TaskSpec>> =
@@ -142,6 +144,11 @@ async fn make(
     }
     let message = format!("schedule {name:?} was changed {TRIES} times meanwhile");
     Err(BackendError::Transient { operation: "fire", message }.into())
+}
+
+/// The last task of backfills that go on.
+fn last_backfill(live: &[Instance]) -> Option<TaskId> {
+    live.iter().rev().find(|task| task.cause == FiringCause::Backfill).map(|task| task.task_id)
 }
 
 fn chained(specs: &[Arc<TaskSpec>], chain: Option<Option<TaskId>>, cause: FiringCause) -> Vec<Run> {
