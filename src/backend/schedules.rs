@@ -18,11 +18,16 @@ pub struct ScheduleState {
     pub fault: Option<String>,
     /// Its tasks that are not at their end, in push order.
     pub live: Vec<Instance>,
+    /// Nominal times after its cursor that have made a task already, in order; of very many the last 10,000 or so.
+    pub fired: Vec<Timestamp>,
     /// Its tasks that are dead, counted back by nominal time from the latest to the first that was completed, and no
     /// further than [`failures_from`](ScheduleRecord::failures_from) or than `pause_after`; 0 where there is none. Tasks
     /// that are gone count as those that are there.
     pub failures: u32,
 }
+
+/// Times in [`ScheduleState::fired`], of all schedules that are read together.
+pub(crate) const MOST_FIRED: usize = 10_000;
 
 /// A task of a schedule that is not at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,8 +19,21 @@ pub(crate) struct Situation<'a> {
     pub(crate) now: Timestamp,
     /// Its tasks that are not at their end, the oldest first.
     pub(crate) live: &'a [Instance],
+    /// Nominal times after its cursor that have made a task already, in order: a backfill was there, or the cursor was moved
+    /// back.
+    pub(crate) fired: &'a [Timestamp],
     /// Its runs that are dead, counted back from the latest to the first that was completed.
     pub(crate) failures: u32,
+}
+
+/// What the clock asks for.
+struct Due {
+    /// Times that may run.
+    backlog: Backlog,
+    /// Times that are too late for it.
+    missed: Vec<Passed>,
+    /// The last time that has come; nothing when none has.
+    last: Option<Timestamp>,
 }
 
 /// A nominal time that runs.
@@ -49,32 +62,37 @@ impl Situation<'_> {
     pub(crate) fn decide(&self) -> Option<Decision> {
         let record = self.record;
         let cursor = self.cursor()?;
-        let watch = self.watch();
         // Soon after the run that failed last, not only when the next one is due.
         if let Some(most) = record.policy.pause_after.filter(|most| self.failures >= *most) {
             let reason = format!("{most} runs in a row failed; resume it when the cause is gone");
             return Some(Decision { reason: Some(reason), ..self.stopped(ScheduleStatus::Paused) });
         }
-        let (backlog, mut passed) = self.due(cursor);
-        if backlog.times.is_empty() && passed.is_empty() {
-            let decision = self.at_rest(cursor);
+        let mut passed = self.overtaken_by_the_pause();
+        let Due { backlog, missed, last } = self.due(cursor);
+        let Some(last) = last else {
+            let decision = Decision { passed, ..self.at_rest(cursor) };
             let as_stored = decision.status == record.status
                 && decision.next_run_at == record.next_run_at
                 && decision.cursor == record.cursor;
             return (!as_stored).then_some(decision);
-        }
-        let last = backlog.times.last().copied().or(passed.last().map(|passed| passed.nominal_at));
-        let cursor = last.unwrap_or(cursor);
-        let mut chosen = self.coalesce(backlog, watch, &mut passed);
-        let room = record.policy.run_limit.map(|limit| limit.saturating_sub(record.run_count));
-        chosen.truncate(room.map_or(usize::MAX, |room| usize::try_from(room).unwrap_or(usize::MAX)));
-        let live = self.by_clock();
-        let overlaps = Overlaps::apply(&record.policy, &live, &chosen, &mut passed);
-        shorten(&mut passed, record.policy.keep_firings);
-        let made = record.run_count + overlaps.runs.len() as u64;
-        let rest = self.at_rest(cursor);
+        };
+        passed.extend(missed);
+        let chosen = self.coalesce(backlog, &mut passed);
+        Some(self.fire(last, &chosen, passed))
+    }
+
+    /// Runs what was chosen, as far as overlap and run limit let it.
+    fn fire(&self, last: Timestamp, chosen: &[Timestamp], mut passed: Vec<Passed>) -> Decision {
+        let policy = &self.record.policy;
+        let room = policy.run_limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.record.run_count));
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let overlaps = Overlaps::apply(policy, room, &self.by_clock(), chosen, &mut passed);
+        shorten(&mut passed, policy.keep_firings);
+        let reached = policy.run_limit.filter(|_| overlaps.runs.len() >= room);
+        // What this turn leaves is due at once, in the next.
+        let rest = self.at_rest(overlaps.stopped_at.unwrap_or(last));
         let decision = Decision { runs: overlaps.runs, cancel: overlaps.cancel, passed, ..rest };
-        Some(match record.policy.run_limit.filter(|limit| made >= *limit) {
+        match reached {
             Some(limit) => Decision {
                 status: ScheduleStatus::Finished,
                 reason: Some(format!("its run limit of {limit} is reached")),
@@ -82,7 +100,7 @@ impl Situation<'_> {
                 ..decision
             },
             None => decision,
-        })
+        }
     }
 
     fn watch(&self) -> Watch<'_> {
@@ -108,8 +126,41 @@ impl Situation<'_> {
         }
     }
 
-    /// The due times that the misfire grace lets run, and those that it does not.
-    fn due(&self, cursor: Timestamp) -> (Backlog, Vec<Passed>) {
+    fn has_fired(&self, nominal: Timestamp) -> bool {
+        self.fired.binary_search(&nominal).is_ok()
+    }
+
+    /// Times that had come when a pause began that has ended by now, and that no round had dealt with. A schedule that is
+    /// changed while it is paused counts as paused from then on.
+    fn overtaken_by_the_pause(&self) -> Vec<Passed> {
+        let record = self.record;
+        let Some(until) = record.paused_until.filter(|_| record.status == ScheduleStatus::Paused) else {
+            return Vec::new();
+        };
+        let Backlog { times, unseen } =
+            Watch { now: record.updated_at.min(until), ..self.watch() }.times(record.cursor);
+        let say = |nominal_at, times| Passed {
+            nominal_at,
+            status: FiringStatus::Skipped,
+            times,
+            reason: "the schedule was paused before its turn came".to_owned(),
+        };
+        let unseen = unseen.map(|(last, times)| say(last, times));
+        let told = times.into_iter().filter(|time| *time < until && !self.has_fired(*time)).map(|time| say(time, 1));
+        told.chain(unseen).collect()
+    }
+
+    /// What has come, without what has made its task already: that is no part of the backlog, and takes no place in it.
+    fn due(&self, cursor: Timestamp) -> Due {
+        let (mut backlog, mut missed) = self.come(cursor);
+        let last = backlog.times.last().copied().or(missed.last().map(|passed| passed.nominal_at));
+        backlog.times.retain(|time| !self.has_fired(*time));
+        missed.retain(|passed| passed.times > 1 || !self.has_fired(passed.nominal_at));
+        Due { backlog, missed, last }
+    }
+
+    /// The times that have come and that the misfire grace lets run, and those that it does not.
+    fn come(&self, cursor: Timestamp) -> (Backlog, Vec<Passed>) {
         let watch = self.watch();
         let Some(grace) = self.record.policy.misfire_grace else { return (watch.times(cursor), Vec::new()) };
         // Before this all are missed, whatever their jitter; they are only told of.
@@ -141,7 +192,8 @@ impl Situation<'_> {
     }
 
     /// Chooses from a backlog, and tells of the rest.
-    fn coalesce(&self, backlog: Backlog, watch: Watch<'_>, passed: &mut Vec<Passed>) -> Vec<Timestamp> {
+    fn coalesce(&self, backlog: Backlog, passed: &mut Vec<Passed>) -> Vec<Timestamp> {
+        let watch = self.watch();
         let Backlog { times, unseen } = backlog;
         let keep = match self.record.policy.coalesce {
             Coalesce::Latest => times.len().saturating_sub(1)..times.len(),

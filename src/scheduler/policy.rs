@@ -9,15 +9,18 @@ use serde::{Serialize, Serializer};
 use crate::task::{UnknownSpelling, spelled};
 
 spelled! {
-    /// What happens to a firing while [`max_instances`](Policy::max_instances) earlier ones are not at their end.
+    /// What happens to a firing while [`max_instances`](Policy::max_instances) earlier ones are not at their end. Runs of
+    /// backfills, and those that were triggered by hand, do not count, and none of these rules touches them.
     Overlap ("overlap policy") {
         /// It is passed by.
         Skip = "skip",
-        /// One waits until the run before it has ended; while one waits, further ones are passed by.
+        /// One waits until the run before it has ended; while one waits and no place is free, further ones are passed by.
         BufferOne = "buffer_one",
-        /// It waits until the one before it has ended, however many wait already; 1,000 at most.
+        /// It waits until the one before it has ended, however many wait already; 1,000 at most. With several places there
+        /// are as many lines, and it joins the shortest.
         BufferAll = "buffer_all",
-        /// The earlier ones are called off, and it runs when they have ended.
+        /// The oldest is called off, and it runs when that has ended. When more than one has to go, because the number of
+        /// places was made smaller, it waits for the youngest of them.
         CancelOther = "cancel_other",
         /// It runs beside them.
         Allow = "allow",

@@ -35,8 +35,15 @@ pub(super) fn turn(core: &Core, now: Timestamp, state: &ScheduleState) -> Option
     };
     match trigger {
         Ok(trigger) => {
-            let decision =
-                Situation { record, trigger: &trigger, now, live: &state.live, failures: state.failures }.decide()?;
+            let decision = Situation {
+                record,
+                trigger: &trigger,
+                now,
+                live: &state.live,
+                fired: &state.fired,
+                failures: state.failures,
+            }
+            .decide()?;
             Some(written(core, now, record, &trigger, decision))
         }
         Err(why) => Some(Turn {

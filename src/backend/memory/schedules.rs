@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Bound, RangeInclusive};
 
 use super::store::Store;
-use crate::backend::{Instance, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, next_turn};
+use crate::backend::{Instance, MOST_FIRED, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, next_turn};
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
 use crate::task::TaskState;
@@ -216,7 +216,18 @@ impl Store {
             Some(Instance { task_id: row.spec.task_id, state: row.state, follows, cause })
         });
         let failures = record.policy.pause_after.map_or(0, |most| self.failures(&record, most));
-        Some(ScheduleState { live: instances.collect(), fault: None, failures, record })
+        Some(ScheduleState { live: instances.collect(), fired: self.fired(&record), fault: None, failures, record })
+    }
+
+    /// Nominal times after the cursor that have made a task already.
+    fn fired(&self, record: &ScheduleRecord) -> Vec<Timestamp> {
+        use std::ops::Bound::{Excluded, Included};
+        let id = record.schedule_id;
+        let ahead = (Excluded((id, record.cursor)), Included((id, Timestamp::from_micros(i64::MAX))));
+        let tasks = self.schedules.tasks.range(ahead).rev().take(MOST_FIRED).map(|((_, time), _)| *time);
+        let told = self.schedules.firings.range(ahead).rev().take(MOST_FIRED);
+        let told = told.filter(|(_, firing)| firing.status == FiringStatus::Fired).map(|((_, time), _)| *time);
+        tasks.chain(told).collect::<BTreeSet<Timestamp>>().into_iter().collect()
     }
 
     /// Dead tasks of a schedule, from the latest back to the first that was completed.

@@ -18,13 +18,14 @@ struct Case {
     cause: FiringCause,
     failures: u32,
     run_count: u64,
+    fired: Vec<i64>,
     change: fn(&mut ScheduleRecord),
 }
 
 fn case(now: i64) -> Case {
     let (policy, live) = (Policy { keep_firings: 10_000, ..Policy::default() }, Vec::new());
     let cause = FiringCause::Schedule;
-    Case { policy, cursor: 0, now, live, cause, failures: 0, run_count: 0, change: |_| {} }
+    Case { policy, cursor: 0, now, live, cause, failures: 0, run_count: 0, fired: Vec::new(), change: |_| {} }
 }
 
 fn with(now: i64, change: impl FnOnce(&mut Policy)) -> Case {
@@ -57,6 +58,12 @@ impl Case {
         self
     }
 
+    /// These have made their tasks already.
+    fn fired(mut self, minutes: &[i64]) -> Self {
+        self.fired = minutes.to_vec();
+        self
+    }
+
     fn change(mut self, change: fn(&mut ScheduleRecord)) -> Self {
         self.change = change;
         self
@@ -70,8 +77,16 @@ impl Case {
         record.run_count = self.run_count;
         (self.change)(&mut record);
         let live = live(&self.live, self.cause);
-        Situation { record: &record, trigger: &trigger, now: minute(self.now), live: &live, failures: self.failures }
-            .decide()
+        let fired: Vec<_> = self.fired.iter().copied().map(minute).collect();
+        Situation {
+            record: &record,
+            trigger: &trigger,
+            now: minute(self.now),
+            live: &live,
+            fired: &fired,
+            failures: self.failures,
+        }
+        .decide()
     }
 
     /// `run` and what passed, in minutes: `run 10 20<1 | missed 30 | cancel 1 | -> 40`.
@@ -148,6 +163,9 @@ fn overlaps() {
     let of = |overlap| with(10, |p: &mut Policy| p.overlap = overlap);
     let two = |overlap| with(10, |p: &mut Policy| (p.overlap, p.max_instances) = (overlap, 2));
     let all = |overlap| with(30, |p: &mut Policy| (p.overlap, p.coalesce) = (overlap, Coalesce::All(3)));
+    let two_of_three = |overlap| {
+        with(30, |p: &mut Policy| (p.overlap, p.coalesce, p.max_instances) = (overlap, Coalesce::All(3), 2))
+    };
     let table: Vec<(&str, Case)> = vec![
         ("skipped 10 | -> 20", of(Overlap::Skip).live(&[Running])),
         ("skipped 10 | -> 20", of(Overlap::Skip).live(&[Retrying])),
@@ -162,6 +180,21 @@ fn overlaps() {
         ("run 10 | cancel 1 | -> 20", of(Overlap::CancelOther).live(&[Pending])),
         ("run 10<1 | cancel 1 2 | -> 20", of(Overlap::CancelOther).live(&[Running, Waiting])),
         ("run 10<1 | cancel 1 | -> 20", two(Overlap::CancelOther).live(&[Running, Running])),
+        // A place is free when there are fewer lines than places, whoever waits in one of them.
+        ("run 10 | -> 20", two(Overlap::BufferOne).live(&[Running, Waiting])),
+        ("run 10 | -> 20", two(Overlap::BufferAll).live(&[Running, Waiting, Waiting])),
+        ("run 10<1 | -> 20", two(Overlap::BufferAll).live(&[Running, Running, Waiting])),
+        // Each waits for one that it takes the place of, and of several for the youngest.
+        (
+            "run 20<1 30<2 | skipped 10 | cancel 1 2 | -> 40",
+            two_of_three(Overlap::CancelOther).live(&[Running, Running]),
+        ),
+        ("run 20<2 30<3 | skipped 10 | cancel 1 2 3 | -> 40", two_of_three(Overlap::CancelOther).live(&[Running; 3])),
+        ("run 10<3 | cancel 1 2 3 | -> 20", of(Overlap::CancelOther).live(&[Running; 3])),
+        (
+            "run 20<1 30 | skipped 10 | cancel 1 2 | -> 40",
+            two_of_three(Overlap::CancelOther).live(&[Running, Pending]),
+        ),
         ("run 10 | -> 20", of(Overlap::Allow).live(&[Running, Running, Running])),
         ("run 10 | skipped 20 30 | -> 40", all(Overlap::Skip)),
         ("run 10 20<run0 | skipped 30 | -> 40", all(Overlap::BufferOne)),
@@ -190,11 +223,33 @@ fn what_somebody_asked_for_neither_holds_up_the_clock_nor_gives_way_to_it() {
 #[test]
 fn ends_and_pauses() {
     let limited = |count| Case { run_count: count, ..with(10, |p| p.run_limit = Some(3)) };
+    // At minute 25, with 10 and 20 not dealt with.
+    let paused = |until: i64| {
+        let change: fn(&mut ScheduleRecord) = match until {
+            35 => {
+                |r| (r.status, r.updated_at, r.paused_until) = (ScheduleStatus::Paused, minute(25), Some(minute(35)))
+            }
+            _ => {
+                |r| (r.status, r.updated_at, r.paused_until) = (ScheduleStatus::Paused, minute(25), Some(minute(40)))
+            }
+        };
+        case(until).change(change)
+    };
+    let backlog = |overlap, run_count| Case {
+        run_count,
+        ..with(40, |p| (p.run_limit, p.overlap, p.coalesce) = (Some(3), overlap, Coalesce::All(100)))
+    };
     let failing = |failures| Case { failures, ..with(10, |p| p.pause_after = Some(2)) };
     let table: Vec<(&str, Case)> = vec![
         ("run 10 | -> 20", limited(1)),
         ("run 10 | finished", limited(2)),
-        ("finished", limited(3)),
+        ("skipped 10 | finished", limited(3)),
+        ("run 10 20 | skipped 30 40 | finished", backlog(Overlap::Allow, 1)),
+        ("run 10 | skipped 20 30 40 | finished", backlog(Overlap::Allow, 2)),
+        ("run 10 20<run0 | skipped 30 40 | finished", backlog(Overlap::BufferAll, 1)),
+        ("run 10 | skipped 20 30 40 | -> 50", backlog(Overlap::Skip, 1)),
+        ("run 40 | skipped 10 20 30 | -> 50", backlog(Overlap::CancelOther, 1)),
+        ("run 40 | skipped 10 20 30 | finished", backlog(Overlap::CancelOther, 2)),
         ("run 10 | -> 20", failing(1)),
         ("paused", failing(2)),
         ("paused", Case { failures: 2, ..with(5, |p| p.pause_after = Some(2)) }),
@@ -206,11 +261,51 @@ fn ends_and_pauses() {
             "run 30 | -> 40",
             case(35).change(|r| (r.status, r.paused_until) = (ScheduleStatus::Paused, Some(minute(30)))),
         ),
+        ("run 40 | skipped 10 20 | -> 50", paused(40)),
+        ("skipped 10 20 | -> 40", paused(35)),
+        ("skipped 20 | -> 40", paused(35).fired(&[10])),
         ("-> 10", case(5).change(|record| record.next_run_at = None)),
     ];
     for (place, (told, case)) in table.into_iter().enumerate() {
         assert_eq!(case.told(), told, "row {place}");
     }
+}
+
+#[test]
+fn what_has_fired_is_no_part_of_a_backlog() {
+    use TaskState::Running;
+    let of = |overlap| with(35, |p: &mut Policy| (p.overlap, p.coalesce) = (overlap, Coalesce::All(3)));
+    let limited = |overlap| with(35, |p| (p.overlap, p.coalesce, p.run_limit) = (overlap, Coalesce::All(9), Some(2)));
+    let table: Vec<(&str, Case)> = vec![
+        ("-> 40", case(35).fired(&[10, 20, 30])),
+        ("run 20 | coalesced 10 | -> 40", case(35).fired(&[30])),
+        ("run 30 | coalesced 20 | -> 40", case(35).fired(&[10])),
+        ("run 20 | coalesced 30 | -> 40", with(35, |p| p.coalesce = Coalesce::Earliest).fired(&[10])),
+        ("run 30 | missed 20 | -> 40", with(35, |p| p.misfire_grace = grace(5)).fired(&[10])),
+        ("-> 40", with(35, |p| p.misfire_grace = grace(1)).fired(&[10, 20, 30])),
+        // The time that runs is not called off for a run that there is not going to be.
+        ("-> 20", with(10, |p| p.overlap = Overlap::CancelOther).live(&[Running]).fired(&[10])),
+        ("run 20 | skipped 30 | -> 40", of(Overlap::Skip).fired(&[10])),
+        ("run 20 30 | finished", limited(Overlap::Allow).fired(&[10])),
+    ];
+    for (told, case) in table {
+        assert_eq!(case.told(), told, "{:?} have fired, with {:?}", case.fired, case.policy);
+    }
+}
+
+#[test]
+fn a_turn_makes_a_hundred_runs_and_leaves_the_rest_to_the_next() {
+    for overlap in [Overlap::Allow, Overlap::BufferAll] {
+        let all = |p: &mut Policy| (p.overlap, p.coalesce) = (overlap, Coalesce::All(1_000));
+        let decision = with(10 * 250, all).decision().unwrap();
+        assert_eq!((decision.runs.len(), decision.passed.len()), (100, 0));
+        assert_eq!((decision.cursor, decision.next_run_at), (minute(1_000), Some(minute(1_010))));
+        let rest = Case { cursor: 2_000, ..with(10 * 250, all) }.decision().unwrap();
+        assert_eq!((rest.runs.len(), rest.cursor, rest.next_run_at), (50, minute(2_500), Some(minute(2_510))));
+    }
+    // What is passed by is no run.
+    let decision = with(10 * 250, |p| p.coalesce = Coalesce::All(1_000)).decision().unwrap();
+    assert_eq!((decision.runs.len(), decision.passed.len(), decision.cursor), (1, 249, minute(2_500)));
 }
 
 #[test]

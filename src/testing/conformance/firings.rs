@@ -93,6 +93,13 @@ pub fn a_nominal_time_makes_one_task(h: &dyn Harness) {
     assert_eq!(again(20, FiringCause::Backfill), Fired::Done(vec![Some(TaskState::Pending)]));
     assert_eq!(statuses(&w, id), [(at(10), FiringStatus::Fired), (at(20), FiringStatus::Fired)]);
     assert_eq!(state(&w, id).record.run_count, 1, "backfills are not counted");
+    // A cursor that was moved back: what has made a task is known, by its task or by its history.
+    let now = state(&w, id).record.turn;
+    fire(&w, Turn { cursor: at(5), passed: vec![passed(15, FiringStatus::Missed)], ..turn(&w, id, now) });
+    assert_eq!(state(&w, id).fired, [at(10), at(20)]);
+    let now = state(&w, id).record.turn;
+    fire(&w, Turn { cursor: at(10), ..turn(&w, id, now) });
+    assert_eq!(state(&w, id).fired, [at(20)]);
     assert!(state(&w, id).record.turn > first);
 }
 
@@ -239,12 +246,23 @@ pub fn a_nominal_time_is_remembered(h: &dyn Harness) {
 pub fn history_is_bounded(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");
+    let goes_on = Run { cause: FiringCause::Backfill, ..run(&w, id, 0) };
+    let now = state(&w, id).record.turn;
+    fire(&w, Turn { runs: vec![goes_on], ..turn(&w, id, now) });
+    let claimed = w.claim_one();
     for nominal in 1..60 {
+        let now = state(&w, id).record.turn;
+        let passed = vec![passed(nominal, FiringStatus::Skipped)];
+        fire(&w, Turn { passed, keep_firings: 5, ..turn(&w, id, now) });
+    }
+    assert_eq!(state(&w, id).live[0].cause, FiringCause::Backfill, "known as long as it goes on");
+    w.complete(&claimed);
+    for nominal in 60..100 {
         let now = state(&w, id).record.turn;
         let passed = vec![passed(nominal, FiringStatus::Skipped)];
         fire(&w, Turn { passed, keep_firings: 5, ..turn(&w, id, now) });
     }
     let kept = statuses(&w, id);
     assert!((5..=25).contains(&kept.len()), "{}", kept.len());
-    assert_eq!(kept.last(), Some(&(at(59), FiringStatus::Skipped)));
+    assert_eq!(kept.last(), Some(&(at(99), FiringStatus::Skipped)));
 }

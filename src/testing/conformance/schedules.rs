@@ -45,7 +45,13 @@ pub fn saved_is_read(h: &dyn Harness) {
     let found = state(&w, id);
     assert_eq!(
         found,
-        ScheduleState { record: ScheduleRecord { turn, ..all }, fault: None, live: vec![], failures: 0 }
+        ScheduleState {
+            record: ScheduleRecord { turn, ..all },
+            fault: None,
+            live: vec![],
+            fired: vec![],
+            failures: 0
+        }
     );
     let plain = record("plain");
     let turn = save(&w, &plain, None);

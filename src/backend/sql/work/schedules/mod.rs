@@ -4,6 +4,7 @@ mod fire;
 mod ids;
 mod read;
 mod rows;
+mod tasks;
 
 use diesel::QueryResult;
 use diesel::sql_types::{BigInt, Nullable, Text};

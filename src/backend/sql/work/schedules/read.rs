@@ -1,19 +1,18 @@
 //! Schedules and their history, read.
 
-use std::collections::HashMap;
-
 use diesel::QueryResult;
-use diesel::sql_types::{Nullable, Text};
+use diesel::sql_types::Text;
 
 use super::rows::{FiringRow, FiringTypes, ScheduleRow, schedule_columns};
+use super::tasks::{fired, live};
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::dialect::placeholders;
 use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::schema::scheduler_task;
 use crate::backend::sql::statement::{Value, statements};
-use crate::backend::{Instance, ScheduleFilter, ScheduleState};
+use crate::backend::{ScheduleFilter, ScheduleState};
 use crate::clock::Timestamp;
-use crate::scheduler::{Firing, FiringCause, ScheduleId, ScheduleRecord};
+use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
 use crate::task::TaskState;
 
 /// Each half is cut by itself, so that its index is read no further.
@@ -58,51 +57,16 @@ pub(in crate::backend::sql) fn states<C: Conn>(conn: &mut C, ids: &[ScheduleId])
     let sql = format!("SELECT {} FROM scheduler_task WHERE schedule_id IN ({places})", schedule_columns!());
     let rows: Vec<ScheduleRow> = conn.load_once::<scheduler_task::SqlType, _>(&sql, &values)?;
     let mut live = live(conn, &places, &values)?;
+    let mut fired = fired(conn, &places, &values)?;
     let mut states = Vec::with_capacity(rows.len());
     for row in rows {
         let live = live.remove(&*row.schedule_id).unwrap_or_default();
+        let fired = fired.remove(&*row.schedule_id).unwrap_or_default();
         let (record, fault) = row.read();
         let failures = failures(conn, &record)?;
-        states.push(ScheduleState { record, fault, live, failures });
+        states.push(ScheduleState { record, fault, live, fired, failures });
     }
     Ok(states)
-}
-
-/// The tasks of schedules that are not at their end, by schedule.
-fn live<C: Conn>(conn: &mut C, places: &str, values: &[Value<'_>]) -> QueryResult<HashMap<String, Vec<Instance>>> {
-    use crate::backend::sql::dialect::Dialect;
-    let of_these = match C::DIALECT {
-        #[cfg(feature = "mysql")]
-        Dialect::Mysql => format!("t.instance_of IN ({places})"),
-        #[cfg(feature = "sqlite")]
-        Dialect::Sqlite => alive(places),
-        #[cfg(feature = "postgres")]
-        Dialect::Postgres => alive(places),
-    };
-    let sql = format!(
-        "SELECT t.schedule_id, t.task_id, t.state, t.parent_id, f.cause
-        FROM task_queue AS t INDEXED BY task_queue_instances
-        LEFT JOIN schedule_firing AS f ON f.schedule_id = t.schedule_id AND f.nominal_at = t.nominal_at
-        WHERE {of_these} ORDER BY t.seq"
-    );
-    type Row = (StoredText, StoredText, StoredText, Option<StoredText>, Option<StoredText>);
-    let rows: Vec<Row> = conn.load_once::<(Text, Text, Text, Nullable<Text>, Nullable<Text>), _>(&sql, values)?;
-    let mut live: HashMap<String, Vec<Instance>> = HashMap::new();
-    for (schedule, task_id, state, parent, cause) in rows {
-        let (Ok(task_id), state) = (task_id.parse(), shown_state(&state)) else { continue };
-        let follows = parent.and_then(|parent| parent.parse().ok()).filter(|_| state == TaskState::Waiting);
-        let cause = cause.and_then(|cause| cause.parse().ok()).unwrap_or(FiringCause::Schedule);
-        live.entry(schedule.0).or_default().push(Instance { task_id, state, follows, cause });
-    }
-    Ok(live)
-}
-
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-fn alive(places: &str) -> String {
-    format!(
-        "t.schedule_id IS NOT NULL AND t.schedule_id IN ({places})
-        AND t.state IN ('waiting', 'scheduled', 'pending', 'running', 'retrying')"
-    )
 }
 
 fn failures<C: Conn>(conn: &mut C, record: &ScheduleRecord) -> QueryResult<u32> {
