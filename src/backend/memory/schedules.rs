@@ -227,7 +227,8 @@ impl Store {
         let tasks = self.schedules.tasks.range(ahead).rev().take(MOST_FIRED).map(|((_, time), _)| *time);
         let told = self.schedules.firings.range(ahead).rev().take(MOST_FIRED);
         let told = told.filter(|(_, firing)| firing.status == FiringStatus::Fired).map(|((_, time), _)| *time);
-        tasks.chain(told).collect::<BTreeSet<Timestamp>>().into_iter().collect()
+        let gone = self.schedules.gone.range(ahead).rev().take(MOST_FIRED).map(|((_, time), _)| *time);
+        tasks.chain(told).chain(gone).collect::<BTreeSet<Timestamp>>().into_iter().collect()
     }
 
     /// Dead tasks of a schedule, from the latest back to the first that was completed.
