@@ -2,14 +2,16 @@
 
 use chrono::{Datelike, NaiveDate};
 
+use crate::walker::Plan;
+
 /// A line of five fields, read in the plainest way there is.
 pub(crate) struct Line {
-    pub(crate) minutes: Vec<bool>,
-    pub(crate) hours: Vec<bool>,
+    minutes: Vec<bool>,
+    hours: Vec<bool>,
     months: Vec<bool>,
     day: String,
     weekday: String,
-    pub(crate) fixed: bool,
+    fixed: bool,
 }
 
 impl Line {
@@ -27,6 +29,12 @@ impl Line {
         }
     }
 
+    /// For the evaluator.
+    pub(crate) fn plan(self) -> Plan {
+        let minutes = (0..1440).map(|minute| self.hours[minute / 60] && self.minutes[minute % 60]).collect();
+        Plan::new(minutes, self.fixed, move |date| self.on(date))
+    }
+
     /// Whether a list of numbers, ranges and steps has `value`; fields count from `least`.
     fn has(list: &str, value: u32, least: u32) -> bool {
         list.split(',').any(|item| {
@@ -42,7 +50,7 @@ impl Line {
         })
     }
 
-    pub(crate) fn on(&self, date: NaiveDate) -> bool {
+    fn on(&self, date: NaiveDate) -> bool {
         if !self.months[date.month() as usize] {
             return false;
         }

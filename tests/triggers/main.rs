@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod brute;
+mod brute_kinds;
 mod kinds;
 mod line;
 mod oracle;
@@ -12,6 +13,7 @@ mod seeds;
 mod storage;
 mod summer_time;
 mod transitions;
+mod walker;
 mod words;
 
 use callboard::{Timestamp, Trigger, Zone};

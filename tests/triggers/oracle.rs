@@ -81,7 +81,8 @@ fn any_line_where_no_clock_is_set() {
             compared += 1;
         }
         // In the zone itself: times of the day that no transition touches.
-        let line = format!("{} {} {}", dice.roll(60), 9 + dice.roll(10), days(&mut dice));
+        let seconds = if dice.roll(2) == 0 { field(&mut dice, 0, 59) + " " } else { String::new() };
+        let line = format!("{seconds}{} {} {}", dice.roll(60), 9 + dice.roll(10), days(&mut dice));
         if transitions(tz(zone), YEARS).iter().all(|transition| transition.jump().abs() <= 7200) {
             compare(&line, zone, i64::try_from(dice.roll(YEARS.end as u64)).unwrap(), 4);
             compared += 1;
@@ -105,7 +106,17 @@ fn fixed_and_wildcard_lines_at_sampled_transitions() {
             compare(&format!("{minute} {hour} * * *"), zone, from, 3);
             compare(&format!("*/{} * * * *", 7 + dice.roll(53)), zone, transition.at - 3 * 3600, 12);
             compare(&format!("{minute} */{} * * *", 1 + dice.roll(4)), zone, transition.at - 5 * 3600, 8);
-            compared += 3;
+            // With seconds: one for a fixed run, which is what croner calls fixed.
+            let second = dice.roll(60);
+            compare(&format!("{second} {minute} {hour} * * *"), zone, from, 3);
+            compare(
+                &format!("*/{} */{} * * * *", 7 + dice.roll(53), 1 + dice.roll(59)),
+                zone,
+                transition.at - 3600,
+                12,
+            );
+            compare(&format!("{second} {minute} */{} * * *", 1 + dice.roll(4)), zone, transition.at - 5 * 3600, 8);
+            compared += 6;
         }
     }
     println!("{compared} lines");
