@@ -15,12 +15,12 @@
 
 #![allow(clippy::print_stdout, reason = "it shows what it does")]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callboard::{Board, Clock, Event, FiringCause, NewTask, Outcome, Schedule, Trigger};
+use callboard::{Board, Clock, NewTask, Outcome, Schedule, TaskState, Trigger};
 use serde_json::json;
-use tokio::sync::mpsc;
 
 const REPORTS: usize = 3;
 
@@ -51,18 +51,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = format!("sqlite:{}", args.database.unwrap_or(own));
     let instance: Arc<str> = args.instance.into();
 
-    let (tell, mut mine) = mpsc::unbounded_channel();
     let name = Arc::clone(&instance);
     let board = Board::builder()
         .url(url)
         .node_name(instance.to_string())
         .handler("monthly_report", move |_, _| {
             println!("{name}: running the monthly report");
-            async { Ok(Outcome::done()) }
-        })
-        .on_event(move |event| {
-            if let Event::Running(task) = event {
-                tell.send(task.task_id).ok();
+            async {
+                // What a report takes.
+                tokio::time::sleep(Duration::from_millis(600)).await;
+                Ok(Outcome::done())
             }
         })
         .schedule(Schedule::new(
@@ -73,22 +71,18 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .start()
         .await?;
 
-    let mut ours = Vec::new();
     let begun = Clock::system().now();
-    let mut seen = 0;
-    while seen < REPORTS {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        while let Ok(task_id) = mine.try_recv() {
-            ours.push(task_id);
-        }
+    let (mut told, mut ended) = (HashSet::new(), 0);
+    while ended < REPORTS {
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let mut firings = board.schedules().firings("monthly_report", None, 100).await?;
-        firings.retain(|firing| firing.cause == FiringCause::Schedule && firing.at >= begun);
-        let ended = firings.iter().rev().filter(|firing| firing.finished_at.is_some());
-        for firing in ended.skip(seen) {
-            if firing.task_id.is_some_and(|task_id| !ours.contains(&task_id)) {
+        firings.retain(|firing| firing.at >= begun);
+        ended = firings.iter().filter(|firing| firing.finished_at.is_some()).count();
+        for task_id in firings.iter().rev().filter_map(|firing| firing.task_id) {
+            let running = board.get(task_id).await?.filter(|task| task.state == TaskState::Running);
+            if running.is_some_and(|task| task.node != Some(board.node())) && told.insert(task_id) {
                 println!("{instance}: another instance is running the monthly report");
             }
-            seen += 1;
         }
     }
     board.stop().await;
