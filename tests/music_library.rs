@@ -289,6 +289,60 @@ fn bad_lines_are_reported_and_the_rest_is_done() {
     assert!(world.printed("1 done (0 of them retried), 0 given up, 0 left"));
 }
 
+/// Its schedules as they are stored: name, id, and how often each has fired.
+fn schedules(database: &Path) -> Vec<(String, String, i64)> {
+    use diesel::sql_types::{BigInt, Text};
+    use diesel::{Connection, QueryableByName, RunQueryDsl};
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        name: String,
+        #[diesel(sql_type = Text)]
+        schedule_id: String,
+        #[diesel(sql_type = BigInt)]
+        run_count: i64,
+    }
+    let mut conn = diesel::SqliteConnection::establish(&database.display().to_string()).unwrap();
+    let query = "SELECT name, schedule_id, run_count FROM scheduler_task ORDER BY name";
+    let rows: Vec<Row> = diesel::sql_query(query).load(&mut conn).unwrap();
+    rows.into_iter().map(|row| (row.name, row.schedule_id, row.run_count)).collect()
+}
+
+/// As if the last two days had passed without the program.
+fn let_two_days_pass(database: &Path) {
+    use diesel::{Connection, connection::SimpleConnection};
+    let mut conn = diesel::SqliteConnection::establish(&database.display().to_string()).unwrap();
+    let back = "cursor_at = cursor_at - 2 * 86400000000, next_run_at = NULL";
+    conn.batch_execute(&format!("UPDATE scheduler_task SET {back} WHERE name = 'nightly rescan'")).unwrap();
+}
+
+#[test]
+fn its_schedules_survive_restarts_and_what_was_missed_meanwhile_is_made_up() {
+    let world = World::new();
+    assert_eq!(world.run(None).code(), Some(0));
+    let (database, catalogue) =
+        (world.library().join(".callboard/library.db"), world.library().join(".callboard/catalogue.tsv"));
+    let before = schedules(&database);
+    let names: Vec<_> = before.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(names, ["nightly rescan", "weekly cleanup"]);
+    assert!(!catalogue.exists() || before[0].2 > 0, "a rescan that no schedule asked for");
+    std::fs::remove_file(&catalogue).ok();
+    let_two_days_pass(&database);
+    // A start that has little else to do may stop before the rescan has begun; the next one goes on with it.
+    for _ in 0..10 {
+        assert_eq!(world.run(None).code(), Some(0));
+        if catalogue.exists() {
+            break;
+        }
+    }
+    let after = schedules(&database);
+    assert_eq!(after[0], (before[0].0.clone(), before[0].1.clone(), before[0].2 + 1), "the latest of two nights");
+    assert_eq!((&after[1].0, &after[1].1), (&before[1].0, &before[1].1));
+    let listed = std::fs::read_to_string(&catalogue).unwrap();
+    let (song, _) = listed.lines().next().unwrap().split_once('\t').unwrap();
+    assert!(world.library().join(song).exists() && listed.lines().count() == world.songs.len() - 1, "{listed}");
+}
+
 /// The same program, killed in the middle, with its tasks on a server: only the URL differs.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 fn killed_with_its_tasks_on(url: String) {
