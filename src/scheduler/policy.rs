@@ -17,7 +17,7 @@ spelled! {
         /// One waits until the run before it has ended; while one waits and no place is free, further ones are passed by.
         BufferOne = "buffer_one",
         /// It waits until the one before it has ended, however many wait already; 1,000 at most. With several places there
-        /// are as many lines, and it joins the shortest.
+        /// are as many lines, and it joins the one whose last task is the oldest.
         BufferAll = "buffer_all",
         /// The oldest is called off, and it runs when that has ended. When more than one has to go, because the number of
         /// places was made smaller, it waits for the youngest of them.
