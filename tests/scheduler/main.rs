@@ -3,6 +3,10 @@
 #![allow(clippy::print_stdout, reason = "each test says what it did")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[cfg(feature = "sqlite")]
+mod everywhere;
+#[cfg(feature = "sqlite")]
+mod gaps;
 #[cfg(all(unix, feature = "sqlite"))]
 #[path = "../support/node.rs"]
 mod node;
@@ -10,6 +14,8 @@ mod operations;
 mod policies;
 #[cfg(all(unix, feature = "sqlite"))]
 mod processes;
+#[cfg(all(unix, feature = "sqlite"))]
+mod seen;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 #[path = "../support/servers.rs"]
 mod servers;
@@ -17,6 +23,7 @@ mod servers;
 mod storage;
 mod support;
 mod time;
-#[cfg(all(unix, feature = "sqlite"))]
+#[cfg(feature = "sqlite")]
 #[path = "../support/waiting.rs"]
 mod waiting;
+mod years;

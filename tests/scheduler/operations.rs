@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use callboard::testing::{at, crash};
 use callboard::{
-    BackfillOrder, Board, BoardError, FiringCause, FiringStatus, NewTask, Outcome, Part, PartState, Resume, Schedule,
-    ScheduleFilter, ScheduleStatus, StartError, TaskError, TaskState,
+    BackfillOrder, Board, BoardError, FiringCause, FiringStatus, NewTask, Outcome, Overlap, Part, PartState, Resume,
+    Schedule, ScheduleFilter, ScheduleStatus, StartError, TaskError, TaskState,
 };
 use serde_json::json;
 
@@ -96,6 +96,53 @@ async fn a_backfill_makes_each_time_once() {
     assert_eq!(fired(&board, "s").await, [3_600, 7_200, 10_800]);
     let ahead = board.schedules().backfill("s", at(0), at(20_000), BackfillOrder::OneByOne).await;
     assert!(matches!(ahead, Err(BoardError::Invalid(_))));
+}
+
+#[actix_rt::test]
+async fn a_backfill_goes_on_beside_the_clock_and_neither_disturbs_the_other() {
+    for overlap in [Overlap::Skip, Overlap::BufferOne, Overlap::CancelOther] {
+        // One run at a time in the lane, so that the backfill is under way for long.
+        let slow = Board::builder().queue("default", 1).handler("work", |_, cx| async move {
+            cx.clock().sleep(30 * MINUTE).await;
+            Ok(Outcome::done())
+        });
+        let board = start(slow.schedule(schedule("s", every(HOUR)).overlap(overlap).paused())).await;
+        board.jump(3 * HOUR).await;
+        let report =
+            board.schedules().backfill("s", at(3_600), at(3 * 3_600), BackfillOrder::OneByOne).await.unwrap();
+        board.schedules().resume("s", Resume::FromNow).await.unwrap();
+        board.jump(HOUR).await;
+        assert_eq!(fired(&board, "s").await, [3_600, 7_200, 10_800, 14_400], "with {overlap}");
+        let states = async || {
+            let mut states = Vec::new();
+            for task_id in &report.made {
+                states.push(board.get(*task_id).await.unwrap().unwrap().state);
+            }
+            states
+        };
+        assert!(!states().await.contains(&TaskState::Cancelled), "with {overlap}");
+        board.leave_rest();
+    }
+}
+
+#[actix_rt::test]
+async fn a_backfill_one_by_one_goes_behind_the_one_before_it() {
+    let board = start(builder().schedule(schedule("s", every(HOUR)).paused())).await;
+    board.pause("default").await.unwrap();
+    board.jump(9 * HOUR).await;
+    let backfill = async |from: u64, to: u64| {
+        let range = (at(from * 3_600), at(to * 3_600));
+        board.schedules().backfill("s", range.0, range.1, BackfillOrder::OneByOne).await.unwrap().made
+    };
+    let mut made = backfill(1, 3).await;
+    made.extend(backfill(1, 4).await);
+    made.extend(backfill(7, 8).await);
+    let live = board.schedules().get("s").await.unwrap().live;
+    let follows: Vec<_> = live.iter().map(|task| (task.task_id, task.follows)).collect();
+    let chain: Vec<_> = made.iter().enumerate().map(|(k, id)| (*id, k.checked_sub(1).map(|k| made[k]))).collect();
+    assert_eq!((follows, made.len()), (chain, 6));
+    board.resume("default").await.unwrap();
+    board.settle().await;
 }
 
 #[actix_rt::test]

@@ -1,10 +1,10 @@
 //! When schedules fire.
 
 use callboard::testing::at;
-use callboard::{FiringStatus, ScheduleStatus, TaskFilter, TaskOrder, TaskState, Trigger};
+use callboard::{ScheduleStatus, TaskFilter, TaskOrder, TaskState, Trigger};
 use serde_json::json;
 
-use crate::support::{DAY, HOUR, MINUTE, builder, cron, every, fired, history, moment, schedule, start};
+use crate::support::{HOUR, MINUTE, builder, every, fired, schedule, start};
 
 #[actix_rt::test]
 async fn an_interval_fires_at_its_times_and_each_task_knows_its_own() {
@@ -17,20 +17,6 @@ async fn an_interval_fires_at_its_times_and_each_task_knows_its_own() {
     assert_eq!(tasks[1].params, json!({"at": "2026-01-01T00:20:00Z"}).to_string());
     assert_eq!(tasks[1].firing.unwrap().nominal_at, at(1200));
     assert_eq!(tasks[1].started_at, Some(at(1200)));
-}
-
-#[actix_rt::test]
-async fn a_year_of_days_over_both_changes_of_the_clock() {
-    let daily = schedule("daily", cron("30 2 * * *", "America/New_York")).keep_firings(1_000);
-    let board = start(builder().schedule(daily)).await;
-    board.advance(365 * DAY).await;
-    let firings = history(&board, "daily").await;
-    assert_eq!(firings.len(), 365);
-    assert!(firings.iter().all(|firing| firing.status == FiringStatus::Fired && firing.lateness().is_zero()));
-    let times: Vec<_> = firings.iter().map(|firing| firing.nominal_at).collect();
-    // 02:30 is skipped that day, and there twice on the other.
-    assert!(times.contains(&moment("2026-03-08T07:00:00Z")), "right after the gap");
-    assert!(times.contains(&moment("2026-11-01T06:30:00Z")) || times.contains(&moment("2026-11-01T07:30:00Z")));
 }
 
 #[actix_rt::test]
