@@ -37,25 +37,7 @@ impl Nodes {
     }
 }
 
-impl Nodes {
-    /// Stops a process between two of its transactions: SQLite has no way to take its lock from one that was stopped in the
-    /// middle, and then all wait until that one goes on.
-    fn freeze(&self, node: usize, backend: &Opened) {
-        for _ in 0..20 {
-            let before = count(backend);
-            self.nodes[node].signal(Signal::SIGSTOP);
-            let begun = Instant::now();
-            while begun.elapsed() < Duration::from_secs(5) {
-                if count(backend) > before + SCHEDULES {
-                    return;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            self.nodes[node].signal(Signal::SIGCONT);
-        }
-        panic!("the others do not go on without node {node}");
-    }
-}
+impl Nodes {}
 
 /// How often the schedules have fired.
 fn count(backend: &Opened) -> usize {
@@ -66,7 +48,7 @@ fn count(backend: &Opened) -> usize {
 fn until_fired(backend: &Opened, firings: usize) {
     let begun = Instant::now();
     while count(backend) < firings {
-        assert!(begun.elapsed() < Duration::from_secs(120), "only {} of {firings} fired", count(backend));
+        assert!(begun.elapsed() < Duration::from_secs(300), "only {} of {firings} fired", count(backend));
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -76,8 +58,8 @@ fn under_fire(url: &str) {
     let mut all = Nodes::start(url);
     let backend = open(url, &OpenOptions::default()).expect("open");
     until_fired(&backend, FIRINGS / 5);
-    all.freeze(0, &backend);
-    all.freeze(3, &backend);
+    all.nodes[0].freeze(url);
+    all.nodes[3].freeze(url);
     until_fired(&backend, FIRINGS * 2 / 5);
     all.nodes[1].kill();
     all.nodes[3].signal(Signal::SIGCONT);
