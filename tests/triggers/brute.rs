@@ -114,7 +114,7 @@ fn in_full(zones: &[&str]) {
         firings += clock.compare(&rare, YEARS);
         let frequent: Vec<_> = often.iter().zip(OFTEN.map(trigger)).collect();
         for set in clock.sets.iter().filter(|set| YEARS.contains(&set.at)) {
-            firings += clock.compare(&frequent, set.at - DAY..set.at + DAY);
+            firings += clock.compare(&frequent, set.at - DAY / 3..set.at + DAY / 3);
         }
         // Where no clock is set; a walk that begins in a repeated hour knows nothing of the first one.
         let is_calm = |begin: &i64| clock.sets.iter().all(|set| (set.at - begin).abs() > 2 * DAY);
@@ -122,7 +122,7 @@ fn in_full(zones: &[&str]) {
             firings += clock.compare(&frequent, begin..begin + DAY);
         }
     }
-    assert!(firings > 500_000, "{zones:?}: only {firings} firings");
+    assert!(firings > 400_000, "{zones:?}: only {firings} firings");
 }
 
 // Several tests, so that several processors have something to do.

@@ -131,14 +131,14 @@ fn all_of_over_transitions_of_all_zones() {
         for (plans, parts) in cases {
             match Trigger::all_of(parts) {
                 Ok(trigger) => {
-                    firings += clock.compare(&[(&Plan::all(plans), trigger)], at - 30 * 3600..at + 30 * 3600)
+                    firings += clock.compare(&[(&Plan::all(plans), trigger)], at - 12 * 3600..at + 12 * 3600)
                 }
                 Err(_) => never += 1,
             }
         }
     });
     println!("{seen} transitions, {firings} firings, {never} that have no time in common");
-    assert!(seen > 1_000 && firings > 50_000 && never < seen);
+    assert!(seen > 1_000 && firings > 30_000 && never < seen);
 }
 
 fn plan(line: &str) -> Plan {

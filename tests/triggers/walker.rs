@@ -19,6 +19,8 @@ const DAY: i64 = 86_400;
 pub(crate) struct Plan {
     /// By minute of the day.
     minutes: Vec<bool>,
+    /// The same as seconds of the day.
+    seconds: Vec<i64>,
     fixed: bool,
     on: Box<dyn Fn(NaiveDate) -> bool>,
     /// Answers that `on` has given, by day since 1970.
@@ -27,7 +29,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(minutes: Vec<bool>, fixed: bool, on: impl Fn(NaiveDate) -> bool + 'static) -> Self {
-        Self { minutes, fixed, on: Box::new(on), known: RefCell::default() }
+        let seconds = (0..).zip(&minutes).filter(|(_, runs)| **runs).map(|(minute, _)| minute * 60).collect();
+        Self { minutes, seconds, fixed, on: Box::new(on), known: RefCell::default() }
     }
 
     /// When all of them would run; it goes by the clock as it is when all of them do.
@@ -70,8 +73,7 @@ impl Walker<'_> {
     /// The clock shows midnight at `instant`, and is not set on this day.
     fn day(&mut self, instant: i64, wall: i64) {
         if self.plan.on(wall.div_euclid(DAY)) {
-            let minutes = (0..).zip(&self.plan.minutes).filter(|(_, runs)| **runs).map(|(minute, _)| minute * 60);
-            for second in minutes.collect::<Vec<i64>>() {
+            for second in &self.plan.seconds {
                 self.minute(instant + second, wall + second);
             }
         }
