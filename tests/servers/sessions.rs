@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use callboard::backend::{OpenOptions, open};
 use callboard::testing::World;
 use callboard::{Limit, NewTask};
+use diesel::RunQueryDsl;
 use diesel::connection::SimpleConnection;
 use serde_json::json;
 
@@ -89,14 +90,9 @@ fn another_isolation_level_by_default_lets_nobody_exceed_a_limit() {
     let world = World::on(open(&(place.url() + REPEATABLE), &OpenOptions::default()).unwrap());
     world.set_limit(&Limit::of_queue("default").running(1));
     let all = world.push_all((0..2).map(|_| NewTask::new("work", &json!({}))));
-    let pid = "SELECT pg_backend_pid()::text AS text";
     let mut holder = place.by_hand();
-    let pid = {
-        use diesel::prelude::*;
-        diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>("pg_backend_pid()"))
-            .get_result::<i32>(&mut holder)
-            .expect(pid)
-    };
+    let own = diesel::dsl::sql::<diesel::sql_types::Integer>("pg_backend_pid()");
+    let pid: i32 = diesel::select(own).get_result(&mut holder).unwrap();
     holder.batch_execute("BEGIN; SELECT name FROM task_limit FOR UPDATE").unwrap();
     let claiming = std::thread::spawn(move || world.claim_ids(1));
     let waiting =
@@ -105,7 +101,7 @@ fn another_isolation_level_by_default_lets_nobody_exceed_a_limit() {
     let starts = format!(
         "UPDATE task_queue SET state = 'running', node = 'other', claim_token = 1, started_at = 1
         WHERE task_id = '{}'; COMMIT",
-        all[0]
+        all[1]
     );
     holder.batch_execute(&starts).unwrap();
     assert_eq!(claiming.join().unwrap(), []);
