@@ -100,7 +100,7 @@ fn refuse_others(conn: &mut MysqlConnection, target: &Target) -> Result<(), Back
 
 /// The table or view that a statement makes.
 fn made(step: &str) -> Option<&str> {
-    let code = step.lines().find(|line| !line.trim_start().starts_with("--"))?;
+    let code = step.lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"))?;
     let name =
         ["CREATE TABLE IF NOT EXISTS ", "CREATE OR REPLACE VIEW "].iter().find_map(|start| code.strip_prefix(start));
     name?.split([' ', '(']).next()
