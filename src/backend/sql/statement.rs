@@ -230,6 +230,7 @@ pub(super) fn chunks<T>(mut items: &[T], most: usize) -> impl Iterator<Item = &[
 }
 
 /// The same, of pieces that take at most `bytes` together, or are one item.
+#[cfg(any(feature = "sqlite", feature = "mysql", test))]
 pub(super) fn chunks_within<T>(
     mut items: &[T],
     most: usize,

@@ -79,6 +79,7 @@ impl ServerUrl {
     }
 
     /// The name under which the client library knows the database.
+    #[cfg(feature = "mysql")]
     pub(super) fn set_scheme(&mut self, scheme: &str) {
         self.scheme = scheme.into();
     }

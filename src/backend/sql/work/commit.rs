@@ -15,6 +15,7 @@ statements! {
 }
 
 /// The most bytes of a statement for many rows.
+#[cfg(any(feature = "sqlite", feature = "mysql"))]
 const MOST_BYTES: usize = 1 << 20;
 /// What a row has beside its largest text, at most.
 const REST_OF_A_ROW: usize = 16 << 10;
@@ -42,6 +43,7 @@ impl<'a, C: Conn> Batch<'a, C> {
     }
 
     /// How many bytes a statement for many rows may have. Larger ones are not faster.
+    #[cfg(any(feature = "sqlite", feature = "mysql"))]
     pub(in crate::backend::sql) fn most_bytes(&self) -> usize {
         if self.packet == usize::MAX { usize::MAX } else { MOST_BYTES.min(self.packet / 2) }
     }
