@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use callboard::backend::{OpenOptions, Opened, open};
 use callboard::testing::World;
 use callboard::testing::at;
-use callboard::{Board, NewTask, Outcome, TaskState};
+use callboard::{Board, NewTask, Outcome, TaskState, Unique, UniqueMode};
 use diesel::connection::SimpleConnection;
 use serde_json::json;
 
@@ -15,6 +15,7 @@ use crate::waiting::{soon, until};
 on_both!(
     a_claim_locks_what_it_takes,
     a_node_gives_back_what_it_has_beside_locked_tasks_of_others,
+    an_end_passes_by_tasks_that_wait_for_others,
     a_sweep_is_told_to_others,
     conflicts_are_counted,
 );
@@ -101,6 +102,26 @@ async fn a_node_gives_back_what_it_has_beside_locked_tasks_of_others<P: Place>()
     assert_eq!(world.state(all[1]), TaskState::Pending);
     drop(frozen);
     assert_eq!(world.state(first), TaskState::Running);
+}
+
+/// The end of a run lets those go on that wait for it, and asks nobody else's.
+async fn an_end_passes_by_tasks_that_wait_for_others<P: Place>() {
+    let place = P::new();
+    let world = World::on(opened(&place));
+    let keyed = || task().unique(Unique::key("k").mode(UniqueMode::KeepLatest));
+    let first = world.push(keyed());
+    assert_eq!(world.claim_ids(1), [first]);
+    let waiting = world.push(keyed());
+    assert_eq!(world.state(waiting), TaskState::Waiting);
+    world.push(task());
+    let claimed = world.claim_one();
+    let mut frozen = place.by_hand();
+    frozen
+        .batch_execute(&format!("BEGIN; SELECT seq FROM task_queue WHERE task_id = '{waiting}' FOR UPDATE"))
+        .unwrap();
+    let asked = Instant::now();
+    world.complete(&claimed);
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
 }
 
 async fn a_sweep_is_told_to_others<P: Place>() {
