@@ -173,5 +173,6 @@ mod tests {
         assert!(under_way(core).await.unwrap());
         assert_eq!(due(), 0);
         assert_eq!(board.schedules().firings(name, None, 10).await.unwrap(), [], "it was not due any more");
+        board.leave_rest();
     }
 }
