@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::backend::Synchronous;
 use crate::clock::Clock;
 use crate::name::Name;
+use crate::scheduler::trigger::Zone;
 use crate::store::StoreLimits;
 use crate::task::{DEFAULT_QUEUE, TaskState};
 
@@ -56,6 +57,11 @@ pub struct Config {
     pub crash_limit: u32,
     /// How long finished tasks are kept.
     pub retention: Vec<Keep>,
+    /// How long a schedule is kept that has finished, with its history; nothing for ever. 30 days by default. One that code
+    /// defines stays, or it would begin anew with the next start.
+    pub keep_finished_schedules: Option<Duration>,
+    /// The zone of triggers that are given without one. UTC by default.
+    pub default_zone: Zone,
     /// Where the tasks' own logs go; nothing for none, which is the default.
     pub task_logs: Option<PathBuf>,
     /// The largest log file of one attempt, in bytes. 1 MiB by default.
@@ -112,6 +118,8 @@ impl Default for Config {
                 Keep { state: TaskState::Cancelled, age: Some(7 * DAY), count: Some(1_000_000) },
                 Keep { state: TaskState::Dead, age: Some(90 * DAY), count: None },
             ],
+            keep_finished_schedules: Some(30 * DAY),
+            default_zone: Zone::UTC,
             task_logs: None,
             task_log_bytes: 1 << 20,
             task_log_level: slog::Level::Debug,

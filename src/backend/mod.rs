@@ -305,11 +305,17 @@ pub trait Backend: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Firing>, BackendError>;
 
-    /// Removes schedules that were deleted before `before`, with their history.
+    /// Removes schedules that were deleted before `deleted_before`, and those that have finished and were changed, fired and
+    /// had their cursor before `finished_before`, with their history. Those that code defines stay, for that is how a later
+    /// start knows of their end.
     ///
     /// # Errors
     /// Any [`BackendError`].
-    fn forget_schedules(&self, before: Timestamp) -> Result<(), BackendError>;
+    fn forget_schedules(
+        &self,
+        deleted_before: Timestamp,
+        finished_before: Option<Timestamp>,
+    ) -> Result<(), BackendError>;
 
     /// Finds finished tasks that the retention rules do not keep: for each rule those that finished first, at most `limit`
     /// of all. Rules for states that are not terminal find nothing. A long history may have to be counted for it, so this

@@ -20,6 +20,7 @@ use crate::error::StartError;
 use crate::events::{Event, TaskFact};
 use crate::name::Name;
 use crate::scheduler::Schedule;
+use crate::scheduler::trigger::Zone;
 use crate::store::StoreLimits;
 use crate::task::{Outcome, Task, TaskError, TaskResult, TaskState};
 use crate::worker::{ActorHandler, AsyncFn, BlockingFn, Context, Handle, Run, Typed};
@@ -182,6 +183,13 @@ impl BoardBuilder {
     /// ```
     pub fn task_log_level(mut self, level: slog::Level) -> Self {
         self.config.task_log_level = level;
+        self
+    }
+
+    /// The zone of triggers that are given without one: `Trigger::cron("0 9 * * *", None)`. UTC without this call. A schedule
+    /// keeps the zone that it was made with, which its record shows.
+    pub fn default_zone(mut self, zone: Zone) -> Self {
+        self.config.default_zone = zone;
         self
     }
 

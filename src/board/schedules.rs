@@ -48,7 +48,7 @@ pub struct ScheduleDetails {
     pub schedule: ScheduleRecord,
     /// Why its row makes no sense, if it does not.
     pub fault: Option<String>,
-    /// The next nominal times, if it is not paused before; none when its trigger cannot be read.
+    /// The next nominal times: see [`ScheduleRecord::preview`].
     pub next_runs: Vec<Timestamp>,
     /// Its tasks that are not at their end.
     #[serde(skip)]
@@ -73,10 +73,11 @@ impl Schedules<'_> {
         self.core().scheduler.ask(Operate(operation)).await?
     }
 
-    /// Makes a schedule. Its times count from now; that of a deleted one with the same name it takes over.
+    /// Makes a schedule that has times to come. They count from now; that of a deleted one with the same name it takes over.
     ///
     /// # Errors
-    /// [`BoardError::ScheduleExists`]; [`BoardError::Invalid`] says what is wrong with it; [`BoardError::Storage`].
+    /// [`BoardError::ScheduleExists`]; [`BoardError::Invalid`] says what is wrong with it, also when all its times have passed;
+    /// [`BoardError::Storage`].
     pub async fn create(&self, schedule: Schedule) -> Result<ScheduleRecord, BoardError> {
         self.operate(Create(schedule)).await
     }
@@ -122,7 +123,8 @@ impl Schedules<'_> {
     /// Lets a paused schedule go on; failures count anew.
     ///
     /// # Errors
-    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when it has no time left, or its row makes no sense;
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when it has no time left or has reached its run limit, or its
+    /// row makes no sense;
     /// [`BoardError::Storage`].
     pub async fn resume(&self, name: impl Into<Name>, resume: Resume) -> Result<ScheduleRecord, BoardError> {
         self.operate(GoOn(name.into(), resume)).await
@@ -184,7 +186,7 @@ impl Schedules<'_> {
     pub async fn get(&self, name: impl Into<Name>) -> Result<ScheduleDetails, BoardError> {
         let state = find(self.core(), &name.into()).await?;
         let firings = self.firings_of(&state.record, None, LAST_RUNS).await?;
-        let next_runs = state.record.preview(NEXT_RUNS);
+        let next_runs = state.record.preview(self.core().clock.now(), NEXT_RUNS);
         Ok(ScheduleDetails { next_runs, firings, live: state.live, fault: state.fault, schedule: state.record })
     }
 
@@ -226,7 +228,7 @@ impl Schedules<'_> {
         Ok(self.core().ask(ListFirings { schedule_id: record.schedule_id, before, limit }).await?)
     }
 
-    /// The next `n` nominal times of a schedule; 10,000 at most.
+    /// The next `n` nominal times of a schedule, 10,000 at most: see [`ScheduleRecord::preview`].
     ///
     /// # Errors
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its trigger cannot be read; [`BoardError::Storage`].
@@ -234,7 +236,7 @@ impl Schedules<'_> {
         check_limit(n)?;
         let state = find(self.core(), &name.into()).await?;
         state.record.read_trigger().map_err(|error| BoardError::Invalid(error.to_string()))?;
-        Ok(state.record.preview(n))
+        Ok(state.record.preview(self.core().clock.now(), n))
     }
 }
 

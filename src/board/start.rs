@@ -34,8 +34,8 @@ use crate::worker::{BlockingPool, Crew, Registry};
 pub(super) async fn start(mut builder: BoardBuilder) -> Result<Board, StartError> {
     let mut faults = builder.config.faults();
     let schedules = std::mem::take(&mut builder.schedules);
-    let (clock, most) = (&builder.config.clock, builder.config.max_params_bytes);
-    faults.extend(schedules.iter().filter_map(|schedule| schedule.clone().check(clock, most).err()));
+    let (clock, most, zone) = (&builder.config.clock, builder.config.max_params_bytes, builder.config.default_zone);
+    faults.extend(schedules.iter().filter_map(|schedule| schedule.clone().check(clock, most, zone).err()));
     if !faults.is_empty() {
         return Err(StartError::Config(faults));
     }

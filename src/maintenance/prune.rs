@@ -30,9 +30,11 @@ pub(super) async fn prune_history(core: &Core) {
             }
         }
     }
-    let forget = ForgetSchedules { before: core.clock.now() - DELETED_SCHEDULES };
+    let now = core.clock.now();
+    let finished_before = core.config.keep_finished_schedules.map(|age| now - age);
+    let forget = ForgetSchedules { deleted_before: now - DELETED_SCHEDULES, finished_before };
     if let Err(error) = core.persistence.ask(forget).await {
-        warn!(core.log, "deleted schedules were not removed"; keys::ERROR => %error);
+        warn!(core.log, "schedules that are over were not removed"; keys::ERROR => %error);
     }
 }
 

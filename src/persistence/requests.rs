@@ -106,9 +106,9 @@ requests! {
     /// The history of a schedule.
     ListFirings { schedule_id: ScheduleId, before: Option<Timestamp>, limit: usize } -> Vec<Firing>, "firings",
         writes false, |backend, this| backend.firings(this.schedule_id, this.before, this.limit);
-    /// Removes schedules that were deleted long ago.
-    ForgetSchedules { before: Timestamp } -> (), "forget schedules", writes true,
-        |backend, this| backend.forget_schedules(this.before);
+    /// Removes schedules that were deleted or finished long ago.
+    ForgetSchedules { deleted_before: Timestamp, finished_before: Option<Timestamp> } -> (), "forget schedules",
+        writes true, |backend, this| backend.forget_schedules(this.deleted_before, this.finished_before);
     /// Whether storage answers.
     CheckHealth {} -> (), "health", writes false, |backend, _this| backend.health();
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(crate) use self::change::find;
 pub(super) use self::change::trigger;
-use self::change::{Faulty, TRIES, busy, change, check, give_way, make};
+use self::change::{Faulty, TRIES, busy, change, check, give_way, has_times, make};
 pub(crate) use self::define::Define;
 use super::backfill::{Backfill, TriggerNow, known};
 use super::record::{ScheduleRecord, ScheduleStatus};
@@ -67,8 +67,10 @@ impl Operation for Update {
         let Self(name, schedule) = self;
         let definition = check(core, schedule)?;
         let apply = |record: &mut ScheduleRecord, now| {
+            let before = record.trigger.clone();
             definition.clone().apply_to(record, now);
-            Ok(true)
+            // One that has ended may get another description, and stays what it is.
+            if record.trigger != before { has_times(&definition, record.cursor).map(|()| true) } else { Ok(true) }
         };
         match change(core, &name, Faulty::Mended, apply).await {
             Err(BoardError::ScheduleExists(_)) if give_way(core, &definition.name).await? => {
@@ -133,9 +135,8 @@ impl Operation for GoOn {
             go_on(record, now);
             record.plan_next(&trigger);
             if record.status == ScheduleStatus::Finished {
-                return Err(BoardError::Invalid(format!(
-                    "schedule {name:?} has no time left; give it a new trigger"
-                )));
+                let reason = record.status_reason.take().unwrap_or_default();
+                return Err(BoardError::Invalid(format!("schedule {name:?} cannot go on: {reason}; update it")));
             }
             Ok(true)
         })

@@ -159,9 +159,26 @@ impl ScheduleRecord {
         code["name"].as_str().map(str::to_owned)
     }
 
-    /// The next `n` nominal times after its cursor, whether or not it is paused; none when its trigger cannot be read.
-    pub fn preview(&self, n: usize) -> Vec<Timestamp> {
-        self.read_trigger().map(|trigger| trigger.preview(self.cursor, n)).unwrap_or_default()
+    /// The next `n` nominal times after `now` that its cursor leaves and its run limit allows, as if it were resumed now when
+    /// it is paused without an end; none when it is finished or deleted, or its trigger cannot be read.
+    pub fn preview(&self, now: Timestamp, n: usize) -> Vec<Timestamp> {
+        let Ok(trigger) = self.read_trigger() else { return Vec::new() };
+        let from = match (self.status, self.paused_until) {
+            (ScheduleStatus::Finished | ScheduleStatus::Deleted, _) => return Vec::new(),
+            // A time at the very end of a pause is not in it.
+            (ScheduleStatus::Paused, Some(until)) => {
+                now.max(Timestamp::from_micros(until.as_micros().saturating_sub(1)))
+            }
+            (ScheduleStatus::Paused, None) | (ScheduleStatus::Active, _) => now,
+        };
+        let left = self.policy.run_limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.run_count));
+        trigger.preview(self.cursor.max(from), n.min(usize::try_from(left).unwrap_or(usize::MAX)))
+    }
+
+    /// Why it never fires again, when its run limit says so.
+    pub(crate) fn limit_reached(&self) -> Option<String> {
+        let limit = self.policy.run_limit.filter(|limit| self.run_count >= *limit)?;
+        Some(format!("its run limit of {limit} is reached"))
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::policy::{Coalesce, Overlap, Policy};
 use super::record::{ScheduleId, ScheduleRecord, ScheduleStatus};
 use super::template::TaskTemplate;
-use super::trigger::Trigger;
+use super::trigger::{Trigger, TriggerText, Zone};
 use crate::clock::{Clock, Timestamp};
 use crate::error::PushError;
 use crate::name::Name;
@@ -46,6 +46,8 @@ pub struct Schedule {
 pub(crate) struct Definition {
     pub(crate) name: Name,
     pub(crate) trigger: Trigger,
+    /// The trigger as code gives it, perhaps without a zone: another default zone is no change of the code.
+    given: TriggerText,
     pub(crate) task: TaskTemplate,
     pub(crate) policy: Policy,
     pub(crate) description: Option<String>,
@@ -127,7 +129,7 @@ impl Schedule {
     }
 
     /// Looks at all of it.
-    pub(crate) fn check(self, clock: &Clock, max_params: usize) -> Result<Definition, String> {
+    pub(crate) fn check(self, clock: &Clock, max_params: usize, zone: Zone) -> Result<Definition, String> {
         let name = self.name;
         let of = |fault: String| format!("schedule {:?}: {fault}", name.chars().take(40).collect::<String>());
         if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
@@ -143,7 +145,8 @@ impl Schedule {
         match task.fault().or(self.policy.fault()) {
             Some(fault) => Err(of(fault)),
             None => Ok(Definition {
-                trigger: self.trigger,
+                given: self.trigger.to_text(),
+                trigger: self.trigger.in_zone(zone),
                 task,
                 policy: self.policy,
                 description: self.description,
@@ -173,7 +176,7 @@ impl Definition {
     /// What is not set is left out, and so are rules that are the usual ones: a later version of this program, which knows
     /// more of them, then finds the code as it was.
     pub(crate) fn code(&self) -> Value {
-        let Self { name, trigger, task, policy, description, paused: _ } = self;
+        let Self { name, given, trigger: _, task, policy, description, paused: _ } = self;
         let mut task = lean(json!(task));
         // As a value: texts differ when a map was written in another order.
         task["params"] = serde_json::from_str(&self.task.params).unwrap_or(Value::Null);
@@ -182,7 +185,7 @@ impl Definition {
             rules.retain(|rule, value| usual.get(rule) != Some(value));
         }
         lean(json!({
-            "name": name, "trigger": trigger.to_text(), "task": task, "policy": rules, "description": description,
+            "name": name, "trigger": given, "task": task, "policy": rules, "description": description,
         }))
     }
 
@@ -222,8 +225,8 @@ impl Definition {
         }
     }
 
-    /// Writes it over `record`, which keeps its id, its history and its place in time; with another trigger times
-    /// count from now.
+    /// Writes it over `record`, which keeps its id, its history and its place in time; with another trigger, or when it
+    /// was finished, times count from now.
     pub(crate) fn apply_to(self, record: &mut ScheduleRecord, now: Timestamp) {
         let text = self.trigger.to_text();
         if record.trigger != text {
@@ -236,6 +239,8 @@ impl Definition {
         record.description = self.description;
         if record.status == ScheduleStatus::Finished {
             record.status = ScheduleStatus::Active;
+            // What would have come meanwhile is not made up.
+            record.cursor = record.cursor.max(now);
         }
         record.status_reason = record.status_reason.take().filter(|_| record.status == ScheduleStatus::Paused);
         record.plan_next(&self.trigger);
@@ -251,9 +256,11 @@ impl ScheduleRecord {
             ScheduleStatus::Paused => self.paused_until,
             ScheduleStatus::Finished | ScheduleStatus::Deleted => None,
         };
-        if self.status == ScheduleStatus::Active && next.is_none() {
+        let over = self.limit_reached().or(next.is_none().then(|| "its trigger has no time left".to_owned()));
+        if let (ScheduleStatus::Active, Some(reason)) = (self.status, over) {
             self.status = ScheduleStatus::Finished;
-            self.status_reason = Some("its trigger has no time left".into());
+            self.status_reason = Some(reason);
+            self.next_run_at = None;
         }
     }
 }
@@ -266,7 +273,7 @@ mod tests {
     fn definition(params: &str) -> Definition {
         let task = NewTask::new("work", &serde_json::from_str::<Box<serde_json::value::RawValue>>(params).unwrap());
         let schedule = Schedule::new("s", Trigger::every(Duration::from_secs(1)).unwrap(), task).run_limit(3);
-        schedule.check(&Clock::manual(Timestamp::default()), 1_000).unwrap()
+        schedule.check(&Clock::manual(Timestamp::default()), 1_000, Zone::UTC).unwrap()
     }
 
     #[test]

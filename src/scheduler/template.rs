@@ -46,6 +46,8 @@ pub struct TaskTemplate {
     pub meta: Option<Value>,
     /// A task that has not started by then is cancelled.
     pub expires_in: Option<Duration>,
+    /// Whose limits the tasks are under, beside those of queue and type.
+    pub limit_key: Option<String>,
 }
 
 /// The places that params may have.
@@ -115,7 +117,7 @@ impl TaskTemplate {
                 meta: self.meta.clone(),
                 expires_at: self.expires_in.map(|span| now + span),
                 firing: Some(FiringKey { schedule_id: places.schedule_id, nominal_at: places.nominal_at }),
-                limit_key: None,
+                limit_key: self.limit_key.clone(),
             })),
         }
     }
@@ -191,6 +193,7 @@ mod tests {
             tags: Vec::new(),
             meta: None,
             expires_in: None,
+            limit_key: None,
         }
     }
 

@@ -328,6 +328,7 @@ impl NewTask {
             tags: extras.tags,
             meta: extras.meta,
             expires_in,
+            limit_key: extras.limit_key,
         })
     }
 

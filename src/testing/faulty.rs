@@ -281,8 +281,8 @@ impl Backend for Faulty {
         self.inner.firings(schedule_id, before, limit)
     }
 
-    fn forget_schedules(&self, before: Timestamp) -> Result<(), BackendError> {
-        self.inner.forget_schedules(before)
+    fn forget_schedules(&self, deleted: Timestamp, finished: Option<Timestamp>) -> Result<(), BackendError> {
+        self.inner.forget_schedules(deleted, finished)
     }
 
     fn outdated(&self, rules: &[Retention], limit: usize) -> Result<Vec<Outdated>, BackendError> {

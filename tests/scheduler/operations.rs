@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use callboard::testing::{at, crash};
 use callboard::{
     BackfillOrder, Board, BoardError, FiringCause, FiringStatus, NewTask, Outcome, Overlap, Part, PartState, Resume,
-    Schedule, ScheduleFilter, ScheduleStatus, StartError, TaskError, TaskState,
+    Schedule, ScheduleFilter, ScheduleStatus, StartError, TaskError, TaskState, Trigger, Zone,
 };
 use serde_json::json;
 
-use crate::support::{DAY, HOUR, MINUTE, builder, every, fired, history, schedule, start, with};
+use crate::support::{DAY, HOUR, MINUTE, builder, cron, every, fired, history, moment, schedule, start, with};
 
 #[actix_rt::test]
 async fn it_is_made_changed_and_deleted_at_run_time() {
@@ -78,7 +78,7 @@ async fn it_is_triggered_beside_its_times() {
         (details.firings[0].cause, details.firings[0].state),
         (FiringCause::Manual, Some(TaskState::Completed))
     );
-    assert_eq!(details.next_runs, [1, 2, 3, 4, 5].map(|hour| at(hour * 3_600)));
+    assert_eq!(details.next_runs, [at(3_600)], "as many as the run limit allows");
 }
 
 #[actix_rt::test]
@@ -176,6 +176,85 @@ async fn a_pause_for_failures_does_not_wait_for_the_next_time() {
     board.advance(HOUR).await;
     assert_eq!(status().await, ScheduleStatus::Paused, "it does not wait for its next time");
     assert_eq!(fired(&board, "s").await, [1, 2, 3, 4].map(|hour| hour * 3_600));
+}
+
+#[actix_rt::test]
+async fn what_never_fires_again_is_refused_but_not_in_code() {
+    let once = |hour: u64| Trigger::at(at(hour * 3_600)).unwrap();
+    let passed = || Trigger::at(at(0)).unwrap();
+    let board = start(builder().schedule(schedule("code", passed())).schedule(schedule("s", once(1)))).await;
+    let schedules = board.schedules();
+    assert_eq!(schedules.get("code").await.unwrap().schedule.status, ScheduleStatus::Finished, "it was right once");
+    for past in [passed(), every(HOUR).end_at(at(0)).unwrap(), cron("0 0 9 1 1 * 2020", "UTC")] {
+        let refused = schedules.create(schedule("past", past.clone())).await.unwrap_err().to_string();
+        assert!(refused.contains("has no time after"), "{refused}");
+        let refused = schedules.update("s", schedule("s", past)).await.unwrap_err().to_string();
+        assert!(refused.contains("has no time after"), "{refused}");
+    }
+    board.advance(2 * HOUR).await;
+    let ended = schedules.update("s", schedule("s", once(1)).description("over")).await.unwrap();
+    assert_eq!((ended.status, ended.next_run_at), (ScheduleStatus::Finished, None));
+    assert!(schedules.get("s").await.unwrap().next_runs.is_empty());
+    let refused = schedules.resume("s", Resume::FromNow).await.unwrap_err().to_string();
+    assert!(refused.contains("no time left"), "{refused}");
+}
+
+#[actix_rt::test]
+async fn the_next_runs_lie_ahead() {
+    let board = start(builder().schedule(schedule("s", every(HOUR))).schedule(schedule("t", every(HOUR)))).await;
+    board.schedules().pause("s").await.unwrap();
+    board.schedules().pause_until("t", at(200 * 3_600)).await.unwrap();
+    board.advance(100 * HOUR).await;
+    assert_eq!(board.schedules().get("s").await.unwrap().next_runs[0], at(101 * 3_600));
+    assert_eq!(board.schedules().preview("t", 2).await.unwrap(), [at(200 * 3_600), at(201 * 3_600)]);
+}
+
+#[actix_rt::test]
+async fn one_that_has_reached_its_run_limit_goes_on_with_a_higher_one_only() {
+    let board = start(builder().schedule(schedule("s", every(HOUR)).run_limit(2))).await;
+    board.advance(5 * HOUR).await;
+    let refused = board.schedules().resume("s", Resume::FromNow).await.unwrap_err().to_string();
+    assert!(refused.contains("its run limit of 2 is reached"), "{refused}");
+    let same = board.schedules().update("s", schedule("s", every(HOUR)).run_limit(2)).await.unwrap();
+    assert_eq!((same.status, same.next_run_at), (ScheduleStatus::Finished, None));
+    board.schedules().update("s", schedule("s", every(HOUR)).run_limit(3)).await.unwrap();
+    assert_eq!(board.schedules().get("s").await.unwrap().next_runs.len(), 1);
+    board.advance(5 * HOUR).await;
+    assert_eq!(fired(&board, "s").await.len(), 3);
+}
+
+#[actix_rt::test]
+async fn a_trigger_without_a_zone_has_that_of_the_board() {
+    let berlin: Zone = "Europe/Berlin".parse().unwrap();
+    let nine = || Trigger::cron("0 9 * * *", None).unwrap();
+    let both = Trigger::any_of(vec![nine(), cron("0 12 * * *", "Asia/Tokyo")]).unwrap();
+    let json: Trigger = serde_json::from_value(json!({"kind": "cron", "expr": "30 9 * * *"})).unwrap();
+    assert_eq!(serde_json::from_value::<Trigger>(json!(both)).unwrap(), both);
+    assert!(Trigger::all_of(vec![nine(), cron("0 9 1 * *", "UTC")]).is_err(), "one zone or none");
+    let whole = Trigger::all_of(vec![nine(), Trigger::cron("0 9 1 * *", None).unwrap()]).unwrap();
+    let board = builder().default_zone(berlin).schedule(schedule("code", nine()));
+    let board = start(board.schedule(schedule("both", both)).schedule(schedule("whole", whole))).await;
+    board.schedules().create(schedule("json", json)).await.unwrap();
+    let stored = async |name| board.schedules().get(name).await.unwrap();
+    assert_eq!(stored("code").await.schedule.trigger.zone, "Europe/Berlin");
+    assert_eq!(stored("code").await.next_runs[0], moment("2026-01-01T08:00:00Z"));
+    assert_eq!(stored("json").await.next_runs[0], moment("2026-01-01T08:30:00Z"));
+    assert_eq!(
+        stored("both").await.next_runs[..2],
+        ["03:00", "08:00"].map(|at| moment(&format!("2026-01-01T{at}:00Z")))
+    );
+    assert_eq!(stored("whole").await.next_runs[0], moment("2026-01-01T08:00:00Z"));
+    assert_eq!(stored("whole").await.schedule.trigger.zone, "Europe/Berlin");
+}
+
+#[actix_rt::test]
+async fn its_tasks_have_their_limit_key() {
+    let task = NewTask::new("work", &()).limit_key("api:anna");
+    let board = start(builder().schedule(Schedule::new("s", every(HOUR), task))).await;
+    let task_id = board.schedules().trigger("s").await.unwrap();
+    assert_eq!(board.get(task_id).await.unwrap().unwrap().limit_key.as_deref(), Some("api:anna"));
+    let refused = Schedule::new("t", every(HOUR), NewTask::new("work", &()).limit_key(""));
+    assert!(board.schedules().create(refused).await.is_err());
 }
 
 #[actix_rt::test]

@@ -8,7 +8,7 @@ use callboard::backend::memory::Memory;
 use callboard::testing::{Fault, Faulty};
 use callboard::{
     Board, BoardBuilder, Coalesce, Event, Firing, FiringStatus, Overlap, Part, PartState, Resume, Schedule,
-    ScheduleFilter, ScheduleRecord, ScheduleStatus,
+    ScheduleFilter, ScheduleRecord, ScheduleStatus, Trigger,
 };
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
@@ -101,6 +101,25 @@ async fn changes_at_run_time_stay_until_the_code_changes() {
     board.stop().await;
     let board = file.start(code(schedule("s", every(3 * HOUR)))).await;
     assert_eq!(board.schedules().get("s").await.unwrap().schedule.status, ScheduleStatus::Active);
+    board.stop().await;
+}
+
+#[actix_rt::test]
+async fn another_default_zone_is_no_change_of_the_code() {
+    let file = File::new();
+    let start = async |zone: &str| {
+        let code = schedule("s", Trigger::cron("0 9 * * *", None).unwrap());
+        file.start(builder().default_zone(zone.parse().unwrap()).schedule(code)).await
+    };
+    let zone = async |board: &Board| board.schedules().get("s").await.unwrap().schedule.trigger.zone;
+    for later in ["Europe/Berlin", "Asia/Tokyo"] {
+        let board = start(later).await;
+        assert_eq!(zone(&board).await, "Europe/Berlin", "it keeps the zone that it was made with");
+        board.stop().await;
+    }
+    file.execute("UPDATE scheduler_task SET timezone = '', next_run_at = NULL");
+    let board = start("Asia/Tokyo").await;
+    until(&board, "s", |record, _| record.status == ScheduleStatus::Paused).await;
     board.stop().await;
 }
 

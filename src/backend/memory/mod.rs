@@ -190,8 +190,8 @@ impl Backend for Memory {
         Ok(self.store.lock().firings(schedule_id, before, limit))
     }
 
-    fn forget_schedules(&self, before: Timestamp) -> Result<(), BackendError> {
-        self.store.lock().schedules.forget(before);
+    fn forget_schedules(&self, deleted: Timestamp, finished: Option<Timestamp>) -> Result<(), BackendError> {
+        self.store.lock().schedules.forget(deleted, finished);
         Ok(())
     }
 

@@ -112,8 +112,16 @@ impl Schedules {
         rows.filter(|record| matches(filter, record)).take(limit).cloned().collect()
     }
 
-    pub(super) fn forget(&mut self, before: Timestamp) {
-        let gone = |record: &ScheduleRecord| record.status == ScheduleStatus::Deleted && record.updated_at < before;
+    pub(super) fn forget(&mut self, deleted: Timestamp, finished: Option<Timestamp>) {
+        let gone = |record: &ScheduleRecord| {
+            let last = record.updated_at.max(record.cursor).max(record.last_run_at.unwrap_or_default());
+            let over = match record.status {
+                ScheduleStatus::Deleted => record.updated_at < deleted,
+                ScheduleStatus::Finished => finished.is_some_and(|finished| last < finished),
+                ScheduleStatus::Active | ScheduleStatus::Paused => false,
+            };
+            over && record.code.is_none()
+        };
         let gone: Vec<ScheduleId> =
             self.rows.iter().filter(|(_, stored)| gone(&stored.record)).map(|(id, _)| *id).collect();
         for id in gone {

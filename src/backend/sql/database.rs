@@ -304,11 +304,11 @@ impl<D: Database> Backend for Sql<D> {
         self.0.read("firings", |conn| schedules::firings(conn, schedule_id, before, limit))
     }
 
-    fn forget_schedules(&self, before: Timestamp) -> Result<(), BackendError> {
-        if !self.0.read("forget schedules", |conn| schedules::any_to_forget(conn, before))? {
+    fn forget_schedules(&self, deleted: Timestamp, finished: Option<Timestamp>) -> Result<(), BackendError> {
+        if !self.0.read("forget schedules", |conn| schedules::any_to_forget(conn, deleted, finished))? {
             return Ok(());
         }
-        write(&self.0, "forget schedules", |conn| schedules::forget(conn, before))
+        write(&self.0, "forget schedules", |conn| schedules::forget(conn, deleted, finished))
     }
 
     fn outdated(&self, rules: &[Retention], limit: usize) -> Result<Vec<Outdated>, BackendError> {

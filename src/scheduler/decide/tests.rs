@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Clock;
+use crate::scheduler::trigger::Zone;
 use crate::scheduler::{Overlap, Policy, Schedule};
 use crate::task::{NewTask, TaskState};
 
@@ -72,7 +73,7 @@ impl Case {
     fn decision(&self) -> Option<Decision> {
         let trigger = Trigger::every(Duration::from_secs(600)).unwrap();
         let schedule = Schedule::new("s", trigger.clone(), NewTask::new("work", &())).policy(self.policy.clone());
-        let definition = schedule.check(&Clock::manual(minute(0)), 1_000).unwrap();
+        let definition = schedule.check(&Clock::manual(minute(0)), 1_000, Zone::UTC).unwrap();
         let mut record = definition.record(minute(self.cursor));
         record.run_count = self.run_count;
         (self.change)(&mut record);

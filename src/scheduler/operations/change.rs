@@ -14,11 +14,23 @@ use crate::persistence::{NameToSchedule, ReadSchedules, SaveSchedule};
 pub(super) const TRIES: usize = 50;
 
 pub(super) fn check(core: &Core, schedule: Schedule) -> Result<Definition, BoardError> {
-    schedule.check(&core.clock, core.config.max_params_bytes).map_err(BoardError::Invalid)
+    schedule.check(&core.clock, core.config.max_params_bytes, core.config.default_zone).map_err(BoardError::Invalid)
 }
 
 pub(in crate::scheduler) fn trigger(record: &ScheduleRecord) -> Result<Trigger, BoardError> {
     record.read_trigger().map_err(|error| BoardError::Invalid(format!("schedule {:?}: {error}", record.name)))
+}
+
+/// Refuses what will never fire.
+pub(super) fn has_times(definition: &Definition, after: Timestamp) -> Result<(), BoardError> {
+    if definition.trigger.next_after(after).is_some() {
+        return Ok(());
+    }
+    let text = definition.trigger.to_text();
+    Err(BoardError::Invalid(format!(
+        "schedule {:?}: its {} trigger {:?} has no time after {after}; give it a later one",
+        definition.name, text.kind, text.expr
+    )))
 }
 
 pub(super) fn busy(name: &Name) -> BoardError {
@@ -30,6 +42,10 @@ pub(super) async fn make(core: &Core, schedule: Schedule, by_code: bool) -> Resu
     let definition = check(core, schedule)?;
     let name = definition.name.clone();
     let code = by_code.then(|| definition.code().to_string());
+    // Code was right once, and is not wrong because its time has come.
+    if !by_code {
+        has_times(&definition, core.clock.now())?;
+    }
     let mut record = ScheduleRecord { code, ..definition.record(core.clock.now()) };
     let turn = match find_any(core, &name).await? {
         None => None,

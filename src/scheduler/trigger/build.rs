@@ -20,6 +20,9 @@ impl Trigger {
     /// of seven with years at the end; or `@hourly` and the like. `@every` with a span makes an
     /// [`interval`](Self::interval), which has no zone.
     ///
+    /// Without a zone (`None`) it has that of the board which makes a schedule of it,
+    /// [`BoardBuilder::default_zone`](crate::BoardBuilder::default_zone), and until then UTC.
+    ///
     /// Besides what cron(8) has, the day of the month may be `L` (the last one), `15W` (the working day nearest to
     /// the 15th) or `LW` (the last working day), and the weekday `5#2` (the second Friday) or `5L` (the last Friday).
     ///
@@ -34,11 +37,14 @@ impl Trigger {
     ///
     /// # Errors
     /// Says which field is wrong, what may be written there, and what may have been meant.
-    pub fn cron(expression: &str, zone: Zone) -> Result<Self, TriggerError> {
-        let expression = expression.trim();
+    pub fn cron(expression: &str, zone: impl Into<Option<Zone>>) -> Result<Self, TriggerError> {
+        let (expression, zone) = (expression.trim(), zone.into());
         match expression.get(..6) {
             Some(word) if word.eq_ignore_ascii_case("@every") => Self::interval(&expression[1..]),
-            _ => Ok(Self::of(Rule::Cron(Box::new(Cron::read(expression, zone)?)))),
+            _ => {
+                let cron = Cron::read(expression, zone.unwrap_or(Zone::UTC))?;
+                Ok(Self { floats: zone.is_none(), ..Self::of(Rule::Cron(Box::new(cron))) })
+            }
         }
     }
 
@@ -86,8 +92,8 @@ impl Trigger {
         Ok(Self::of(Rule::Interval(Interval::new(Duration::from_micros(period_us.unsigned_abs()), anchor)?)))
     }
 
-    /// Every so many days, weeks or months from `first` on, when the clock of `zone` shows `time`. See
-    /// [`short_months`](Self::short_months) for the 31st.
+    /// Every so many days, weeks or months from `first` on, when the clock of `zone` shows `time`, without one that of the
+    /// board. See [`short_months`](Self::short_months) for the 31st.
     ///
     /// ```
     /// use callboard::{CalendarUnit, Trigger, Zone};
@@ -105,10 +111,11 @@ impl Trigger {
         unit: CalendarUnit,
         first: NaiveDate,
         time: NaiveTime,
-        zone: Zone,
+        zone: impl Into<Option<Zone>>,
     ) -> Result<Self, TriggerError> {
-        let short = ShortMonth::Skip;
-        Ok(Self::of(Rule::Calendar(Calendar { every, unit, first, time, short, zone }.check()?)))
+        let (short, zone) = (ShortMonth::Skip, zone.into());
+        let calendar = Calendar { every, unit, first, time, short, zone: zone.unwrap_or(Zone::UTC) }.check()?;
+        Ok(Self { floats: zone.is_none(), ..Self::of(Rule::Calendar(calendar)) })
     }
 
     /// Once, at `moment`.
@@ -126,13 +133,15 @@ impl Trigger {
         Ok(Self::of(Rule::Date(Date::at(moment.into())?)))
     }
 
-    /// Once, when the clock of `zone` shows `wall`: right after the change when clocks are set ahead over it, and the
+    /// Once, when the clock of `zone`, without one that of the board, shows `wall`: right after the change when clocks are set ahead over it, and the
     /// first time when they are set back over it. Parts of a microsecond are cut off.
     ///
     /// # Errors
     /// When it is not in the years 1 to 9999.
-    pub fn at_local(wall: NaiveDateTime, zone: Zone) -> Result<Self, TriggerError> {
-        Ok(Self::of(Rule::Date(Date::local(wall, zone)?)))
+    pub fn at_local(wall: NaiveDateTime, zone: impl Into<Option<Zone>>) -> Result<Self, TriggerError> {
+        let zone = zone.into();
+        let date = Date::local(wall, zone.unwrap_or(Zone::UTC))?;
+        Ok(Self { floats: zone.is_none(), ..Self::of(Rule::Date(date)) })
     }
 
     /// Whenever one of `parts` fires; when several of them do at one moment, once. Parts may have bounds of their own
@@ -149,7 +158,8 @@ impl Trigger {
     /// # Errors
     /// When there are no parts or more than 32, or one of them may not be there.
     pub fn any_of(parts: Vec<Self>) -> Result<Self, TriggerError> {
-        Ok(Self::of(Rule::AnyOf(AnyOf::new(parts)?)))
+        let floats = parts.iter().any(|part| part.floats);
+        Ok(Self { floats, ..Self::of(Rule::AnyOf(AnyOf::new(parts)?)) })
     }
 
     /// When the clock matches all of `parts`: cron and calendar triggers of one zone, without bounds or jitter of
@@ -169,7 +179,29 @@ impl Trigger {
     /// # Errors
     /// When there are no parts or more than 32, one of them may not be there, or no time of 400 years matches all.
     pub fn all_of(parts: Vec<Self>) -> Result<Self, TriggerError> {
-        Ok(Self::of(Rule::AllOf(AllOf::new(parts)?)))
+        let floats = parts.iter().any(|part| part.floats);
+        Ok(Self { floats, ..Self::of(Rule::AllOf(AllOf::new(parts)?)) })
+    }
+
+    /// Gives `zone` to what was given without one.
+    pub(crate) fn in_zone(mut self, zone: Zone) -> Self {
+        if !std::mem::take(&mut self.floats) {
+            return self;
+        }
+        match &mut self.rule {
+            Rule::Cron(cron) => cron.zone = zone,
+            Rule::Calendar(calendar) => calendar.zone = zone,
+            Rule::Date(Date::Local(_, own)) => *own = zone,
+            Rule::AllOf(all) => {
+                all.zone = zone;
+                all.parts = std::mem::take(&mut all.parts).into_iter().map(|part| part.in_zone(zone)).collect();
+            }
+            Rule::AnyOf(any) => {
+                any.0 = std::mem::take(&mut any.0).into_iter().map(|part| part.in_zone(zone)).collect();
+            }
+            Rule::Interval(_) | Rule::Date(Date::Moment(_)) => {}
+        }
+        self
     }
 
     /// Counts an interval from `anchor`, at which it also fires first.

@@ -59,6 +59,9 @@ impl AllOf {
                 Trigger { rule: Rule::Calendar(calendar), .. } => (calendar.zone, calendar.face()),
                 _ => return Err(refuse("all_of", part, "is neither cron nor calendar")),
             };
+            if part.floats != parts[0].floats {
+                return Err(refuse("all_of", part, "is in another zone; give all parts the same, or none"));
+            }
             common = match common {
                 None => Some((zone, face)),
                 Some((other, so_far)) if other == zone => Some((zone, so_far.and(face))),

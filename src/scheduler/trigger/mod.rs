@@ -67,6 +67,8 @@ pub struct Trigger {
     start_at: Option<Timestamp>,
     end_at: Option<Timestamp>,
     jitter_us: i64,
+    /// Its zone was not given: it is UTC until a board gives it its own.
+    floats: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +83,7 @@ enum Rule {
 
 impl Trigger {
     fn of(rule: Rule) -> Self {
-        Self { rule, start_at: None, end_at: None, jitter_us: 0 }
+        Self { rule, start_at: None, end_at: None, jitter_us: 0, floats: false }
     }
 
     /// The first nominal time after `moment`; none when there is none any more.

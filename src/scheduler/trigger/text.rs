@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::calendar::Calendar;
-use super::combine::{AllOf, AnyOf};
 use super::date::Date;
 use super::error::{TriggerError, nearest};
 use super::interval::{Span, read_span};
@@ -47,13 +46,10 @@ pub struct TriggerText {
     pub kind: String,
     /// Column `trigger_expr`.
     pub expr: String,
-    /// Column `timezone`; `UTC` for what has no zone.
-    #[serde(default = "utc")]
+    /// Column `timezone`; `UTC` for what has no zone. Empty where none is given: that of the board which makes a schedule of
+    /// it. Storage always has one.
+    #[serde(default)]
     pub zone: String,
-}
-
-fn utc() -> String {
-    Zone::UTC.name().to_owned()
 }
 
 /// A part of a trigger, as it is written into the expression of the whole.
@@ -67,20 +63,27 @@ struct Part {
 }
 
 impl Trigger {
-    /// As storage keeps it; [`from_text`](Self::from_text) gives the same trigger again.
+    /// As storage keeps it; [`from_text`](Self::from_text) gives the same trigger again. One that was given no zone has none
+    /// here either, and is read by serde alone.
     pub fn to_text(&self) -> TriggerText {
         TriggerText {
             kind: self.kind().to_owned(),
             expr: self.expr(),
-            zone: self.zone().unwrap_or(Zone::UTC).name().to_owned(),
+            zone: if self.floats { String::new() } else { self.zone().unwrap_or(Zone::UTC).name().to_owned() },
         }
     }
 
     /// From what storage keeps.
     ///
     /// # Errors
-    /// When it is not what [`to_text`](Self::to_text) may write, or would never fire.
+    /// When it is not what [`to_text`](Self::to_text) may write, has no zone, or would never fire.
     pub fn from_text(text: &TriggerText) -> Result<Self, TriggerError> {
+        // Without one it would be that of whoever reads it.
+        text.zone.parse::<Zone>()?;
+        Self::read(text)
+    }
+
+    fn read(text: &TriggerText) -> Result<Self, TriggerError> {
         if text.expr.len() > LONGEST {
             let problem = format!("it is {} bytes long, at most {LONGEST} are read", text.expr.len());
             return Err(TriggerError::invalid("trigger", &text.expr, problem, "write a shorter one"));
@@ -136,8 +139,8 @@ impl Trigger {
                 let anchor = interval.anchor.map(|anchor| format!(" from {anchor}")).unwrap_or_default();
                 format!("every {}{anchor}", Span(interval.period_us))
             }
-            Rule::AnyOf(any) => list(&any.0, self.zone()),
-            Rule::AllOf(all) => list(&all.parts, self.zone()),
+            Rule::AnyOf(any) => list(&any.0, self.zone().filter(|_| !self.floats)),
+            Rule::AllOf(all) => list(&all.parts, self.zone().filter(|_| !self.floats)),
         }
     }
 }
@@ -146,7 +149,7 @@ fn list(parts: &[Trigger], common: Option<Zone>) -> String {
     let part = |part: &Trigger| Part {
         kind: part.kind().to_owned(),
         expr: part.expr(),
-        zone: part.zone().filter(|zone| common != Some(*zone)).map(String::from),
+        zone: part.zone().filter(|zone| !part.floats && common != Some(*zone)).map(String::from),
     };
     let parts: Vec<_> = parts.iter().map(part).collect();
     // Structs of strings always have a JSON text.
@@ -154,14 +157,19 @@ fn list(parts: &[Trigger], common: Option<Zone>) -> String {
 }
 
 fn rule(kind: &str, expr: &str, zone: &str) -> Result<Trigger, TriggerError> {
-    let zone: Zone = zone.parse()?;
+    let given: Option<Zone> = if zone.is_empty() { None } else { Some(zone.parse()?) };
+    let zone = given.unwrap_or(Zone::UTC);
+    let of = |rule| {
+        let trigger = Trigger::of(rule);
+        Trigger { floats: given.is_none() && trigger.zone().is_some(), ..trigger }
+    };
     match kind {
-        "cron" => Trigger::cron(expr, zone),
+        "cron" => Trigger::cron(expr, given),
         "interval" => Trigger::interval(expr),
-        "calendar" => Ok(Trigger::of(Rule::Calendar(Calendar::read(expr, zone)?))),
-        "date" => Ok(Trigger::of(Rule::Date(Date::read(expr, zone)?))),
-        "any_of" => Ok(Trigger::of(Rule::AnyOf(AnyOf::new(parts(expr, zone)?)?))),
-        "all_of" => Ok(Trigger::of(Rule::AllOf(AllOf::new(parts(expr, zone)?)?))),
+        "calendar" => Ok(of(Rule::Calendar(Calendar::read(expr, zone)?))),
+        "date" => Ok(of(Rule::Date(Date::read(expr, zone)?))),
+        "any_of" => Trigger::any_of(parts(expr, given)?),
+        "all_of" => Trigger::all_of(parts(expr, given)?),
         _ => {
             let meant = nearest(kind, KINDS.into_iter()).map(|kind| format!("did you mean {kind}? "));
             let hint = format!("{}there are {}", meant.unwrap_or_default(), KINDS.join(", "));
@@ -170,7 +178,7 @@ fn rule(kind: &str, expr: &str, zone: &str) -> Result<Trigger, TriggerError> {
     }
 }
 
-fn parts(expr: &str, zone: Zone) -> Result<Vec<Trigger>, TriggerError> {
+fn parts(expr: &str, zone: Option<Zone>) -> Result<Vec<Trigger>, TriggerError> {
     let parts: Vec<Part> = serde_json::from_str(expr).map_err(|error| {
         let hint = r#"write it as [{"kind":"cron","expr":"0 9 * * *"}, ...]"#;
         TriggerError::invalid("list of triggers", expr, error.to_string(), hint)
@@ -180,8 +188,8 @@ fn parts(expr: &str, zone: Zone) -> Result<Vec<Trigger>, TriggerError> {
         if part.kind == "any_of" {
             return Err(TriggerError::invalid("part", &part.expr, "is an any_of itself", "list its parts instead"));
         }
-        let zone = part.zone.unwrap_or_else(|| zone.name().to_owned());
-        Trigger::from_text(&TriggerText { kind: part.kind, expr: part.expr, zone })
+        let zone = part.zone.unwrap_or_else(|| zone.map_or("", Zone::name).to_owned());
+        Trigger::read(&TriggerText { kind: part.kind, expr: part.expr, zone })
     };
     parts.into_iter().map(part).collect()
 }
@@ -208,7 +216,7 @@ pub(super) fn read_moment(what: &'static str, text: &str) -> Result<Timestamp, T
 impl TryFrom<TriggerText> for Trigger {
     type Error = TriggerError;
     fn try_from(text: TriggerText) -> Result<Self, TriggerError> {
-        Self::from_text(&text)
+        Self::read(&text)
     }
 }
 

@@ -24,6 +24,7 @@ pub fn saved_is_read(h: &dyn Harness) {
     all.task.tags = vec!["a".into(), "b c".into()];
     all.task.meta = Some(json!({"deep": [1, null]}));
     all.task.expires_in = Some(Duration::from_secs(5));
+    all.task.limit_key = Some("api:anna".into());
     all.policy = Policy {
         misfire_grace: Some(Duration::from_secs(300)),
         coalesce: Coalesce::All(7),
@@ -158,12 +159,36 @@ pub fn deleted_ones_are_forgotten(h: &dyn Harness) {
     let now = state(&w, gone.schedule_id).record.turn;
     let passed = vec![passed(1, FiringStatus::Skipped)];
     fire(&w, Turn { passed, status: ScheduleStatus::Deleted, ..turn(&w, gone.schedule_id, now) });
-    w.backend.forget_schedules(at(0)).expect("forget");
+    w.backend.forget_schedules(at(0), None).expect("forget");
     assert_eq!(statuses(&w, gone.schedule_id).len(), 1);
-    w.backend.forget_schedules(at(1)).expect("forget");
+    w.backend.forget_schedules(at(1), None).expect("forget");
     assert_eq!(w.backend.schedule_named("gone").expect("an answer"), None);
     assert_eq!(statuses(&w, gone.schedule_id), []);
     assert_eq!(w.backend.schedule_named("kept").expect("an answer"), Some(kept));
+}
+
+/// So do finished ones, if they are to. What code defines stays, for the next start has to know of its end.
+pub fn finished_ones_are_forgotten(h: &dyn Harness) {
+    let w = World::new(h);
+    let over = |name, status, code: Option<&str>, last| {
+        let mut over = ScheduleRecord { status, code: code.map(str::to_owned), ..record(name) };
+        over.last_run_at = Some(at(last));
+        save(&w, &over, None);
+    };
+    over("long over", ScheduleStatus::Finished, None, 10);
+    over("just over", ScheduleStatus::Finished, None, 20);
+    over("of code", ScheduleStatus::Finished, Some("{}"), 10);
+    over("of code and deleted", ScheduleStatus::Deleted, Some("{}"), 10);
+    over("goes on", ScheduleStatus::Active, None, 10);
+    let forget = |finished| w.backend.forget_schedules(at(15), finished).expect("forget");
+    let there = |name| w.backend.schedule_named(name).expect("an answer").is_some();
+    forget(None);
+    assert!(there("long over"));
+    forget(Some(at(15)));
+    assert!(!there("long over"));
+    for name in ["just over", "of code", "of code and deleted", "goes on"] {
+        assert!(there(name), "{name}");
+    }
 }
 
 /// What one handle saves and fires another one sees, and it outlives the process where that is promised.

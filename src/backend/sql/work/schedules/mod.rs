@@ -23,6 +23,14 @@ use crate::backend::{Saved, ScheduleChanges, next_turn};
 use crate::clock::{Timestamp, micros};
 use crate::scheduler::{ScheduleId, ScheduleRecord, ScheduleStatus};
 
+/// Schedules that are over, and of which no code has to know.
+macro_rules! over {
+    () => {
+        "code IS NULL AND ((status = 'deleted' AND updated_at < ?1) OR (status = 'finished' AND updated_at < ?2
+            AND cursor_at < ?2 AND coalesce(last_run_at, 0) < ?2))"
+    };
+}
+
 statements! {
     NextVersion -> (): "UPDATE schedule_mark SET version = version + 1 WHERE name = 'schedules'";
     Version -> (BigInt,): "SELECT version FROM schedule_mark WHERE name = 'schedules'";
@@ -44,12 +52,12 @@ statements! {
     AllThatFire -> (Text, Text, Nullable<BigInt>, Nullable<BigInt>):
         "SELECT schedule_id, status, next_run_at, paused_until FROM scheduler_task INDEXED BY scheduler_task_due
         WHERE status IN ('active', 'paused')";
-    ToForget -> (BigInt,): "SELECT count(*) FROM scheduler_task WHERE status = 'deleted' AND updated_at < ?1";
-    ForgetFirings -> (): "DELETE FROM schedule_firing WHERE schedule_id IN
-        (SELECT schedule_id FROM scheduler_task WHERE status = 'deleted' AND updated_at < ?1)";
+    ToForget -> (BigInt,): (concat!("SELECT count(*) FROM scheduler_task WHERE ", over!()));
+    ForgetFirings -> (): (concat!("DELETE FROM schedule_firing WHERE schedule_id IN
+        (SELECT schedule_id FROM scheduler_task WHERE ", over!(), ")"));
     /// Those of schedules that were forgotten before too: their tasks may have been pruned since.
     ForgetRuns -> (): "DELETE FROM schedule_run WHERE schedule_id NOT IN (SELECT schedule_id FROM scheduler_task)";
-    Forget -> (): "DELETE FROM scheduler_task WHERE status = 'deleted' AND updated_at < ?1";
+    Forget -> (): (concat!("DELETE FROM scheduler_task WHERE ", over!()));
 }
 
 /// A number as it is stored; none is as large as those that are cut.
@@ -95,6 +103,7 @@ fn write<C: Conn>(
         expires_in_us: task.expires_in.map(|span| micros(span).unsigned_abs()),
         pause_after: policy.pause_after,
         keep_firings: Some(policy.keep_firings),
+        limit_key: task.limit_key.clone(),
         lost_id: None,
     })
     .to_string();
@@ -183,13 +192,26 @@ pub(in crate::backend::sql) fn defined<C: Conn>(conn: &mut C, name: &str) -> Que
     Ok(found.map(|(id,)| plain(&id).ok_or(id.0)))
 }
 
-pub(in crate::backend::sql) fn any_to_forget<C: Conn>(conn: &mut C, before: Timestamp) -> QueryResult<bool> {
-    let found = conn.first::<ToForget, (i64,)>(&[Value::Int(before.as_micros())])?;
+/// The latest times of what is forgotten; without one no finished schedule is.
+fn before(deleted: Timestamp, finished: Option<Timestamp>) -> [Value<'static>; 2] {
+    [Value::Int(deleted.as_micros()), Value::Int(finished.map_or(i64::MIN, Timestamp::as_micros))]
+}
+
+pub(in crate::backend::sql) fn any_to_forget<C: Conn>(
+    conn: &mut C,
+    deleted: Timestamp,
+    finished: Option<Timestamp>,
+) -> QueryResult<bool> {
+    let found = conn.first::<ToForget, (i64,)>(&before(deleted, finished))?;
     Ok(found.is_some_and(|(schedules,)| schedules > 0))
 }
 
-pub(in crate::backend::sql) fn forget<C: Conn>(conn: &mut C, before: Timestamp) -> Result<(), Abort> {
-    let before = [Value::Int(before.as_micros())];
+pub(in crate::backend::sql) fn forget<C: Conn>(
+    conn: &mut C,
+    deleted: Timestamp,
+    finished: Option<Timestamp>,
+) -> Result<(), Abort> {
+    let before = before(deleted, finished);
     conn.run::<ForgetFirings>(&before)?;
     conn.run::<Forget>(&before)?;
     conn.run::<ForgetRuns>(&[])?;

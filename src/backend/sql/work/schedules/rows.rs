@@ -47,6 +47,8 @@ pub(super) struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pause_after: Option<u32>,
     pub(super) keep_firings: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) limit_key: Option<String>,
     /// Why its id is a new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) lost_id: Option<String>,
@@ -141,6 +143,7 @@ impl ScheduleRow {
             tags: options.tags,
             meta: options.meta,
             expires_in: options.expires_in_us.map(Duration::from_micros),
+            limit_key: options.limit_key,
         };
         let status = faults.or("status", self.status.parse(), ScheduleStatus::Paused);
         let fault = faults.0;
