@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "each test says what it did")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod edited;
 #[cfg(feature = "sqlite")]
 mod everywhere;
 #[cfg(feature = "sqlite")]

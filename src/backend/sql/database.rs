@@ -8,6 +8,7 @@ use diesel::connection::{AnsiTransactionManager, Connection};
 
 use super::conn::Conn;
 use super::errors::Abort;
+use super::mended;
 use super::transaction;
 use super::work::{self, Batch, limits, nodes, prune, read, rescue, schedules};
 use crate::backend::{
@@ -93,7 +94,7 @@ where
     }
 }
 
-fn write<D: Database, T>(
+pub(super) fn write<D: Database, T>(
     database: &D,
     operation: &'static str,
     work: impl FnMut(&mut D::Conn) -> Result<T, Abort>,
@@ -112,21 +113,6 @@ fn is_one_push(commit: &Commit) -> bool {
 fn marked<C: Conn, T>(conn: &mut C, done: T) -> Result<T, Abort> {
     conn.mark_change()?;
     Ok(done)
-}
-
-/// Finds a schedule; mends its id first when somebody has edited it.
-fn find_mended<D: Database>(
-    database: &D,
-    operation: &'static str,
-    find: impl Fn(&mut D::Conn) -> QueryResult<Option<Result<ScheduleId, String>>>,
-) -> Result<Option<ScheduleId>, BackendError> {
-    match database.read(operation, &find)?.transpose() {
-        Ok(id) => Ok(id),
-        Err(stray) => {
-            write(database, operation, |conn| schedules::mend(conn, std::slice::from_ref(&stray)))?;
-            Ok(database.read(operation, &find)?.and_then(Result::ok))
-        }
-    }
 }
 
 impl<D: Database> Backend for Sql<D> {
@@ -254,16 +240,7 @@ impl<D: Database> Backend for Sql<D> {
     }
 
     fn schedule_changes(&self, version: i64) -> Result<ScheduleChanges, BackendError> {
-        let read = || self.0.read("schedule changes", |conn| schedules::changes(conn, version));
-        let (changes, strays) = read()?;
-        if strays.is_empty() {
-            return Ok(changes);
-        }
-        match write(&self.0, "mend schedules", |conn| schedules::mend(conn, &strays)) {
-            Err(error) if error.is_transient() => Err(error),
-            // What cannot be mended does not fire; the others do.
-            _ => Ok(read()?.0),
-        }
+        mended::changes(&self.0, version)
     }
 
     fn schedules(&self, ids: &[ScheduleId]) -> Result<Vec<ScheduleState>, BackendError> {
@@ -271,11 +248,11 @@ impl<D: Database> Backend for Sql<D> {
     }
 
     fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
-        find_mended(&self.0, "schedule named", |conn| schedules::named(conn, name))
+        mended::find(&self.0, "schedule named", |conn| schedules::named(conn, name))
     }
 
     fn schedule_defined(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
-        find_mended(&self.0, "schedule defined", |conn| schedules::defined(conn, name))
+        mended::find(&self.0, "schedule defined", |conn| schedules::defined(conn, name))
     }
 
     fn list_schedules(

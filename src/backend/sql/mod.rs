@@ -13,6 +13,7 @@ mod conn;
 mod database;
 mod dialect;
 mod errors;
+mod mended;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod migrations;
 #[cfg(feature = "mysql")]
