@@ -147,7 +147,8 @@ impl std::fmt::Debug for Config {
             }};
         }
         show!(node_name queues worker_threads blocking_threads lease check_interval push_deadline max_waiting_pushes
-            max_params_bytes drain cancel_grace crash_limit retention task_logs task_log_bytes task_log_level
+            max_params_bytes drain cancel_grace crash_limit retention keep_finished_schedules default_zone task_logs
+            task_log_bytes task_log_level
             synchronous readers writers event_buffer store_limits clock)
     }
 }
