@@ -21,7 +21,7 @@ use crate::task::{IntoNewTask, TaskSpec};
 pub(crate) async fn push_from_within(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
     let spec = checked(core, task)?;
     let deadline = deadline(core);
-    let place = in_time(core, core.desk.inner_place(1, spec.params.len())).await?;
+    let place = in_time(core, deadline, core.desk.inner_place(1, spec.params.len())).await?;
     one(hand_in(core, vec![spec], place, deadline).await?)
 }
 
@@ -38,7 +38,7 @@ pub(super) async fn push_specs(
     bytes: usize,
 ) -> Result<Vec<Pushed>, PushError> {
     let deadline = deadline(core);
-    let place = in_time(core, core.desk.place(specs.len(), bytes)).await?;
+    let place = in_time(core, deadline, core.desk.place(specs.len(), bytes)).await?;
     hand_in(core, specs, place, deadline).await
 }
 
@@ -47,14 +47,18 @@ pub(super) fn deadline(core: &Core) -> Duration {
     core.clock.elapsed() + core.config.push_deadline
 }
 
-/// Waits for a place no longer than a push may wait for storage.
-async fn in_time<T>(core: &Core, place: impl Future<Output = Result<T, PushError>>) -> Result<T, PushError> {
+/// Waits for a place no longer than a push may wait for storage. There is no timer for each: thousands may wait.
+async fn in_time<T>(
+    core: &Core,
+    deadline: Duration,
+    place: impl Future<Output = Result<T, PushError>>,
+) -> Result<T, PushError> {
     let mut place = pin!(place);
-    // Nearly always there is one, and a timer costs more than the push.
     if let Some(placed) = place.as_mut().now_or_never() {
         return placed;
     }
-    match select(place, core.timeout(core.config.push_deadline)).await {
+    let mut time = core.desk.time();
+    match select(place, pin!(time.wait_for(|now| *now >= deadline))).await {
         Either::Left((placed, _)) => placed,
         Either::Right(_) => Err(PushError::Storage(BackendError::Transient {
             operation: "push",

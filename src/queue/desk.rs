@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::batch::Batch;
 use super::{Poke, Pushed, Queue};
@@ -104,6 +104,8 @@ pub(crate) struct Desk {
     again: Mutex<VecDeque<Box<Batch>>>,
     places: Arc<Semaphore>,
     most_places: u32,
+    /// The time, on the clock's growing hand, as the guardian told it last.
+    time: watch::Sender<Duration>,
     line: Line<Queue>,
 }
 
@@ -116,6 +118,7 @@ impl Desk {
             again: Mutex::default(),
             places: Arc::new(Semaphore::new(max_waiting_pushes)),
             most_places: u32::try_from(max_waiting_pushes).unwrap_or(u32::MAX),
+            time: watch::Sender::new(Duration::ZERO),
             line,
         }
     }
@@ -224,6 +227,22 @@ impl Desk {
     /// Takes the receipts alone: a commit is in flight, and the rest gathers on.
     pub(crate) fn take_returned(&self) -> Vec<Returned> {
         mem::take(&mut self.gathered.lock().returned)
+    }
+
+    /// The time as it goes by, for those who wait for a place.
+    pub(crate) fn time(&self) -> watch::Receiver<Duration> {
+        self.time.subscribe()
+    }
+
+    /// Gives up whoever has waited until its deadline, on the desk or for a place: also while storage says nothing at all.
+    pub(crate) fn look_at_the_time(&self, now: Duration) {
+        self.time.send_replace(now);
+        for overdue in self.take_overdue(now) {
+            let silent =
+                BackendError::Transient { operation: "commit", message: "storage has not answered so far".into() };
+            // Whoever no longer listens needs no answer.
+            drop(overdue.answer.send(Err(PushError::Storage(silent))));
+        }
     }
 
     /// Takes the pushes whose time is up at `now`: while storage fails nobody else looks at them.

@@ -67,6 +67,7 @@ impl Guardian {
                 return;
             }
             guardian.core.parts.pulse(Part::Guardian).tick(&guardian.core.clock);
+            guardian.core.desk.look_at_the_time(guardian.core.clock.elapsed());
             match died {
                 Some(part) => {
                     guardian.mend(part, ctx);
