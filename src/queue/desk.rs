@@ -104,6 +104,8 @@ pub(crate) struct Desk {
     again: Mutex<VecDeque<Box<Batch>>>,
     places: Arc<Semaphore>,
     most_places: u32,
+    /// Why storage took no commit lately.
+    trouble: Mutex<Option<BackendError>>,
     /// The time, on the clock's growing hand, as the guardian told it last.
     time: watch::Sender<Duration>,
     line: Line<Queue>,
@@ -118,6 +120,7 @@ impl Desk {
             again: Mutex::default(),
             places: Arc::new(Semaphore::new(max_waiting_pushes)),
             most_places: u32::try_from(max_waiting_pushes).unwrap_or(u32::MAX),
+            trouble: Mutex::default(),
             time: watch::Sender::new(Duration::ZERO),
             line,
         }
@@ -239,10 +242,16 @@ impl Desk {
         self.time.send_replace(now);
         for overdue in self.take_overdue(now) {
             let silent =
-                BackendError::Transient { operation: "commit", message: "storage has not answered so far".into() };
+                || BackendError::Transient { operation: "commit", message: "storage has not answered so far".into() };
+            let error = self.trouble.lock().clone().unwrap_or_else(silent);
             // Whoever no longer listens needs no answer.
-            drop(overdue.answer.send(Err(PushError::Storage(silent))));
+            drop(overdue.answer.send(Err(PushError::Storage(error))));
         }
+    }
+
+    /// Why storage takes no commits, or that it does again.
+    pub(crate) fn set_trouble(&self, trouble: Option<BackendError>) {
+        *self.trouble.lock() = trouble;
     }
 
     /// Takes the pushes whose time is up at `now`: while storage fails nobody else looks at them.

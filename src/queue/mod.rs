@@ -218,9 +218,9 @@ impl Queue {
     fn take_back(&mut self, lanes: &mut Lanes, returned: Returned, ctx: &mut Context<Self>) {
         self.life.tick(&self.core.clock);
         match returned {
-            Returned::Delivered => self.failures = 0,
+            Returned::Delivered => self.recovered(),
             Returned::Batch(batch, Ok(receipt)) => {
-                self.failures = 0;
+                self.recovered();
                 receipt::deliver(&self.core, lanes, *batch, receipt);
             }
             Returned::Batch(batch, Err(error)) => self.failed(lanes, batch, error, ctx),

@@ -41,6 +41,7 @@ impl Queue {
             batch.uncertain = true;
             self.reconcile = true;
         }
+        self.core.desk.set_trouble(Some(error.clone()));
         let now = self.core.clock.elapsed();
         if matches!(error, BackendError::Unknown { .. }) {
             self.doubtful_until = now + LATE;
@@ -68,6 +69,13 @@ impl Queue {
             self.core.desk.again().push_back(batch);
         }
         self.back_off(ctx);
+    }
+
+    /// Storage has taken a commit.
+    pub(super) fn recovered(&mut self) {
+        if std::mem::take(&mut self.failures) > 0 {
+            self.core.desk.set_trouble(None);
+        }
     }
 
     fn back_off(&mut self, ctx: &mut Context<Self>) {
