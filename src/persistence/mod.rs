@@ -215,9 +215,11 @@ impl Ticket {
         self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
         let returned = match result {
             Ok(receipt) => shared::deliver_here(&self.core, batch, receipt),
-            Err(error) => Returned::Batch(batch, Err(error)),
+            Err(error) => Some(Returned::Batch(batch, Err(error))),
         };
-        self.core.desk.give_back(returned);
+        if let Some(returned) = returned {
+            self.core.desk.give_back(returned);
+        }
         panicked
     }
 }

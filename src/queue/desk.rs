@@ -94,6 +94,15 @@ pub(crate) struct Gathered {
     pub(super) gone: bool,
 }
 
+impl Gathered {
+    /// True when there is nothing in it that needs a commit, now or soon.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Self { pushes, settles, pops, progress, returned, hints, hint_all, gone: _ } = self;
+        let rest = progress.is_empty() && returned.is_empty() && hints.is_empty() && !hint_all;
+        rest && pushes.is_empty() && settles.is_empty() && pops.is_empty()
+    }
+}
+
 /// Where everybody hands in.
 pub(crate) struct Desk {
     gathered: Mutex<Gathered>,

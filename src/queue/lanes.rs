@@ -122,6 +122,8 @@ pub(crate) struct Lanes {
     by_name: HashMap<Name, usize>,
     /// Commits that storage has, or has given back without that the queue actor has seen it.
     pub(crate) in_flight: usize,
+    /// Those who wait until all that was handed in is stored, and for no lane.
+    pub(crate) quiet_watchers: Vec<oneshot::Sender<()>>,
     /// What storage says of queues, for lanes that are made later.
     settings: Vec<QueueSettings>,
     /// Storage holds a task on its last chance that has to wait until another one here has ended.
@@ -179,6 +181,16 @@ impl Lanes {
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Lane> {
         self.lanes.iter_mut()
+    }
+
+    /// True when there is something to ask storage for, or to tell those who wait until a lane is idle.
+    pub(crate) fn want_more(&self) -> bool {
+        let wants = |lane: &Lane| {
+            (lane.work.is_set() && lane.room() > 0)
+                || (lane.pull.is_set() && !lane.poppers.is_empty())
+                || !lane.idle_watchers.is_empty()
+        };
+        !self.quiet_watchers.is_empty() || self.lanes.iter().any(wants)
     }
 
     /// Storage may hold pending tasks in any queue.

@@ -69,8 +69,6 @@ pub(crate) struct Queue {
     core: Arc<Core>,
     /// The look that the lanes were configured by.
     configured: Look,
-    /// Those who wait until all that was handed in is stored, and for no lane.
-    quiet_watchers: Vec<oneshot::Sender<()>>,
     backing_off: bool,
     failures: u32,
     /// Claims may exist in storage that nobody here knows of.
@@ -100,7 +98,6 @@ impl Queue {
         Self {
             core,
             configured: Look::default(),
-            quiet_watchers: Vec::new(),
             backing_off: false,
             failures: 0,
             reconcile: true,
@@ -136,7 +133,7 @@ impl Queue {
     }
 
     fn put_down(&self, lanes: Hold<'_>) {
-        lanes.put_down(!self.reconcile && !self.reconciling && !self.backing_off);
+        lanes.put_down(!self.reconcile && !self.reconciling && !self.backing_off && self.failures == 0);
     }
 
     /// Sends the next commit, if storage has room for it and there is something in it.
@@ -149,7 +146,7 @@ impl Queue {
                 let core = &self.core;
                 lanes.iter_mut().for_each(|lane| lane.tell_idle(|queue| core.delivers(queue)));
                 // They ask again, now that all is stored. By dropping the senders.
-                self.quiet_watchers.clear();
+                lanes.quiet_watchers.clear();
             }
             return false;
         };
@@ -282,12 +279,13 @@ impl Handler<AwaitIdle> for Queue {
         let quiet = lanes.in_flight == 0
             && core.desk.again().is_empty()
             && core.desk.peek(|g| g.settles.is_empty() && (!all || g.pushes.is_empty()));
-        let asked = |lane: &&mut Lane| name.as_ref().is_none_or(|name| *name == lane.name);
-        let busy = |lane: &&mut Lane| lane.outstanding > 0 || core.delivers(&lane.name);
-        match lanes.iter_mut().filter(asked).find(busy) {
-            Some(lane) => lane.idle_watchers.push(tell),
+        let asked = |lane: &Lane| name.as_ref().is_none_or(|name| *name == lane.name);
+        let busy = |lane: &Lane| lane.outstanding > 0 || core.delivers(&lane.name);
+        let place = lanes.iter().position(|lane| asked(lane) && busy(lane));
+        match place {
+            Some(index) => lanes.at(index).idle_watchers.push(tell),
             None if quiet => drop(tell.send(())),
-            None => self.quiet_watchers.push(tell),
+            None => lanes.quiet_watchers.push(tell),
         }
         self.put_down(lanes);
         actix::MessageResult(told)

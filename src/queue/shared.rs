@@ -13,11 +13,12 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::batch::{Batch, Rules, compose};
-use super::desk::{PushRequest, Returned};
+use super::desk::{Gathered, PushRequest, Returned};
 use super::lanes::Lanes;
 use super::receipt;
 use crate::backend::{Limits, Receipt};
 use crate::core::{Core, Stage};
+use crate::supervise::Part;
 
 /// The lanes of a board.
 #[derive(Default)]
@@ -154,16 +155,24 @@ fn commit(core: &Arc<Core>, mut lanes: Hold<'_>, batch: Box<Batch>) {
 }
 
 /// Tells everyone what became of a batch, on the storage thread that brings it, if the lanes are free: whoever waits need
-/// not wait for the queue actor's thread to wake up as well.
-pub(crate) fn deliver_here(core: &Arc<Core>, batch: Box<Batch>, receipt: Receipt) -> Returned {
-    let Some(mut lanes) = core.lanes.take_up_if_free() else { return Returned::Batch(batch, Ok(receipt)) };
+/// not wait for the queue actor's thread to wake up as well. Returns what is left for the actor to do, if anything.
+pub(crate) fn deliver_here(core: &Arc<Core>, batch: Box<Batch>, receipt: Receipt) -> Option<Returned> {
+    let Some(mut lanes) = core.lanes.take_up_if_free() else { return Some(Returned::Batch(batch, Ok(receipt))) };
     let deliver = || {
         receipt::deliver(core, &mut lanes, *batch, receipt);
+        // Before the look: whoever hands something in after it must say so.
+        core.desk.listen();
+        let done = !lanes.want_more() && core.desk.peek(Gathered::is_empty);
+        if done {
+            lanes.in_flight = lanes.in_flight.saturating_sub(1);
+            core.parts.pulse(Part::Queue).tick(&core.clock);
+        }
         lanes.put_down(true);
+        done
     };
-    // As above: the queue actor, which is told of the return in any case, finds the lanes in hand.
-    drop(catch_unwind(AssertUnwindSafe(deliver)));
-    Returned::Delivered
+    // As above: the queue actor, which is told of the return then, finds the lanes in hand.
+    let done = catch_unwind(AssertUnwindSafe(deliver)).unwrap_or(false);
+    (!done).then_some(Returned::Delivered)
 }
 
 #[cfg(test)]
