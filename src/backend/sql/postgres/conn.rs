@@ -23,7 +23,9 @@ use crate::task::TaskState;
 
 statements! {
     ServerTime -> (BigInt,): "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-    /// Ends of runs with their history, of every kind; what `SettleOne` says for one.
+    /// Ends of runs with their history, of every kind; what `SettleOne` says for one. The state is wrapped so that rows are
+    /// found by their place: by the index of running tasks, which statistics may call the smaller one, each end would be
+    /// held against all that run.
     Settle -> (BigInt,): "WITH r AS (
             SELECT * FROM unnest(?1::bigint[], ?2::bigint[], ?3::text[], ?4::text[], ?5::bigint[], ?6::bigint[],
                 ?7::text[], ?8::text[], ?9::bigint[], ?10::text[], ?11::bigint[], ?12::bigint[]) WITH ORDINALITY
@@ -39,7 +41,8 @@ statements! {
                     CASE WHEN r.state = 'cancelled' THEN t.cancel_reason END, t.last_error),
                 finished_at = CASE WHEN t.cancel_reason IS NOT NULL OR r.run_at IS NULL THEN ?13::bigint END,
                 node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?13
-            FROM r WHERE t.seq = r.seq AND t.claim_token = r.token AND t.task_id = r.task_id AND t.state = 'running'
+            FROM r WHERE t.seq = r.seq AND t.claim_token = r.token AND t.task_id = r.task_id
+                AND coalesce(t.state, '') = 'running'
             RETURNING r.place
         ), history AS (
             INSERT INTO task_execution (task_id, execution_id, attempt, status, node, started_at, finished_at, result,

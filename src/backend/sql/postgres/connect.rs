@@ -84,11 +84,16 @@ impl Target {
         Ok(target)
     }
 
+    /// Each statement has an index for its rows, and statistics that are a moment old must not make the planner prefer to
+    /// read all of a table that was small or all pending then: it keeps such a plan until they are taken again. Without that
+    /// choice costs look high enough to compile each plan, which takes longer than to run it; so that is off, too.
+    ///
     /// The isolation level is said, for a role or a database may have another by default: at REPEATABLE READ a claim that
     /// waited for a limit would count what had started before it waited.
     fn settings(&self) -> String {
         format!(
             "SET default_transaction_isolation TO 'read committed'; SET search_path TO \"{}\"; \
+            SET enable_seqscan TO off; SET plan_cache_mode TO force_generic_plan; SET jit TO off; \
             SET statement_timeout TO {}; SET lock_timeout TO {}; SET idle_in_transaction_session_timeout TO {}",
             self.schema,
             STATEMENT_TIMEOUT.as_millis(),
