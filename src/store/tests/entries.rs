@@ -70,6 +70,30 @@ fn a_million_overwrites_leave_one_entry_in_the_index() {
 }
 
 #[test]
+fn a_million_keys_expire_in_order_and_leave_nothing() {
+    const KEYS: u64 = 1_000_000;
+    let mut entries = empty();
+    for number in 0..KEYS {
+        // Spread over a thousand seconds, and not in the order of the keys.
+        let ttl = Duration::from_secs(1 + number * 7 % 1_000);
+        entries.set(at(0), format!("session:{number}").into(), value(number), Some(ttl)).unwrap();
+        entries.changes();
+    }
+    assert_eq!(entries.size().0, 1_000_000);
+    assert!(entries.get(at(1), "session:0").is_none(), "expired, and not yet removed");
+    assert!(entries.get(at(1), "session:1").is_some());
+    let mut removed = 0;
+    for second in 1..=1_000 {
+        assert_eq!(entries.next_expiry(), Some(at(second)));
+        while entries.next_expiry() == Some(at(second)) {
+            removed += entries.remove_expired(at(second), 10_000).removed;
+            entries.changes();
+        }
+    }
+    assert_eq!((removed as u64, entries.size(), entries.next_expiry()), (KEYS, (0, 0, 0), None));
+}
+
+#[test]
 fn keys_and_values_are_limited_in_size() {
     let limits = StoreLimits { max_key_bytes: 4, max_value_bytes: 5, ..StoreLimits::default() };
     let mut entries = limited(limits);

@@ -8,6 +8,7 @@
 //! this is looked at more than once.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use diesel::Connection;
 use diesel::connection::CacheSize;
@@ -28,7 +29,7 @@ statements! {
 }
 
 /// How often two connections are compared.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 32;
 
 /// # Errors
 /// When the server cannot be reached.
@@ -49,20 +50,25 @@ fn is_own_session(url: &ServerUrl) -> bool {
 }
 
 /// True when two connections are not served by one process each.
+///
+/// In step with another program two connections may keep what they have for long, so the steps are not even. Both at once
+/// hold nothing: as many programs as the pooler has processes, each with one and in want of another, would wait for ever.
 fn shares_processes(target: &Target) -> Result<bool, BackendError> {
     let failed = |error: Error| MESSAGES.meaning("open", &error, false);
-    let (mut first, mut second) = (target.raw()?, target.raw()?);
-    for conn in [&mut first, &mut second] {
+    let mut conns = [target.raw()?, target.raw()?];
+    let mut seen = [HashSet::new(), HashSet::new()];
+    for conn in &mut conns {
         conn.set_prepared_statement_cache_size(CacheSize::Disabled);
     }
-    let mut seen = [HashSet::new(), HashSet::new()];
     for _ in 0..ROUNDS {
-        for (conn, seen) in [&mut first, &mut second].into_iter().zip(&mut seen) {
-            seen.extend(conn.first::<ServedBy, (i32,)>(&[]).map_err(failed)?);
+        let first = rand::random_range(0..2);
+        for place in [first, 1 - first] {
+            seen[place].extend(conns[place].first::<ServedBy, (i32,)>(&[]).map_err(failed)?);
         }
         if seen.iter().any(|seen| seen.len() > 1) || !seen[0].is_disjoint(&seen[1]) {
             return Ok(true);
         }
+        std::thread::sleep(Duration::from_micros(rand::random_range(0..1_000)));
     }
     Ok(false)
 }
