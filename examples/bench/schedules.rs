@@ -70,7 +70,9 @@ pub(crate) async fn run(options: &Options) -> Result<Value> {
     let (before_mb, begin) = (machine::rss_mb(), Instant::now());
     let board = Board::builder().url(&options.url).queue("default", options.concurrency).handler("noop", noop);
     let board = board.start().await?;
-    while ticked(&board).await.is_none() {
+    // The first tick is that of a start, the second that of a round, which begins by loading.
+    let first = ticked(&board).await;
+    while ticked(&board).await <= first + Duration::from_millis(1) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     let (load_s, loaded_mb) = (begin.elapsed().as_secs_f64(), machine::rss_mb());
@@ -96,8 +98,14 @@ pub(crate) async fn run(options: &Options) -> Result<Value> {
     }))
 }
 
-/// The age of the scheduler's last round; there is none before all schedules are loaded.
-async fn ticked(board: &Board) -> Option<Duration> {
-    let health = board.health().await;
-    health.parts.iter().find(|part| part.part == Part::Scheduler).and_then(|part| part.last_tick_age)
+/// When the scheduler showed life last.
+async fn ticked(board: &Board) -> Instant {
+    loop {
+        let health = board.health().await;
+        let scheduler = health.parts.iter().find(|part| part.part == Part::Scheduler);
+        if let Some(at) = scheduler.and_then(|part| Instant::now().checked_sub(part.last_tick_age?)) {
+            return at;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
