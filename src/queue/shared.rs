@@ -141,11 +141,12 @@ pub(crate) fn send_here(core: &Arc<Core>, push: PushRequest) -> Result<(), PushR
 }
 
 /// Commits to storage that never blocks.
-fn commit(core: &Arc<Core>, mut lanes: Hold<'_>, batch: Box<Batch>) {
+fn commit(core: &Arc<Core>, lanes: Hold<'_>, batch: Box<Batch>) {
     match core.persistence.commit_here(&batch.commit) {
         Ok(receipt) => {
-            receipt::deliver(core, &mut lanes, *batch, receipt);
-            lanes.put_down(true);
+            if !deliver(core, lanes, batch, receipt) {
+                core.poke_queue();
+            }
         }
         Err(error) => {
             lanes.put_down(false);
@@ -157,22 +158,25 @@ fn commit(core: &Arc<Core>, mut lanes: Hold<'_>, batch: Box<Batch>) {
 /// Tells everyone what became of a batch, on the storage thread that brings it, if the lanes are free: whoever waits need
 /// not wait for the queue actor's thread to wake up as well. Returns what is left for the actor to do, if anything.
 pub(crate) fn deliver_here(core: &Arc<Core>, batch: Box<Batch>, receipt: Receipt) -> Option<Returned> {
-    let Some(mut lanes) = core.lanes.take_up_if_free() else { return Some(Returned::Batch(batch, Ok(receipt))) };
-    let deliver = || {
-        receipt::deliver(core, &mut lanes, *batch, receipt);
-        // Before the look: whoever hands something in after it must say so.
-        core.desk.listen();
-        let done = !lanes.want_more() && core.desk.peek(Gathered::is_empty);
-        if done {
-            lanes.in_flight = lanes.in_flight.saturating_sub(1);
-            core.parts.pulse(Part::Queue).tick(&core.clock);
-        }
-        lanes.put_down(true);
-        done
-    };
+    let Some(lanes) = core.lanes.take_up_if_free() else { return Some(Returned::Batch(batch, Ok(receipt))) };
     // As above: the queue actor, which is told of the return then, finds the lanes in hand.
-    let done = catch_unwind(AssertUnwindSafe(deliver)).unwrap_or(false);
+    let done = catch_unwind(AssertUnwindSafe(|| deliver(core, lanes, batch, receipt))).unwrap_or(false);
     (!done).then_some(Returned::Delivered)
+}
+
+/// Tells everyone, and puts the lanes down; false when the queue actor has something to do then, the count of commits that
+/// storage has included.
+fn deliver(core: &Arc<Core>, mut lanes: Hold<'_>, batch: Box<Batch>, receipt: Receipt) -> bool {
+    receipt::deliver(core, &mut lanes, *batch, receipt);
+    // Before the look: whoever hands something in after it must say so.
+    core.desk.listen();
+    let done = !lanes.want_more() && core.desk.peek(Gathered::is_empty);
+    if done {
+        lanes.in_flight = lanes.in_flight.saturating_sub(1);
+        core.parts.pulse(Part::Queue).tick(&core.clock);
+    }
+    lanes.put_down(true);
+    done
 }
 
 #[cfg(test)]
