@@ -1,7 +1,5 @@
 //! A schedule as storage knows it, and what became of its firings.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +10,7 @@ use super::template::TaskTemplate;
 use super::trigger::{Trigger, TriggerError, TriggerText};
 use crate::clock::Timestamp;
 use crate::name::Name;
-use crate::task::{NodeId, TaskId, TaskState, spelled};
+use crate::task::{NodeId, TaskId, TaskState, spelled, uuid_id};
 
 /// Names a schedule for ever, whatever its name becomes: a UUID of version 7.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,30 +24,7 @@ impl ScheduleId {
     }
 }
 
-impl From<Uuid> for ScheduleId {
-    fn from(uuid: Uuid) -> Self {
-        Self(uuid)
-    }
-}
-
-impl FromStr for ScheduleId {
-    type Err = uuid::Error;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Uuid::parse_str(text).map(Self)
-    }
-}
-
-impl fmt::Display for ScheduleId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
-    }
-}
-
-impl fmt::Debug for ScheduleId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
+uuid_id!(ScheduleId);
 
 spelled! {
     /// Where a schedule stands.

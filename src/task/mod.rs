@@ -9,6 +9,7 @@ mod state;
 mod typed;
 mod unique;
 
+pub(crate) use id::uuid_id;
 pub use id::{ClaimToken, InvalidTaskId, NodeId, TaskId};
 pub use outcome::{Outcome, TaskError, TaskResult};
 pub use record::{Execution, Progress, TaskRecord};
