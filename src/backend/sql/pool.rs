@@ -10,16 +10,23 @@ use r2d2::{ManageConnection, PooledConnection};
 use rand::Rng;
 
 use super::conn::Conn;
-use super::errors::Abort;
+use super::errors::{Abort, Messages};
 use crate::backend::BackendError;
 
 /// A connection that a network lies before.
 pub(super) trait ServerConn: Conn + Connection<TransactionManager = AnsiTransactionManager> + Send {
+    /// How the server words what callboard has to know.
+    const MESSAGES: &'static Messages;
+
     /// True when two transactions were in each other's way: the same work done once more finds out who was first.
-    fn is_conflict(error: &Error) -> bool;
+    fn is_conflict(error: &Error) -> bool {
+        Self::MESSAGES.is_conflict(error)
+    }
 
     /// True when the connection is of no use any more.
-    fn is_broken(error: &Error) -> bool;
+    fn is_broken(error: &Error) -> bool {
+        Self::MESSAGES.is_broken(error)
+    }
 }
 
 /// How connections are made.

@@ -14,6 +14,7 @@ use super::library::Way;
 use super::meaning::MESSAGES;
 use crate::backend::BackendError;
 use crate::backend::sql::conn::Conn;
+use crate::backend::sql::errors::Messages;
 use crate::backend::sql::pool::{ServerConn, Setup};
 use crate::backend::sql::statement::statements;
 use crate::backend::sql::url::{Secrets, ServerUrl};
@@ -49,13 +50,7 @@ pub(super) struct Target {
 }
 
 impl ServerConn for MysqlConnection {
-    fn is_conflict(error: &Error) -> bool {
-        MESSAGES.is_conflict(error)
-    }
-
-    fn is_broken(error: &Error) -> bool {
-        MESSAGES.is_broken(error)
-    }
+    const MESSAGES: &'static Messages = &MESSAGES;
 }
 
 impl Target {

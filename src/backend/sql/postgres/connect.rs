@@ -5,11 +5,11 @@ use std::time::Duration;
 use diesel::Connection;
 use diesel::connection::{CacheSize, SimpleConnection};
 use diesel::pg::PgConnection;
-use diesel::result::Error;
 
 use super::meaning::MESSAGES;
 use super::pooler;
 use crate::backend::BackendError;
+use crate::backend::sql::errors::Messages;
 use crate::backend::sql::pool::{ServerConn, Setup};
 use crate::backend::sql::url::{Secrets, ServerUrl};
 
@@ -34,13 +34,7 @@ pub(super) struct Target {
 }
 
 impl ServerConn for PgConnection {
-    fn is_conflict(error: &Error) -> bool {
-        MESSAGES.is_conflict(error)
-    }
-
-    fn is_broken(error: &Error) -> bool {
-        MESSAGES.is_broken(error)
-    }
+    const MESSAGES: &'static Messages = &MESSAGES;
 }
 
 impl Target {
