@@ -36,6 +36,15 @@ fn builder(options: &Options) -> BoardBuilder {
     Board::builder().url(&options.url).writers(options.writers).queue("default", options.concurrency)
 }
 
+/// With a handler that does nothing but count.
+fn counting(options: &Options, done: &Arc<AtomicU64>) -> BoardBuilder {
+    let done = Arc::clone(done);
+    builder(options).handler("noop", move |_, _| {
+        done.fetch_add(1, Ordering::Relaxed);
+        async { Ok(Outcome::done()) }
+    })
+}
+
 fn task(options: &Options) -> NewTask {
     NewTask::new("noop", &"x".repeat(options.payload))
 }
@@ -74,15 +83,8 @@ async fn push(options: &Options, group: u64) -> Result<Value> {
 }
 
 async fn flow(options: &Options) -> Result<Value> {
-    let done = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&done);
-    let board = builder(options)
-        .handler("noop", move |_, _| {
-            counter.fetch_add(1, Ordering::Relaxed);
-            async { Ok(Outcome::done()) }
-        })
-        .start()
-        .await?;
+    let done = Arc::default();
+    let board = counting(options, &done).start().await?;
     prepare(&board, options).await?;
     let (begin, cpu) = (Instant::now(), machine::cpu_time());
     let each = options.tasks / options.producers as u64;
@@ -139,16 +141,9 @@ async fn drain(options: &Options) -> Result<Value> {
     }
     filler.stop().await;
     let total = options.tasks / 1_000 * 1_000;
-    let done = Arc::new(AtomicU64::new(0));
-    let counter = Arc::clone(&done);
+    let done = Arc::default();
     let (begin, cpu) = (Instant::now(), machine::cpu_time());
-    let board = builder(options)
-        .handler("noop", move |_, _| {
-            counter.fetch_add(1, Ordering::Relaxed);
-            async { Ok(Outcome::done()) }
-        })
-        .start()
-        .await?;
+    let board = counting(options, &done).start().await?;
     all_completed(&board, &done, total).await?;
     let seconds = begin.elapsed().as_secs_f64();
     let cpu = (machine::cpu_time() - cpu).as_secs_f64();
