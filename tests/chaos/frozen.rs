@@ -1,51 +1,9 @@
 //! A process that stands still for longer than its lease.
 
-use std::time::Duration;
-
-use callboard::{Board, ExecutionStatus, Outcome, TaskState};
-use nix::sys::signal::Signal;
-use serde_json::json;
-
-use crate::support::Place;
-use crate::support::node::Node;
-use crate::support::soon;
+use crate::support::{Place, frozen};
 
 #[actix_rt::test]
 async fn what_a_frozen_node_had_is_rescued_and_its_own_outcome_refused() {
     let place = Place::new();
-    let gate = place.folder().join("gate");
-    let mut frozen = Node::ready(&json!({"url": place.url(), "lease_ms": 1_000, "tell": true}));
-    let task = json!({"type": "gate", "params": {"path": gate}, "max_attempts": 3});
-    let task_id = frozen.push(&task);
-    frozen.hear_event("running", task_id);
-    frozen.freeze(&place.url());
-
-    let board = Board::builder()
-        .url(place.url())
-        .lease(Duration::from_secs(1))
-        .handler("gate", |_, _| async { Ok(Outcome::from(json!("by the other"))) })
-        .start()
-        .await
-        .unwrap();
-    let task = soon("the rescue", board.wait(task_id)).await.unwrap();
-    assert_eq!((task.state, task.crash_count), (TaskState::Completed, 0));
-    assert_eq!(board.health().await.rescued, 1);
-
-    std::fs::write(&gate, "").unwrap();
-    frozen.signal(Signal::SIGCONT);
-    frozen.hear_event("fenced", task_id);
-    let health = frozen.health();
-    assert_eq!(health["fenced"], 1, "{health}");
-    let own_end = |line: &serde_json::Value| line["event"] == "completed" && line["task_id"] == json!(task_id);
-    assert_eq!(frozen.count(own_end), 0, "it told of an end that was refused");
-    let task = board.get(task_id).await.unwrap().unwrap();
-    assert_eq!(task.result, Some(json!("by the other")));
-    let runs: Vec<_> = board.executions(task_id).await.unwrap().iter().map(|run| run.status).collect();
-    assert_eq!(runs, [ExecutionStatus::Lost, ExecutionStatus::Success]);
-    soon("the stop", board.stop()).await;
-
-    // It is a node as any other again.
-    let next = frozen.push(&json!({"type": "plain"}));
-    frozen.hear_event("completed", next);
-    println!("frozen, rescued, fenced once, and at work again: {}", frozen.health()["healthy"]);
+    frozen::is_rescued_and_refused(&place.url(), &place.folder().join("gate")).await;
 }

@@ -1,7 +1,5 @@
 //! Many processes open a fresh file at once, and an old program opens the file of a newer one.
 
-use std::time::Instant;
-
 use callboard::backend::{BackendError, OpenOptions, open};
 use serde_json::json;
 
@@ -14,16 +12,8 @@ const PROCESSES: usize = 20;
 fn twenty_processes_migrate_a_fresh_file_at_once() {
     let place = Place::new();
     let plan = json!({"url": place.url(), "wait_for_go": true, "queues": [["default", 1]], "tell": true});
-    let mut nodes: Vec<Node> = (0..PROCESSES).map(|_| Node::start(&plan)).collect();
-    for node in &mut nodes {
-        node.hear("opening", |line| line.get("opening").cloned());
-    }
-    let started = Instant::now();
-    nodes.iter_mut().for_each(|node| node.order("go"));
-    for node in &mut nodes {
-        node.hear("ready", |line| line.get("ready").cloned());
-    }
-    println!("{PROCESSES} processes opened a fresh file in {:.1?}", started.elapsed());
+    let (mut nodes, took) = Node::opened_at_once(&plan, PROCESSES);
+    println!("{PROCESSES} processes opened a fresh file in {took:.1?}");
     // All of them use the same file.
     let backend = open(&place.url(), &OpenOptions::default()).unwrap();
     assert_eq!(backend.nodes().unwrap().len(), PROCESSES);

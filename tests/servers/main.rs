@@ -28,6 +28,8 @@ mod sessions;
 mod sizes;
 mod tls;
 
+#[path = "../support/frozen.rs"]
+mod frozen;
 #[path = "../support/ledger.rs"]
 mod ledger;
 #[path = "../support/node.rs"]

@@ -1,7 +1,5 @@
 //! Programs that start at once, that died while they migrated, and that are older than the tables they find.
 
-use std::time::Instant;
-
 use callboard::backend::{BackendError, OpenOptions, open};
 use diesel::connection::SimpleConnection;
 use serde_json::{Value, json};
@@ -24,16 +22,8 @@ async fn twenty_processes_migrate_at_once<P: Place>() {
     let place = P::at(&server.url());
     let plan = json!({"url": place.url(), "wait_for_go": true, "queues": [["default", 1]], "tell": true,
         "check_ms": 5_000});
-    let mut nodes: Vec<Node> = (0..PROCESSES).map(|_| Node::start(&plan)).collect();
-    for node in &mut nodes {
-        node.hear("opening", |line| line.get("opening").cloned());
-    }
-    let started = Instant::now();
-    nodes.iter_mut().for_each(|node| node.order("go"));
-    for node in &mut nodes {
-        node.hear("ready", |line| line.get("ready").cloned());
-    }
-    println!("{PROCESSES} processes migrated one place in {:.1?}", started.elapsed());
+    let (mut nodes, took) = Node::opened_at_once(&plan, PROCESSES);
+    println!("{PROCESSES} processes migrated one place in {took:.1?}");
     let backend = open(&place.url(), &OpenOptions::default()).unwrap();
     assert_eq!(backend.nodes().unwrap().len(), PROCESSES);
     let known = place.texts(RECORDED);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use callboard::{Board, ExecutionStatus, Outcome, TaskState};
+use callboard::{ExecutionStatus, TaskState};
 use nix::sys::signal::Signal;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -11,10 +11,10 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::frozen;
 use crate::ledger::{Ledger, Stored};
 use crate::node::Node;
 use crate::place::{Place, on_both};
-use crate::waiting::soon;
 
 on_both!(killed_frozen_and_stopped_under_load, a_frozen_node_is_refused);
 
@@ -162,33 +162,7 @@ fn judge(crowd: &Crowd<'_>, stored: &Stored, started: Instant) {
     assert!(killed > 0 && frozen > 0 && ledger.acknowledged.len() > 100, "the faults met no load");
 }
 
-/// What it had is rescued and runs elsewhere, and its own end of it is not taken.
 async fn a_frozen_node_is_refused<P: Place>() {
     let (place, folder) = (P::new(), TempDir::new().unwrap());
-    let gate = folder.path().join("gate");
-    let mut frozen = Node::ready(&json!({"url": place.url(), "lease_ms": 1_000, "tell": true}));
-    let task_id = frozen.push(&json!({"type": "gate", "params": {"path": gate}, "max_attempts": 3}));
-    frozen.hear_event("running", task_id);
-    frozen.signal(Signal::SIGSTOP);
-    let board = Board::builder()
-        .url(place.url())
-        .lease(Duration::from_secs(1))
-        .handler("gate", |_, _| async { Ok(Outcome::from(json!("by the other"))) })
-        .start()
-        .await
-        .unwrap();
-    let task = soon("the rescue", board.wait(task_id)).await.unwrap();
-    assert_eq!((task.state, task.crash_count), (TaskState::Completed, 0));
-    std::fs::write(&gate, "").unwrap();
-    frozen.signal(Signal::SIGCONT);
-    frozen.hear_event("fenced", task_id);
-    let own_end = |line: &Value| line["event"] == "completed" && line["task_id"] == json!(task_id);
-    assert_eq!(frozen.count(own_end), 0, "it told of an end that was refused");
-    let runs: Vec<_> = board.executions(task_id).await.unwrap().iter().map(|run| run.status).collect();
-    assert_eq!(runs, [ExecutionStatus::Lost, ExecutionStatus::Success]);
-    assert_eq!(board.get(task_id).await.unwrap().unwrap().result, Some(json!("by the other")));
-    soon("the stop", board.stop()).await;
-    // It is a node as any other again.
-    let next = frozen.push(&json!({"type": "plain"}));
-    frozen.hear_event("completed", next);
+    frozen::is_rescued_and_refused(&place.url(), &folder.path().join("gate")).await;
 }

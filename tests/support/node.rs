@@ -4,6 +4,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use callboard::{NodeId, TaskId};
 use diesel::connection::SimpleConnection;
@@ -58,6 +59,21 @@ impl Node {
         let mut node = Self::start(plan);
         node.hear("ready", |line| line.get("ready").cloned());
         node
+    }
+
+    /// Starts so many processes that open their storage at the same moment, and waits until all boards run; their plan has
+    /// `wait_for_go`. Also says how long that took.
+    pub(crate) fn opened_at_once(plan: &Value, processes: usize) -> (Vec<Self>, Duration) {
+        let mut nodes: Vec<Self> = (0..processes).map(|_| Self::start(plan)).collect();
+        for node in &mut nodes {
+            node.hear("opening", |line| line.get("opening").cloned());
+        }
+        let started = Instant::now();
+        nodes.iter_mut().for_each(|node| node.order("go"));
+        for node in &mut nodes {
+            node.hear("ready", |line| line.get("ready").cloned());
+        }
+        (nodes, started.elapsed())
     }
 
     /// Waits for a line that `look` likes. A process that ends first fails the test.

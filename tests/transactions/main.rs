@@ -178,6 +178,14 @@ macro_rules! on_each {
                 super::$case::<crate::InFile>().await;
             })+
         }
+        crate::on_servers!($($case),+);
+    };
+}
+pub(crate) use on_each;
+
+/// The same, one for each server.
+macro_rules! on_servers {
+    ($($case:ident),+) => {
         mod postgres {
             $(#[actix_rt::test]
             async fn $case() {
@@ -192,4 +200,4 @@ macro_rules! on_each {
         }
     };
 }
-pub(crate) use on_each;
+pub(crate) use on_servers;

@@ -7,26 +7,9 @@ use diesel::connection::{AnsiTransactionManager, Connection, SimpleConnection, T
 use diesel::{MysqlConnection, PgConnection, QueryableByName, RunQueryDsl};
 use futures_util::future::{Either, select};
 
-use super::{Place, servers, working};
+use super::{Place, on_servers, servers, working};
 
-/// Where another connection may write at the same time.
-macro_rules! on_servers {
-    ($($case:ident),+) => {
-        mod postgres {
-            $(#[actix_rt::test]
-            async fn $case() {
-                super::$case::<crate::servers::Schema>().await;
-            })+
-        }
-        mod mysql {
-            $(#[actix_rt::test]
-            async fn $case() {
-                super::$case::<crate::servers::Database>().await;
-            })+
-        }
-    };
-}
-
+// Where another connection may write at the same time.
 on_servers!(
     an_open_transaction_is_in_nobodys_way,
     what_is_committed_late_is_noticed_too,

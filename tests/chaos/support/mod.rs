@@ -1,5 +1,7 @@
 //! What the chaos tests share.
 
+#[path = "../../support/frozen.rs"]
+pub(crate) mod frozen;
 #[path = "../../support/ledger.rs"]
 pub(crate) mod ledger;
 #[path = "../../support/node.rs"]
