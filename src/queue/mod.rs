@@ -2,7 +2,8 @@
 //!
 //! While a commit is in flight everything that arrives gathers on the [`desk`]; when the receipt comes, all of it goes
 //! out as the next commit, composed by [`batch`]. There is no batch size to set: alone, a push costs one transaction
-//! and starts at once; under load hundreds of tasks share one.
+//! and starts at once; under load hundreds of tasks share one. A lone push to a queue at rest is sent past
+//! the actor, and receipts may be told past it; see [`shared`].
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
