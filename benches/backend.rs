@@ -48,7 +48,7 @@ fn run(storage: &dyn Backend, batch: usize, rounds: u32) -> Outcome<()> {
         commit.insert = (0..batch).map(|_| InsertGroup { tasks: vec![insertion(commit.now)] }).collect();
         let receipt = storage.commit(&commit)?;
         for (group, inserted) in commit.insert.iter().zip(&receipt.inserted) {
-            let Inserted::New { seq, .. } = inserted else { return Err("a new task was not new".into()) };
+            let Inserted::Claimed { seq } = inserted else { return Err("a new task was not claimed".into()) };
             settle.push(success(*seq, &group.tasks[0].spec, &commit));
         }
     }

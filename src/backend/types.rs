@@ -146,11 +146,14 @@ pub struct Insertion {
 /// What became of one insertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// Stored, at this place in push order.
-    New {
-        /// Its place.
+    /// Stored and claimed at once, as was asked.
+    Claimed {
+        /// Its place in push order.
         seq: i64,
-        /// Where it stands: the state asked for, `running` when it was claimed, or `waiting` by its unique mode.
+    },
+    /// Stored. Its place is nobody's business before it is claimed, and some storage would have to be asked for it.
+    New {
+        /// Where it stands: the state asked for, or `waiting` by its unique mode.
         state: TaskState,
     },
     /// A task with this id, or with its unique key, is there already.

@@ -3,6 +3,7 @@
 use super::Pushed;
 use crate::backend::{Inserted, Insertion};
 use crate::error::PushError;
+use crate::task::TaskState;
 
 /// What whoever pushed a group is told of it.
 pub(crate) fn of_group(answers: impl Iterator<Item = Result<Pushed, PushError>>) -> Result<Vec<Pushed>, PushError> {
@@ -23,7 +24,8 @@ pub(crate) fn of_group(answers: impl Iterator<Item = Result<Pushed, PushError>>)
 pub(crate) fn answer(insertion: &Insertion, outcome: Inserted) -> Result<Pushed, PushError> {
     let spec = &insertion.spec;
     match outcome {
-        Inserted::New { state, .. } => Ok(Pushed { task_id: spec.task_id, duplicate: false, state }),
+        Inserted::New { state } => Ok(Pushed { task_id: spec.task_id, duplicate: false, state }),
+        Inserted::Claimed { .. } => Ok(Pushed { task_id: spec.task_id, duplicate: false, state: TaskState::Running }),
         Inserted::Duplicate { task_id, state } | Inserted::Replaced { task_id, state } => {
             Ok(Pushed { task_id, duplicate: true, state })
         }

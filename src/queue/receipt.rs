@@ -177,13 +177,13 @@ fn take_inserted(
 ) -> Result<Pushed, PushError> {
     let spec = &insertion.spec;
     let lane = lanes.index(&spec.queue);
-    if let (Inserted::New { seq, .. }, true, Some(index)) = (&outcome, insertion.claim, lane) {
+    if let (Inserted::Claimed { seq }, Some(index)) = (&outcome, lane) {
         let claimed = Claimed { spec: Arc::clone(spec), seq: *seq, token, attempt: 0 };
         match fresh.iter_mut().find(|(at, _)| *at == index) {
             Some((_, tasks)) => tasks.push(claimed),
             None => fresh.push((index, vec![claimed])),
         }
-        return Ok(Pushed { task_id: spec.task_id, duplicate: false, state: TaskState::Running });
+        return answer(insertion, outcome);
     }
     if let (true, Some(index)) = (insertion.claim, lane) {
         lanes.at(index).give_room(1);
@@ -200,7 +200,7 @@ fn take_inserted(
             core.due_at(expires_at);
         }
     }
-    if let Inserted::New { state, .. } = outcome {
+    if let Inserted::New { state } = outcome {
         core.events.publish(|| Fact::pushed(state, spec, core.clock.now()));
     }
     let pushed = answer(insertion, outcome)?;

@@ -153,9 +153,7 @@ impl World {
         let spec = Arc::clone(&insertion.spec);
         let commit = Commit { insert: vec![InsertGroup { tasks: vec![insertion] }], ..self.blank() };
         match self.commit(&commit).inserted[..] {
-            [Inserted::New { seq, state: TaskState::Running }] => {
-                Claimed { spec, seq, token: commit.token, attempt: 0 }
-            }
+            [Inserted::Claimed { seq }] => Claimed { spec, seq, token: commit.token, attempt: 0 },
             ref other => panic!("not stored: {other:?}"),
         }
     }

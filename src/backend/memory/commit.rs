@@ -92,7 +92,10 @@ impl Store {
             None if has_key => self.take_key(seq),
             None => {}
         }
-        Inserted::New { seq, state }
+        match state {
+            TaskState::Running => Inserted::Claimed { seq },
+            state => Inserted::New { state },
+        }
     }
 
     pub(super) fn new_row(&mut self, insertion: &Insertion, commit: &Commit) -> Row {

@@ -46,7 +46,7 @@ pub(super) trait Conn: Sized + 'static {
     /// Settles the ends of runs, and writes their history.
     fn settle(batch: &mut Batch<'_, Self>) -> Result<(), Abort>;
 
-    /// Stores tasks that nothing has to be looked up for, and tells their places in push order.
+    /// Stores tasks that nothing has to be looked up for, and tells the places in push order of those that run.
     fn insert(batch: &mut Batch<'_, Self>, rows: &[NewRow<'_>]) -> Result<Vec<i64>, Abort>;
 
     /// The place in push order for the next task that is stored by itself; nothing where storage numbers the rows.

@@ -1,6 +1,7 @@
 //! Random histories, held against what must be true of any history.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -88,13 +89,17 @@ impl History {
         let commit = Commit { insert: vec![super::group([insertion])], ..self.w.blank() };
         let answer = self.w.commit(&commit).inserted.remove(0);
         self.log.push(format!("push {} claim {claim} key {key:?}: {answer:?}", spec.task_id));
-        if let Inserted::New { seq, state } = answer {
-            assert_eq!(self.w.state(spec.task_id), state, "{:#?}", self.log);
-            self.tasks.insert(spec.task_id, (state, key));
-            if claim {
+        let state = match answer {
+            Inserted::New { state } => state,
+            Inserted::Claimed { seq } => {
+                let spec = Arc::clone(&spec);
                 self.claims.push(Claimed { spec, seq, token: commit.token, attempt: 0 });
+                TaskState::Running
             }
-        }
+            _ => return,
+        };
+        assert_eq!((self.w.state(spec.task_id), state == TaskState::Running), (state, claim), "{:#?}", self.log);
+        self.tasks.insert(spec.task_id, (state, key));
     }
 
     fn claim(&mut self) -> bool {

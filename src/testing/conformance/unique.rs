@@ -138,7 +138,7 @@ fn follower(w: &World, number: usize) -> TaskId {
 pub fn stored_state_is_told(h: &dyn Harness) {
     let w = World::new(h);
     let new = |answer: Inserted| match answer {
-        Inserted::New { state, .. } => state,
+        Inserted::New { state } => state,
         other => panic!("not stored: {other:?}"),
     };
     assert_eq!(new(w.offer(task(0))), TaskState::Pending);

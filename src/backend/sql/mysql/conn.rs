@@ -67,15 +67,18 @@ impl Conn for MysqlConnection {
     }
 
     fn insert(batch: &mut Batch<'_, Self>, rows: &[NewRow<'_>]) -> Result<Vec<i64>, Abort> {
-        let mut seqs = Vec::with_capacity(rows.len());
+        let mut seqs = Vec::new();
         let none = || None;
-        bulk::insert(batch, rows, none, |conn, rows, values| {
+        bulk::insert(batch, rows, none, |conn, rows, state, values| {
             match run_sized!(conn, InsertPlain, rows, values) {
                 Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => return Err(Abort::Surprise),
                 outcome => outcome?,
             };
-            let (first, step) = numbers(conn)?;
-            seqs.extend((0..rows as i64).map(|place| first + place * step));
+            // A round trip, so only where they are of use.
+            if state == TaskState::Running {
+                let (first, step) = numbers(conn)?;
+                seqs.extend((0..rows as i64).map(|place| first + place * step));
+            }
             Ok(())
         })?;
         Ok(seqs)

@@ -62,11 +62,12 @@ impl Conn for SqliteConnection {
             batch,
             rows,
             || next.next(),
-            |conn, rows, values| {
+            |conn, rows, _, values| {
                 if run_sized!(conn, InsertPlain, rows, values)? == rows { Ok(()) } else { Err(Abort::Surprise) }
             },
         )?;
-        Ok((first..next.start).collect())
+        let running = (first..next.start).zip(rows).filter(|(_, row)| row.state == TaskState::Running);
+        Ok(running.map(|(seq, _)| seq).collect())
     }
 
     fn next_seq(&mut self) -> QueryResult<Option<i64>> {

@@ -67,10 +67,6 @@ fn spec(seconds: i64) -> TaskSpec {
     }
 }
 
-fn new(seq: i64, state: TaskState) -> Inserted {
-    Inserted::New { seq, state }
-}
-
 fn push(tasks: Vec<TaskSpec>, claim: bool) -> Commit {
     let now = tasks.first().map_or(at(0), |task| task.created_at);
     let insertion = |spec| Insertion { spec: Arc::new(spec), state: TaskState::Pending, claim };
@@ -146,9 +142,11 @@ fn many_open_a_fresh_file_at_once() {
 fn the_place_of_a_deleted_task_is_not_given_out_again() {
     let dir = Dir::new();
     let board = dir.open();
-    let first = spec(1);
-    let id = first.task_id;
-    assert_eq!(board.commit(&push(vec![first], false)).unwrap().inserted, [new(1, TaskState::Pending)]);
+    let first = push(vec![spec(1)], true);
+    let id = first.insert[0].tasks[0].spec.task_id;
+    assert_eq!(board.commit(&first).unwrap().inserted, [Inserted::Claimed { seq: 1 }]);
+    let settle = vec![done(1, id, first.token, at(2))];
+    board.commit(&Commit { settle, ..Commit::new(NodeId::new(at(2)), at(2)) }).unwrap();
     let edit = Edit {
         selection: crate::backend::Selection::Ids(vec![id]),
         action: crate::backend::EditAction::Delete,
@@ -157,7 +155,7 @@ fn the_place_of_a_deleted_task_is_not_given_out_again() {
         after: None,
     };
     assert_eq!(board.edit(&edit).unwrap().changed, [id]);
-    assert_eq!(board.commit(&push(vec![spec(3)], false)).unwrap().inserted, [new(2, TaskState::Pending)]);
+    assert_eq!(board.commit(&push(vec![spec(3)], true)).unwrap().inserted, [Inserted::Claimed { seq: 2 }]);
 }
 
 #[test]
@@ -174,7 +172,7 @@ fn a_batch_with_a_surprise_is_done_row_by_row() {
     let receipt = board.commit(&second).unwrap();
     assert_eq!(receipt.settled, [Settled::Fenced, Settled::Accepted, Settled::Fenced]);
     let duplicate = Inserted::Duplicate { task_id: known.task_id, state: TaskState::Completed };
-    assert_eq!(receipt.inserted, [new(2, TaskState::Running), duplicate, new(3, TaskState::Running)]);
+    assert_eq!(receipt.inserted, [Inserted::Claimed { seq: 2 }, duplicate, Inserted::Claimed { seq: 3 }]);
     assert_eq!(board.executions(known.task_id).unwrap().len(), 1);
 }
 
@@ -281,7 +279,8 @@ fn keep_latest_keeps_one_behind_the_running_one() {
     let taken = claim(1, at(2));
     assert_eq!(*board.commit(&taken).unwrap().claimed[0][0].spec, first);
     let second = keyed(3, "2");
-    assert_eq!(board.commit(&push(vec![second.clone()], false)).unwrap().inserted, [new(2, TaskState::Waiting)]);
+    let waits = [Inserted::New { state: TaskState::Waiting }];
+    assert_eq!(board.commit(&push(vec![second.clone()], false)).unwrap().inserted, waits);
     let replaced = [Inserted::Replaced { task_id: second.task_id, state: TaskState::Waiting }];
     assert_eq!(board.commit(&push(vec![keyed(4, "3")], false)).unwrap().inserted, replaced);
     let waiting = board.get(second.task_id).unwrap().unwrap();

@@ -218,7 +218,7 @@ pub(in crate::backend::sql) fn insert<C: Conn>(
     batch: &mut Batch<'_, C>,
     rows: &[NewRow<'_>],
     mut first: impl FnMut() -> Option<i64>,
-    mut write: impl FnMut(&mut C, usize, &[Value<'_>]) -> Result<(), Abort>,
+    mut write: impl FnMut(&mut C, usize, TaskState, &[Value<'_>]) -> Result<(), Abort>,
 ) -> Result<(), Abort> {
     for rows in rows.chunk_by(|a, b| a.state == b.state) {
         let size_of = |row: &NewRow<'_>| ROW_BYTES + row.spec.params.len();
@@ -231,7 +231,7 @@ pub(in crate::backend::sql) fn insert<C: Conn>(
                 values.extend(first().map(Value::Int));
                 values.extend(columns(row.spec, row.spec.task_id.as_uuid().as_hyphenated().encode_lower(id), retry));
             }
-            write(batch.conn, rows.len(), &values)?;
+            write(batch.conn, rows.len(), rows[0].state, &values)?;
         }
     }
     Ok(())

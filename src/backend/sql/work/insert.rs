@@ -64,9 +64,10 @@ impl<'a, C: Conn> Batch<'a, C> {
         // State by state, for one statement writes rows of one state; otherwise as they were pushed.
         plain.sort_by_key(|(_, row)| row.state);
         let rows: Vec<NewRow<'_>> = plain.iter().map(|(_, row)| *row).collect();
-        let seqs = C::insert(self, &rows)?;
-        for ((place, row), seq) in plain.drain(..).zip(seqs) {
-            self.receipt.inserted[place] = Inserted::New { seq, state: row.state };
+        let mut seqs = C::insert(self, &rows)?.into_iter();
+        for (place, _) in plain.drain(..).filter(|(_, row)| row.state == TaskState::Running) {
+            let Some(seq) = seqs.next() else { return Err(Abort::Surprise) };
+            self.receipt.inserted[place] = Inserted::Claimed { seq };
         }
         Ok(())
     }
@@ -76,8 +77,8 @@ impl<'a, C: Conn> Batch<'a, C> {
         for task in &group.tasks {
             let state = if task.claim { TaskState::Running } else { task.state };
             plain.push((self.receipt.inserted.len(), NewRow { spec: &task.spec, state }));
-            // The place follows when it is known.
-            self.receipt.inserted.push(Inserted::New { seq: 0, state });
+            // Of those that run it is said when their places are known.
+            self.receipt.inserted.push(Inserted::New { state });
         }
     }
 
@@ -88,8 +89,8 @@ impl<'a, C: Conn> Batch<'a, C> {
                 if self.is_taken(&task.spec)? {
                     return Err(Abort::Surprise);
                 }
-                let seq = self.insert_row(&task.spec, task.state, None)?;
-                self.receipt.inserted.push(Inserted::New { seq, state: task.state });
+                let answer = self.insert_row(&task.spec, task.state, None)?;
+                self.receipt.inserted.push(answer);
             }
             return Ok(());
         }
@@ -118,8 +119,7 @@ impl<'a, C: Conn> Batch<'a, C> {
             true => TaskState::Running,
             false => task.state,
         };
-        let seq = self.insert_row(&task.spec, state, parent.as_deref())?;
-        Ok(Inserted::New { seq, state })
+        self.insert_row(&task.spec, state, parent.as_deref())
     }
 
     /// The state of a task that is stored already.
@@ -135,7 +135,7 @@ impl<'a, C: Conn> Batch<'a, C> {
         spec: &TaskSpec,
         state: TaskState,
         parent: Option<&str>,
-    ) -> Result<i64, Abort> {
+    ) -> Result<Inserted, Abort> {
         let extras = spec.extras();
         let texts = ExtraTexts::new(extras, spec.created_at);
         let suffix = if parent.is_some() { NEXT } else { "" };
@@ -158,17 +158,20 @@ impl<'a, C: Conn> Batch<'a, C> {
             Value::MaybeText(schedule_id.as_deref()),
             Value::MaybeInt(extras.firing.map(|firing| firing.nominal_at.as_micros())),
         ]);
-        match self.conn.next_seq()? {
+        let given = self.conn.next_seq()?;
+        match given {
             Some(seq) => {
                 values.push(Value::Int(seq));
                 self.conn.run::<InsertAt>(&values)?;
-                Ok(seq)
             }
             None => {
                 self.conn.run::<InsertNext>(&values)?;
-                Ok(self.conn.last_seq()?)
             }
         }
+        if state != TaskState::Running {
+            return Ok(Inserted::New { state });
+        }
+        Ok(Inserted::Claimed { seq: given.map_or_else(|| self.conn.last_seq(), Ok)? })
     }
 }
 

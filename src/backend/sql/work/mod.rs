@@ -24,4 +24,6 @@ pub(super) use claim::any as any_claim;
 pub(super) use commit::Batch;
 pub(super) use edit::edit;
 pub(super) use insert::NewRow;
+#[cfg(feature = "postgres")]
+pub(super) use insert::{begin, columns};
 pub(super) use sweep::{Glance, glance, look, work as sweep};
