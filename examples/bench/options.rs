@@ -23,11 +23,12 @@ impl Options {
         let scenario = args
             .next()
             .ok_or("which scenario? push, bulk, flow, drain, latency, load, claim, idle, disk, hops or schedules")?;
+        let alone = ["push", "bulk"].contains(&&*scenario);
         let mut options = Self {
             scenario,
             url: "memory:".into(),
             tasks: 100_000,
-            producers: 64,
+            producers: if alone { 1 } else { 64 },
             concurrency: 256,
             payload: 32,
             waiting: 0,

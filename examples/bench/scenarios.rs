@@ -68,31 +68,19 @@ async fn push(options: &Options, group: u64) -> Result<Value> {
     let board = builder(options).start().await?;
     prepare(&board, options).await?;
     let begin = Instant::now();
-    for _ in 0..options.tasks / group {
-        if group == 1 {
-            board.push(task(options)).await?;
-        } else {
-            board.push_many((0..group).map(|_| task(options))).await?;
-        }
-    }
+    let total = produce(&board, options, group).await?;
     let seconds = begin.elapsed().as_secs_f64();
     board.stop().await;
-    Ok(
-        json!({"pushes_per_s": rate(options.tasks, seconds), "seconds": seconds, "peak_rss_mb": machine::peak_rss_mb()}),
-    )
+    Ok(json!({"pushes_per_s": rate(total, seconds), "seconds": seconds, "peak_rss_mb": machine::peak_rss_mb()}))
 }
 
-async fn flow(options: &Options) -> Result<Value> {
-    let done = Arc::default();
-    let board = counting(options, &done).start().await?;
-    prepare(&board, options).await?;
-    let (begin, cpu) = (Instant::now(), machine::cpu_time());
-    let each = options.tasks / options.producers as u64;
+/// Pushes the tasks, `group` at a time; each producer awaits every push. Returns how many they were.
+async fn produce(board: &Board, options: &Options, group: u64) -> Result<u64> {
+    let pushes = options.tasks / options.producers as u64 / group;
     let producers = (0..options.producers).map(|_| {
-        let board = board.clone();
-        let (group, make) = (options.group as u64, task(options));
+        let (board, make) = (board.clone(), task(options));
         tokio::task::spawn_local(async move {
-            for _ in 0..each / group {
+            for _ in 0..pushes {
                 if group == 1 {
                     board.push(make.clone()).await?;
                 } else {
@@ -105,8 +93,16 @@ async fn flow(options: &Options) -> Result<Value> {
     for producer in producers.collect::<Vec<_>>() {
         producer.await??;
     }
+    Ok(pushes * group * options.producers as u64)
+}
+
+async fn flow(options: &Options) -> Result<Value> {
+    let done = Arc::default();
+    let board = counting(options, &done).start().await?;
+    prepare(&board, options).await?;
+    let (begin, cpu) = (Instant::now(), machine::cpu_time());
+    let total = produce(&board, options, options.group as u64).await?;
     let pushed = begin.elapsed().as_secs_f64();
-    let total = each / options.group as u64 * options.group as u64 * options.producers as u64;
     all_completed(&board, &done, total).await?;
     let seconds = begin.elapsed().as_secs_f64();
     let cpu = (machine::cpu_time() - cpu).as_secs_f64();
