@@ -23,7 +23,8 @@ async fn reaches(board: &Board, name: &'static str, count: u64) {
 /// Locks the task that the schedule made last, which it has to call off before it makes the next. The ones before it were
 /// called off already: they hold nothing up.
 fn lock_newest<P: Place>(place: &P, other: &mut P::Conn) {
-    let newest = || place.text("SELECT task_id AS text FROM task_queue WHERE type = 'long' ORDER BY seq DESC LIMIT 1");
+    let newest =
+        || place.text("SELECT task_id AS text FROM task_queue WHERE type = 'long' ORDER BY seq DESC LIMIT 1");
     loop {
         let task_id = newest();
         other.batch_execute("BEGIN").unwrap();
