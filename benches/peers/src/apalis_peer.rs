@@ -23,6 +23,9 @@ async fn noop(payload: String) -> std::result::Result<(), BoxDynError> {
 }
 
 fn config(options: &Options) -> Config {
+    if options.plain {
+        return Config::default().queue(QUEUE);
+    }
     // The fetch has marked a job as taken; a second mark when its handler starts costs one more update a job.
     Config::default().queue(QUEUE).batch_size(options.batch.max(1)).lock_tasks(false)
 }
@@ -52,6 +55,16 @@ impl Peer for Apalis {
 
     async fn start(&self, options: &Options) -> Result<JoinSet<()>> {
         let mut running = JoinSet::new();
+        if options.plain {
+            let storage = self.storage.clone();
+            let worker = WorkerBuilder::new("bench").backend(storage).build(noop);
+            running.spawn(async move {
+                if let Err(error) = worker.run().await {
+                    eprintln!("the apalis worker stopped: {error}");
+                }
+            });
+            return Ok(running);
+        }
         for number in 0..options.workers {
             let backend = PostgresStorage::<String>::new(&self.pool)
                 .with_config(config(options))

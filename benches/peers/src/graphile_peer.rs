@@ -69,11 +69,13 @@ impl Peer for GraphileWorker {
         let mut builder = WorkerOptions::default()
             .pg_pool(self.pool.clone())
             .schema(SCHEMA)
-            .concurrency(options.concurrency)
-            .poll_interval(Duration::from_millis(options.poll_ms))
             .listen_os_shutdown_signals(false)
             .define_job::<Noop>();
-        if options.batch > 0 {
+        if !options.plain {
+            builder =
+                builder.concurrency(options.concurrency).poll_interval(Duration::from_millis(options.poll_ms));
+        }
+        if options.batch > 0 && !options.plain {
             builder = builder
                 .complete_job_batch_delay(Duration::from_millis(5))
                 .local_queue(LocalQueueConfig::default().with_size(options.batch).with_queue_count(options.workers));

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! peers SCENARIO --peer graphile_worker|apalis|fang --url URL [--tasks N] [--concurrency N] [--workers N] [--batch N]
-//!                [--connections N] [--poll-ms N] [--pause-us N] [--payload BYTES]
+//!                [--connections N] [--poll-ms N] [--pause-us N] [--payload BYTES] [--settings tuned|plain]
 //! peers table < LINES
 //! ```
 //! Scenarios: `drain` (a full queue, worked off), `push` (one by one, each awaited), `bulk` (1,000 at a time),
@@ -79,6 +79,7 @@ fn main() -> Result<()> {
     let line = json!({
         "scenario": options.scenario,
         "peer": options.peer.as_str(),
+        "plain": options.plain,
         "version": options.peer.version(),
         "backend": options.backend_name(),
         "durability": "the server's default",

@@ -54,6 +54,8 @@ pub(crate) struct Options {
     /// Between one measurement of `latency` and the next, for the worker to be idle again.
     pub(crate) pause_us: u64,
     pub(crate) payload: usize,
+    /// As the queue comes, and none of the other settings for its workers.
+    pub(crate) plain: bool,
 }
 
 impl Options {
@@ -87,6 +89,13 @@ impl Options {
                 "--poll-ms" => options.poll_ms = number()?,
                 "--pause-us" => options.pause_us = number()?,
                 "--payload" => options.payload = size()?,
+                "--settings" => {
+                    options.plain = match value.as_str() {
+                        "plain" => true,
+                        "tuned" => false,
+                        other => return Err(format!("--settings {other} is not one of plain, tuned")),
+                    }
+                }
                 _ => return Err(format!("unknown option {name}")),
             }
         }
@@ -117,6 +126,7 @@ impl Options {
             poll_ms,
             pause_us: 5_000,
             payload: 32,
+            plain: false,
         }
     }
 
@@ -125,6 +135,9 @@ impl Options {
     }
 
     pub(crate) fn to_json(&self) -> Value {
+        if self.plain {
+            return json!({"tasks": self.tasks, "payload_bytes": self.payload, "workers": "as the queue comes"});
+        }
         json!({
             "tasks": self.tasks, "concurrency": self.concurrency, "payload_bytes": self.payload,
             "workers": self.workers, "batch": self.batch, "connections": self.connections, "poll_ms": self.poll_ms, "pause_us": self.pause_us,

@@ -17,6 +17,7 @@ pub(crate) fn print(lines: impl Iterator<Item = io::Result<String>>) -> Result<(
         let Ok(line) = serde_json::from_str::<Value>(&line?) else { continue };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let who = match line["peer"].as_str() {
+            Some(peer) if line["plain"] == true => format!("{peer} {}, as it comes", text(&line["version"])),
             Some(peer) => format!("{peer} {}", text(&line["version"])),
             None => format!("callboard {}", text(&line["machine"]["callboard"])),
         };
