@@ -13,6 +13,8 @@ on_both!(a_push_is_run_by_the_other, a_cancel_reaches_the_other, a_pause_reaches
 
 /// Far beyond any test: what happens was not found by looking now and then.
 const NEVER: Duration = Duration::from_secs(600);
+/// What is promised of cancels and pauses, whether the database tells of them or a board has to look.
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A board without handlers.
 async fn pusher(url: &str) -> Board {
@@ -82,7 +84,12 @@ pub(crate) async fn pushes_within_after(url: &str, limit: Duration, happens: imp
 
 async fn a_cancel_reaches_the_other<P: Place>() {
     let place = P::new();
-    let (one, (other, mut begun)) = (pusher(&place.url()).await, worker(&place.url()).await);
+    cancels_within(&place.url(), AT_ONCE).await;
+}
+
+/// Cancels on one board what the other runs.
+pub(crate) async fn cancels_within(url: &str, limit: Duration) {
+    let (one, (other, mut begun)) = (pusher(url).await, worker(url).await);
     let median = median(async || {
         let task_id = one.push(NewTask::new("work", &json!({"waits": true}))).await.unwrap().task_id;
         soon("its begin", begun.recv()).await.unwrap();
@@ -91,7 +98,7 @@ async fn a_cancel_reaches_the_other<P: Place>() {
         assert_eq!(soon("its end", other.wait(task_id)).await.unwrap().state, TaskState::Cancelled);
         asked.elapsed()
     });
-    assert!(median.await < Duration::from_secs(1));
+    assert!(median.await < limit);
     for board in [one, other] {
         soon("the stop", board.stop()).await;
     }
@@ -99,7 +106,12 @@ async fn a_cancel_reaches_the_other<P: Place>() {
 
 async fn a_pause_reaches_the_other<P: Place>() {
     let place = P::new();
-    let (one, (other, _begun)) = (pusher(&place.url()).await, worker(&place.url()).await);
+    pauses_within(&place.url(), AT_ONCE).await;
+}
+
+/// Pauses on one board the queue that the other runs.
+pub(crate) async fn pauses_within(url: &str, limit: Duration) {
+    let (one, (other, _begun)) = (pusher(url).await, worker(url).await);
     // One whose push it hears of by the same wake-up that tells of the pause.
     let is_taken = async || {
         let task_id = other.push(NewTask::new("work", &json!({}))).await.unwrap().task_id;
@@ -116,7 +128,7 @@ async fn a_pause_reaches_the_other<P: Place>() {
         eventually("its end arrives", async || is_taken().await.then_some(())).await;
         span
     });
-    assert!(median.await < Duration::from_secs(1));
+    assert!(median.await < limit);
     for board in [one, other] {
         soon("the stop", board.stop()).await;
     }

@@ -5,14 +5,13 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use callboard::backend::{OpenOptions, Opened, open};
 use callboard::testing::Harness;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use crate::boards::pushes_within;
+use crate::boards::{AT_ONCE, cancels_within, pauses_within, pushes_within};
 use crate::load::Load;
 use crate::own::{as_postgres, free_port, give_to_postgres};
 use crate::place::{address, with_address};
@@ -147,7 +146,14 @@ async fn a_board_runs_its_load() {
 #[actix_rt::test]
 async fn boards_hear_of_each_other() {
     let (bouncer, schema) = (Bouncer::shared(), Schema::new());
-    pushes_within(&bouncer.url(&schema), Duration::from_secs(1)).await;
+    pushes_within(&bouncer.url(&schema), AT_ONCE).await;
+}
+
+#[actix_rt::test]
+async fn cancels_and_pauses_reach_the_other_board() {
+    let (bouncer, schema) = (Bouncer::shared(), Schema::new());
+    cancels_within(&bouncer.url(&schema), AT_ONCE).await;
+    pauses_within(&bouncer.url(&schema), AT_ONCE).await;
 }
 
 #[test]
