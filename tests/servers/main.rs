@@ -16,6 +16,7 @@ mod microseconds;
 mod migrations;
 mod mixed;
 mod network;
+mod notified;
 mod own;
 mod passwords;
 mod place;
