@@ -244,8 +244,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn save_schedule(&self, record: &ScheduleRecord, turn: Option<i64>) -> Result<Saved, BackendError>;
 
-    /// Schedules that were saved after `version`; all that fire when it is 0. Firings are no changes: whoever finds a
-    /// schedule due looks at its row anyway.
+    /// Schedules that were saved after `version`; all that fire when it is 0. What is saved has a version above 0, so one
+    /// below 0 asks for all that ever was. Firings are no changes: whoever finds a schedule due looks at its row anyway.
     ///
     /// # Errors
     /// Any [`BackendError`].

@@ -296,6 +296,9 @@ pub struct SweepReport {
     pub limits: Vec<Limit>,
     /// Awaited tasks that have come to a terminal state, or no longer exist.
     pub ended: Vec<TaskId>,
+    /// True when no task was pending at the end of the round, so that a claim would find nothing; false where storage does
+    /// not know.
+    pub nothing_pending: bool,
 }
 
 /// A task taken from a dead node.

@@ -46,6 +46,9 @@ use crate::supervise::{Guardian, Line, Part, Parts};
 use crate::task::{ClaimToken, NodeId, TaskId};
 use crate::worker::{BlockingPool, Crew, Registry};
 
+/// Check intervals between two looks where storage tells by itself what others change.
+const RARELY: u32 = 4;
+
 /// The shared state of a board; every actor, thread and handle holds it.
 pub(crate) struct Core {
     pub(crate) config: Config,
@@ -201,6 +204,12 @@ impl Core {
                 logs.remove(&tasks);
             }));
         }
+    }
+
+    /// How often to look at storage without being told. Where it tells by itself what others change, looking is for what a
+    /// broken connection did not deliver, and for nodes that died.
+    pub(crate) fn between_looks(&self) -> Duration {
+        self.config.check_interval * if self.backend.capabilities().notifies { RARELY } else { 1 }
     }
 
     /// Storage may hold pending tasks in any queue.

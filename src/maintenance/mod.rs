@@ -63,10 +63,6 @@ pub(crate) struct Maintenance {
     life: Life,
 }
 
-/// Where storage tells by itself what others change, looking without being told is for what a broken connection did not
-/// deliver, and for nodes that died: once in so many check intervals.
-const RARELY: u32 = 4;
-
 impl Maintenance {
     pub(crate) fn new(core: Arc<Core>, life: Life) -> Self {
         Self {
@@ -87,9 +83,8 @@ impl Maintenance {
     /// Decides when the next round is.
     fn arm(&mut self, ctx: &mut Context<Self>) {
         // The end of a task on another node wakes nobody; whoever waits for one learns of it by looking.
-        let notified = self.core.backend.capabilities().notifies && !self.core.awaited.any();
-        let rarely = if notified { RARELY } else { 1 };
-        let check = self.core.config.check_interval * rarely;
+        let awaited = self.core.awaited.any();
+        let check = if awaited { self.core.config.check_interval } else { self.core.between_looks() };
         let now = self.core.clock.now();
         let pause = match self.next_due {
             // Never without a pause: a due task that cannot be promoted must not make this loop spin.
@@ -141,7 +136,8 @@ impl Maintenance {
         let core = Arc::clone(&self.core);
         let work = async move {
             let report = sweep(&core).await;
-            if core.backend.capabilities().notifies {
+            let nothing_pending = report.as_ref().is_ok_and(|report| report.nothing_pending);
+            if core.backend.capabilities().notifies && !nothing_pending {
                 // Claims pass over what others have locked, such as an application that pushed the same unique key; of the
                 // end of a lock nobody tells. Where storage is polled, the poll looks for it.
                 core.look_for_work();

@@ -60,14 +60,16 @@ impl Agenda {
         self.look.store(true, Ordering::Release);
     }
 
-    /// The version after which to look for changes, 0 for all; nothing when there is no reason to look.
+    /// The version after which to look for changes, 0 for all schedules that fire; nothing when there is no reason to look.
     pub(super) fn look_from(&self, now: Duration) -> Option<i64> {
         let known = self.known.lock();
         let full = known.full_look.is_none_or(|(at, took)| {
             now.saturating_sub(at) >= BETWEEN_FULL_LOOKS.max(took.saturating_mul(FULL_LOOKS_SHARE))
         });
         let look = self.look.swap(false, Ordering::AcqRel);
-        if full { Some(0) } else { look.then_some(known.version) }
+        // Where nothing was ever saved, a look for changes is no look at all schedules.
+        let changes = if known.version == 0 { -1 } else { known.version };
+        if full { Some(0) } else { look.then_some(changes) }
     }
 
     /// Takes over what a look after `from` has found; it began at `began` and ended at `now`.

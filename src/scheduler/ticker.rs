@@ -89,7 +89,7 @@ impl Scheduler {
         let core = Arc::clone(&self.core);
         // A wake-up may have been lost, and a database that tells nobody is asked now and then.
         let elapsed = core.clock.elapsed();
-        if elapsed.saturating_sub(self.looked) >= core.config.check_interval && core.backend.capabilities().shared {
+        if elapsed.saturating_sub(self.looked) >= core.between_looks() && core.backend.capabilities().shared {
             self.looked = elapsed;
             core.agenda.look_again();
         }

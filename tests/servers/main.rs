@@ -10,6 +10,7 @@ mod claims;
 mod edited;
 mod exact;
 mod exhausted;
+mod idle;
 mod load;
 mod locks;
 mod microseconds;

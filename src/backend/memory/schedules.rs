@@ -93,7 +93,7 @@ impl Schedules {
         let changed = self.versions.range(version.saturating_add(1)..);
         let due = changed.filter_map(|(_, id)| {
             let due = due(&self.rows.get(id)?.record);
-            (version > 0 || due.is_some()).then_some((*id, due))
+            (version != 0 || due.is_some()).then_some((*id, due))
         });
         ScheduleChanges { version: self.version, due: due.collect() }
     }

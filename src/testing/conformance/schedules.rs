@@ -105,12 +105,18 @@ pub fn found_by_the_name_in_code(h: &dyn Harness) {
 /// A look after a version tells of what was saved since, whether it fires or no longer does.
 pub fn changes_are_told_by_version(h: &dyn Harness) {
     let w = World::new(h);
-    assert_eq!(w.backend.schedule_changes(0).expect("changes").due, []);
+    for version in [0, -1] {
+        let none = w.backend.schedule_changes(version).expect("changes");
+        assert_eq!((none.version, none.due), (0, vec![]));
+    }
     let (a, turn) = stored(&w, "a");
     let (b, _) = stored(&w, "b");
     let mut all = w.backend.schedule_changes(0).expect("changes");
     all.due.sort_unstable();
     assert_eq!(all.due, [(a, Some(at(10))), (b, Some(at(10)))]);
+    let mut saved = w.backend.schedule_changes(-1).expect("changes");
+    saved.due.sort_unstable();
+    assert_eq!((saved.version, saved.due), (all.version, all.due));
     assert_eq!(w.backend.schedule_changes(all.version).expect("changes").due, []);
     let paused = ScheduleRecord { schedule_id: a, status: ScheduleStatus::Paused, ..record("a") };
     let turn = save(&w, &paused, Some(turn));

@@ -19,6 +19,7 @@ pub fn promotes_what_is_due(h: &dyn Harness) {
     assert_eq!((report.promoted, report.next_due, report.more), (vec![], Some(at(10)), false));
     w.go_to(10);
     let report = w.sweep();
+    assert!(!report.nothing_pending, "there is one");
     assert_eq!((report.promoted, report.next_due), (vec![Name::from("a")], Some(at(20))));
     assert_eq!((w.state(a), w.state(b)), (TaskState::Pending, TaskState::Scheduled));
     w.go_to(25);

@@ -158,7 +158,7 @@ pub(in crate::backend::sql) fn changes<C: Conn>(
     let version = conn.first::<Version, (i64,)>(&[])?.map_or(0, |(version,)| version);
     let rows: Vec<(StoredText, StoredText, Option<i64>, Option<i64>)> = match since {
         0 => conn.load::<AllThatFire, _>(&[])?,
-        _ if since == version => Vec::new(),
+        _ if since.max(0) == version => Vec::new(),
         _ => conn.load::<Changed, _>(&[Value::Int(since)])?,
     };
     let mut strays = Vec::new();
@@ -173,7 +173,7 @@ pub(in crate::backend::sql) fn changes<C: Conn>(
             Ok(ScheduleStatus::Finished | ScheduleStatus::Deleted) | Err(_) => None,
         };
         let due = due.map(Timestamp::from_micros);
-        (since > 0 || due.is_some()).then_some((id, due))
+        (since != 0 || due.is_some()).then_some((id, due))
     });
     let due = due.collect();
     Ok((ScheduleChanges { version, due }, strays))
