@@ -68,6 +68,11 @@ impl Load {
         self.notes.unknown.load(Ordering::Relaxed)
     }
 
+    /// There are these tasks too, which the producers have not pushed.
+    pub(crate) fn expect(&self, tasks: impl Iterator<Item = TaskId>) {
+        self.notes.ledger.lock().tried.extend(tasks);
+    }
+
     /// Waits until tasks are pushed and run that were not before.
     pub(crate) async fn goes_on(&self) {
         let count = || {

@@ -29,6 +29,7 @@ mod scripts;
 mod sessions;
 mod sizes;
 mod tls;
+mod upgrades;
 
 #[path = "../support/frozen.rs"]
 mod frozen;
