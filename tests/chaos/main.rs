@@ -12,5 +12,6 @@ mod frozen;
 mod kills;
 mod migrations;
 mod processes;
+mod rescue;
 mod support;
 mod upkeep;

@@ -37,6 +37,8 @@ mod frozen;
 mod ledger;
 #[path = "../support/node.rs"]
 mod node;
+#[path = "../support/rescue.rs"]
+mod rescue;
 #[path = "../support/servers.rs"]
 mod servers;
 #[path = "../support/waiting.rs"]

@@ -15,8 +15,13 @@ use crate::frozen;
 use crate::ledger::{Ledger, Stored};
 use crate::node::Node;
 use crate::place::{Place, on_both};
+use crate::rescue;
 
-on_both!(killed_frozen_and_stopped_under_load, a_frozen_node_is_refused);
+on_both!(
+    killed_frozen_and_stopped_under_load,
+    a_frozen_node_is_refused,
+    the_tasks_of_a_dead_node_are_rescued_in_time
+);
 
 const PROCESSES: usize = 4;
 const CONCURRENCY: usize = 8;
@@ -165,4 +170,9 @@ fn judge(crowd: &Crowd<'_>, stored: &Stored, started: Instant) {
 async fn a_frozen_node_is_refused<P: Place>() {
     let (place, folder) = (P::new(), TempDir::new().unwrap());
     frozen::is_rescued_and_refused(&place.url(), &folder.path().join("gate")).await;
+}
+
+async fn the_tasks_of_a_dead_node_are_rescued_in_time<P: Place>() {
+    let (place, folder) = (P::new(), TempDir::new().unwrap());
+    rescue::comes_in_time(&place.url(), &folder.path().join("gate")).await;
 }

@@ -6,6 +6,8 @@ pub(crate) mod frozen;
 pub(crate) mod ledger;
 #[path = "../../support/node.rs"]
 pub(crate) mod node;
+#[path = "../../support/rescue.rs"]
+pub(crate) mod rescue;
 pub(crate) mod sql;
 #[path = "../../support/waiting.rs"]
 pub(crate) mod waiting;

@@ -1,0 +1,65 @@
+//! Processes that die in the middle of their work.
+#![allow(dead_code, reason = "each test program uses a part")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use callboard::{Board, Event, ExecutionStatus, NodeId, TaskState, Timestamp};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::node::Node;
+use super::waiting::{eventually, soon};
+
+const LEASE: Duration = Duration::from_secs(3);
+/// How long after its lease is over, at most, others find that a node is dead.
+const NOTICED: Duration = Duration::from_secs(5);
+const PROCESSES: usize = 3;
+
+/// What they were running is rescued within their lease and 5 s. `gate` is a file that is not there.
+pub(crate) async fn comes_in_time(url: &str, gate: &Path) {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let board = Board::builder().url(url).lease(LEASE).on_event(move |event| {
+        if let Event::Rescued(fact) = event {
+            // The test may be over.
+            tell.send((fact.task_id, Instant::now())).ok();
+        }
+    });
+    let board = board.start().await.unwrap();
+    // A queue for each, so that what one has held runs on none of the others.
+    let queue = |number: usize| format!("of {number}");
+    let plan = |number| json!({"url": url, "lease_ms": LEASE.as_millis() as u64, "queues": [[queue(number), 1]], "tell": true});
+    let mut nodes: Vec<Node> = (0..PROCESSES).map(|number| Node::ready(&plan(number))).collect();
+    let mut killed = Vec::new();
+    for (number, node) in nodes.iter_mut().enumerate() {
+        let task_id = node.push(&json!({"type": "gate", "queue": queue(number), "params": {"path": gate}}));
+        node.hear_event("running", task_id);
+        let id = node.id();
+        let before = last_beat(&board, id).await;
+        // The worst moment: its whole lease lies ahead.
+        eventually("its next heartbeat", async || (last_beat(&board, id).await > before).then_some(())).await;
+        killed.push((task_id, Instant::now()));
+        node.kill();
+    }
+    let mut spans = Vec::new();
+    for _ in 0..PROCESSES {
+        let (rescued, at) = soon("a rescue", told.recv()).await.unwrap();
+        let (_, died) = killed.iter().find(|(task_id, _)| *task_id == rescued).unwrap();
+        spans.push(at.duration_since(*died));
+    }
+    for (task_id, _) in &killed {
+        assert_eq!(board.get(*task_id).await.unwrap().unwrap().state, TaskState::Pending);
+        let runs: Vec<_> = board.executions(*task_id).await.unwrap().iter().map(|run| run.status).collect();
+        assert_eq!(runs, [ExecutionStatus::Lost]);
+    }
+    soon("the stop", board.stop()).await;
+    spans.sort_unstable();
+    println!("rescued {spans:.1?} after they were killed, their lease was {LEASE:?}");
+    // The median, for a machine that does other things as well has moments when it is slow.
+    assert!(spans[PROCESSES / 2] < LEASE + NOTICED, "{spans:?}");
+}
+
+async fn last_beat(board: &Board, id: NodeId) -> Timestamp {
+    let nodes = board.nodes().await.unwrap();
+    nodes.iter().find(|node| node.node_id == id).expect("it is listed").heartbeat_at
+}
