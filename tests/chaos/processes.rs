@@ -15,6 +15,9 @@ const NEVER_MS: u64 = 60_000;
 /// Far below that, and beyond any delay of a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
+/// What is promised of a push by another process.
+const NOTICED: Duration = Duration::from_millis(250);
+
 /// A board without handlers.
 async fn pusher(place: &Place) -> Board {
     let check = Duration::from_millis(NEVER_MS);
@@ -104,7 +107,7 @@ async fn a_push_wakes_the_other_process_and_its_end_wakes_this_one() {
     let mut node = Node::ready(&json!({"url": place.url(), "check_ms": NEVER_MS, "tell": true}));
     let board = pusher(&place).await;
     let mut spans = Vec::new();
-    for _ in 0..10 {
+    for _ in 0..20 {
         let pushed = Instant::now();
         let task_id = board.push(json!({"type": "plain"})).await.unwrap().task_id;
         node.hear_event("running", task_id);
@@ -114,9 +117,24 @@ async fn a_push_wakes_the_other_process_and_its_end_wakes_this_one() {
         spans.push((started, pushed.elapsed()));
     }
     spans.sort_unstable();
-    let (_, longest) = spans[9];
-    println!("pushed here, begun there and known here after {:?}, at most {longest:?}", spans[5]);
+    let ((begun, _), (_, longest)) = (spans[10], spans[19]);
+    println!("pushed here, begun there and known here after {:?}, at most {longest:?}", spans[10]);
+    // The median, for a machine that does other things as well has moments when it is slow.
+    assert!(begun < NOTICED, "{spans:?}");
     assert!(longest < AT_ONCE, "{longest:?}");
+}
+
+/// Others' pushes are looked for all the time; that must cost next to nothing.
+#[test]
+fn a_process_at_rest_is_not_busy_looking() {
+    let place = Place::new();
+    let node = Node::ready(&json!({"url": place.url()}));
+    let (before, span) = (node.busy(), Duration::from_secs(3));
+    // This span is what is measured.
+    std::thread::sleep(span);
+    let busy = node.busy() - before;
+    println!("busy for {busy:?} of {span:?}");
+    assert!(busy < span / 10, "{busy:?}");
 }
 
 #[actix_rt::test]

@@ -170,6 +170,15 @@ impl Node {
         until("the end of the node", || self.child.try_wait().unwrap())
     }
 
+    /// The time that processors have spent on it.
+    pub(crate) fn busy(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name, which may have blanks in it, the 12th and 13th: in the program and in the kernel, in hundredths.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap());
+        Duration::from_millis(ticks.sum::<u64>() * 10)
+    }
+
     /// What it said on standard error.
     pub(crate) fn errors(&self) -> String {
         self.errors.lock().unwrap().clone()
