@@ -80,6 +80,34 @@ fn of_two_instances_one_makes_each_report() {
     assert_eq!(ran(&format!("sqlite:{database}")), run, "{both:?}");
 }
 
+/// What the README begins with, with nothing but a place for the songs.
+#[cfg(feature = "sqlite")]
+#[test]
+fn the_music_library_serves_a_list_of_its_own() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let library = folder.path().join("music");
+    let output = Command::new(built("music_library")).arg("--library").arg(&library).output().unwrap();
+    let (printed, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{complaint}\n{printed}");
+    let end = printed.trim_end().lines().last().unwrap_or_default();
+    assert!(end.starts_with("18 done (") && end.ends_with(" of them retried), 1 given up, 0 left"), "{printed}");
+    let given_up = printed.lines().filter(|line| line.starts_with("given up  The Lost Tape"));
+    assert_eq!(given_up.count(), 1, "{printed}");
+    assert_eq!(songs_below(&library), 18, "{printed}");
+}
+
+fn songs_below(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let count = |path: PathBuf| {
+        if path.is_dir() {
+            songs_below(&path)
+        } else {
+            usize::from(path.extension().is_some_and(|kind| kind == "wav"))
+        }
+    };
+    entries.map(count).sum()
+}
+
 /// How many reports there were by what is stored: each time was run once, by one instance.
 fn ran(url: &str) -> usize {
     actix_rt::System::new().block_on(async {
