@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "each test says what it did")]
 
+mod clocks;
 mod corrupt;
 mod crash_loop;
 mod disk_full;
