@@ -1,6 +1,6 @@
 //! What a board asks of its server when there is nothing to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use callboard::{Board, NewTask, Outcome, TaskState};
 use diesel::prelude::*;
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::own::Own;
 use crate::servers::{Database, Schema};
-use crate::waiting::soon;
+use crate::waiting::{eventually, soon};
 
 /// Over which statements are counted: two heartbeats, and some of everything else that is done now and then.
 const SPAN: Duration = Duration::from_secs(10);
@@ -20,6 +20,10 @@ async fn at_rest(url: &str) -> Board {
         Board::builder().url(url).handler("work", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
     let task_id = board.push(NewTask::new("work", &json!({}))).await.unwrap().task_id;
     assert_eq!(soon("its end", board.wait(task_id)).await.unwrap().state, TaskState::Completed);
+    // Until its next heartbeat it has done all that belongs to a start, such as making connections.
+    let beat = async || board.nodes().await.unwrap()[0].heartbeat_at;
+    let first = beat().await;
+    eventually("a heartbeat", async || (beat().await > first).then_some(())).await;
     board
 }
 
@@ -30,14 +34,14 @@ async fn postgres_hears_less_than_two_statements_a_second() {
     let place = Schema::at(server.url());
     let log = || std::fs::read_to_string(server.folder().join("log")).unwrap();
     let board = at_rest(&place.url()).await;
-    let before = log().len();
+    let (before, begun) = (log().len(), Instant::now());
     tokio::time::sleep(SPAN).await;
-    let heard = log().split_off(before);
+    let (heard, span) = (log().split_off(before), begun.elapsed());
     soon("the stop", board.stop()).await;
     let is_statement = |line: &&str| line.contains("LOG:  statement: ") || line.contains("LOG:  execute ");
     let statements: Vec<_> = heard.lines().filter(is_statement).collect();
-    println!("{} statements in {SPAN:?}", statements.len());
-    assert!(statements.len() < 2 * SPAN.as_secs() as usize, "{statements:#?}");
+    println!("{} statements in {span:?}", statements.len());
+    assert!((statements.len() as f64) < 2.0 * span.as_secs_f64(), "{statements:#?}");
     // Or this does not count what it should: there were heartbeats.
     assert!(statements.iter().any(|statement| statement.contains("INTO node")), "{heard}");
 }
@@ -61,13 +65,13 @@ async fn mysql_hears_less_than_fifteen_statements_a_second() {
     let place = Database::at(server.url());
     let board = at_rest(&place.url()).await;
     let mut conn = place.by_hand();
-    let before = questions(&mut conn);
+    let (before, begun) = (questions(&mut conn), Instant::now());
     tokio::time::sleep(SPAN).await;
     // This one question is not the board's.
-    let asked = questions(&mut conn) - before - 1;
+    let (asked, span) = (questions(&mut conn) - before - 1, begun.elapsed());
     soon("the stop", board.stop()).await;
-    println!("{asked} statements in {SPAN:?}");
-    assert!(asked < 15 * SPAN.as_secs(), "{asked} statements in {SPAN:?}");
-    // Or this does not count what it should: a board looks about once in 0.8 s.
-    assert!(asked > SPAN.as_secs(), "{asked} statements in {SPAN:?}");
+    println!("{asked} statements in {span:?}");
+    assert!((asked as f64) < 15.0 * span.as_secs_f64(), "{asked} statements in {span:?}");
+    // Or this does not count what it should: a board looks at least once in 0.8 s.
+    assert!(asked > 5, "{asked} statements in {span:?}");
 }
