@@ -154,9 +154,10 @@ async fn conflicts_are_counted<P: Place>() {
             CREATE TRIGGER once BEFORE INSERT ON task_queue FOR EACH ROW EXECUTE FUNCTION once()"
         )
     } else {
-        "CREATE TABLE once (n INT) ENGINE = MyISAM; CREATE TRIGGER once BEFORE INSERT ON task_queue FOR EACH ROW BEGIN
-            INSERT INTO once VALUES (1);
-            IF (SELECT count(*) FROM once) = 1 THEN
+        "CREATE TABLE once (n INT AUTO_INCREMENT PRIMARY KEY);
+        CREATE TRIGGER once BEFORE INSERT ON task_queue FOR EACH ROW BEGIN
+            INSERT INTO once VALUES (NULL);
+            IF LAST_INSERT_ID() = 1 THEN
                 SIGNAL SQLSTATE '40001' SET MYSQL_ERRNO = 1213, MESSAGE_TEXT = 'Deadlock found when trying to get lock';
             END IF;
         END"

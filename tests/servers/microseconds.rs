@@ -124,5 +124,6 @@ async fn no_time_makes_a_view_unreadable<P: Place>() {
     }
     let rows = place.texts("SELECT coalesce(run_at, 'out of range') AS text FROM task_queue_view ORDER BY seq");
     println!("{rows:?}");
-    assert_eq!(rows, ["out of range"; 6]);
+    // MySQL itself, unlike MariaDB, knows a year 0.
+    assert!(rows.len() == 6 && rows.iter().all(|row| row == "out of range" || row.starts_with("0000-")), "{rows:?}");
 }

@@ -71,7 +71,8 @@ fn mysql_takes_the_script() {
     let address = address(&place.url());
     let (host, port) = address.split_once(':').unwrap_or((&address, "3306"));
     let mut client = Command::new("mysql");
-    client.args(["-h", host, "-P", port, "-u", "root", place.name()]);
+    // The texts of views are of the character set that the client speaks.
+    client.args(["--default-character-set=utf8mb4", "-h", host, "-P", port, "-u", "root", place.name()]);
     paste(&mut client, &Mysql::migration_sql(collation));
     is_as_migrated(&place);
 }

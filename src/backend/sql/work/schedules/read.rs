@@ -22,7 +22,7 @@ macro_rules! failures {
             "SELECT state FROM (SELECT state, nominal_at FROM (SELECT state, nominal_at FROM task_queue ",
             $index,
             "schedule_id = ?1 AND nominal_at > ?2 AND state IN ('completed', 'dead') ORDER BY nominal_at DESC LIMIT ?3)
-                AS stored
+                AS kept
             UNION ALL SELECT status, nominal_at FROM (SELECT status, nominal_at FROM schedule_run WHERE schedule_id = ?1
                 AND nominal_at > ?2 AND status IN ('completed', 'dead') ORDER BY nominal_at DESC LIMIT ?3) AS gone)
             AS ended ORDER BY nominal_at DESC LIMIT ?3"
