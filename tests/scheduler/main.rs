@@ -6,6 +6,9 @@
 mod edited;
 #[cfg(feature = "sqlite")]
 mod everywhere;
+#[cfg(all(unix, feature = "sqlite"))]
+#[path = "../support/firings.rs"]
+mod firings;
 #[cfg(feature = "sqlite")]
 mod gaps;
 #[cfg(all(unix, feature = "sqlite"))]

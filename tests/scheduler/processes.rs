@@ -1,14 +1,13 @@
 //! Five processes on one database, with clocks some seconds apart, that are stopped and killed: each nominal time makes
 //! one task, and none is left out.
 
-use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
-use callboard::backend::{OpenOptions, Opened, ScheduleFilter, TaskFilter, TaskOrder, open};
-use callboard::{FiringStatus, ScheduleRecord, Timestamp, Trigger};
+use callboard::backend::{OpenOptions, Opened, ScheduleFilter, open};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::firings;
 use crate::node::Node;
 
 const SCHEDULES: usize = 40;
@@ -36,8 +35,6 @@ impl Nodes {
         all
     }
 }
-
-impl Nodes {}
 
 /// How often the schedules have fired.
 fn count(backend: &Opened) -> usize {
@@ -70,54 +67,8 @@ fn under_fire(url: &str) {
     all.nodes[0].signal(Signal::SIGCONT);
     until_fired(&backend, FIRINGS);
     drop(all);
-    check(&backend, begun);
-}
-
-/// Holds the history, the cursors and the tasks against what the triggers say.
-fn check(backend: &Opened, begun: Instant) {
-    let tasks = tasks(backend);
-    let mut fired = 0;
-    let records = backend.list_schedules(&ScheduleFilter::default(), None, 10_000).expect("schedules");
-    assert_eq!(records.len(), SCHEDULES, "each is defined once");
-    for record in &records {
-        let firings = backend.firings(record.schedule_id, None, 100_000).expect("firings");
-        let odd: Vec<_> = firings.iter().filter(|firing| firing.status != FiringStatus::Fired).collect();
-        assert!(odd.is_empty(), "missed, or passed by: {odd:?}");
-        let times: Vec<Timestamp> = firings.iter().rev().map(|firing| firing.nominal_at).collect();
-        assert_eq!(times, expected(record), "{}", record.name);
-        let made = tasks.get(&record.schedule_id.to_string()).cloned().unwrap_or_default();
-        assert_eq!(made, times, "tasks of {}", record.name);
-        fired += times.len();
-    }
+    let fired = firings::each_once(&backend, SCHEDULES);
     println!("{fired} firings of {SCHEDULES} schedules, none twice, none missed, in {:.1?}", begun.elapsed());
-}
-
-fn expected(record: &ScheduleRecord) -> Vec<Timestamp> {
-    let trigger: Trigger = record.read_trigger().expect("a trigger");
-    let times = std::iter::successors(trigger.next_after(record.created_at), |time| trigger.next_after(*time));
-    times.take_while(|time| *time <= record.cursor).collect()
-}
-
-/// The nominal times of all tasks, by schedule.
-fn tasks(backend: &Opened) -> BTreeMap<String, Vec<Timestamp>> {
-    let (mut by_schedule, mut ids) = (BTreeMap::<String, Vec<Timestamp>>::new(), HashSet::new());
-    let mut after = None;
-    loop {
-        let page = backend.list(&TaskFilter::default(), TaskOrder::OldestFirst, after, 1_000).expect("list");
-        for task in page.tasks {
-            let firing = task.firing.expect("all tasks are made by schedules");
-            assert!(ids.insert(task.task_id));
-            by_schedule.entry(firing.schedule_id.to_string()).or_default().push(firing.nominal_at);
-        }
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
-    for times in by_schedule.values_mut() {
-        times.sort_unstable();
-    }
-    by_schedule
 }
 
 #[test]

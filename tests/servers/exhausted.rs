@@ -18,7 +18,7 @@ const CALLERS: usize = 12;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Keeps everybody from the tasks, as a program that forgot its transaction does.
-fn lock<P: Place>(place: &P) -> P::Conn {
+pub(crate) fn lock<P: Place>(place: &P) -> P::Conn {
     let mut conn = place.by_hand();
     let lock = if P::IS_POSTGRES { "BEGIN; LOCK TABLE task_queue" } else { "LOCK TABLES task_queue WRITE" };
     conn.batch_execute(lock).unwrap();

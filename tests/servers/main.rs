@@ -31,6 +31,8 @@ mod sizes;
 mod tls;
 mod upgrades;
 
+#[path = "../support/firings.rs"]
+mod firings;
 #[path = "../support/frozen.rs"]
 mod frozen;
 #[path = "../support/ledger.rs"]

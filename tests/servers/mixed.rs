@@ -1,44 +1,33 @@
-//! Several processes on one database under mixed load, while they are killed, frozen and stopped.
+//! Four processes on a server of the test's own under mixed load, while everything breaks that can: processes, the
+//! network, the server.
 
-use std::path::Path;
+mod crowd;
+mod faults;
+mod limits;
+
 use std::time::{Duration, Instant};
 
-use callboard::{ExecutionStatus, TaskState};
-use nix::sys::signal::Signal;
+use callboard::backend::{OpenOptions, open};
+use callboard::{Board, ExecutionStatus, TaskState};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng};
-use serde_json::{Value, json};
+use rand::seq::{IndexedRandom, SliceRandom};
 use tempfile::TempDir;
 
-use crate::frozen;
+use self::crowd::{CONCURRENCY, Crowd, PROCESSES, SCHEDULES};
+use self::faults::Fault;
+use self::limits::{Limits, Seen};
 use crate::ledger::{Ledger, Stored};
-use crate::node::Node;
 use crate::place::{Place, on_both};
-use crate::rescue;
+use crate::waiting::soon;
+use crate::{firings, frozen, rescue};
 
-on_both!(
-    killed_frozen_and_stopped_under_load,
-    a_frozen_node_is_refused,
-    the_tasks_of_a_dead_node_are_rescued_in_time
-);
-
-const PROCESSES: usize = 4;
-const CONCURRENCY: usize = 8;
-const LEASE: Duration = Duration::from_secs(2);
-
-/// What happens to a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Killed,
-    Frozen,
-    Stopped,
-}
+on_both!(every_fault_under_load, a_frozen_node_is_refused, the_tasks_of_a_dead_node_are_rescued_in_time);
 
 /// How long the load lasts.
 fn span() -> Duration {
     let long = std::env::var_os("CALLBOARD_TEST_LONG").is_some_and(|long| long == "1");
-    Duration::from_secs(if long { 600 } else { 20 })
+    Duration::from_secs(if long { 600 } else { 60 })
 }
 
 fn seed() -> u64 {
@@ -48,109 +37,53 @@ fn seed() -> u64 {
     }
 }
 
-/// The processes, and what has happened to them.
-struct Crowd<'a> {
-    url: String,
-    notes: &'a Path,
-    rng: StdRng,
-    nodes: Vec<Node>,
-    fates: Vec<Fate>,
-    /// What those that are gone have logged.
-    said: String,
-}
-
-impl Crowd<'_> {
-    fn plan(&mut self, producers: u64) -> Value {
-        json!({"url": self.url, "ledger": self.notes, "lease_ms": LEASE.as_millis() as u64,
-            "queues": [["default", CONCURRENCY]], "producers": producers, "pace_ms": 20,
-            "seed": self.rng.random_range(0..1_u64 << 40), "leave_when_empty": producers == 0})
-    }
-
-    fn start(&mut self) -> Node {
-        let plan = self.plan(2);
-        Node::ready(&plan)
-    }
-
-    fn meet(&mut self, fate: Fate) {
-        let at = self.rng.random_range(0..self.nodes.len());
-        match fate {
-            Fate::Killed => {
-                self.nodes[at].kill();
-                self.replace(at);
-            }
-            Fate::Frozen => {
-                self.nodes[at].signal(Signal::SIGSTOP);
-                // Until others have taken it for dead, and rescued what it had.
-                std::thread::sleep(LEASE + Duration::from_millis(1_500));
-                self.nodes[at].signal(Signal::SIGCONT);
-            }
-            Fate::Stopped => {
-                self.nodes[at].signal(Signal::SIGTERM);
-                let status = self.nodes[at].end();
-                assert!(status.success(), "{status}: {}", self.nodes[at].errors());
-                self.replace(at);
-            }
-        }
-        self.fates.push(fate);
-    }
-
-    fn replace(&mut self, at: usize) {
-        self.said.push_str(&self.nodes[at].errors());
-        self.nodes[at] = self.start();
-    }
-
-    fn count(&self, fate: Fate) -> usize {
-        self.fates.iter().filter(|met| **met == fate).count()
-    }
-}
-
-async fn killed_frozen_and_stopped_under_load<P: Place>() {
-    let (started, seed, place, folder) = (Instant::now(), seed(), P::new(), TempDir::new().unwrap());
+async fn every_fault_under_load<P: Place>() {
+    let (started, seed) = (Instant::now(), seed());
     println!("to repeat this: CHAOS_SEED={seed}");
-    let notes = folder.path().join("ledger");
-    let rng = StdRng::seed_from_u64(seed);
-    let mut crowd =
-        Crowd { url: place.url(), notes: &notes, rng, nodes: Vec::new(), fates: Vec::new(), said: String::new() };
-    for _ in 0..PROCESSES {
-        let node = crowd.start();
-        crowd.nodes.push(node);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut faults = Fault::ALL.to_vec();
+    faults.shuffle(&mut rng);
+    println!("first round: {faults:?}");
+    let mut faults = faults.into_iter();
+    let mut crowd = Crowd::<P>::new(rng);
+    let url = crowd.place.url();
+    limits::set(&url).await;
+    crowd.gather();
+    let limits = Limits::watch(&crowd);
+    let begun = Instant::now();
+    while let Some(fault) =
+        faults.next().or_else(|| Fault::ALL.choose(&mut crowd.rng).copied().filter(|_| begun.elapsed() < span()))
+    {
+        crowd.meet(fault);
     }
-    let mut first = [Fate::Frozen, Fate::Killed, Fate::Stopped].into_iter();
-    while started.elapsed() < span() {
-        // To spread the moments.
-        std::thread::sleep(Duration::from_millis(crowd.rng.random_range(0..1_000)));
-        let fates = [Fate::Killed, Fate::Killed, Fate::Frozen, Fate::Stopped];
-        let fate = first.next().or_else(|| fates.choose(&mut crowd.rng).copied()).unwrap_or(Fate::Killed);
-        crowd.meet(fate);
+    crowd.leave();
+    // Nothing is to become due any more, or the last node would never find everything done.
+    let board = Board::builder().url(&url).start().await.unwrap();
+    for number in 0..SCHEDULES {
+        soon("the pause", board.schedules().pause(format!("schedule {number}"))).await.unwrap();
     }
-    for node in &crowd.nodes {
-        node.signal(Signal::SIGTERM);
-    }
-    for node in &mut crowd.nodes {
-        let status = node.end();
-        assert!(status.success(), "{status}: {}", node.errors());
-        crowd.said.push_str(&node.errors());
-    }
-    let plan = crowd.plan(0);
-    let mut last = Node::start(&plan);
-    let status = last.end();
-    assert!(status.success(), "the last node: {status}, {}", last.errors());
-    judge(&crowd, &Stored::at(&place.url()), started);
+    soon("the stop", board.stop()).await;
+    crowd.finish();
+    let seen = limits.end();
+    judge(&crowd, &seen, started);
 }
 
-fn judge(crowd: &Crowd<'_>, stored: &Stored, started: Instant) {
-    let ledger = Ledger::read(crowd.notes);
+fn judge<P: Place>(crowd: &Crowd<P>, limits: &Seen, started: Instant) {
+    let ledger = Ledger::read(&crowd.notes());
     if !ledger.errors.is_empty() {
         println!("{}", crowd.said);
     }
+    let backend = open(&crowd.place.url(), &OpenOptions::default()).unwrap();
+    let stored = Stored::read(&backend);
     let (extra, lost) = (stored.check(&ledger), stored.runs(ExecutionStatus::Lost));
-    let (killed, frozen) = (crowd.count(Fate::Killed), crowd.count(Fate::Frozen));
+    let fired = firings::each_once(&backend, SCHEDULES);
     println!(
-        "{killed} killed, {frozen} frozen, {} stopped; {} tasks, {} acknowledged, {} completed, {} dead, {} cancelled; \
-         {} runs begun, {extra} of them cut short, {lost} lost, {} rescued, {} fenced; {:.1?}",
-        crowd.count(Fate::Stopped),
+        "{:?}; {} tasks, {} acknowledged, {} pushes without an answer, {} completed, {} dead, {} cancelled; {} runs \
+         begun, {extra} of them cut short, {lost} lost, {} rescued, {} fenced; {fired} firings; {limits:?}; {:.1?}",
+        crowd.met,
         stored.tasks.len(),
         ledger.acknowledged.len(),
+        ledger.open,
         stored.count(TaskState::Completed),
         stored.count(TaskState::Dead),
         stored.count(TaskState::Cancelled),
@@ -159,12 +92,21 @@ fn judge(crowd: &Crowd<'_>, stored: &Stored, started: Instant) {
         ledger.fenced,
         started.elapsed(),
     );
-    let most = (killed + frozen) * CONCURRENCY;
-    // A stopped node drops what does not end in time; such a run is given back and begins again.
-    let dropped = crowd.count(Fate::Stopped) * CONCURRENCY + PROCESSES * CONCURRENCY;
-    assert!(extra <= most + dropped, "{extra} extra runs");
+    let count = |fault| crowd.met.get(&fault).copied().unwrap_or(0);
+    let stops = count(Fault::Stopped) + PROCESSES;
+    // A node that dies, stands still or is cut off for longer than its lease loses what it runs, and what it has claimed
+    // without hearing of it; a fault of the server or of the network may do that to all of them. Once more for leases
+    // that end because the machine is busy.
+    let lapses = PROCESSES * (1 + crowd.met.values().sum::<usize>() - count(Fault::Stopped));
+    let most = lapses * 2 * CONCURRENCY;
     assert!(lost <= most, "{lost} lost runs");
-    assert!(killed > 0 && frozen > 0 && ledger.acknowledged.len() > 100, "the faults met no load");
+    // A stopped node drops what does not end in time; such a run is given back and begins again.
+    assert!(extra <= most + stops * CONCURRENCY, "{extra} extra runs");
+    for fault in Fault::ALL {
+        assert!(count(fault) > 0, "{fault:?} never happened");
+    }
+    assert!(ledger.rescued > 0 && lost > 0 && ledger.acknowledged.len() > 100, "the faults met no load");
+    limits.check();
 }
 
 async fn a_frozen_node_is_refused<P: Place>() {

@@ -28,7 +28,7 @@ pub(crate) trait Place: Sized + Send + 'static {
     fn by_hand(&self) -> Self::Conn;
 
     /// The first column of a statement's rows, which has to be named `text`.
-    fn texts(&self, sql: &str) -> Vec<String>;
+    fn rows(conn: &mut Self::Conn, sql: &str) -> QueryResult<Vec<String>>;
 
     /// A place on the shared server.
     fn new() -> Self {
@@ -38,6 +38,11 @@ pub(crate) trait Place: Sized + Send + 'static {
     /// Changes something behind the back of the library.
     fn execute(&self, sql: &str) {
         self.by_hand().batch_execute(sql).expect(sql);
+    }
+
+    /// As [`rows`](Self::rows), over a connection of its own.
+    fn texts(&self, sql: &str) -> Vec<String> {
+        Self::rows(&mut self.by_hand(), sql).expect(sql)
     }
 
     /// One text.
@@ -85,9 +90,9 @@ macro_rules! place {
                 self.by_hand()
             }
 
-            fn texts(&self, sql: &str) -> Vec<String> {
-                let rows: Vec<Row> = diesel::sql_query(sql).load(&mut self.by_hand()).expect(sql);
-                rows.into_iter().map(|row| row.text).collect()
+            fn rows(conn: &mut $conn, sql: &str) -> QueryResult<Vec<String>> {
+                let rows: Vec<Row> = diesel::sql_query(sql).load(conn)?;
+                Ok(rows.into_iter().map(|row| row.text).collect())
             }
         }
     };

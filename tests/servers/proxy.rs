@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,9 +21,17 @@ pub(crate) enum Cut {
 
 const LATE: Duration = Duration::from_millis(500);
 
+/// A connection: both of its halves hold it, and it is closed when the last of them ends.
+struct Link {
+    client: TcpStream,
+    server: TcpStream,
+    /// The answer to a commit is lost on it.
+    mute: AtomicBool,
+}
+
 #[derive(Default)]
 struct State {
-    links: Mutex<Vec<(TcpStream, TcpStream)>>,
+    links: Mutex<Vec<Weak<Link>>>,
     trap: Mutex<Option<Cut>>,
     cuts: AtomicUsize,
     delay: Mutex<Duration>,
@@ -65,7 +73,11 @@ impl Proxy {
 
     /// Cuts all connections.
     pub(crate) fn cut(&self) {
-        self.state.links.lock().drain(..).for_each(|link| close(&link));
+        for link in self.state.links.lock().drain(..).filter_map(|link| link.upgrade()) {
+            // Whoever has closed first need not be told.
+            link.client.shutdown(Shutdown::Both).ok();
+            link.server.shutdown(Shutdown::Both).ok();
+        }
     }
 
     /// Everything takes so much longer.
@@ -89,12 +101,6 @@ impl Drop for Proxy {
         self.state.ended.store(true, Ordering::Release);
         self.cut();
     }
-}
-
-fn close((client, server): &(TcpStream, TcpStream)) {
-    // Whoever has closed first need not be told.
-    client.shutdown(Shutdown::Both).ok();
-    server.shutdown(Shutdown::Both).ok();
 }
 
 /// Takes connections until the end. Looks now and then whether it may, for `accept` cannot be called off.
@@ -123,14 +129,16 @@ fn connect(client: TcpStream, target: &str, state: &Arc<State>) {
     for stream in [&client, &server] {
         stream.set_nodelay(true).unwrap();
     }
-    let both = || (client.try_clone().unwrap(), server.try_clone().unwrap());
-    state.links.lock().push(both());
-    // The answer to a commit is lost on this connection.
-    let mute = Arc::new(AtomicBool::new(false));
-    let ((from, to), (inner, deaf)) = (both(), (Arc::clone(state), Arc::clone(&mute)));
-    std::thread::spawn(move || requests(from, to, &inner, &deaf));
-    let ((to, from), inner) = (both(), Arc::clone(state));
-    std::thread::spawn(move || answers(from, to, &inner, &mute));
+    let link = Arc::new(Link { client, server, mute: AtomicBool::new(false) });
+    {
+        let mut links = state.links.lock();
+        links.retain(|link| link.strong_count() > 0);
+        links.push(Arc::downgrade(&link));
+    }
+    let (own, inner) = (Arc::clone(&link), Arc::clone(state));
+    std::thread::spawn(move || requests(&own, &inner));
+    let inner = Arc::clone(state);
+    std::thread::spawn(move || answers(&link, &inner));
 }
 
 /// Both servers' clients send the end of a transaction as plain text.
@@ -138,15 +146,16 @@ fn is_commit(bytes: &[u8]) -> bool {
     bytes.windows(6).any(|word| word == b"COMMIT")
 }
 
-fn requests(mut client: TcpStream, mut server: TcpStream, state: &State, mute: &AtomicBool) {
-    let gone = client.try_clone().unwrap();
-    pump(&mut client, state, |bytes| {
+fn requests(link: &Link, state: &State) {
+    let Link { client, server, mute } = link;
+    let mut to = server;
+    pump(client, state, |bytes| {
         let trap = if is_commit(bytes) { state.trap.lock().take() } else { None };
         match trap {
-            None => server.write_all(bytes).is_ok(),
+            None => to.write_all(bytes).is_ok(),
             Some(cut) => {
                 mute.store(true, Ordering::Release);
-                gone.shutdown(Shutdown::Both).ok();
+                client.shutdown(Shutdown::Both).ok();
                 if cut == Cut::Late {
                     std::thread::sleep(LATE);
                 }
@@ -154,7 +163,7 @@ fn requests(mut client: TcpStream, mut server: TcpStream, state: &State, mute: &
                     server.shutdown(Shutdown::Both).ok();
                 } else {
                     // Closed for writing only: the server reads it all, and finds nobody to answer.
-                    server.write_all(bytes).ok();
+                    to.write_all(bytes).ok();
                     server.shutdown(Shutdown::Write).ok();
                 }
                 state.cuts.fetch_add(1, Ordering::AcqRel);
@@ -166,13 +175,14 @@ fn requests(mut client: TcpStream, mut server: TcpStream, state: &State, mute: &
     server.shutdown(Shutdown::Write).ok();
 }
 
-fn answers(mut server: TcpStream, mut client: TcpStream, state: &State, mute: &AtomicBool) {
-    pump(&mut server, state, |bytes| mute.load(Ordering::Acquire) || client.write_all(bytes).is_ok());
-    client.shutdown(Shutdown::Both).ok();
+fn answers(link: &Link, state: &State) {
+    let mut to = &link.client;
+    pump(&link.server, state, |bytes| link.mute.load(Ordering::Acquire) || to.write_all(bytes).is_ok());
+    link.client.shutdown(Shutdown::Both).ok();
 }
 
 /// Reads until the end, or until `write` has enough.
-fn pump(from: &mut TcpStream, state: &State, mut write: impl FnMut(&[u8]) -> bool) {
+fn pump(mut from: &TcpStream, state: &State, mut write: impl FnMut(&[u8]) -> bool) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
         std::thread::sleep(*state.delay.lock());

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use callboard::{Board, NewTask, PushError, Retry, TaskId, Unique, UniqueMode};
+use callboard::backend::BackendError;
+use callboard::{Board, BoardError, NewTask, PushError, Retry, TaskId, Unique, UniqueMode};
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -20,8 +21,8 @@ const GROUP: usize = 5;
 pub(crate) async fn produce(board: Board, plan: Plan, ledger: Arc<Ledger>) {
     let producers = (0..plan.producers).map(|number| {
         let rng = StdRng::seed_from_u64(plan.seed.wrapping_mul(1_000).wrapping_add(number));
-        Producer { board: board.clone(), ledger: Arc::clone(&ledger), rng, pushed: Vec::new() }
-            .work(plan.pushes, plan.pace_ms)
+        let (board, ledger, outages) = (board.clone(), Arc::clone(&ledger), plan.outages);
+        Producer { board, ledger, rng, outages, pushed: Vec::new() }.work(plan.pushes, plan.pace_ms)
     });
     join_all(producers).await;
 }
@@ -30,7 +31,13 @@ struct Producer {
     board: Board,
     ledger: Arc<Ledger>,
     rng: StdRng,
+    outages: bool,
     pushed: Vec<TaskId>,
+}
+
+/// Storage was away, or its answer was lost: what was asked for may have happened or not.
+fn is_outage(error: &BackendError) -> bool {
+    matches!(error, BackendError::Transient { .. } | BackendError::Unknown { .. })
 }
 
 impl Producer {
@@ -55,16 +62,38 @@ impl Producer {
         let ids: Vec<TaskId> = (0..count).map(|_| self.id()).collect();
         let tasks: Vec<NewTask> = ids.iter().map(|id| self.task(*id, count == 1)).collect();
         self.ledger.note("try", &ids);
-        match self.board.push_many(tasks).await {
-            Ok(pushed) => {
-                let pushed: Vec<TaskId> = pushed.iter().map(|pushed| pushed.task_id).collect();
-                self.ledger.note("ack", &pushed);
-                self.pushed.extend(pushed);
+        loop {
+            match self.board.push_many(tasks.clone()).await {
+                Ok(pushed) => {
+                    let pushed: Vec<TaskId> = pushed.iter().map(|pushed| pushed.task_id).collect();
+                    self.ledger.note("ack", &pushed);
+                    self.pushed.extend(pushed);
+                    return true;
+                }
+                Err(PushError::Closed) => return false,
+                Err(error) if self.is_open(&error) => {
+                    self.ledger.note("open", &ids);
+                    // With the same ids it gives the same tasks, whether they were stored the first time or not.
+                    if self.rng.random_bool(0.5) {
+                        return true;
+                    }
+                }
+                Err(error) => {
+                    self.ledger.error("push", &error);
+                    return true;
+                }
             }
-            Err(PushError::Closed) => return false,
-            Err(error) => self.ledger.error("push", &error),
         }
-        true
+    }
+
+    /// True for the end of a push that an outage may bring about: nobody knows whether its tasks are stored.
+    fn is_open(&self, error: &PushError) -> bool {
+        self.outages
+            && match error {
+                PushError::Unknown => true,
+                PushError::Storage(error) => is_outage(error),
+                _ => false,
+            }
     }
 
     fn id(&mut self) -> TaskId {
@@ -76,7 +105,10 @@ impl Producer {
         let ms = self.rng.random_range(0..15);
         let plain = || NewTask::new("plain", &json!({"ms": ms}));
         let task = match kind {
-            0..40 => plain(),
+            0..32 => plain(),
+            // Under limits where the test has set some.
+            32..36 => plain().limit_key("narrow"),
+            36..40 => plain().limit_key(format!("paced:{}", ms % 2)),
             40..50 => plain().delay(Duration::from_millis(ms * 40)).priority(1),
             50..65 => NewTask::new("flaky", &json!({"fail": ms % 4})).max_attempts(3),
             65..75 => NewTask::new("snooze", &json!({"ms": ms * 10})),
@@ -99,8 +131,10 @@ impl Producer {
         let back = self.rng.random_range(0..self.pushed.len().min(8));
         let id = self.pushed[self.pushed.len() - 1 - back];
         self.ledger.note("cancel", &[id]);
-        if let Err(error) = self.board.cancel(id, "by the load").await {
-            self.ledger.error("cancel", &error);
+        match self.board.cancel(id, "by the load").await {
+            Ok(_) => {}
+            Err(BoardError::Storage(error)) if self.outages && is_outage(&error) => {}
+            Err(error) => self.ledger.error("cancel", &error),
         }
     }
 }

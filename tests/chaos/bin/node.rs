@@ -40,6 +40,10 @@ struct Plan {
     /// The longest pause between two pushes of one producer.
     pace_ms: u64,
     seed: u64,
+    /// Storage may be away: a push may end without an answer, and be repeated or not.
+    outages: bool,
+    /// How long a push waits for storage that is away.
+    push_ms: u64,
     /// Opens storage only when told to go.
     wait_for_go: bool,
     /// Ends when the producers are done and nothing is left to run.
@@ -69,6 +73,8 @@ impl Default for Plan {
             pushes: 0,
             pace_ms: 5,
             seed: 0,
+            outages: false,
+            push_ms: 10_000,
             wait_for_go: false,
             leave_when_empty: false,
             tell: false,
@@ -146,8 +152,11 @@ async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, Box<dyn std::
     }
     let told = plan.tell;
     let facts = Arc::clone(ledger);
-    builder = builder.cancel_grace(ms(plan.grace_ms)).configure(|c| c.check_interval = ms(plan.check_ms)).on_event(
-        move |event| {
+    let (check, push) = (ms(plan.check_ms), ms(plan.push_ms));
+    builder = builder
+        .cancel_grace(ms(plan.grace_ms))
+        .configure(|c| (c.check_interval, c.push_deadline) = (check, push))
+        .on_event(move |event| {
             match event {
                 callboard::Event::Rescued(fact) => facts.note("rescued", &[fact.task_id]),
                 callboard::Event::Fenced(fact) => facts.note("fenced", &[fact.task_id]),
@@ -156,8 +165,7 @@ async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, Box<dyn std::
             if told {
                 tell(&json!(event));
             }
-        },
-    );
+        });
     if plan.clock_ahead_ms != 0 {
         builder = builder.clock(callboard::testing::skewed(plan.clock_ahead_ms * 1_000));
     }
