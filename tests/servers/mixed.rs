@@ -70,17 +70,14 @@ async fn every_fault_under_load<P: Place>() {
 
 fn judge<P: Place>(crowd: &Crowd<P>, limits: &Seen, started: Instant) {
     let ledger = Ledger::read(&crowd.notes());
-    if !ledger.errors.is_empty() {
-        println!("{}", crowd.said);
-    }
     let backend = open(&crowd.place.url(), &OpenOptions::default()).unwrap();
     let stored = Stored::read(&backend);
     let (extra, lost) = (stored.check(&ledger), stored.runs(ExecutionStatus::Lost));
     let fired = firings::each_once(&backend, SCHEDULES);
+    let faults = crowd.faults();
     println!(
-        "{:?}; {} tasks, {} acknowledged, {} pushes without an answer, {} completed, {} dead, {} cancelled; {} runs \
+        "{faults:?}; {} tasks, {} acknowledged, {} pushes without an answer, {} completed, {} dead, {} cancelled; {} runs \
          begun, {extra} of them cut short, {lost} lost, {} rescued, {} fenced; {fired} firings; {limits:?}; {:.1?}",
-        crowd.met,
         stored.tasks.len(),
         ledger.acknowledged.len(),
         ledger.open,
@@ -92,19 +89,16 @@ fn judge<P: Place>(crowd: &Crowd<P>, limits: &Seen, started: Instant) {
         ledger.fenced,
         started.elapsed(),
     );
-    let count = |fault| crowd.met.get(&fault).copied().unwrap_or(0);
-    let stops = count(Fault::Stopped) + PROCESSES;
+    let stops = faults[&Fault::Stopped] + PROCESSES;
     // A node that dies, stands still or is cut off for longer than its lease loses what it runs, and what it has claimed
     // without hearing of it; a fault of the server or of the network may do that to all of them. Once more for leases
     // that end because the machine is busy.
-    let lapses = PROCESSES * (1 + crowd.met.values().sum::<usize>() - count(Fault::Stopped));
+    let lapses = PROCESSES * (1 + faults.values().sum::<usize>() - faults[&Fault::Stopped]);
     let most = lapses * 2 * CONCURRENCY;
     assert!(lost <= most, "{lost} lost runs");
     // A stopped node drops what does not end in time; such a run is given back and begins again.
     assert!(extra <= most + stops * CONCURRENCY, "{extra} extra runs");
-    for fault in Fault::ALL {
-        assert!(count(fault) > 0, "{fault:?} never happened");
-    }
+    assert!(faults.values().all(|times| *times > 0), "some fault never happened: {faults:?}");
     assert!(ledger.rescued > 0 && lost > 0 && ledger.acknowledged.len() > 100, "the faults met no load");
     limits.check();
 }

@@ -21,17 +21,17 @@ const GROUP: usize = 5;
 pub(crate) async fn produce(board: Board, plan: Plan, ledger: Arc<Ledger>) {
     let producers = (0..plan.producers).map(|number| {
         let rng = StdRng::seed_from_u64(plan.seed.wrapping_mul(1_000).wrapping_add(number));
-        let (board, ledger, outages) = (board.clone(), Arc::clone(&ledger), plan.outages);
-        Producer { board, ledger, rng, outages, pushed: Vec::new() }.work(plan.pushes, plan.pace_ms)
+        let (board, plan, ledger) = (board.clone(), plan.clone(), Arc::clone(&ledger));
+        Producer { board, plan, ledger, rng, pushed: Vec::new() }.work()
     });
     join_all(producers).await;
 }
 
 struct Producer {
     board: Board,
+    plan: Plan,
     ledger: Arc<Ledger>,
     rng: StdRng,
-    outages: bool,
     pushed: Vec<TaskId>,
 }
 
@@ -41,8 +41,8 @@ fn is_outage(error: &BackendError) -> bool {
 }
 
 impl Producer {
-    async fn work(mut self, pushes: u64, pace_ms: u64) {
-        let mut done = 0;
+    async fn work(mut self) {
+        let (mut done, &Plan { pushes, pace_ms, .. }) = (0, &self.plan);
         while pushes == 0 || done < pushes {
             done += 1;
             if !self.push().await {
@@ -88,7 +88,7 @@ impl Producer {
 
     /// True for the end of a push that an outage may bring about: nobody knows whether its tasks are stored.
     fn is_open(&self, error: &PushError) -> bool {
-        self.outages
+        self.plan.outages
             && match error {
                 PushError::Unknown => true,
                 PushError::Storage(error) => is_outage(error),
@@ -105,6 +105,8 @@ impl Producer {
         let ms = self.rng.random_range(0..15);
         let plain = || NewTask::new("plain", &json!({"ms": ms}));
         let task = match kind {
+            // So that a fault meets some that run.
+            0..5 if self.plan.long_ms > 0 => self.long(),
             0..32 => plain(),
             // Under limits where the test has set some.
             32..36 => plain().limit_key("narrow"),
@@ -117,6 +119,10 @@ impl Producer {
             _ => plain().priority(-1),
         };
         task.task_id(id).retry(Retry::fixed(Duration::from_millis(20)))
+    }
+
+    fn long(&mut self) -> NewTask {
+        NewTask::new("plain", &json!({"ms": self.rng.random_range(0..self.plan.long_ms)}))
     }
 
     fn unique(&mut self, task: NewTask) -> NewTask {
@@ -133,7 +139,7 @@ impl Producer {
         self.ledger.note("cancel", &[id]);
         match self.board.cancel(id, "by the load").await {
             Ok(_) => {}
-            Err(BoardError::Storage(error)) if self.outages && is_outage(&error) => {}
+            Err(BoardError::Storage(error)) if self.plan.outages && is_outage(&error) => {}
             Err(error) => self.ledger.error("cancel", &error),
         }
     }

@@ -40,6 +40,8 @@ struct Plan {
     /// The longest pause between two pushes of one producer.
     pace_ms: u64,
     seed: u64,
+    /// What a few of the tasks take at most; all others take some milliseconds.
+    long_ms: u64,
     /// Storage may be away: a push may end without an answer, and be repeated or not.
     outages: bool,
     /// How long a push waits for storage that is away.
@@ -73,6 +75,7 @@ impl Default for Plan {
             pushes: 0,
             pace_ms: 5,
             seed: 0,
+            long_ms: 0,
             outages: false,
             push_ms: 10_000,
             wait_for_go: false,

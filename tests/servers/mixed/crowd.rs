@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use rand::Rng;
@@ -37,10 +37,11 @@ pub(super) struct Crowd<P: Place> {
     folder: TempDir,
     follower: Follower,
     pub(super) rng: StdRng,
-    /// What has happened, and how often.
-    pub(super) met: BTreeMap<Fault, usize>,
+    /// What has happened, and after what time.
+    met: Vec<(Duration, Fault)>,
+    begun: Instant,
     /// What those that are gone have logged.
-    pub(super) said: String,
+    said: String,
 }
 
 impl<P: Place> Crowd<P> {
@@ -55,8 +56,8 @@ impl<P: Place> Crowd<P> {
         let proxies = (0..PROCESSES).map(|_| Proxy::new(address(&place.url()))).collect();
         let folder = TempDir::new().unwrap();
         let follower = Follower::new(&folder.path().join("ledger"));
-        let (nodes, met, said) = (Vec::new(), BTreeMap::new(), String::new());
-        Self { nodes, proxies, place, server, folder, follower, rng, met, said }
+        let (nodes, met, begun, said) = (Vec::new(), Vec::new(), Instant::now(), String::new());
+        Self { nodes, proxies, place, server, folder, follower, rng, met, begun, said }
     }
 
     /// Where the ledger is.
@@ -67,7 +68,7 @@ impl<P: Place> Crowd<P> {
     fn plan(&mut self, url: &str, producers: u64) -> Value {
         // Shorter than some outages, so that some pushes come to an end without an answer.
         json!({"url": url, "ledger": self.notes(), "lease_ms": LEASE.as_millis() as u64, "outages": true,
-            "push_ms": 2_000, "queues": [["default", CONCURRENCY]], "producers": producers, "pace_ms": 20,
+            "push_ms": 2_000, "queues": [["default", CONCURRENCY]], "producers": producers, "pace_ms": 20, "long_ms": 1_500,
             "schedules": if producers > 0 { SCHEDULES } else { 0 }, "every_ms": 500,
             "seed": self.rng.random_range(0..1_u64 << 40), "leave_when_empty": producers == 0})
     }
@@ -97,8 +98,8 @@ impl<P: Place> Crowd<P> {
     pub(super) fn meet(&mut self, fault: Fault) {
         // To spread the moments.
         std::thread::sleep(Duration::from_millis(self.rng.random_range(0..500)));
+        self.met.push((self.begun.elapsed(), fault));
         fault.strike(self);
-        *self.met.entry(fault).or_default() += 1;
         let kinds = ["ack", "run"];
         let before = kinds.map(|kind| self.follower.lines(Some(kind)));
         until(&format!("the load goes on after {fault:?}"), || {
@@ -108,6 +109,15 @@ impl<P: Place> Crowd<P> {
             let now = kinds.map(|kind| self.follower.lines(Some(kind)));
             now.iter().zip(before).all(|(now, before)| *now >= before + ENOUGH).then_some(())
         });
+    }
+
+    /// How often each fault has happened.
+    pub(super) fn faults(&self) -> BTreeMap<Fault, usize> {
+        let mut faults: BTreeMap<Fault, usize> = Fault::ALL.iter().map(|fault| (*fault, 0)).collect();
+        for (_, fault) in &self.met {
+            *faults.entry(*fault).or_default() += 1;
+        }
+        faults
     }
 
     /// Stops all processes, once they are well.
@@ -124,7 +134,6 @@ impl<P: Place> Crowd<P> {
         }
         for node in &mut self.nodes {
             let status = node.end();
-            self.said.push_str(&node.errors());
             assert!(status.success(), "{status}: {}", node.errors());
         }
     }
@@ -136,5 +145,17 @@ impl<P: Place> Crowd<P> {
         let mut last = Node::start(&plan);
         let status = last.end();
         assert!(status.success(), "the last node: {status}, {}", last.errors());
+    }
+}
+
+impl<P: Place> Drop for Crowd<P> {
+    /// What a failure is found by.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{:.1?}\n{}", self.met, self.said);
+            for (at, node) in self.nodes.iter().enumerate() {
+                println!("process {at}: {}", node.errors());
+            }
+        }
     }
 }
