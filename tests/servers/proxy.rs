@@ -141,9 +141,11 @@ fn connect(client: TcpStream, target: &str, state: &Arc<State>) {
     std::thread::spawn(move || answers(&link, &inner));
 }
 
-/// Both servers' clients send the end of a transaction as plain text.
+/// Both servers' clients send the end of a transaction as plain text. A new connection asks for an isolation level, whose
+/// name begins in the same way.
 fn is_commit(bytes: &[u8]) -> bool {
-    bytes.windows(6).any(|word| word == b"COMMIT")
+    let ends = |(at, word): (usize, &[u8])| word == b"COMMIT" && !bytes[at + 6..].starts_with(b"TED");
+    bytes.windows(6).enumerate().any(ends)
 }
 
 fn requests(link: &Link, state: &State) {
@@ -185,7 +187,9 @@ fn answers(link: &Link, state: &State) {
 fn pump(mut from: &TcpStream, state: &State, mut write: impl FnMut(&[u8]) -> bool) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        std::thread::sleep(*state.delay.lock());
+        // Looked at first: who sleeps must not keep the lock, or all connections would wait for each other.
+        let delay = *state.delay.lock();
+        std::thread::sleep(delay);
         if !state.swallows.load(Ordering::Acquire) && !write(&buffer[..read]) {
             return;
         }

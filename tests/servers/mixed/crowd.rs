@@ -68,8 +68,8 @@ impl<P: Place> Crowd<P> {
     fn plan(&mut self, url: &str, producers: u64) -> Value {
         // Shorter than some outages, so that some pushes come to an end without an answer.
         json!({"url": url, "ledger": self.notes(), "lease_ms": LEASE.as_millis() as u64, "outages": true,
-            "push_ms": 2_000, "queues": [["default", CONCURRENCY]], "producers": producers, "pace_ms": 20, "long_ms": 1_500,
-            "schedules": if producers > 0 { SCHEDULES } else { 0 }, "every_ms": 500,
+            "push_ms": 2_000, "queues": [["default", CONCURRENCY]], "producers": producers, "pace_ms": 20,
+            "long_ms": 1_500, "schedules": if producers > 0 { SCHEDULES } else { 0 }, "every_ms": 500,
             "seed": self.rng.random_range(0..1_u64 << 40), "leave_when_empty": producers == 0})
     }
 
