@@ -8,7 +8,8 @@ use std::time::Duration;
 use actix_rt::task::JoinHandle;
 use callboard::backend::BackendError;
 use callboard::{
-    Board, Context, Event, ExecutionStatus, NewTask, Outcome, PushError, Retry, TaskError, TaskId, TaskState,
+    Board, BoardBuilder, Context, Event, ExecutionStatus, NewTask, Outcome, PushError, Retry, TaskError, TaskId,
+    TaskState,
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -43,21 +44,12 @@ impl Load {
     /// With a lease that outlasts the test: nothing is rescued, so nothing may run twice.
     pub(crate) async fn start(url: &str) -> Self {
         let notes = Arc::<Notes>::default();
-        let (runs, facts) = (Arc::clone(&notes), Arc::clone(&notes));
-        let board = Board::builder()
-            .url(url)
-            .lease(Duration::from_secs(300))
-            // So short that those who push hear of most failures.
-            .configure(|c| c.push_deadline = Duration::from_millis(1))
-            .on_event(move |event| {
-                if let Event::Fenced(_) = event {
-                    facts.fenced.fetch_add(1, Ordering::Relaxed);
-                }
-            })
-            .handler("work", move |params, cx| work(Arc::clone(&runs), params, cx))
-            .start()
-            .await
-            .unwrap();
+        // Again where the machine is so busy that no connection is made in time.
+        let board = eventually("a start", async || {
+            let told = |error: &_| println!("not started: {error}");
+            builder(url, &notes).start().await.inspect_err(told).ok()
+        })
+        .await;
         let producer = |_| actix_rt::spawn(produce(board.clone(), Arc::clone(&notes)));
         let producers = (0..PRODUCERS).map(producer).collect();
         Self { board, notes, producers }
@@ -97,7 +89,8 @@ impl Load {
             counts.iter().all(|count| count.state.is_terminal()).then_some(())
         })
         .await;
-        let last = board.push(NewTask::new("work", &json!({"ms": 0}))).await.unwrap().task_id;
+        let (last, task) = task(&mut rand::rng());
+        soon("one more push", push(board, &self.notes, HashMap::from([(last, task)]))).await;
         assert_eq!(soon("one more", board.wait(last)).await.unwrap().state, TaskState::Completed);
         soon("the stop", board.stop()).await;
         let ledger = &mut *self.notes.ledger.lock();
@@ -113,6 +106,21 @@ impl Load {
         assert_eq!((extra, stored.runs(ExecutionStatus::Lost)), (0, 0), "runs more than once, lost runs");
         assert_eq!(self.notes.fenced.load(Ordering::Relaxed), 0, "outcomes were refused");
     }
+}
+
+fn builder(url: &str, notes: &Arc<Notes>) -> BoardBuilder {
+    let (runs, facts) = (Arc::clone(notes), Arc::clone(notes));
+    Board::builder()
+        .url(url)
+        .lease(Duration::from_secs(300))
+        // So short that those who push hear of most failures.
+        .configure(|c| c.push_deadline = Duration::from_millis(1))
+        .on_event(move |event| {
+            if let Event::Fenced(_) = event {
+                facts.fenced.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+        .handler("work", move |params, cx| work(Arc::clone(&runs), params, cx))
 }
 
 /// Takes a moment; some fail the first time.

@@ -77,7 +77,8 @@ impl Default for Plan {
             seed: 0,
             long_ms: 0,
             outages: false,
-            push_ms: 10_000,
+            // A busy machine is no failure.
+            push_ms: 60_000,
             wait_for_go: false,
             leave_when_empty: false,
             tell: false,
