@@ -145,6 +145,7 @@ impl Node {
         let Some(file) = url.strip_prefix("sqlite:") else { return self.signal(Signal::SIGSTOP) };
         until("a moment without the lock", || {
             self.signal(Signal::SIGSTOP);
+            until("it stands still", || self.stands_still().then_some(()));
             let mut conn = SqliteConnection::establish(file).unwrap();
             let free = conn.batch_execute("PRAGMA busy_timeout = 3000; BEGIN IMMEDIATE; ROLLBACK").is_ok();
             if !free {
@@ -152,6 +153,18 @@ impl Node {
             }
             free.then_some(())
         });
+    }
+
+    /// True when all of its threads have stopped. One that was in a system call, or waited for a core in it, goes on to the
+    /// end of that first: it could take a lock after somebody has looked whether it has it.
+    fn stands_still(&self) -> bool {
+        // Where there is no such folder nobody can tell.
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        threads.into_iter().all(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            // Behind the name, which may have anything in it. A thread that is gone has no state.
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
+        })
     }
 
     /// Kills it as the kernel does, and waits until it is gone.
