@@ -35,7 +35,7 @@ statements! {
     Collation -> (Text,): "SELECT COLLATION_NAME FROM information_schema.COLLATIONS
         WHERE COLLATION_NAME IN ('utf8mb4_0900_bin', 'utf8mb4_nopad_bin')";
     // Let go with the connection, also when the program dies. One second at a time, for a statement has its limit. Names of
-    // locks have 64 characters at most, and of the functions that shorten one, MySQL 9.6 has put MD5 and SHA1 away.
+    // locks have 64 characters at most. MySQL 9.7 has no MD5 to shorten one.
     Lock -> (Nullable<BigInt>,): "SELECT GET_LOCK(CONCAT('callboard_migrate:', LEFT(SHA2(DATABASE(), 256), 40)), 1)";
 }
 
