@@ -31,25 +31,38 @@ const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 /// The same when it takes none: then others come first, and it is hardly their fault.
 const AFTER_REFUSAL_OF_ALL: Duration = Duration::from_secs(1);
 
-/// Fires what is due, and tells whether more is due at once; safe to repeat at any time. Of many nodes that do so at once,
-/// one is first for each schedule.
-pub(crate) async fn round(core: &Core) -> Result<bool, BackendError> {
+/// How a round ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RoundEnd {
+    /// More was due than one round may fire.
+    MoreDue,
+    /// Nothing was due any more. Something may have come due since.
+    NothingDue,
+    /// What is due may not fire at present.
+    Held,
+}
+
+/// Fires what is due; safe to repeat at any time. Of many nodes that do so at once, one is first for each schedule.
+pub(super) async fn round(core: &Core) -> Result<RoundEnd, BackendError> {
     let _round = core.agenda.round.lock().await;
     under_way(core).await
 }
 
-async fn under_way(core: &Core) -> Result<bool, BackendError> {
+async fn under_way(core: &Core) -> Result<RoundEnd, BackendError> {
     look(core).await?;
     for _ in 0..MOST_TRANSACTIONS {
         let now = core.clock.now();
         let due = core.agenda.due(now, MOST_AT_ONCE);
+        if due.is_empty() {
+            return Ok(RoundEnd::NothingDue);
+        }
         // A node that may not claim may not fire either: it does not know what others have done meanwhile.
-        if due.is_empty() || !core.may_claim() {
-            return Ok(false);
+        if !core.may_claim() {
+            return Ok(RoundEnd::Held);
         }
         deal_with(core, now, &due).await?;
     }
-    Ok(true)
+    Ok(RoundEnd::MoreDue)
 }
 
 /// Learns of schedules that were saved, by whomever.
@@ -165,12 +178,12 @@ mod tests {
         let _round = core.agenda.round.lock().await;
         board.clock().advance(Duration::from_secs(3_600));
         assert_eq!(due(), many);
-        assert!(under_way(core).await.unwrap(), "more is due");
+        assert_eq!(under_way(core).await.unwrap(), RoundEnd::MoreDue);
         assert_eq!(due(), many / 2);
         let last = core.agenda.due(at(3_600), many).pop().unwrap();
         let name = core.backend.schedules(&[last]).unwrap().remove(0).record.name;
         board.schedules().pause(name.clone()).await.unwrap();
-        assert!(under_way(core).await.unwrap());
+        assert_eq!(under_way(core).await.unwrap(), RoundEnd::MoreDue);
         assert_eq!(due(), 0);
         assert_eq!(board.schedules().firings(name, None, 10).await.unwrap(), [], "it was not due any more");
         board.leave_rest();

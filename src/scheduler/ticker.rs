@@ -13,7 +13,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Resp
 use slog::{info, warn};
 
 use super::operations::Operation;
-use super::round::round;
+use super::round::{RoundEnd, round};
 use crate::backend::BackendError;
 use crate::core::Core;
 use crate::error::BoardError;
@@ -22,6 +22,9 @@ use crate::supervise::Life;
 
 /// The pause before what did not work is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
+
+/// The longest nap, because a clock that is set tells nobody, and a look at it costs nothing.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Do this to a schedule.
 pub(crate) struct Operate<O>(pub(crate) O);
@@ -49,13 +52,13 @@ impl Scheduler {
         let core = Arc::clone(&self.core);
         let done = async move { round(&core).await };
         ctx.spawn(done.into_actor(self).map(|report, scheduler: &mut Self, ctx| {
-            let more = matches!(report, Ok(true));
+            let end = report.as_ref().ok().copied();
             scheduler.note(report);
-            scheduler.rest(more, ctx);
+            scheduler.rest(end, ctx);
         }));
     }
 
-    fn note(&mut self, report: Result<bool, BackendError>) {
+    fn note(&mut self, report: Result<RoundEnd, BackendError>) {
         let log = &self.core.log;
         self.life.fails(report.is_err());
         match report {
@@ -73,19 +76,7 @@ impl Scheduler {
         }
     }
 
-    /// How long nothing is to be done: until the next firing. Not longer than a second, because a clock that is set tells
-    /// nobody, and a look at it costs nothing.
-    fn nap(&self, more: bool) -> Duration {
-        if more {
-            return Duration::ZERO;
-        }
-        let core = &self.core;
-        let most = core.config.check_interval.min(Duration::from_secs(1));
-        let until = core.agenda.next().map_or(most, |due| due.since(core.clock.now()));
-        if until.is_zero() { AGAIN.min(most) } else { until.min(most) }
-    }
-
-    fn rest(&mut self, more: bool, ctx: &mut Context<Self>) {
+    fn rest(&mut self, end: Option<RoundEnd>, ctx: &mut Context<Self>) {
         let core = Arc::clone(&self.core);
         // A wake-up may have been lost, and a database that tells nobody is asked now and then.
         let elapsed = core.clock.elapsed();
@@ -93,7 +84,8 @@ impl Scheduler {
             self.looked = elapsed;
             core.agenda.look_again();
         }
-        let nap = core.clock.sleep(self.nap(more));
+        let until = core.agenda.next().map(|due| due.since(core.clock.now()));
+        let nap = core.clock.sleep(nap(end, until, core.config.check_interval.min(LONGEST)));
         let over = async move {
             tokio::select! {
                 () = nap => {}
@@ -101,6 +93,17 @@ impl Scheduler {
             }
         };
         ctx.spawn(over.into_actor(self).map(|(), scheduler: &mut Self, ctx| scheduler.work(ctx)));
+    }
+}
+
+/// How long nothing is to be done after a round, `None` when it failed: `until` the next firing, and not longer than `most`.
+fn nap(end: Option<RoundEnd>, until: Option<Duration>, most: Duration) -> Duration {
+    match (end, until) {
+        (Some(RoundEnd::MoreDue), _) => Duration::ZERO,
+        // What the round could not fire, it could not fire at once either.
+        (Some(RoundEnd::Held) | None, Some(Duration::ZERO)) => AGAIN.min(most),
+        // With many schedules the next one is often due by now.
+        (_, until) => until.map_or(most, |until| until.min(most)),
     }
 }
 
@@ -123,3 +126,28 @@ impl<O: Operation> Handler<Operate<O>> for Scheduler {
 
 #[cfg(feature = "testing")]
 crate::supervise::crash_on_request!(Scheduler);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_due_since_a_round_waits_for_nothing() {
+        let ms = Duration::from_millis;
+        let most = ms(1_000);
+        for (end, until, wanted) in [
+            (Some(RoundEnd::NothingDue), Some(ms(0)), ms(0)),
+            (Some(RoundEnd::NothingDue), Some(ms(7)), ms(7)),
+            (Some(RoundEnd::NothingDue), Some(ms(7_000)), most),
+            (Some(RoundEnd::NothingDue), None, most),
+            (Some(RoundEnd::MoreDue), Some(ms(7)), ms(0)),
+            (Some(RoundEnd::Held), Some(ms(0)), AGAIN),
+            (Some(RoundEnd::Held), Some(ms(7)), ms(7)),
+            (None, Some(ms(0)), AGAIN),
+            (None, None, most),
+        ] {
+            assert_eq!(nap(end, until, most), wanted, "{end:?}, {until:?}");
+        }
+        assert_eq!(nap(None, Some(ms(0)), ms(50)), ms(50), "never longer than the most");
+    }
+}
