@@ -277,6 +277,36 @@ fn interrupted_it_stops_gently_and_the_next_start_goes_on() {
     assert!(world.printed("18 were there before"));
 }
 
+/// As if all that was done had been done a year ago.
+fn let_a_year_pass(database: &Path) {
+    use diesel::{Connection, connection::SimpleConnection};
+    let mut conn = diesel::SqliteConnection::establish(&database.display().to_string()).unwrap();
+    let back = "finished_at = finished_at - 365 * 86400000000";
+    conn.batch_execute(&format!("UPDATE task_queue SET {back} WHERE state = 'completed'")).unwrap();
+}
+
+#[test]
+fn interrupted_a_year_later_it_still_knows_what_it_has() {
+    let world = World::new();
+    let list = world.folder.path().join("list.tsv");
+    let whole = std::fs::read_to_string(&list).unwrap();
+    let (new, old) = whole.split_once('\n').unwrap();
+    std::fs::write(&list, old).unwrap();
+    assert_eq!(world.run(None).code(), Some(0));
+    let_a_year_pass(&world.library().join(".callboard/library.db"));
+    let before = world.facts().len();
+    std::fs::write(&list, &whole).unwrap();
+    assert_eq!(world.run(Some(Plan { countdown: 1, counts: chunk, signal: "-INT" })).code(), Some(130));
+    assert_eq!(world.run(None).code(), Some(0));
+    world.assert_complete();
+    for fact in &world.facts()[before..] {
+        assert!(
+            !matches!(fact, Fact::Head { song, .. } if !new.contains(song.as_str())),
+            "downloaded again: {fact:?}"
+        );
+    }
+}
+
 #[test]
 fn bad_lines_are_reported_and_the_rest_is_done() {
     let world = World::new();

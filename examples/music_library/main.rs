@@ -97,10 +97,16 @@ async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
 
 /// What storage says after a stop, read by a board that runs nothing.
 async fn report_at_rest(job: &Job, library: &Library, url: &str) -> Result<Report, Box<dyn Error>> {
-    let reader = Board::builder().url(url).start().await?;
+    let reader = remember_all_done(Board::builder().url(url)).start().await?;
     let report = job.report(&reader, library).await?;
     reader.stop().await;
     Ok(report)
+}
+
+/// What was done once is remembered, or an old list would be downloaded again. Every board that starts on the database forgets
+/// by its own rules.
+fn remember_all_done(board: BoardBuilder) -> BoardBuilder {
+    board.retention(TaskState::Completed, None, None)
 }
 
 fn read_list(args: &Args) -> Result<Vec<list::Entry>, String> {
@@ -115,7 +121,7 @@ fn describe(args: &Args, library: &Library, screen: Addr<Screen>) -> Result<Boar
     let log = std::fs::OpenOptions::new().create(true).append(true).open(library.own("callboard.log"))?;
     let drain = slog_term::FullFormat::new(slog_term::PlainSyncDecorator::new(log)).build().fuse();
     let [rescan, cleanup] = upkeep::schedules()?;
-    Ok(Board::builder()
+    Ok(remember_all_done(Board::builder())
         .schedule(rescan)
         .schedule(cleanup)
         .blocking(Rescan::look)
@@ -133,9 +139,7 @@ fn describe(args: &Args, library: &Library, screen: Addr<Screen>) -> Result<Boar
         // Long enough for what is nearly done; the rest is resumed.
         .drain(Duration::from_secs(3))
         // A download crashes no program; those who run it pull its plug, perhaps more than the usual 3 times.
-        .configure(|config| config.crash_limit = 100)
-        // What was done once is remembered, or an old list would be downloaded again.
-        .retention(TaskState::Completed, None, None))
+        .configure(|config| config.crash_limit = 100))
 }
 
 /// Resolves at Ctrl-C, and when a service manager asks to stop.
