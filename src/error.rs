@@ -97,6 +97,9 @@ pub enum DeliveryError {
     /// The claim no longer holds: its time ran out or the task was taken back. Another run may be under way.
     #[error("task {0} is no longer held by this delivery; drop it, another run decides")]
     Fenced(TaskId),
+    /// The task was cancelled, so its time is not extended; it can still be settled until the grace is over.
+    #[error("task {0} was cancelled and gets no more time; settle it, or drop the delivery")]
+    Cancelled(TaskId),
     /// No answer came: the board stopped, or storage lost the answer and does not say what it has written. If the task
     /// is still held it is offered again when the lease ends.
     #[error("the outcome for task {0} is unknown: no answer came; look at the task, it may run again")]

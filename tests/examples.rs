@@ -203,3 +203,20 @@ fn next_runs_prints_utc_times() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("never fires"));
     assert!(String::from_utf8_lossy(&run(&["@daily", "--tz", "Europe/Belin"]).stderr).contains("Europe/Berlin"));
 }
+
+#[cfg(all(feature = "postgres", feature = "mysql"))]
+#[test]
+fn migration_sql_prints_what_an_editor_takes() {
+    let run = |arguments: &[&str]| Command::new(built("migration_sql")).args(arguments).output().unwrap();
+    let begins = [(["postgres", "jobs"], "BEGIN;\n"), (["mysql", "utf8mb4_nopad_bin"], "CREATE TABLE")];
+    for (arguments, begin) in begins {
+        let output = run(&arguments);
+        let sql = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && sql.starts_with(begin) && sql.contains("CREATE TABLE task_queue"),
+            "{sql}"
+        );
+        assert!(sql.contains(arguments[1]));
+    }
+    assert_eq!(run(&["oracle"]).status.code(), Some(2));
+}

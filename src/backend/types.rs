@@ -254,6 +254,8 @@ pub struct Buried {
 pub enum Settled {
     /// Written.
     Accepted,
+    /// Written, but as cancelled: it would have let the task run again, and its cancel was asked for.
+    Cancelled,
     /// The claim no longer holds; nothing was written.
     Fenced,
 }

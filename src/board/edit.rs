@@ -124,7 +124,7 @@ impl Board {
         match &action {
             EditAction::Cancel(reason) => {
                 for task_id in &report.cancelling {
-                    core.crew.cancel(*task_id, &CancelReason::Requested(reason.clone()));
+                    core.cancel_run(*task_id, &CancelReason::Requested(reason.clone()));
                 }
                 report.changed.iter().for_each(|task_id| core.awaited.ended(*task_id));
             }

@@ -14,7 +14,6 @@ use crate::logging::keys;
 use crate::name::Name;
 use crate::persistence::ReleaseClaims;
 use crate::queue::{AwaitIdle, desk::Holder};
-use crate::worker::CancelReason;
 
 impl House {
     pub(super) async fn stop(&self, core: &Arc<Core>) {
@@ -52,7 +51,7 @@ async fn drain(core: &Arc<Core>) {
     if core.within(core.config.drain, idle(core, None)).await {
         return;
     }
-    core.crew.cancel_all(&CancelReason::Shutdown);
+    core.cancel_all();
     // The workers themselves drop a run that outlasts the grace; their settlements take a moment more.
     let grace = core.config.cancel_grace + Duration::from_secs(2);
     if !core.within(grace, idle(core, None)).await {

@@ -44,7 +44,7 @@ use crate::scheduler::{Agenda, Scheduler};
 use crate::store::{Kept, Store, StoreHandle};
 use crate::supervise::{Guardian, Line, Part, Parts};
 use crate::task::{ClaimToken, NodeId, TaskId};
-use crate::worker::{BlockingPool, Crew, Registry};
+use crate::worker::{BlockingPool, CancelReason, Crew, Registry};
 
 /// Check intervals between two looks where storage tells by itself what others change.
 const RARELY: u32 = 4;
@@ -135,6 +135,24 @@ impl Core {
             Some(entry) if entry.claimed.token == token => held.remove(&task_id).is_some(),
             _ => false,
         }
+    }
+
+    /// Asks the run of a task to end, if it is in the hands of somebody on this node.
+    pub(crate) fn cancel_run(&self, task_id: TaskId, reason: &CancelReason) {
+        if self.crew.cancel(task_id, reason) {
+            return;
+        }
+        let grace = self.config.cancel_grace;
+        let end = self.clock.elapsed().saturating_add(grace);
+        if self.deliveries.lock().get_mut(&task_id).is_some_and(|held| held.cancel(reason, end)) {
+            self.due_at(self.clock.now() + grace);
+        }
+    }
+
+    /// Tells everybody on this node who has a task in hand that the board stops.
+    pub(crate) fn cancel_all(&self) {
+        self.crew.cancel_all(&CancelReason::Shutdown);
+        self.deliveries.lock().values().for_each(|held| held.cancel.raise(CancelReason::Shutdown));
     }
 
     /// Every claim that somebody on this node has in hand: running, on a bench, delivered, or on its way to storage.

@@ -13,7 +13,7 @@ use crate::events::{Event, Fact};
 use crate::logging::keys;
 use crate::persistence::SweepTasks;
 use crate::queue::Configure;
-use crate::queue::delivery::{Held, ended};
+use crate::queue::delivery::{Held, cancelled, ended};
 use crate::queue::desk::{Holder, SettleRequest};
 use crate::task::{ExecutionStatus, TaskState};
 use crate::worker::CancelReason;
@@ -75,7 +75,7 @@ fn apply(core: &Arc<Core>, report: &SweepReport, now: Timestamp) {
         core.awaited.ended(*task_id);
     }
     for task_id in &report.cancel {
-        core.crew.cancel(*task_id, &CancelReason::Requested(String::new()));
+        core.cancel_run(*task_id, &CancelReason::Requested(String::new()));
     }
     let rescued = report.rescued.iter().map(|rescued| &rescued.queue);
     let hints: Vec<_> = report.promoted.iter().chain(rescued).cloned().collect();
@@ -84,7 +84,7 @@ fn apply(core: &Arc<Core>, report: &SweepReport, now: Timestamp) {
     }
 }
 
-/// Deliveries whose time has run out count as timed out.
+/// Deliveries whose time has run out count as timed out, or as cancelled when that was asked for.
 fn expire_deliveries(core: &Core) {
     let now = core.clock.elapsed();
     let in_time = |held: &Held| held.deadline.is_none_or(|deadline| now < deadline);
@@ -104,11 +104,15 @@ fn expire_deliveries(core: &Core) {
 }
 
 fn late_delivery(core: &Core, held: &Held) -> SettleRequest {
-    let claimed = &held.claimed;
+    let (claimed, now) = (&held.claimed, core.clock.now());
+    let holder = Holder::Delivery(None);
+    if let Some(CancelReason::Requested(reason)) = held.cancel.reason() {
+        let settlement = cancelled(claimed, held.started_at, now, reason);
+        return SettleRequest { settlement, spec: Arc::clone(&claimed.spec), holder };
+    }
     let again = claimed.attempt + 1 < claimed.spec.max_attempts;
     let state = if again { TaskState::Pending } else { TaskState::Dead };
     let text = Some("its consumer did not settle it in time".into());
-    let now = core.clock.now();
     let settlement = ended(claimed, held.started_at, now, state, ExecutionStatus::Timeout, None, text);
-    SettleRequest { settlement, spec: Arc::clone(&claimed.spec), holder: Holder::Delivery(None) }
+    SettleRequest { settlement, spec: Arc::clone(&claimed.spec), holder }
 }

@@ -14,16 +14,19 @@ use crate::clock::Timestamp;
 use crate::core::Core;
 use crate::error::DeliveryError;
 use crate::task::{ClaimToken, ExecutionStatus, TaskId, TaskSpec, TaskState};
+use crate::worker::{Cancel, CancelReason};
 
 /// A task taken with [`Board::pop`](crate::Board::pop); settle it with [`ack`](Delivery::ack) or one of its kin.
 ///
 /// The task stays claimed for as long as the delivery is held and the process lives, or until its timeout, when it
-/// has one. A delivery that is dropped unsettled gives the task back at once, without using up an attempt.
+/// has one. A delivery that is dropped unsettled gives the task back at once, without using up an attempt. When the task
+/// is cancelled, [`cancelled`](Delivery::cancelled) resolves; after the grace the task is taken away, and is cancelled.
 #[must_use = "a dropped delivery gives its task back"]
 pub struct Delivery {
     claimed: Claimed,
     core: Arc<Core>,
     started_at: Timestamp,
+    cancel: Arc<Cancel>,
     settled: bool,
 }
 
@@ -33,6 +36,19 @@ pub(crate) struct Held {
     pub(crate) started_at: Timestamp,
     /// On the clock's growing hand.
     pub(crate) deadline: Option<Duration>,
+    pub(crate) cancel: Arc<Cancel>,
+}
+
+impl Held {
+    /// Asks its holder to end until `grace`, on the clock's growing hand; false when that was asked before.
+    pub(crate) fn cancel(&mut self, reason: &CancelReason, grace: Duration) -> bool {
+        if self.cancel.reason().is_some() {
+            return false;
+        }
+        self.deadline = Some(self.deadline.map_or(grace, |deadline| deadline.min(grace)));
+        self.cancel.raise(reason.clone());
+        true
+    }
 }
 
 impl Delivery {
@@ -40,12 +56,13 @@ impl Delivery {
         let started_at = core.clock.now();
         let timeout = claimed.spec.timeout;
         let deadline = timeout.map(|timeout| core.clock.elapsed().saturating_add(timeout));
-        let held = Held { claimed: claimed.clone(), started_at, deadline };
+        let cancel = Arc::<Cancel>::default();
+        let held = Held { claimed: claimed.clone(), started_at, deadline, cancel: Arc::clone(&cancel) };
         core.deliveries.lock().insert(claimed.spec.task_id, held);
         if let Some(timeout) = timeout {
             core.due_at(started_at + timeout);
         }
-        Self { claimed, core, started_at, settled: false }
+        Self { claimed, core, started_at, cancel, settled: false }
     }
 
     /// The task.
@@ -76,6 +93,21 @@ impl Delivery {
         let spec = &self.claimed.spec;
         let params = serde_json::from_str(&spec.params).unwrap_or_else(|_| Value::String((*spec.params).into()));
         serde_json::json!({"task_id": spec.task_id, "type": spec.kind, "params": params})
+    }
+
+    /// True when the task is to end early.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel_reason().is_some()
+    }
+
+    /// Why the task is to end early, if it is.
+    pub fn cancel_reason(&self) -> Option<CancelReason> {
+        self.cancel.reason()
+    }
+
+    /// Resolves when the task is to end early: somebody cancelled it, or the board stops.
+    pub async fn cancelled(&self) {
+        self.cancel.raised().await;
     }
 
     /// Done.
@@ -120,11 +152,14 @@ impl Delivery {
     /// Gives the consumer until `time` from now, in place of the task's timeout.
     ///
     /// # Errors
-    /// [`DeliveryError::Fenced`] when the claim no longer holds.
+    /// [`DeliveryError::Fenced`] when the claim no longer holds, [`DeliveryError::Cancelled`] when the task was cancelled.
     pub fn extend(&self, time: Duration) -> Result<(), DeliveryError> {
         let mut held = self.core.deliveries.lock();
         let ours = held.get_mut(&self.task_id()).filter(|held| held.claimed.token == self.claimed.token);
         let Some(ours) = ours else { return Err(DeliveryError::Fenced(self.task_id())) };
+        if matches!(ours.cancel.reason(), Some(CancelReason::Requested(_))) {
+            return Err(DeliveryError::Cancelled(self.task_id()));
+        }
         ours.deadline = Some(self.core.clock.elapsed().saturating_add(time));
         drop(held);
         self.core.due_at(self.core.clock.now() + time);
@@ -214,6 +249,13 @@ pub(crate) fn ended(
         attempt,
         execution: Some(ExecutionEnd { attempt, status, started_at, finished_at: now, result, error }),
     }
+}
+
+/// The settlement of a run that was cancelled.
+pub(crate) fn cancelled(claimed: &Claimed, started_at: Timestamp, now: Timestamp, reason: String) -> Settlement {
+    // Asked for by another process, the reason stands in storage.
+    let reason = (!reason.is_empty()).then(|| reason.into());
+    ended(claimed, started_at, now, TaskState::Cancelled, ExecutionStatus::Cancelled, None, reason)
 }
 
 /// The settlement of a claim that is given back unused.

@@ -42,6 +42,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
         let end = Ended::new(settlement, spec, holder);
         match outcome {
             Settled::Accepted => end.tell(core, Verdict::Taken),
+            Settled::Cancelled => end.called_off().tell(core, Verdict::Taken),
             // A batch that was sent twice fences itself when its first sending had got through.
             Settled::Fenced if uncertain => doubtful.push(end),
             Settled::Fenced => end.tell(core, Verdict::Fenced),
@@ -104,13 +105,20 @@ impl Ended {
         Self { settlement, spec, holder }
     }
 
+    /// The same end as storage has it: the task was to run again, and its cancel was asked for.
+    fn called_off(mut self) -> Self {
+        self.settlement.state = TaskState::Cancelled;
+        self
+    }
+
     /// Tells everyone; of what nobody can tell nothing is published.
     pub(super) fn tell(self, core: &Core, verdict: Verdict) {
         let Self { settlement, spec, holder } = self;
         let task_id = settlement.task_id;
         match verdict {
             Verdict::Taken => {
-                if settlement.execution.is_some() {
+                // Of what is only given back nothing is told, unless it ends with that.
+                if settlement.execution.is_some() || settlement.state.is_terminal() {
                     core.events.publish(|| Fact::settled(&settlement, &spec));
                 }
                 if settlement.state.is_terminal() {

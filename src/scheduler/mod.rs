@@ -24,7 +24,7 @@ pub use operations::Resume;
 pub use policy::{Coalesce, ON_TIME, Overlap, Policy};
 pub use record::{Firing, FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
 #[cfg(feature = "testing")]
-pub(crate) use round::round;
+pub(crate) use round::{RoundEnd, round};
 pub use schedule::Schedule;
 pub use template::TaskTemplate;
 pub(crate) use ticker::{Operate, Scheduler};

@@ -33,7 +33,7 @@ const AFTER_REFUSAL_OF_ALL: Duration = Duration::from_secs(1);
 
 /// How a round ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RoundEnd {
+pub(crate) enum RoundEnd {
     /// More was due than one round may fire.
     MoreDue,
     /// Nothing was due any more. Something may have come due since.
@@ -43,7 +43,7 @@ pub(super) enum RoundEnd {
 }
 
 /// Fires what is due; safe to repeat at any time. Of many nodes that do so at once, one is first for each schedule.
-pub(super) async fn round(core: &Core) -> Result<RoundEnd, BackendError> {
+pub(crate) async fn round(core: &Core) -> Result<RoundEnd, BackendError> {
     let _round = core.agenda.round.lock().await;
     under_way(core).await
 }

@@ -50,7 +50,7 @@ pub(super) fn runs(core: &Core, record: &ScheduleRecord, turn: &Turn, made: &[Op
     }
     for task_id in &turn.cancel {
         // Here, if it runs here; another node finds the request with its upkeep.
-        core.crew.cancel(*task_id, &CancelReason::Requested("a later run takes its place".into()));
+        core.cancel_run(*task_id, &CancelReason::Requested("a later run takes its place".into()));
         core.awaited.ended(*task_id);
     }
 }

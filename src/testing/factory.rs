@@ -231,10 +231,14 @@ impl World {
         self.end(claimed, TaskState::Completed, None);
     }
 
-    /// Fails a run; the task runs again at `run_at`.
+    /// Fails a run; the task is to run again at `run_at`.
+    pub fn try_again(&self, claimed: &Claimed, run_at: Timestamp) -> Settled {
+        self.settle(Settlement { run_at, ..self.ended(claimed, TaskState::Retrying, Some("failed")) })
+    }
+
+    /// The same, and it must be accepted.
     pub fn fail_until(&self, claimed: &Claimed, run_at: Timestamp) {
-        let settlement = Settlement { run_at, ..self.ended(claimed, TaskState::Retrying, Some("failed")) };
-        assert_eq!(self.settle(settlement), Settled::Accepted);
+        assert_eq!(self.try_again(claimed, run_at), Settled::Accepted);
     }
 
     /// Pushes a task and brings it to a state in which it waits for nothing from outside.

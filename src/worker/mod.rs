@@ -22,6 +22,7 @@ use std::sync::Arc;
 use actix::{Actor, AsyncContext, Context as ActorContext, Handler, Message, WrapFuture};
 
 pub(crate) use blocking::BlockingPool;
+pub(crate) use cancel::Cancel;
 pub use cancel::CancelReason;
 pub use context::Context;
 pub(crate) use crew::{Crew, Slot};

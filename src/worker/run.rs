@@ -17,7 +17,7 @@ use crate::core::Core;
 use crate::events::Fact;
 use crate::logging::keys;
 use crate::persistence::ListExecutions;
-use crate::queue::delivery::{ended, released};
+use crate::queue::delivery::{self, ended, released};
 use crate::queue::desk::{Holder, SettleRequest};
 use crate::queue::doubt::is_written;
 use crate::task::{ExecutionStatus, Outcome, TaskError, TaskResult, TaskState};
@@ -185,12 +185,8 @@ fn snoozed(core: &Core, cx: &Context, wait: Duration) -> Settlement {
 }
 
 fn cancelled(core: &Core, cx: &Context, reason: String) -> Settlement {
-    let now = core.clock.now();
-    let (state, status) = (TaskState::Cancelled, ExecutionStatus::Cancelled);
     debug!(core.log, "task cancelled"; keys::TASK_ID => %cx.task_id(), keys::ERROR => &reason);
-    // Asked for by another process, the reason stands in storage.
-    let reason = (!reason.is_empty()).then(|| reason.into());
-    ended(cx.claimed(), cx.started_at(), now, state, status, None, reason)
+    delivery::cancelled(cx.claimed(), cx.started_at(), core.clock.now(), reason)
 }
 
 fn failure(

@@ -72,6 +72,30 @@ async fn a_push_that_waits_for_the_holder_of_its_key_says_so() {
 }
 
 #[actix_rt::test]
+async fn a_task_that_was_to_run_again_and_is_cancelled_instead_says_so() {
+    let told: Arc<Mutex<Vec<TaskState>>> = Arc::default();
+    let hear = Arc::clone(&told);
+    let board = start(Board::builder().on_event(move |event| {
+        hear.lock().extend(event.task().map(|fact| fact.state));
+    }))
+    .await;
+    for given_back in [false, true] {
+        let task = board.push(json!({"type": "x"})).await.unwrap().task_id;
+        let delivery = soon(board.pop("default", None)).await.unwrap().unwrap();
+        assert!(board.cancel(task, "not wanted").await.unwrap());
+        if given_back {
+            drop(delivery);
+        } else {
+            delivery.reject(true).await.unwrap();
+        }
+        assert_eq!(soon(board.wait(task)).await.unwrap().state, TaskState::Cancelled);
+        board.settle().await;
+        let told = std::mem::take(&mut *told.lock());
+        assert_eq!(told, [TaskState::Pending, TaskState::Cancelled], "pushed, and called off");
+    }
+}
+
+#[actix_rt::test]
 async fn callbacks_hear_of_their_type_from_its_first_run_to_its_death() {
     let heard: Arc<Mutex<Vec<String>>> = Arc::default();
     let note = |what: &'static str| {

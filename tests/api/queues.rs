@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use callboard::backend::memory::Memory;
 use callboard::testing::Faulty;
-use callboard::{Board, DeliveryError, Event, ExecutionStatus, NewTask, Outcome, TaskState};
+use callboard::{Board, CancelReason, DeliveryError, Event, ExecutionStatus, NewTask, Outcome, TaskState};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -105,6 +105,33 @@ async fn a_delivery_times_out_later_when_it_was_given_more_time() {
     assert!(matches!(slow.ack().await, Err(DeliveryError::Fenced(_))));
     again.ack_with(&"second").await.unwrap();
     assert_eq!(board.get(task).await.unwrap().unwrap().result, Some(json!("second")));
+}
+
+#[actix_rt::test]
+async fn the_holder_of_a_delivery_is_asked_to_end_and_after_the_grace_it_is_taken_away() {
+    let board = start(Board::builder().cancel_grace(HOUR)).await;
+    let mut tasks = Vec::new();
+    for _ in 0..2 {
+        tasks.push(board.push(NewTask::new("x", &())).await.unwrap().task_id);
+    }
+    let first = soon(board.pop("default", None)).await.unwrap().unwrap();
+    let second = soon(board.pop("default", None)).await.unwrap().unwrap();
+    for task in &tasks {
+        assert!(board.cancel(*task, "not wanted").await.unwrap());
+    }
+    soon(first.cancelled()).await;
+    assert_eq!(second.cancel_reason(), Some(CancelReason::Requested("not wanted".into())));
+    assert!(matches!(first.extend(2 * HOUR), Err(DeliveryError::Cancelled(_))));
+    // Done in time is done.
+    first.ack().await.unwrap();
+    board.assert_state(tasks[0], TaskState::Completed);
+    board.advance(HOUR - Duration::from_secs(1)).await;
+    board.assert_state(tasks[1], TaskState::Running);
+    board.advance(Duration::from_secs(1)).await;
+    board.assert_state(tasks[1], TaskState::Cancelled);
+    assert_eq!(board.executions(tasks[1]).await.unwrap()[0].status, ExecutionStatus::Cancelled);
+    assert_eq!(board.get(tasks[1]).await.unwrap().unwrap().last_error.as_deref(), Some("not wanted"));
+    assert!(matches!(second.ack().await, Err(DeliveryError::Fenced(_))));
 }
 
 #[actix_rt::test]

@@ -136,3 +136,19 @@ fn mysql_leaves_tables_of_others_alone() {
     place.execute("DROP TABLE node; DROP VIEW task_queue_view");
     works(&place.url());
 }
+
+/// Two columns of different collations cannot be joined by an index.
+#[cfg(feature = "postgres")]
+#[test]
+fn every_text_in_an_index_on_postgres_compares_by_bytes() {
+    let schema = Schema::new();
+    open(&schema.url(), &OpenOptions::default()).unwrap();
+    let others = schema.texts(&format!(
+        "SELECT i.indexrelid::regclass || ' ' || a.attname AS text FROM pg_index AS i
+        JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_attribute AS a ON a.attrelid = i.indexrelid
+        JOIN pg_collation AS o ON o.oid = a.attcollation
+        WHERE c.relnamespace = '{}'::regnamespace AND o.collname <> 'C'",
+        schema.name()
+    ));
+    assert_eq!(others, Vec::<String>::new());
+}

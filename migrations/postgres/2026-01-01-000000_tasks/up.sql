@@ -112,7 +112,7 @@ CREATE TABLE scheduler_task (
     status_reason  TEXT,
     paused_until   BIGINT,
     code           TEXT,
-    code_name      TEXT,
+    code_name      TEXT COLLATE "C",
     description    TEXT,
     cursor_at      BIGINT NOT NULL,
     last_run_at    BIGINT,
@@ -155,9 +155,9 @@ CREATE TABLE schedule_firing (
 -- Nominal times whose task is gone, so that none of them makes a second one; `status` is the state that the task had. The
 -- oldest are given up in time: up to `forgotten_to` of the schedule nothing is known.
 CREATE TABLE schedule_run (
-    schedule_id TEXT   NOT NULL,
+    schedule_id TEXT COLLATE "C" NOT NULL,
     nominal_at  BIGINT NOT NULL,
-    status      TEXT   NOT NULL,
+    status      TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (schedule_id, nominal_at)
 );
 

@@ -53,8 +53,9 @@ impl Store {
         if !self.rows.get(settlement.seq).is_some_and(holds) {
             return Settled::Fenced;
         }
-        self.change(settlement.seq, |row| apply(row, settlement, now));
-        Settled::Accepted
+        let mut settled = Settled::Accepted;
+        self.change(settlement.seq, |row| settled = apply(row, settlement, now));
+        settled
     }
 
     fn insert_group(&mut self, group: &InsertGroup, commit: &Commit, answers: &mut Vec<Inserted>) {
@@ -158,7 +159,7 @@ impl Commit {
 }
 
 /// Writes the end of a run, or the return of a claim, to its row.
-fn apply(row: &mut Row, settlement: &Settlement, now: Timestamp) {
+fn apply(row: &mut Row, settlement: &Settlement, now: Timestamp) -> Settled {
     row.state = settlement.state;
     if !settlement.state.is_terminal() {
         row.run_at = settlement.run_at;
@@ -183,4 +184,5 @@ fn apply(row: &mut Row, settlement: &Settlement, now: Timestamp) {
             rare.reason = None;
         }
     }
+    if row.state == settlement.state { Settled::Accepted } else { Settled::Cancelled }
 }

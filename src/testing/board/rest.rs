@@ -10,7 +10,7 @@ use crate::backend::{Cursor, Labels, Limits, TaskFilter, TaskOrder};
 use crate::clock::Clock;
 use crate::maintenance;
 use crate::queue::AwaitIdle;
-use crate::scheduler;
+use crate::scheduler::{self, RoundEnd};
 use crate::task::{TaskRecord, TaskState};
 
 /// Real time that tasks get to come to rest before a test is told that they do not.
@@ -60,8 +60,8 @@ impl TestBoard {
     pub(super) async fn sweep(&self) -> Option<Duration> {
         loop {
             match scheduler::round(self.core()).await {
-                Ok(true) => {}
-                Ok(false) => break,
+                Ok(RoundEnd::MoreDue) => {}
+                Ok(RoundEnd::NothingDue | RoundEnd::Held) => break,
                 Err(error) => failed(&format!("storage failed: {error}")),
             }
         }

@@ -138,7 +138,7 @@ pub fn schedules_are_listed(h: &dyn Harness) {
         let mut one = record(name);
         one.status = if name == "c" { ScheduleStatus::Deleted } else { ScheduleStatus::Active };
         one.task.kind = if name == "a" { "other".into() } else { "work".into() };
-        one.description = (name == "d").then(|| "About Percent%".into());
+        one.description = (name == "d").then(|| "About Percent% и Отчёт".into());
         save(&w, &one, None);
     }
     let list = |filter: ScheduleFilter, after: Option<&str>, limit| {
@@ -153,6 +153,7 @@ pub fn schedules_are_listed(h: &dyn Harness) {
     assert_eq!(list(ScheduleFilter { types: vec!["other".into()], ..all() }, None, 10), ["a"]);
     assert_eq!(list(ScheduleFilter { text: Some("%".into()), ..all() }, None, 10), ["b 100% sure", "d"]);
     assert_eq!(list(ScheduleFilter { text: Some("PERCENT".into()), ..all() }, None, 10), ["d"]);
+    assert_eq!(list(ScheduleFilter { text: Some("Отчёт".into()), ..all() }, None, 10), ["d"]);
 }
 
 /// Deleted schedules go with their history, when it is time.

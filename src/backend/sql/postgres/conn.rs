@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use diesel::QueryResult;
 use diesel::pg::PgConnection;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 
 use super::meaning::MESSAGES;
 use crate::backend::sql::conn::{Conn, statements_by_diesel};
@@ -26,7 +26,7 @@ statements! {
     /// Ends of runs with their history, of every kind; what `SettleOne` says for one. The state is wrapped so that rows are
     /// found by their place: by the index of running tasks, which statistics may call the smaller one, each end would be
     /// held against all that run.
-    Settle -> (BigInt,): "WITH r AS (
+    Settle -> (BigInt, Bool): "WITH r AS (
             SELECT * FROM unnest(?1::bigint[], ?2::bigint[], ?3::text[], ?4::text[], ?5::bigint[], ?6::bigint[],
                 ?7::text[], ?8::text[], ?9::bigint[], ?10::text[], ?11::bigint[], ?12::bigint[]) WITH ORDINALITY
             AS r(seq, token, task_id, state, run_at, attempt, result, error, run, status, began, ended, place)
@@ -43,13 +43,13 @@ statements! {
                 node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?13
             FROM r WHERE t.seq = r.seq AND t.claim_token = r.token AND t.task_id = r.task_id
                 AND coalesce(t.state, '') = 'running'
-            RETURNING r.place
+            RETURNING r.place, r.run_at IS NOT NULL AND t.state = 'cancelled' AS called_off
         ), history AS (
             INSERT INTO task_execution (task_id, execution_id, attempt, status, node, started_at, finished_at, result,
                 error_message)
             SELECT r.task_id, r.token, r.run, r.status, ?14, r.began, r.ended, r.result, r.error
             FROM r JOIN done ON done.place = r.place WHERE r.status IS NOT NULL ON CONFLICT DO NOTHING
-        ) SELECT place FROM done";
+        ) SELECT place, called_off FROM done";
     Insert -> (BigInt,): "INSERT INTO task_queue (state, node, claim_token, started_at, crash_count, updated_at,
             task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at)
         SELECT r.state, CASE WHEN r.state = 'running' THEN ?1 END, CASE WHEN r.state = 'running' THEN ?2::bigint END,
@@ -109,8 +109,8 @@ impl Conn for PgConnection {
         let rows: Vec<&Settlement> = order.iter().map(|place| &commit.settle[*place]).collect();
         let done = settle_rows(batch, &rows)?;
         batch.receipt.settled = vec![Settled::Fenced; commit.settle.len()];
-        for place in done {
-            batch.receipt.settled[order[place]] = Settled::Accepted;
+        for (place, settled) in done {
+            batch.receipt.settled[order[place]] = settled;
         }
         batch.free_waiting()
     }
@@ -159,8 +159,8 @@ impl Conn for PgConnection {
     }
 }
 
-/// Settles the rows that still hold, and tells their places among `rows`.
-fn settle_rows(batch: &mut Batch<'_, PgConnection>, rows: &[&Settlement]) -> QueryResult<Vec<usize>> {
+/// Settles the rows that still hold, and tells their places among `rows`, and how they were written.
+fn settle_rows(batch: &mut Batch<'_, PgConnection>, rows: &[&Settlement]) -> QueryResult<Vec<(usize, Settled)>> {
     let ids: Vec<String> = rows.iter().map(|row| row.task_id.to_string()).collect();
     let ends = || rows.iter().map(|row| row.execution.as_ref());
     let text = |text: &Option<Box<str>>| text.as_deref().map(without_zero);
@@ -186,9 +186,11 @@ fn settle_rows(batch: &mut Batch<'_, PgConnection>, rows: &[&Settlement]) -> Que
         batch.now(),
         Value::Text(&batch.node),
     ];
-    let done: Vec<(i64,)> = batch.conn.load::<Settle, _>(&values)?;
+    let done: Vec<(i64, bool)> = batch.conn.load::<Settle, _>(&values)?;
+    let settled = |called_off| if called_off { Settled::Cancelled } else { Settled::Accepted };
     // Counted from 1.
-    Ok(done.into_iter().filter_map(|(place,)| usize::try_from(place - 1).ok()).collect())
+    let of_row = |(place, called_off)| Some((usize::try_from(place - 1).ok()?, settled(called_off)));
+    Ok(done.into_iter().filter_map(of_row).collect())
 }
 
 fn insert_one(batch: &mut Batch<'_, PgConnection>, row: &NewRow<'_>) -> QueryResult<Vec<(i64,)>> {

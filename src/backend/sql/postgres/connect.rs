@@ -33,6 +33,9 @@ pub(super) struct Target {
     pub(super) pooled: bool,
 }
 
+/// What PostgreSQL leaves of a channel's name, 63 bytes, after the beginning that `channel` gives it.
+const LONGEST_SCHEMA: usize = 53;
+
 impl ServerConn for PgConnection {
     const MESSAGES: &'static Messages = &MESSAGES;
 }
@@ -42,8 +45,11 @@ impl Target {
     pub(super) fn new(url: &str) -> Result<Self, BackendError> {
         let mut url = ServerUrl::new(url)?;
         let schema = url.take("schema").unwrap_or_else(|| "callboard".into());
-        if schema.is_empty() || schema.len() > 63 || !schema.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            return Err(url.bad("schema has 1 to 63 letters, digits and underscores; give one, such as ?schema=jobs"));
+        if schema.is_empty()
+            || schema.len() > LONGEST_SCHEMA
+            || !schema.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        {
+            return Err(url.bad("schema has 1 to 53 letters, digits and underscores; give one, such as ?schema=jobs"));
         }
         let said = url.take("pooler");
         for (name, value) in [

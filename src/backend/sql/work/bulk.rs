@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use diesel::sql_types::BigInt;
+
 use super::commit::Batch;
 use super::insert::{NewRow, begin, columns};
 use crate::backend::sql::conn::Conn;
@@ -32,6 +34,8 @@ statements! {
         state = CASE WHEN ?8 IS NULL AND cancel_reason IS NOT NULL THEN 'cancelled' ELSE ?1 END,
         node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?7
         WHERE seq = ?9 AND claim_token = ?10 AND task_id = ?11 AND state = 'running'";
+    /// Of a row that was just settled.
+    CalledOff -> (BigInt,): "SELECT seq FROM task_queue WHERE seq = ?1 AND state = 'cancelled'";
 }
 
 sized_statements! {
@@ -190,8 +194,11 @@ impl<'a, C: Conn> Batch<'a, C> {
             Value::Int(settlement.token.as_i64()),
             Value::Text(settlement.task_id.as_uuid().as_hyphenated().encode_lower(&mut id)),
         ];
-        let rows = self.conn.run::<SettleOne>(&values)?;
-        Ok(if rows > 0 { Settled::Accepted } else { Settled::Fenced })
+        if self.conn.run::<SettleOne>(&values)? == 0 {
+            return Ok(Settled::Fenced);
+        }
+        let called_off = !terminal && self.conn.first::<CalledOff, (i64,)>(&[Value::Int(settlement.seq)])?.is_some();
+        Ok(if called_off { Settled::Cancelled } else { Settled::Accepted })
     }
 
     /// The settlements that were accepted, with what the history is to say of them.

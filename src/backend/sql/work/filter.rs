@@ -126,21 +126,26 @@ impl Query {
         self.conditions.push(condition);
     }
 
-    /// Upper and lower case of ASCII letters are the same, and of no others.
     fn has_text(&mut self, dialect: Dialect, text: &str) {
         let place = self.bind(Bound::Text(like_pattern(text)));
-        let like = |column: &str| match dialect {
-            #[cfg(feature = "sqlite")]
-            Dialect::Sqlite => format!("{column} LIKE {place} ESCAPE '!'"),
-            #[cfg(feature = "postgres")]
-            Dialect::Postgres => {
-                format!(r#"lower({column} COLLATE "C") LIKE lower({place} COLLATE "C") ESCAPE '!'"#)
-            }
-            #[cfg(feature = "mysql")]
-            Dialect::Mysql => format!("lower({column}) LIKE lower({place}) ESCAPE '!'"),
-        };
-        self.conditions.push(format!("({} OR {})", like("params"), like("last_error")));
+        self.conditions.push(any_like(dialect, ["params", "last_error"], &place));
     }
+}
+
+/// The condition that a [`like_pattern`] is found in some of `columns`. Upper and lower case of ASCII letters are the same; on
+/// MySQL alone those of others are, too.
+pub(super) fn any_like(dialect: Dialect, columns: [&str; 2], place: &str) -> String {
+    let like = |column: &str| match dialect {
+        #[cfg(feature = "sqlite")]
+        Dialect::Sqlite => format!("{column} LIKE {place} ESCAPE '!'"),
+        #[cfg(feature = "postgres")]
+        Dialect::Postgres => {
+            format!(r#"lower({column} COLLATE "C") LIKE lower({place} COLLATE "C") ESCAPE '!'"#)
+        }
+        #[cfg(feature = "mysql")]
+        Dialect::Mysql => format!("lower({column}) LIKE lower({place}) ESCAPE '!'"),
+    };
+    format!("({})", columns.map(like).join(" OR "))
 }
 
 /// The condition for tasks in some of `states`.
@@ -187,7 +192,7 @@ fn seqs_in(state: TaskState) -> String {
 }
 
 /// A pattern that finds `text` as it stands. Not the backslash, which MySQL reads as its own in texts.
-fn like_pattern(text: &str) -> String {
+pub(super) fn like_pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');
     for letter in text.chars() {

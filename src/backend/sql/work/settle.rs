@@ -8,13 +8,20 @@ use crate::backend::{Settled, Settlement};
 
 impl<'a, C: Conn> Batch<'a, C> {
     pub(super) fn accepted(&self) -> impl Iterator<Item = &'a Settlement> {
-        let both = self.commit.settle.iter().zip(&self.receipt.settled);
-        both.filter(|(_, settled)| **settled == Settled::Accepted).map(|(settlement, _)| settlement)
+        self.written().map(|(settlement, _)| settlement)
+    }
+
+    fn written(&self) -> impl Iterator<Item = (&'a Settlement, Settled)> {
+        let both = self.commit.settle.iter().zip(self.receipt.settled.iter().copied());
+        both.filter(|(_, settled)| *settled != Settled::Fenced)
     }
 
     /// Lets the tasks go on that waited for one which came to its end.
     pub(in crate::backend::sql) fn free_waiting(&mut self) -> Result<(), Abort> {
-        let ended: Vec<&Settlement> = self.accepted().filter(|settlement| settlement.state.is_terminal()).collect();
+        let at_its_end = |(settlement, settled): &(&Settlement, Settled)| {
+            settlement.state.is_terminal() || *settled == Settled::Cancelled
+        };
+        let ended: Vec<&Settlement> = self.written().filter(at_its_end).map(|(settlement, _)| settlement).collect();
         if ended.is_empty() || !unique::any_waiting(self.conn)? {
             return Ok(());
         }

@@ -10,6 +10,7 @@ use crate::backend::sql::dialect::placeholders;
 use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::schema::scheduler_task;
 use crate::backend::sql::statement::{Value, statements};
+use crate::backend::sql::work::filter::{any_like, like_pattern};
 use crate::backend::{ScheduleFilter, ScheduleState};
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
@@ -98,12 +99,8 @@ pub(in crate::backend::sql) fn list<C: Conn>(
         conditions.push("status <> 'deleted'".into());
     }
     if let Some(part) = &filter.text {
-        let escaped = part.to_ascii_lowercase().replace('!', "!!").replace('%', "!%").replace('_', "!_");
-        texts.push(format!("%{escaped}%"));
-        let place = texts.len();
-        conditions.push(format!(
-            "(lower(name) LIKE ?{place} ESCAPE '!' OR lower(coalesce(description, '')) LIKE ?{place} ESCAPE '!')"
-        ));
+        texts.push(like_pattern(part));
+        conditions.push(any_like(C::DIALECT, ["name", "description"], &format!("?{}", texts.len())));
     }
     if let Some(after) = after {
         texts.push(after.into());

@@ -1,0 +1,33 @@
+//! Prints the SQL of all migrations, to be run by hand where the program may not make tables.
+//!
+//! Run it with `cargo run --features postgres --example migration_sql -- postgres SCHEMA` and paste what it prints into a
+//! client or into Supabase's SQL editor, or with `cargo run --features mysql --example migration_sql -- mysql COLLATION`,
+//! where COLLATION is `utf8mb4_0900_bin` for MySQL and `utf8mb4_nopad_bin` for MariaDB. For example
+//! `migration_sql postgres callboard` begins with
+//!
+//! ```text
+//! BEGIN;
+//! CREATE SCHEMA IF NOT EXISTS "callboard";
+//! ```
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let sql = match arguments[..] {
+        #[cfg(feature = "postgres")]
+        ["postgres", schema] => callboard::backend::Postgres::migration_sql(schema),
+        #[cfg(feature = "mysql")]
+        ["mysql", collation] => callboard::backend::Mysql::migration_sql(collation),
+        _ => {
+            eprintln!(
+                "usage: migration_sql postgres SCHEMA, or mysql COLLATION; built with --features postgres or mysql"
+            );
+            return ExitCode::from(2);
+        }
+    };
+    println!("{sql}");
+    ExitCode::SUCCESS
+}
