@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use callboard::backend::{self, ClaimRequest, Commit, OpenOptions};
-use callboard::{Board, BoardBuilder, ClaimToken, Clock, Name, NewTask, NodeId, Outcome, TaskState};
+use callboard::{
+    Board, BoardBuilder, ClaimToken, Clock, Name, NewTask, NodeId, Outcome, TaskFilter, TaskOrder, TaskState,
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -103,9 +105,10 @@ async fn flow(options: &Options) -> Result<Value> {
     let (begin, cpu) = (Instant::now(), machine::cpu_time());
     let total = produce(&board, options, options.group as u64).await?;
     let pushed = begin.elapsed().as_secs_f64();
-    all_completed(&board, &done, total).await?;
+    all_ended(&board, &done, total).await?;
     let seconds = begin.elapsed().as_secs_f64();
     let cpu = (machine::cpu_time() - cpu).as_secs_f64();
+    check_completed(&board, total).await?;
     board.stop().await;
     Ok(json!({
         "tasks_per_s": rate(total, seconds), "pushes_per_s": rate(total, pushed), "seconds": seconds,
@@ -113,19 +116,27 @@ async fn flow(options: &Options) -> Result<Value> {
     }))
 }
 
-/// Waits until so many tasks have run and are stored as completed. Storage is asked only for the last of them: counting
-/// is work, too.
-async fn all_completed(board: &Board, ran: &AtomicU64, total: u64) -> Result<()> {
+/// Waits until so many tasks have run and their ends are stored. Storage is asked only for the last of them, and for one that
+/// still runs, not for the number of those that do not: counting is work, too.
+async fn all_ended(board: &Board, ran: &AtomicU64, total: u64) -> Result<()> {
     while ran.load(Ordering::Relaxed) < total {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    loop {
-        let counts = board.counts().await?;
-        let completed: u64 = counts.iter().filter(|c| c.state == TaskState::Completed).map(|c| c.tasks).sum();
-        if completed >= total {
-            return Ok(());
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let running = || TaskFilter { states: vec![TaskState::Running], ..TaskFilter::default() };
+    while !board.list(running(), TaskOrder::NewestFirst, None, 1).await?.tasks.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
+}
+
+/// What was measured counts only when as many are stored as completed.
+async fn check_completed(board: &Board, total: u64) -> Result<()> {
+    let counts = board.counts().await?;
+    let completed: u64 = counts.iter().filter(|c| c.state == TaskState::Completed).map(|c| c.tasks).sum();
+    if completed == total {
+        Ok(())
+    } else {
+        Err(format!("{total} tasks were pushed, {completed} are completed").into())
     }
 }
 
@@ -140,9 +151,10 @@ async fn drain(options: &Options) -> Result<Value> {
     let done = Arc::default();
     let (begin, cpu) = (Instant::now(), machine::cpu_time());
     let board = counting(options, &done).start().await?;
-    all_completed(&board, &done, total).await?;
+    all_ended(&board, &done, total).await?;
     let seconds = begin.elapsed().as_secs_f64();
     let cpu = (machine::cpu_time() - cpu).as_secs_f64();
+    check_completed(&board, total).await?;
     board.stop().await;
     Ok(json!({
         "tasks_per_s": rate(total, seconds), "seconds": seconds, "cpu_us_per_task": cpu * 1e6 / total as f64,
