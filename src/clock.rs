@@ -248,6 +248,15 @@ impl Clock {
         }
     }
 
+    /// How many sleep on a manual clock.
+    #[cfg(test)]
+    pub(crate) fn sleepers(&self) -> usize {
+        match &self.0 {
+            Source::System(..) => 0,
+            Source::Manual(manual) => manual.announce.receiver_count(),
+        }
+    }
+
     /// Blocks this thread until `span` has passed (false) or `signal` says stop (true).
     pub(crate) fn wait(&self, span: Duration, signal: &Signal) -> bool {
         let until = self.elapsed().saturating_add(span);

@@ -263,12 +263,15 @@ impl Core {
 
     /// Resolves after `span`, on whatever executor it is awaited.
     pub(crate) fn timeout(&self, span: Duration) -> impl Future<Output = ()> + Send + Unpin + 'static {
-        let (tell, told) = oneshot::channel::<()>();
+        let (mut tell, told) = oneshot::channel::<()>();
         let sleep = self.clock.sleep(span);
         if let Some(home) = self.home.get() {
             home.spawn(async move {
-                sleep.await;
-                drop(tell);
+                // Most of those who wait are served long before: what they no longer wait for would fill memory until then.
+                tokio::select! {
+                    () = sleep => {}
+                    () = tell.closed() => {}
+                }
             });
         }
         // The sender says nothing; it is dropped when the time has come.
@@ -284,5 +287,38 @@ impl Core {
     /// Wakes the queue actor.
     pub(crate) fn poke_queue(&self) {
         self.queue.poke(Poke);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Board;
+
+    #[actix_rt::test]
+    async fn a_timeout_that_nobody_waits_for_any_more_is_forgotten() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        const MANY: usize = 1_000;
+        let clock = Clock::manual(Timestamp::from_micros(0));
+        let board = Board::builder().clock(clock.clone()).start().await.unwrap();
+        let core = board.core();
+        let timeouts: Vec<_> = (0..MANY).map(|_| core.timeout(HOUR)).collect();
+        let sleepers = async |wanted: &dyn Fn(usize) -> bool| {
+            let look = async {
+                while !wanted(clock.sleepers()) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), look).await.is_ok()
+        };
+        assert!(sleepers(&|now| now >= MANY).await, "each of them sleeps");
+        drop(timeouts);
+        // Those parts of the board that sleep are a handful.
+        assert!(sleepers(&|now| now < MANY / 10).await, "{} still sleep", clock.sleepers());
+        // The others still end in time.
+        let timeout = core.timeout(HOUR);
+        clock.advance(HOUR);
+        timeout.await;
+        board.stop().await;
     }
 }
