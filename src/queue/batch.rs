@@ -156,7 +156,7 @@ pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) 
             // Look again before saying that there is none: another process may have pushed.
             lane.pull.announce();
         }
-        lane.poppers.push_back(pop.popper);
+        lane.poppers.add(pop.popper);
     }
     batch.commit.progress.extend(gathered.progress.into_values());
     let mut fresh = Fresh::default();

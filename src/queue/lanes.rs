@@ -1,13 +1,13 @@
 //! Lanes: who may run how much. Pure: no actix, no storage, no clock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::bench::Bench;
-use super::desk::Popper;
 use super::hunger::Hunger;
+use super::poppers::Poppers;
 use crate::backend::QueueSettings;
 use crate::name::Name;
 
@@ -27,7 +27,7 @@ pub(crate) struct Lane {
     pub(crate) work: Hunger,
     /// For those who pull: pending tasks of any type.
     pub(crate) pull: Hunger,
-    pub(crate) poppers: VecDeque<Popper>,
+    pub(crate) poppers: Poppers,
     /// A limit of running tasks left some of its tasks in line: the end of a task under such a limit may make room.
     held: bool,
     /// Poppers that a commit under way asks for.
@@ -47,7 +47,7 @@ impl Lane {
             outstanding: 0,
             work: Hunger::default(),
             pull: Hunger::default(),
-            poppers: VecDeque::new(),
+            poppers: Poppers::default(),
             held: false,
             popping: 0,
             bench,
@@ -73,14 +73,14 @@ impl Lane {
         if self.paused {
             return 0;
         }
-        self.poppers.retain(|popper| !popper.answer.is_closed());
+        self.poppers.forget_gone();
         self.poppers.len().saturating_sub(self.popping)
     }
 
     /// Storage has nothing to pull: those who do not want to wait are turned away, by dropping their sender.
     pub(crate) fn turn_away_hasty(&mut self) {
         if self.popping == 0 {
-            self.poppers.retain(|popper| !popper.once);
+            self.poppers.turn_away_hasty();
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) mod doubt;
 mod hunger;
 pub(crate) mod lanes;
 mod limited;
+pub(crate) mod poppers;
 mod receipt;
 mod recount;
 mod refused;

@@ -231,7 +231,7 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
             for claimed in tasks {
                 let mut delivery = Some(Delivery::new(claimed, Arc::clone(core)));
                 while let Some(held) = delivery.take() {
-                    let Some(popper) = lane.poppers.pop_front() else { break };
+                    let Some(popper) = lane.poppers.next() else { break };
                     // Gone: the next one gets it; dropped at the end, it gives itself back.
                     delivery = popper.answer.send(held).err();
                 }

@@ -332,6 +332,21 @@ fn who_pulls_without_patience_is_turned_away_from_a_paused_lane() {
     assert!(matches!(delivery.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
 }
 
+#[test]
+fn who_gave_up_pulling_is_forgotten_on_an_idle_lane_and_on_a_paused_one() {
+    for paused in [false, true] {
+        let mut node = Node::fed(0);
+        node.set(paused, None);
+        for _ in 0..10_000 {
+            let (answer, _) = oneshot::channel();
+            let pops = vec![PopRequest { queue: "fast".into(), popper: Popper { answer, once: false } }];
+            assert!(node.compose(Gathered { pops, ..Gathered::default() }).is_empty());
+        }
+        let left = node.lane("fast").poppers.len();
+        assert!(left < 100, "{left} are left; paused: {paused}");
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Sort {
     lane: usize,
