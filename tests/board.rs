@@ -1,9 +1,11 @@
 //! The board as its users see it: push, run, wait, edit.
 
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use callboard::{Board, NewTask, Outcome, TaskError, TaskState};
+use callboard::{Board, Clock, NewTask, Outcome, TaskError, TaskState, Timestamp};
 use serde_json::json;
+use tokio::sync::{Notify, mpsc::unbounded_channel};
 
 #[actix_rt::test]
 async fn a_pushed_task_runs_and_keeps_its_result() {
@@ -108,4 +110,59 @@ async fn a_crash_limit_of_0_is_refused_at_the_start() {
     let refused = start.unwrap_err().to_string();
     assert!(refused.contains("crash_limit is 0"), "{refused}");
     Board::builder().configure(|c| c.crash_limit = 1).start().await.unwrap().stop().await;
+}
+
+#[actix_rt::test]
+async fn a_handler_that_blocks_its_thread_holds_up_only_the_workers_there() {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    // With hands that are held nothing is ever late, and yet all must go on.
+    for clock in [Clock::system(), Clock::manual(Timestamp::from_micros(0))] {
+        let (begins, mut begun) = unbounded_channel();
+        let (go, gate) = mpsc::channel::<()>();
+        let (gate, end) = (Mutex::new(gate), Arc::new(Notify::new()));
+        let (blocks, waits, ends) = (begins.clone(), begins, Arc::clone(&end));
+        let board = Board::builder()
+            .clock(clock)
+            .configure(|c| c.worker_threads = 2)
+            .queue("default", 4)
+            .handler("blocks", move |_, _| {
+                blocks.send("blocks").unwrap();
+                gate.lock().unwrap().recv().unwrap();
+                async { Ok(Outcome::done()) }
+            })
+            .handler("waits", move |_, _| {
+                waits.send("waits").unwrap();
+                let ends = Arc::clone(&ends);
+                async move {
+                    ends.notified().await;
+                    Ok(Outcome::done())
+                }
+            })
+            .handler("short", |_, _| async { Ok(Outcome::done()) })
+            .start()
+            .await
+            .unwrap();
+        let mut held = Vec::new();
+        for kind in ["blocks", "waits"] {
+            held.push(board.push(NewTask::new(kind, &())).await.unwrap().task_id);
+            let begins = tokio::time::timeout(PATIENCE, begun.recv()).await.expect("it never begins");
+            assert_eq!(begins, Some(kind));
+        }
+        // By the second round the idle worker on the blocked thread has been called, and does not answer.
+        for _ in 0..2 {
+            let short = (0..20).map(|_| NewTask::new("short", &()));
+            for pushed in board.push_many(short).await.unwrap() {
+                let task = tokio::time::timeout(PATIENCE, board.wait(pushed.task_id)).await.expect("it never runs");
+                assert_eq!(task.unwrap().state, TaskState::Completed);
+            }
+        }
+        // Whoever could not look meanwhile is none the worse for it.
+        go.send(()).unwrap();
+        end.notify_one();
+        for task_id in held {
+            let task = tokio::time::timeout(PATIENCE, board.wait(task_id)).await.expect("it never ends");
+            assert_eq!(task.unwrap().state, TaskState::Completed);
+        }
+        tokio::time::timeout(PATIENCE, board.stop()).await.expect("it never stops");
+    }
 }

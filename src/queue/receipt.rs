@@ -65,7 +65,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
     }
     // Workers first: whoever pushed is woken by its answer, and would take a core from the task.
     for (lane, tasks) in fresh {
-        wake(lanes.at(lane).bench.put(tasks));
+        wake(lanes.at(lane).bench.put(tasks, &core.clock));
     }
     for (reply, answer) in replies {
         // Whoever no longer listens needs no answer.
@@ -222,7 +222,7 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
             let lane = lanes.at(lane);
             lane.give_room(limit.saturating_sub(got));
             lane.work.came_back(got < limit, mark);
-            wake(lane.bench.put(tasks));
+            wake(lane.bench.put(tasks, &core.clock));
         }
         ClaimFor::Poppers { lane, mark } => {
             let lane = lanes.at(lane);

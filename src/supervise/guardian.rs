@@ -23,6 +23,7 @@ use crate::events::Event;
 use crate::logging::keys;
 use crate::maintenance::Maintenance;
 use crate::queue::Queue;
+use crate::queue::bench::wake;
 use crate::scheduler::Scheduler;
 use crate::store::Store;
 
@@ -82,7 +83,8 @@ impl Guardian {
         ctx.spawn(then);
     }
 
-    /// Finds parts that are down, whatever was heard of them, and asks for signs of life where rounds give none.
+    /// Finds parts that are down, whatever was heard of them, asks for signs of life where rounds give none, and wakes other
+    /// workers where one that was woken gives none.
     fn look(&mut self, ctx: &mut Context<Self>) {
         for part in Part::ALL {
             self.mend(*part, ctx);
@@ -95,6 +97,9 @@ impl Guardian {
             core.store_line.poke(RollCall);
         }
         core.crew.call_roll(&core.clock);
+        for bench in core.benches.values() {
+            wake(bench.not_answered());
+        }
     }
 
     /// Starts a part anew, after a pause that grows with the number of restarts.

@@ -158,7 +158,7 @@ impl Crew {
             if replaced > before
                 && let Some(bench) = core.benches.get(lane)
             {
-                wake(bench.forget_dead());
+                wake(bench.forget_dead(&core.clock));
             }
         }
         replaced

@@ -2,7 +2,7 @@
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`Wake`] | the queue, or another worker, when the lane's bench has a task | none | only with its worker, which the guardian replaces | yes, but it is sent to idle workers only |
+//! | [`Wake`] | the queue, or another worker, when the lane's bench has a task; the guardian, when one that was woken does not look | none | only with its worker, which the guardian replaces | yes, but it is sent to idle workers only |
 //!
 //! A panic of a handler stops at the door in [`run`]; a panic of the worker itself ends its actor, and the guardian puts
 //! a fresh one in its place.
@@ -32,13 +32,13 @@ pub(crate) use registry::Registry;
 pub(crate) use run::panic_text;
 
 use crate::core::Core;
-use crate::queue::bench::{Bench, Seat, wake};
+use crate::queue::bench::{Bench, CallNumber, Seat, wake};
 use crate::supervise::Life;
 
 /// There may be a task on the bench.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Wake;
+pub(crate) struct Wake(pub(crate) CallNumber);
 
 /// Tasks that a worker runs without a pause before the others on its thread get their turn.
 const TASKS_PER_TURN: u32 = 64;
@@ -57,15 +57,14 @@ impl Worker {
     }
 
     /// Takes tasks and runs them, one at a time, until the bench is empty.
-    fn work(&mut self, ctx: &mut ActorContext<Self>, woken: bool) {
+    fn work(&mut self, ctx: &mut ActorContext<Self>, call: Option<CallNumber>) {
         let (core, bench, slot) = (Arc::clone(&self.core), Arc::clone(&self.bench), Arc::clone(&self.slot));
         let me = ctx.address();
         let rounds = async move {
-            let mut woken = woken;
+            let mut call = call;
             let mut turn = 0;
-            while let Seat::Task(claimed, next) = bench.take(&me, &slot, woken) {
+            while let Seat::Task(claimed, next) = bench.take(&me, &slot, call.take(), &core.clock) {
                 wake(next);
-                woken = false;
                 run::run(&core, claimed, &slot).await;
                 turn += 1;
                 if turn == TASKS_PER_TURN {
@@ -83,14 +82,14 @@ impl Actor for Worker {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // Not woken by anybody: it looks for itself, and is idle afterwards.
-        self.work(ctx, false);
+        self.work(ctx, None);
     }
 }
 
 impl Handler<Wake> for Worker {
     type Result = ();
-    fn handle(&mut self, _: Wake, ctx: &mut Self::Context) {
-        self.work(ctx, true);
+    fn handle(&mut self, Wake(call): Wake, ctx: &mut Self::Context) {
+        self.work(ctx, Some(call));
     }
 }
 
