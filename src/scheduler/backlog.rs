@@ -11,13 +11,15 @@ const MOST: usize = 1_000;
 /// Times that one window of the search from behind may hold: a burst of one second's beat over a day.
 const MOST_IN_WINDOW: usize = 100_000;
 
-/// Times that have come, in order.
+/// Times that have come and have made no task yet, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Backlog {
-    /// One by one; when there are too many, the first and the last ones.
+    /// One by one; when there are too many, the first and the last 1,000.
     pub(super) times: Vec<Timestamp>,
-    /// Times between the first and the others that were passed over unseen: the last one seen, and how many at least.
+    /// Times between the first and the others that were passed over: the last one seen, and how many at least.
     pub(super) unseen: Option<(Timestamp, u64)>,
+    /// The last time that has come, whether or not it has made its task already.
+    pub(super) last: Option<Timestamp>,
 }
 
 /// A trigger, the name that its jitter follows from, and the time.
@@ -26,6 +28,8 @@ pub(super) struct Watch<'a> {
     pub(super) trigger: &'a Trigger,
     pub(super) name: &'a str,
     pub(super) now: Timestamp,
+    /// Nominal times that have made a task already, in order.
+    pub(super) fired: &'a [Timestamp],
 }
 
 impl Watch<'_> {
@@ -41,35 +45,44 @@ impl Watch<'_> {
 
     /// The times after `cursor` that are due.
     pub(super) fn times(&self, cursor: Timestamp) -> Backlog {
-        let mut times = self.walk(cursor, MOST + 1);
-        if times.len() <= MOST {
-            return Backlog { times, unseen: None };
+        let head = self.walk(cursor, MOST + 1);
+        let [first, between @ ..] = head.times.as_slice() else { return head };
+        if head.times.len() <= MOST {
+            return head;
         }
-        let (first, last_seen) = (times[0], times[MOST]);
-        let tail = self.tail(last_seen);
-        let seen = u64::try_from(MOST).unwrap_or(u64::MAX);
-        times = std::iter::once(first).chain(tail).collect();
-        Backlog { times, unseen: Some((last_seen, seen)) }
+        let tail = self.tail(*first);
+        let from = tail.times.first();
+        // The tail may begin among those that were seen already, and what is in it is not passed over.
+        let between = &between[..between.partition_point(|time| Some(time) < from)];
+        let passed = u64::try_from(between.len()).unwrap_or(u64::MAX);
+        let unseen = between.last().map(|last| (*last, passed));
+        Backlog { times: std::iter::once(*first).chain(tail.times).collect(), unseen, last: tail.last }
     }
 
-    fn walk(&self, after: Timestamp, most: usize) -> Vec<Timestamp> {
+    /// The first times that are due and come after `after`, `most` at most.
+    fn walk(&self, after: Timestamp, most: usize) -> Backlog {
         let next = |time: &Timestamp| self.trigger.next_after(*time);
         // In nominal order, which is the order in which they are due: no jitter reaches beyond the next time.
         let due = |time: &Timestamp| self.due(*time) <= self.now;
-        std::iter::successors(self.trigger.next_after(after), next).take_while(due).take(most).collect()
+        let mut last = None;
+        let come = std::iter::successors(self.trigger.next_after(after), next).take_while(due);
+        let come = come.inspect(|time| last = Some(*time)).filter(|time| self.fired.binary_search(time).is_err());
+        let times = come.take(most).collect();
+        Backlog { times, unseen: None, last }
     }
 
-    /// The last times that are due and come after `after`, about as many as are looked at one by one. Found from behind
-    /// in windows that double, for a trigger only knows the way ahead.
-    fn tail(&self, after: Timestamp) -> Vec<Timestamp> {
+    /// The last times that are due and come after `after`, as many as are looked at one by one. Found from behind in
+    /// windows that double, for a trigger only knows the way ahead.
+    fn tail(&self, after: Timestamp) -> Backlog {
         let mut span = Duration::from_secs(1) + self.trigger.longest_jitter();
         loop {
             let from = (self.now - span).max(after);
             let mut found = self.walk(from, MOST_IN_WINDOW);
-            let full = found.len() == MOST_IN_WINDOW;
-            if found.len() >= MOST || from == after || full {
-                let excess = found.len().saturating_sub(MOST);
-                return found.split_off(excess);
+            let full = found.times.len() == MOST_IN_WINDOW;
+            if found.times.len() >= MOST || from == after || full {
+                let excess = found.times.len().saturating_sub(MOST);
+                found.times.drain(..excess);
+                return found;
             }
             span *= 2;
         }
@@ -86,7 +99,7 @@ mod tests {
 
     fn times(every: u64, cursor: i64, now: i64) -> Backlog {
         let trigger = Trigger::every(Duration::from_secs(every)).unwrap();
-        Watch { trigger: &trigger, name: "n", now: seconds(now) }.times(seconds(cursor))
+        Watch { trigger: &trigger, name: "n", now: seconds(now), fired: &[] }.times(seconds(cursor))
     }
 
     #[test]
@@ -102,8 +115,7 @@ mod tests {
         let backlog = times(1, 0, year);
         assert_eq!(backlog.times[0], seconds(1));
         assert_eq!(*backlog.times.last().unwrap(), seconds(year));
-        assert!(backlog.times.len() <= MOST + 1 && backlog.times.len() > MOST / 2);
-        assert!(backlog.times.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(backlog.times[1..], (year - 999..=year).map(seconds).collect::<Vec<_>>());
         assert_eq!(backlog.unseen, Some((seconds(1_001), 1_000)));
     }
 
@@ -111,8 +123,21 @@ mod tests {
     fn a_thousand_is_not_too_many() {
         let backlog = times(1, 0, 1_000);
         assert_eq!((backlog.times.len(), backlog.unseen), (1_000, None));
-        let backlog = times(1, 0, 1_002);
-        assert_eq!(backlog.times.len(), 2, "the first, and those after the last seen");
+        let backlog = times(1, 0, 1_001);
+        assert_eq!((backlog.times.len(), backlog.unseen), (1_001, None), "the first, and the last 1,000");
+        let backlog = times(1, 0, 1_003);
+        assert_eq!((backlog.times.len(), backlog.unseen), (1_001, Some((seconds(3), 2))));
+        assert_eq!((backlog.times[1], backlog.last), (seconds(4), Some(seconds(1_003))));
+    }
+
+    #[test]
+    fn what_has_fired_takes_no_place() {
+        let trigger = Trigger::every(Duration::from_secs(1)).unwrap();
+        // More of them than one window holds.
+        let fired: Vec<_> = (90_001..=100_000).map(seconds).collect();
+        let backlog = Watch { trigger: &trigger, name: "n", now: seconds(100_000), fired: &fired }.times(seconds(0));
+        assert_eq!(backlog.times[1..], (89_001..=90_000).map(seconds).collect::<Vec<_>>());
+        assert_eq!(backlog.last, Some(seconds(100_000)));
     }
 
     #[test]
@@ -126,7 +151,7 @@ mod tests {
         let mut cursor = seconds(0);
         let mut seen = Vec::new();
         for now in 0..6_000 {
-            let watch = Watch { trigger: &trigger, name: "n", now: seconds(now) };
+            let watch = Watch { trigger: &trigger, name: "n", now: seconds(now), fired: &[] };
             let come = watch.times(cursor).times;
             assert!(come.len() <= 1, "no time waits for another");
             for time in come {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use super::backlog::{Backlog, Watch};
 use super::overlap::{Follows, Overlaps};
 use super::policy::{Coalesce, ON_TIME};
@@ -104,7 +106,7 @@ impl Situation<'_> {
     }
 
     fn watch(&self) -> Watch<'_> {
-        Watch { trigger: self.trigger, name: &self.record.name, now: self.now }
+        Watch { trigger: self.trigger, name: &self.record.name, now: self.now, fired: self.fired }
     }
 
     /// What the clock has asked for. A backfill, or a run by hand, is somebody's wish: no time that comes meanwhile calls it
@@ -126,10 +128,6 @@ impl Situation<'_> {
         }
     }
 
-    fn has_fired(&self, nominal: Timestamp) -> bool {
-        self.fired.binary_search(&nominal).is_ok()
-    }
-
     /// Times that had come when a pause began that has ended by now, and that no round had dealt with. A schedule that is
     /// changed while it is paused counts as paused from then on.
     fn overtaken_by_the_pause(&self) -> Vec<Passed> {
@@ -137,7 +135,7 @@ impl Situation<'_> {
         let Some(until) = record.paused_until.filter(|_| record.status == ScheduleStatus::Paused) else {
             return Vec::new();
         };
-        let Backlog { times, unseen } =
+        let Backlog { times, unseen, .. } =
             Watch { now: record.updated_at.min(until), ..self.watch() }.times(record.cursor);
         let say = |nominal_at, times| Passed {
             nominal_at,
@@ -146,55 +144,37 @@ impl Situation<'_> {
             reason: "the schedule was paused before its turn came".to_owned(),
         };
         let unseen = unseen.map(|(last, times)| say(last, times));
-        let told = times.into_iter().filter(|time| *time < until && !self.has_fired(*time)).map(|time| say(time, 1));
+        let told = times.into_iter().filter(|time| *time < until).map(|time| say(time, 1));
         told.chain(unseen).collect()
     }
 
-    /// What has come, without what has made its task already: that is no part of the backlog, and takes no place in it.
+    /// What has come, and which of it the misfire grace lets run. What has made its task already is no part of it, and takes
+    /// no place in it.
     fn due(&self, cursor: Timestamp) -> Due {
-        let (mut backlog, mut missed) = self.come(cursor);
-        let last = backlog.times.last().copied().or(missed.last().map(|passed| passed.nominal_at));
-        backlog.times.retain(|time| !self.has_fired(*time));
-        missed.retain(|passed| passed.times > 1 || !self.has_fired(passed.nominal_at));
-        Due { backlog, missed, last }
-    }
-
-    /// The times that have come and that the misfire grace lets run, and those that it does not.
-    fn come(&self, cursor: Timestamp) -> (Backlog, Vec<Passed>) {
         let watch = self.watch();
-        let Some(grace) = self.record.policy.misfire_grace else { return (watch.times(cursor), Vec::new()) };
-        // Before this all are missed, whatever their jitter; they are only told of.
-        let horizon = self.now - grace - self.trigger.longest_jitter();
-        let mut missed = Vec::new();
+        let Some(grace) = self.record.policy.misfire_grace else {
+            let backlog = watch.times(cursor);
+            return Due { last: backlog.last, missed: Vec::new(), backlog };
+        };
+        // What was due by then is later than the grace; time goes by in microseconds.
+        let horizon = self.now - grace - Duration::from_micros(1);
+        let old = Watch { now: horizon, ..watch }.times(cursor);
         let say = |nominal_at, times| Passed {
             nominal_at,
             status: FiringStatus::Missed,
             times,
             reason: format!("later than the misfire grace of {grace:?}"),
         };
-        if cursor < horizon {
-            let old = Watch { now: horizon, ..watch }.times(cursor);
-            missed
-                .extend(old.times.into_iter().filter(|time| watch.lateness(*time) > grace).map(|time| say(time, 1)));
-            missed.extend(old.unseen.map(|(last, times)| say(last, times)));
-            missed.sort_unstable_by_key(|passed| passed.nominal_at);
-        }
-        let seen = missed.last().map_or(cursor, |passed| passed.nominal_at);
-        let mut recent = watch.times(seen);
-        recent.times.retain(|time| {
-            let late = watch.lateness(*time) > grace;
-            if late {
-                missed.push(say(*time, 1));
-            }
-            !late
-        });
-        (recent, missed)
+        let mut missed: Vec<Passed> = old.times.into_iter().map(|time| say(time, 1)).collect();
+        missed.extend(old.unseen.map(|(last, times)| say(last, times)));
+        let backlog = watch.times(old.last.unwrap_or(cursor));
+        Due { last: backlog.last.or(old.last), missed, backlog }
     }
 
     /// Chooses from a backlog, and tells of the rest.
     fn coalesce(&self, backlog: Backlog, passed: &mut Vec<Passed>) -> Vec<Timestamp> {
         let watch = self.watch();
-        let Backlog { times, unseen } = backlog;
+        let Backlog { times, unseen, .. } = backlog;
         let keep = match self.record.policy.coalesce {
             Coalesce::Latest => times.len().saturating_sub(1)..times.len(),
             Coalesce::Earliest => 0..times.len().min(1),

@@ -1,4 +1,4 @@
-use std::time::Duration;
+mod long;
 
 use super::*;
 use crate::clock::Clock;
@@ -71,7 +71,10 @@ impl Case {
     }
 
     fn decision(&self) -> Option<Decision> {
-        let trigger = Trigger::every(Duration::from_secs(600)).unwrap();
+        self.decision_with(&Trigger::every(Duration::from_secs(600)).unwrap())
+    }
+
+    fn decision_with(&self, trigger: &Trigger) -> Option<Decision> {
         let schedule = Schedule::new("s", trigger.clone(), NewTask::new("work", &())).policy(self.policy.clone());
         let definition = schedule.check(&Clock::manual(minute(0)), 1_000, Zone::UTC).unwrap();
         let mut record = definition.record(minute(self.cursor));
@@ -81,7 +84,7 @@ impl Case {
         let fired: Vec<_> = self.fired.iter().copied().map(minute).collect();
         Situation {
             record: &record,
-            trigger: &trigger,
+            trigger,
             now: minute(self.now),
             live: &live,
             fired: &fired,
