@@ -8,8 +8,9 @@ use crate::clock::Timestamp;
 /// Times that are looked at one by one.
 const MOST: usize = 1_000;
 
-/// Times that one window of the search from behind may hold: a burst of one second's beat over a day.
-const MOST_IN_WINDOW: usize = 100_000;
+/// Times at which one window of the search from behind is too wide. Some times more than are wanted, so that a window is
+/// soon found.
+const MOST_IN_WINDOW: usize = 8 * MOST;
 
 /// Times that have come and have made no task yet, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -72,25 +73,34 @@ impl Watch<'_> {
     }
 
     /// The last times that are due and come after `after`, as many as are looked at one by one. Found from behind in
-    /// windows that double, for a trigger only knows the way ahead.
+    /// windows that double, for a trigger only knows the way ahead. Where times are dense and long ago, the step from a
+    /// window with too few to the next may be one to millions: then the window lies in between.
     fn tail(&self, after: Timestamp) -> Backlog {
         let mut span = Duration::from_secs(1) + self.trigger.longest_jitter();
+        let (mut too_many, mut too_few) = (None, self.now);
         loop {
-            let from = (self.now - span).max(after);
+            let from = match too_many {
+                None => (self.now - span).max(after),
+                Some(far) => too_few - too_few.since(far) / 2,
+            };
             let mut found = self.walk(from, MOST_IN_WINDOW);
-            let full = found.times.len() == MOST_IN_WINDOW;
-            if found.times.len() >= MOST || from == after || full {
+            if found.times.len() == MOST_IN_WINDOW {
+                too_many = Some(from);
+            } else if found.times.len() >= MOST || from == after {
                 let excess = found.times.len().saturating_sub(MOST);
                 found.times.drain(..excess);
                 return found;
+            } else {
+                too_few = from;
+                span *= 2;
             }
-            span *= 2;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::trigger::Zone;
     use super::*;
 
     fn seconds(second: i64) -> Timestamp {
@@ -128,6 +138,30 @@ mod tests {
         let backlog = times(1, 0, 1_003);
         assert_eq!((backlog.times.len(), backlog.unseen), (1_001, Some((seconds(3), 2))));
         assert_eq!((backlog.times[1], backlog.last), (seconds(4), Some(seconds(1_003))));
+    }
+
+    #[test]
+    fn the_last_ones_are_found_wherever_they_are_dense() {
+        let day = 86_400;
+        let second = || Trigger::every(Duration::from_secs(1)).unwrap();
+        // Each second, over long since: for three days, for a century.
+        for (ended, now) in [(3 * day, 6 * day), (3 * day, 3 * day + 262_400), (36_500 * day, 73_000 * day)] {
+            let trigger = second().end_at(seconds(ended)).unwrap();
+            let backlog = Watch { trigger: &trigger, name: "n", now: seconds(now), fired: &[] }.times(seconds(0));
+            assert_eq!(backlog.times[1..], (ended - 999..=ended).map(seconds).collect::<Vec<_>>());
+            assert_eq!(backlog.last, Some(seconds(ended)));
+        }
+        // Each second of the first two days of each month.
+        let trigger = Trigger::cron("* * * 1,2 * *", Zone::UTC).unwrap();
+        for now in [0, 1, 17, 30, 45].map(|days| days * day) {
+            let backlog =
+                Watch { trigger: &trigger, name: "n", now: seconds(now), fired: &[] }.times(seconds(-900 * day));
+            assert_eq!(backlog.times.len(), MOST + 1);
+            let last = backlog.last.unwrap();
+            assert_eq!(backlog.times.last(), Some(&last));
+            assert!(trigger.next_after(last).unwrap() > seconds(now), "{last} is not the last one before {now}");
+            assert_eq!(trigger.preview(backlog.times[1], MOST - 1).last(), Some(&last));
+        }
     }
 
     #[test]
