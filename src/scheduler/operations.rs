@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(crate) use self::change::find;
 pub(super) use self::change::trigger;
-use self::change::{Faulty, TRIES, busy, change, check, give_way, has_times, make};
+use self::change::{Faulty, TRIES, busy, change, change_knowing, check, give_way, has_times, make};
 pub(crate) use self::define::Define;
 use super::backfill::{Backfill, TriggerNow, known};
 use super::record::{ScheduleRecord, ScheduleStatus};
@@ -124,15 +124,21 @@ impl Operation for GoOn {
     type Answer = ScheduleRecord;
     async fn apply(self, core: &Arc<Core>) -> Result<ScheduleRecord, BoardError> {
         let Self(name, resume) = self;
-        change(core, &name, Faulty::Refused, |record, now| {
+        change_knowing(core, &name, Faulty::Refused, |record, fired, now| {
             if record.status == ScheduleStatus::Active {
                 return Ok(false);
             }
             let trigger = trigger(record)?;
-            if resume == Resume::FromNow {
-                record.cursor = record.cursor.max(now);
-            }
-            go_on(record, now);
+            let failures_from = match resume {
+                Resume::FromNow => {
+                    record.cursor = record.cursor.max(now);
+                    now
+                }
+                // The runs that make up for the pause count, for their times lie before now. What has run after the cursor,
+                // because somebody asked for it or the cursor was moved back, does not: it would pause it again at once.
+                Resume::CatchUp => fired.last().map_or(record.cursor, |last| record.cursor.max(*last)),
+            };
+            go_on(record, failures_from);
             record.plan_next(&trigger);
             if record.status == ScheduleStatus::Finished {
                 let reason = record.status_reason.take().unwrap_or_default();
@@ -192,9 +198,9 @@ impl Operation for Backfill {
     }
 }
 
-fn go_on(record: &mut ScheduleRecord, now: Timestamp) {
+fn go_on(record: &mut ScheduleRecord, failures_from: Timestamp) {
     record.status = ScheduleStatus::Active;
     record.status_reason = None;
     record.paused_until = None;
-    record.failures_from = now;
+    record.failures_from = failures_from;
 }

@@ -171,6 +171,34 @@ async fn failures_in_a_row_pause_it_and_count_anew_when_it_is_resumed() {
 }
 
 #[actix_rt::test]
+async fn failures_of_what_is_made_up_for_count_and_those_before_do_not() {
+    let failing = || Board::builder().handler("work", |_, _| async { Err::<(), _>(TaskError::fatal("broken")) });
+    let catching_up = || {
+        let schedule = schedule("s", every(MINUTE)).pause_after(3).run_limit(61);
+        schedule.coalesce(Coalesce::All(1_000)).overlap(Overlap::BufferAll)
+    };
+    let board = start(failing().schedule(catching_up())).await;
+    board.schedules().pause("s").await.unwrap();
+    board.jump(HOUR).await;
+    board.schedules().resume("s", Resume::CatchUp).await.unwrap();
+    board.settle().await;
+    let record = board.schedules().get("s").await.unwrap().schedule;
+    assert_eq!(record.status, ScheduleStatus::Paused);
+    assert!(record.status_reason.unwrap().contains("3 runs in a row failed"));
+    // They have failed before it is resumed, and it does not pause at once on their account: those that were asked for by
+    // hand, too, and those that lie ahead of a cursor that was moved back.
+    board.schedules().trigger("s").await.unwrap();
+    board.settle().await;
+    board.schedules().move_cursor("s", at(0)).await.unwrap();
+    board.schedules().resume("s", Resume::CatchUp).await.unwrap();
+    board.settle().await;
+    assert_eq!(board.schedules().get("s").await.unwrap().schedule.status, ScheduleStatus::Active);
+    board.advance(MINUTE).await;
+    let record = board.schedules().get("s").await.unwrap().schedule;
+    assert_eq!((record.status, record.run_count), (ScheduleStatus::Finished, 61));
+}
+
+#[actix_rt::test]
 async fn a_run_limit_finishes_it() {
     let board = start(builder().schedule(schedule("s", every(HOUR)).run_limit(2))).await;
     board.advance(DAY).await;

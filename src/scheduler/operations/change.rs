@@ -98,6 +98,16 @@ pub(super) async fn change(
     faulty: Faulty,
     mut change: impl FnMut(&mut ScheduleRecord, Timestamp) -> Result<bool, BoardError>,
 ) -> Result<ScheduleRecord, BoardError> {
+    change_knowing(core, name, faulty, |record, _, now| change(record, now)).await
+}
+
+/// The same for a change that asks which nominal times after the cursor have made a task.
+pub(super) async fn change_knowing(
+    core: &Core,
+    name: &Name,
+    faulty: Faulty,
+    mut change: impl FnMut(&mut ScheduleRecord, &[Timestamp], Timestamp) -> Result<bool, BoardError>,
+) -> Result<ScheduleRecord, BoardError> {
     for _ in 0..TRIES {
         let state = find(core, name).await?;
         if let Some(fault) = state.fault.filter(|_| faulty == Faulty::Refused) {
@@ -107,7 +117,7 @@ pub(super) async fn change(
         }
         let (mut record, now) = (state.record, core.clock.now());
         let turn = record.turn;
-        if !change(&mut record, now)? {
+        if !change(&mut record, &state.fired, now)? {
             return Ok(record);
         }
         record.updated_at = now;
