@@ -204,7 +204,7 @@ fn failure(
     let text = Some(error.message().into());
     let mut settlement = ended(cx.claimed(), cx.started_at(), now, state, status, None, text);
     if again {
-        let own = error.wait().or_else(|| handler?.retry_delay(failures, error));
+        let own = error.wait().or_else(|| own_delay(core, handler?, cx, error));
         let wait = own.unwrap_or_else(|| spec.retry.delay(failures, rand::random()));
         settlement.run_at = now + wait;
         info!(core.log, "task failed, runs again"; keys::TASK_ID => %spec.task_id, keys::TYPE => spec.kind.as_str(),
@@ -214,6 +214,18 @@ fn failure(
             keys::ATTEMPT => failures, keys::ERROR => error.message());
     }
     settlement
+}
+
+/// What the type's own rule says of the wait. It is the user's code like the handler, and behind the same door: a panic
+/// in it would take the worker with it, and the handler's error as well.
+fn own_delay(core: &Core, handler: &dyn Handle, cx: &Context, error: &TaskError) -> Option<Duration> {
+    let asked = catch_unwind(AssertUnwindSafe(|| handler.retry_delay(cx.attempt(), error)));
+    asked.unwrap_or_else(|panic| {
+        warn!(core.log, "the retry_delay of a type panicked, so its task waits as its retry policy says";
+            keys::TASK_ID => %cx.task_id(), keys::TYPE => cx.task().kind.as_str(), keys::ATTEMPT => cx.attempt(),
+            keys::ERROR => panic_text(&*panic));
+        None
+    })
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> TaskError {

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use callboard::testing::at;
 use callboard::{
-    Board, BoardBuilder, Context, ExecutionStatus, Outcome, StartError, Task, TaskError, TaskResult, TaskState,
+    Board, BoardBuilder, Context, ExecutionStatus, NewTask, Outcome, StartError, Task, TaskError, TaskResult,
+    TaskState,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use slog::{Drain, OwnedKVList, Record};
 
 use crate::{HOUR, ids, soon, start};
 
@@ -66,6 +68,51 @@ async fn a_type_chooses_its_own_waits_and_an_error_comes_before_it() {
     board.assert_state(task, TaskState::Dead);
     let starts: Vec<_> = board.executions(task).await.unwrap().iter().map(|run| run.started_at).collect();
     assert_eq!(starts, [at(0), at(10), at(30), at(3630)]);
+}
+
+#[derive(Serialize, Deserialize)]
+struct Reckless;
+
+impl Task for Reckless {
+    const TYPE: &'static str = "reckless";
+    const MAX_ATTEMPTS: u32 = 2;
+
+    fn retry_delay(failures: u32, _: &TaskError) -> Option<Duration> {
+        assert_eq!(failures, 0, "on purpose");
+        None
+    }
+
+    async fn run(self, _: &Context) -> TaskResult {
+        Err(TaskError::new("the handler's own words"))
+    }
+}
+
+/// A program's log that is listened to.
+struct Messages(mpsc::Sender<String>);
+
+impl Drain for Messages {
+    type Ok = ();
+    type Err = mpsc::SendError<String>;
+    fn log(&self, record: &Record<'_>, _: &OwnedKVList) -> Result<(), Self::Err> {
+        self.0.send(format!("{} {}", record.level().as_short_str(), record.msg()))
+    }
+}
+
+#[actix_rt::test]
+async fn a_panic_in_the_choice_of_a_wait_costs_neither_the_error_nor_the_worker() {
+    let (tell, told) = mpsc::channel();
+    let log = slog::Logger::root(std::sync::Mutex::new(Messages(tell)).fuse(), slog::o!());
+    let board = start(Board::builder().logger(log).task::<Reckless>()).await;
+    let task = board.push(NewTask::of(&Reckless).retry_count(1, 20)).await.unwrap().task_id;
+    board.advance(HOUR).await;
+    board.assert_state(task, TaskState::Dead);
+    let runs = board.executions(task).await.unwrap();
+    assert_eq!(runs.iter().map(|run| run.started_at).collect::<Vec<_>>(), [at(0), at(20)], "as the policy says");
+    assert!(runs.iter().all(|run| run.error_message.as_deref() == Some("the handler's own words")), "{runs:?}");
+    let health = board.health().await;
+    assert!(health.parts.iter().all(|part| part.restarts == 0), "{health:?}");
+    let warnings = told.try_iter().filter(|text| text.starts_with("WARN the retry_delay of a type panicked"));
+    assert_eq!(warnings.count(), 1);
 }
 
 #[actix_rt::test]
