@@ -1,4 +1,4 @@
-//! The log of one attempt.
+//! The log of one run of an attempt.
 
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use slog::{Drain, Level, Logger, Never, OwnedKV, OwnedKVList, Record, SendSyncRe
 
 use super::file::CappedFile;
 use super::line::Line;
-use super::{LogForm, TaskLogs};
+use super::{LogForm, MOST_FILES, TaskLogs};
 use crate::task::TaskId;
 
-/// The log of one attempt: a drain that writes each record to a readable file and to one of JSON lines.
+/// The log of one run of an attempt: a drain that writes each record to a readable file and to one of JSON lines.
 ///
 /// It never fails: what cannot be written is counted by its [`TaskLogs`].
 #[derive(Clone)]
@@ -19,7 +19,10 @@ pub(crate) struct AttemptLog(Arc<Shared>);
 
 struct Shared {
     logs: TaskLogs,
-    files: Mutex<[CappedFile; 2]>,
+    task_id: TaskId,
+    attempt: u32,
+    // Chosen at the first line, and then kept: a run that has filled its files does not begin more of them.
+    files: Mutex<Option<[CappedFile; 2]>>,
 }
 
 // A panic while a record is read finds no lock held; one while a line is written leaves at worst half a line, which
@@ -28,9 +31,7 @@ impl RefUnwindSafe for Shared {}
 
 impl AttemptLog {
     pub(super) fn new(logs: TaskLogs, task_id: TaskId, attempt: u32) -> Self {
-        let file = |form| CappedFile::new(logs.path(task_id, attempt, form), form, logs.options().max_bytes);
-        let files = Mutex::new([file(LogForm::Readable), file(LogForm::Json)]);
-        Self(Arc::new(Shared { logs, files }))
+        Self(Arc::new(Shared { logs, task_id, attempt, files: Mutex::new(None) }))
     }
 
     /// A logger for the attempt: every record goes to its files and to the program's logger too, with `values` and
@@ -44,7 +45,7 @@ impl AttemptLog {
 
     /// Closes the files; all that was logged has been written already. A record that comes later opens them again.
     pub(crate) fn close(&self) {
-        for file in &mut *self.0.files.lock() {
+        for file in self.0.files.lock().iter_mut().flatten() {
             file.close();
         }
     }
@@ -63,12 +64,32 @@ impl AttemptLog {
         let line = Line::read(now, record, loggers);
         let texts = [line.readable(), line.json()];
         let mut failure = None;
-        for (file, text) in self.0.files.lock().iter_mut().zip(&texts) {
+        let mut files = self.0.files.lock();
+        for (file, text) in files.get_or_insert_with(|| self.0.choose()).iter_mut().zip(&texts) {
             failure = file.append(text, now).err().or(failure);
         }
+        drop(files);
         if let Some(error) = failure {
             logs.failed(&error);
         }
+    }
+}
+
+impl Shared {
+    /// The first files with room for this run, whatever the runs of the same number before it have logged. When there are
+    /// none, the last ones are begun anew: what is newest explains how things are.
+    fn choose(&self) -> [CappedFile; 2] {
+        let at = |place| {
+            [LogForm::Readable, LogForm::Json].map(|form| {
+                let path = self.logs.path(self.task_id, self.attempt, place, form);
+                CappedFile::new(path, form, self.logs.options().max_bytes)
+            })
+        };
+        // Both forms together, so that files of the same name tell of the same runs.
+        let free = (1..=MOST_FILES)
+            .map(at)
+            .find_map(|mut files| files.iter_mut().all(CappedFile::has_room).then_some(files));
+        free.unwrap_or_else(|| at(MOST_FILES).map(CappedFile::anew))
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct CappedFile {
     path: PathBuf,
     form: LogForm,
     max_bytes: u64,
+    /// What is in it is to go before the next line.
+    anew: bool,
     open: Option<Open>,
 }
 
@@ -26,7 +28,23 @@ struct Open {
 
 impl CappedFile {
     pub(super) fn new(path: PathBuf, form: LogForm, max_bytes: u64) -> Self {
-        Self { path, form, max_bytes, open: None }
+        Self { path, form, max_bytes, anew: false, open: None }
+    }
+
+    /// The same, to be begun anew.
+    pub(super) fn anew(self) -> Self {
+        Self { anew: true, ..self }
+    }
+
+    /// True when at least half of the file is left for a further run. One that cannot be opened counts as such: what is
+    /// wrong with it is told when a line is to be written.
+    pub(super) fn has_room(&mut self) -> bool {
+        if fs::symlink_metadata(&self.path).is_err() {
+            return true;
+        }
+        // It also mends the last line of a file that will not be opened for writing any more.
+        self.open = Open::new(&self.path, self.form).ok();
+        self.open.as_ref().is_none_or(|open| !open.cut && open.bytes <= self.max_bytes / 2)
     }
 
     /// Closes the file; the next line opens it again.
@@ -41,6 +59,11 @@ impl CappedFile {
             Some(open) => open,
             none => none.insert(Open::new(&self.path, self.form)?),
         };
+        if self.anew {
+            open.empty()?;
+            open.write(&head(self.form, now))?;
+            self.anew = false;
+        }
         if open.cut {
             return Ok(());
         }
@@ -68,6 +91,12 @@ impl Open {
         Ok(Self { file, bytes, cut })
     }
 
+    fn empty(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        (self.bytes, self.cut) = (0, false);
+        Ok(())
+    }
+
     fn write(&mut self, line: &str) -> io::Result<()> {
         let written = self.file.write_all(line.as_bytes());
         match written {
@@ -91,6 +120,17 @@ fn mark(form: LogForm, max_bytes: u64, now: Timestamp) -> String {
         LogForm::Json => {
             let message = json!(message);
             format!("{{\"ts\":\"{now}\",\"level\":\"WARNING\",\"msg\":{message},\"{CUT}\":true}}\n")
+        }
+    }
+}
+
+/// The first line of a file that was begun anew. It is no mark: the file goes on.
+fn head(form: LogForm, now: Timestamp) -> String {
+    let message = "earlier runs of this attempt have filled its files, and what they had logged here is removed";
+    match form {
+        LogForm::Readable => format!("=== {now} {message} ===\n"),
+        LogForm::Json => {
+            format!("{{\"ts\":\"{now}\",\"level\":\"WARNING\",\"msg\":\"{message}\",\"{CUT}\":\"before\"}}\n")
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Logs of tasks: what a handler logs, in files of their own, one pair for each attempt.
 //!
 //! `{directory}/{task_id}/attempt-1.log` holds lines for people, `attempt-1.jsonl` the same as JSON lines. A task that
-//! logs nothing has no files. Lines are written at once, each with one write, so that the death of the process loses
+//! logs nothing has no files. A run that has the number of an earlier one, as after a snooze, is appended to its files, or
+//! begins `attempt-1.2.log` when the earlier ones have left it too little room. Lines are written at once, each with one write, so that the death of the process loses
 //! none; and no fault of the disk is ever the task's fault.
 
 mod attempt;
@@ -38,7 +39,7 @@ spelled! {
 /// How logs of tasks are kept.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TaskLogOptions {
-    /// Bytes of one file, with the line that says where it was cut; 1 MiB by default, at least 1 KiB.
+    /// Bytes of one file of the few that an attempt may have, with the line that says where it was cut; 1 MiB by default, at least 1 KiB.
     pub max_bytes: u64,
     /// Records below this level are left out; `Debug` by default.
     pub level: Level,
@@ -49,6 +50,9 @@ impl Default for TaskLogOptions {
         Self { max_bytes: 1 << 20, level: Level::Debug }
     }
 }
+
+/// The files of one form that an attempt may have. A task that is snoozed for ever must not fill the disk.
+const MOST_FILES: u32 = 5;
 
 /// The logs of all tasks. Cloning is cheap.
 #[derive(Clone)]
@@ -70,7 +74,7 @@ impl TaskLogs {
         Self(Arc::new(Inner { directory: directory.into(), options, clock, program, failures: AtomicU64::new(0) }))
     }
 
-    /// The log of one attempt. Opens no file; a repeated attempt is appended to the first.
+    /// The log of one run of an attempt. Opens no file; what runs of the same number have logged before stays in front.
     pub(crate) fn attempt(&self, task_id: TaskId, attempt: u32) -> AttemptLog {
         AttemptLog::new(self.clone(), task_id, attempt)
     }
@@ -117,12 +121,16 @@ impl TaskLogs {
         self.0.directory.join(task_id.to_string())
     }
 
-    fn path(&self, task_id: TaskId, attempt: u32, form: LogForm) -> PathBuf {
+    fn path(&self, task_id: TaskId, attempt: u32, place: u32, form: LogForm) -> PathBuf {
         let ending = match form {
             LogForm::Readable => "log",
             LogForm::Json => "jsonl",
         };
-        self.directory(task_id).join(format!("attempt-{attempt}.{ending}"))
+        let name = match place {
+            1 => format!("attempt-{attempt}.{ending}"),
+            _ => format!("attempt-{attempt}.{place}.{ending}"),
+        };
+        self.directory(task_id).join(name)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 
 use super::file::{read_at, refuse_link};
-use super::{LogForm, TaskLogs};
+use super::{LogForm, MOST_FILES, TaskLogs};
 use crate::task::TaskId;
 
 /// The most that is read at once: 4 MiB.
@@ -16,9 +16,9 @@ const MAX_READ: u64 = 4 << 20;
 pub struct LogSlice {
     /// The lines.
     pub text: String,
-    /// Where in the file they stand; the next piece begins at its end.
+    /// Where in the log they stand; the next piece begins at its end.
     pub range: Range<u64>,
-    /// The length of the file.
+    /// The length of the log.
     pub total: u64,
 }
 
@@ -45,10 +45,10 @@ impl TaskLogs {
     }
 
     /// The whole lines of a log within a range of bytes, at most 4 MiB; nothing when the attempt has logged nothing.
-    /// Blocks on the file system.
+    /// When runs of the same number have several files, they are read as one. Blocks on the file system.
     ///
     /// # Errors
-    /// When the file cannot be read, or is no plain file.
+    /// When a file cannot be read, or is no plain file.
     pub fn read(
         &self,
         task_id: TaskId,
@@ -57,23 +57,41 @@ impl TaskLogs {
         range: Range<u64>,
     ) -> io::Result<Option<LogSlice>> {
         refuse_link(&self.directory(task_id))?;
-        let path = self.path(task_id, attempt, form);
-        refuse_link(&path)?;
-        let mut file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
-        };
-        let total = file.metadata()?.len();
+        let mut files = Vec::new();
+        for place in 1..=MOST_FILES {
+            let path = self.path(task_id, attempt, place, form);
+            refuse_link(&path)?;
+            match File::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                file => files.push(file.and_then(|file| Ok((file.metadata()?.len(), file)))?),
+            }
+        }
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let total = files.iter().map(|(bytes, _)| bytes).sum::<u64>();
         let start = range.start.min(total);
         let end = range.end.clamp(start, total).min(start + MAX_READ);
         // One byte more in front tells whether the range starts with a line.
         let lead = start.saturating_sub(1);
-        let bytes = read_at(&mut file, lead, end)?;
+        let bytes = read_through(&mut files, lead, end)?;
         Ok(Some(whole(&bytes, lead, start, total)))
     }
 }
 
-/// Cuts a piece of a file down to whole lines. `bytes` stand at `lead`; the range asked for starts at `start`.
+/// Reads a range of files that stand one behind the other, each given with its length.
+fn read_through(files: &mut [(u64, File)], start: u64, end: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut before = 0;
+    for (len, file) in files {
+        let within = |at: u64| at.saturating_sub(before).min(*len);
+        bytes.append(&mut read_at(file, within(start), within(end))?);
+        before += *len;
+    }
+    Ok(bytes)
+}
+
+/// Cuts a piece of a log down to whole lines. `bytes` stand at `lead`; the range asked for starts at `start`.
 fn whole(bytes: &[u8], lead: u64, start: u64, total: u64) -> LogSlice {
     let newline_at = |byte: &u8| *byte == b'\n';
     let first = if start == 0 { Some(0) } else { bytes.iter().position(newline_at).map(|at| at + 1) };

@@ -277,14 +277,101 @@ fn a_file_is_cut_at_its_size_with_one_clear_line() {
     assert_eq!(marks(&world), (1, 1));
 }
 
+/// As much as a run may log, and more.
+fn fill(log: &Logger) {
+    (0..100).for_each(|n| info!(log, "line"; "n" => n));
+}
+
+/// The names of the files of both forms, in order.
+fn names(world: &World) -> Vec<String> {
+    let files = fs::read_dir(world.directory()).unwrap();
+    let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
 #[test]
-fn a_repeated_attempt_adds_nothing_to_a_file_that_was_cut() {
+fn a_run_loses_no_line_to_the_cut_of_an_earlier_run_with_its_number() {
+    let world = small();
+    fill(&world.logger(1));
+    let before = (world.file("attempt-1.log"), world.file("attempt-1.jsonl"));
+    info!(world.logger(1), "second run");
+    info!(world.logger(1), "third run");
+    assert_eq!((world.file("attempt-1.log"), world.file("attempt-1.jsonl")), before);
+    for name in ["attempt-1.2.log", "attempt-1.2.jsonl"] {
+        let text = world.file(name);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines.len() == 2 && lines[0].contains("second run") && lines[1].contains("third run"), "{text}");
+    }
+    assert_eq!(world.logs.attempts(world.task_id).unwrap(), [1]);
+}
+
+#[test]
+fn a_run_finds_at_least_half_a_file_whatever_an_earlier_run_with_its_number_has_logged() {
     let world = small();
     let log = world.logger(1);
-    (0..100).for_each(|n| info!(log, "line"; "n" => n));
-    let before = (world.file("attempt-1.log"), world.file("attempt-1.jsonl"));
-    info!(world.logger(1), "x");
-    assert_eq!((world.file("attempt-1.log"), world.file("attempt-1.jsonl")), before);
+    while world.logs.read(world.task_id, 1, LogForm::Json, 0..1).unwrap().is_none_or(|log| log.total <= 1_000) {
+        info!(log, "first run");
+    }
+    info!(log, "first run goes on where it was");
+    info!(world.logger(1), "second run");
+    assert_eq!(names(&world), ["attempt-1.2.jsonl", "attempt-1.2.log", "attempt-1.jsonl", "attempt-1.log"]);
+    assert!(world.file("attempt-1.log").contains("first run goes on where it was"));
+    assert_eq!(marks(&world), (0, 0));
+}
+
+#[test]
+fn a_run_that_fills_its_files_begins_no_more_of_them() {
+    let world = small();
+    let attempt = world.logs.attempt(world.task_id, 1);
+    let log = attempt.logger(&world.program, o!());
+    fill(&log);
+    attempt.close();
+    fill(&log);
+    assert_eq!(names(&world), ["attempt-1.jsonl", "attempt-1.log"]);
+    assert_eq!(marks(&world), (1, 1));
+}
+
+#[test]
+fn an_attempt_has_so_many_files_and_the_last_ones_have_the_newest_run() {
+    let world = small();
+    for run in 1..=9 {
+        let log = world.logger(1);
+        info!(log, "run {}", run);
+        fill(&log);
+    }
+    assert_eq!(names(&world).len(), 10, "{:?}", names(&world));
+    assert!(world.file("attempt-1.log").contains("run 1"), "the first run is kept");
+    for name in ["attempt-1.5.log", "attempt-1.5.jsonl"] {
+        let text = world.file(name);
+        let (head, rest) = text.split_once('\n').unwrap();
+        assert!(head.contains("what they had logged here is removed"), "{text}");
+        assert!(rest.contains("run 9") && !rest.contains("run 8"), "{text}");
+        assert!(text.len() <= 2_000 && text.lines().next_back().unwrap().contains("the log is cut here"), "{text}");
+    }
+    let text = world.file("attempt-1.5.jsonl");
+    assert_eq!(serde_json::from_str::<Value>(text.lines().next().unwrap()).unwrap()["cut"], "before");
+}
+
+#[test]
+fn files_of_one_attempt_are_read_as_one_log() {
+    let world = small();
+    fill(&world.logger(1));
+    // As the death of a process leaves it: no line of the next file may stick to it.
+    let path = world.directory().join("attempt-1.log");
+    fs::write(&path, world.file("attempt-1.log") + "half a li").unwrap();
+    info!(world.logger(1), "second run");
+    let whole = world.file("attempt-1.log") + &world.file("attempt-1.2.log");
+    let read = |range| world.logs.read(world.task_id, 1, LogForm::Readable, range).unwrap().unwrap();
+    assert_eq!(read(0..u64::MAX).text, whole);
+    assert_eq!(read(0..u64::MAX).total, whole.len() as u64);
+    let (mut text, mut at) = (String::new(), 0);
+    while at < whole.len() as u64 {
+        let piece = read(at..at + 300);
+        (text, at) = (text + &piece.text, piece.range.end);
+    }
+    assert_eq!(text, whole);
+    assert!(whole.lines().any(|line| line == "half a li"), "{whole}");
 }
 
 #[test]
