@@ -25,9 +25,7 @@ const MOST_PER_SWEEP: usize = 1_000;
 pub(crate) async fn sweep(core: &Arc<Core>) -> Result<SweepReport, BackendError> {
     core.wake_held();
     expire_deliveries(core);
-    if core.desk.peek(|g| !g.progress.is_empty()) {
-        core.desk.ring();
-    }
+    core.desk.ripen(core.clock.elapsed());
     if core.wall_jumped() {
         // Leases are wall time: nobody is taken for dead before all had time for a heartbeat by the new time.
         core.lease.missed();

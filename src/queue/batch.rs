@@ -158,7 +158,7 @@ pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) 
         }
         lane.poppers.add(pop.popper);
     }
-    batch.commit.progress.extend(gathered.progress.into_values());
+    batch.commit.progress.extend(gathered.progress.into_due());
     let mut fresh = Fresh::default();
     for push in gathered.pushes {
         let group = batch.commit.insert.len();

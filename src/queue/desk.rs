@@ -3,7 +3,7 @@
 //! The desk outlives the queue actor: when the actor dies, what was handed in is still here for its successor, and
 //! so are the receipts of commits that were in flight.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,13 +13,14 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::batch::Batch;
+use super::progress::Reports;
 use super::{Poke, Pushed, Queue};
-use crate::backend::{BackendError, ProgressUpdate, Receipt, Settlement};
+use crate::backend::{BackendError, Receipt, Settlement};
 use crate::error::{DeliveryError, PushError};
 use crate::name::Name;
 use crate::queue::delivery::Delivery;
 use crate::supervise::Line;
-use crate::task::{TaskId, TaskSpec};
+use crate::task::TaskSpec;
 
 /// One push, or several that are stored together.
 pub(crate) struct PushRequest {
@@ -85,7 +86,7 @@ pub(crate) struct Gathered {
     pub(crate) pushes: Vec<PushRequest>,
     pub(crate) settles: Vec<SettleRequest>,
     pub(crate) pops: Vec<PopRequest>,
-    pub(crate) progress: HashMap<TaskId, ProgressUpdate>,
+    pub(crate) progress: Reports,
     pub(crate) returned: Vec<Returned>,
     /// Queues that may have pending tasks; all of them when `hint_all` is set.
     pub(crate) hints: Vec<Name>,
@@ -95,17 +96,25 @@ pub(crate) struct Gathered {
 }
 
 impl Gathered {
-    /// True when there is nothing in it that needs a commit, now or soon.
+    /// True when there is nothing in it that needs a commit now. Progress that came too soon needs none until it ripens.
     pub(crate) fn is_empty(&self) -> bool {
         let Self { pushes, settles, pops, progress, returned, hints, hint_all, gone: _ } = self;
         let rest = progress.is_empty() && returned.is_empty() && hints.is_empty() && !hint_all;
         rest && pushes.is_empty() && settles.is_empty() && pops.is_empty()
     }
+
+    /// Takes everything but progress that came too soon.
+    fn take(&mut self) -> Self {
+        let ends = self.settles.iter().map(|settle| settle.settlement.task_id);
+        ends.for_each(|task_id| self.progress.ended(task_id));
+        let progress = self.progress.split_early();
+        mem::replace(self, Self { gone: self.gone, progress, ..Self::default() })
+    }
 }
 
 /// Where everybody hands in.
 pub(crate) struct Desk {
-    gathered: Mutex<Gathered>,
+    pub(super) gathered: Mutex<Gathered>,
     // True while the queue actor is sure to look at the desk again without being told.
     poked: AtomicBool,
     closed: AtomicBool,
@@ -207,11 +216,6 @@ impl Desk {
         self.ring();
     }
 
-    /// Hands something in that can wait for the next commit or the next round of upkeep.
-    pub(crate) fn leave(&self, add: impl FnOnce(&mut Gathered)) {
-        add(&mut self.gathered.lock());
-    }
-
     /// Tells the queue actor to look.
     pub(crate) fn ring(&self) {
         if !self.poked.swap(true, Ordering::AcqRel) {
@@ -247,8 +251,10 @@ impl Desk {
     }
 
     /// Gives up whoever has waited until its deadline, on the desk or for a place: also while storage says nothing at all.
+    /// Sends progress whose time has come.
     pub(crate) fn look_at_the_time(&self, now: Duration) {
         self.time.send_replace(now);
+        self.ripen(now);
         for overdue in self.take_overdue(now) {
             let silent =
                 || BackendError::Transient { operation: "commit", message: "storage has not answered so far".into() };
@@ -277,14 +283,12 @@ impl Desk {
             return Err(push);
         }
         gathered.pushes.push(push);
-        Ok(mem::take(&mut *gathered))
+        Ok(gathered.take())
     }
 
-    /// Takes everything.
+    /// Takes everything but progress that came too soon.
     pub(crate) fn take(&self) -> Gathered {
-        let mut gathered = self.gathered.lock();
-        let gone = gathered.gone;
-        mem::replace(&mut *gathered, Gathered { gone, ..Gathered::default() })
+        self.gathered.lock().take()
     }
 
     /// Looks at what has gathered.

@@ -21,6 +21,7 @@ mod hunger;
 pub(crate) mod lanes;
 mod limited;
 pub(crate) mod poppers;
+pub(crate) mod progress;
 mod receipt;
 mod recount;
 mod refused;

@@ -2,7 +2,6 @@
 
 use std::any::TypeId;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -24,6 +23,7 @@ use crate::logging::keys;
 use crate::queue::Pushed;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 use crate::queue::delivery::ended;
+use crate::queue::progress::Pace;
 use crate::store::StoreHandle;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 use crate::task::{ExecutionStatus, TaskState};
@@ -44,12 +44,9 @@ struct Inner {
     result: Mutex<Option<Value>>,
     // What a transaction of the handler has written, if it has committed.
     completed: Mutex<Option<Settlement>>,
-    // On the clock's growing hand: when progress was last sent on.
-    told: Mutex<Option<Duration>>,
+    // Most runs report no progress.
+    pace: OnceLock<Arc<Pace>>,
 }
-
-/// Progress is stored no more often than this, however often a handler reports it.
-const BETWEEN_PROGRESS: Duration = Duration::from_millis(500);
 
 impl Context {
     pub(crate) fn new(core: Arc<Core>, claimed: Claimed, started_at: Timestamp) -> Self {
@@ -62,7 +59,7 @@ impl Context {
             attempt_log: OnceLock::new(),
             result: Mutex::new(None),
             completed: Mutex::new(None),
-            told: Mutex::new(None),
+            pace: OnceLock::new(),
         }))
     }
 
@@ -107,23 +104,15 @@ impl Context {
         })
     }
 
-    /// Says how far the task has come, 0 to 1, and what it is doing. Stored at most twice a second; events carry every
-    /// report.
+    /// Says how far the task has come, 0 to 1, and what it is doing. Stored at most twice a second, the last report in the
+    /// end too; events carry every report.
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
         let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
         let progress = Progress { fraction, message: message.into() };
         let core = &self.0.core;
         core.events.publish(|| Fact::progress(&self.0.claimed, self.0.core.clock.now(), progress.clone()));
         let update = ProgressUpdate { seq: self.0.claimed.seq, token: self.0.claimed.token, progress };
-        let task_id = self.task_id();
-        let now = core.clock.elapsed();
-        let mut told = self.0.told.lock();
-        if told.is_none_or(|last| now.saturating_sub(last) >= BETWEEN_PROGRESS) {
-            *told = Some(now);
-            core.desk.hand_in(|g| drop(g.progress.insert(task_id, update)));
-        } else {
-            core.desk.leave(|g| drop(g.progress.insert(task_id, update)));
-        }
+        core.desk.report(self.task_id(), update, self.0.pace.get_or_init(Arc::default), core.clock.elapsed());
     }
 
     /// True when the run is asked to end early.

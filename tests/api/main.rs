@@ -6,6 +6,7 @@ mod edits;
 mod events;
 mod handlers;
 mod limits;
+mod progress;
 mod pushes;
 mod queues;
 

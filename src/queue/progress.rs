@@ -1,0 +1,198 @@
+//! Progress that runs have reported and storage has not: what goes out with the next commit, and what came too soon for that.
+//!
+//! A report within [`BETWEEN`] of the one of its run that went out before it waits until that time is over, or for the end
+//! of the run. So a handler that reports in a tight loop makes no commits of its own, and its last word comes to storage
+//! all the same.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::desk::Desk;
+use crate::backend::ProgressUpdate;
+use crate::task::TaskId;
+
+/// Progress of a run is stored no more often than this, however often its handler reports it.
+const BETWEEN: Duration = Duration::from_millis(500);
+
+/// When progress of a run last became due, on the clock's growing hand. It outlives each report, and is locked under the
+/// lock of the desk only.
+#[derive(Default)]
+pub(crate) struct Pace(Mutex<Option<Duration>>);
+
+/// What was reported, the last word of each task only. No task is in both.
+#[derive(Default)]
+pub(crate) struct Reports {
+    due: HashMap<TaskId, ProgressUpdate>,
+    early: HashMap<TaskId, Early>,
+}
+
+struct Early {
+    update: ProgressUpdate,
+    pace: Arc<Pace>,
+    due_at: Duration,
+}
+
+impl Reports {
+    /// True when nothing is due, whatever waits to become so.
+    pub(super) fn is_empty(&self) -> bool {
+        self.due.is_empty()
+    }
+
+    /// Takes a report in; true when it is due, and whoever sends commits has not been told that one is.
+    pub(super) fn add(&mut self, task_id: TaskId, update: ProgressUpdate, pace: &Arc<Pace>, now: Duration) -> bool {
+        if let Some(older) = self.due.get_mut(&task_id) {
+            *older = update;
+            return false;
+        }
+        let mut last = pace.0.lock();
+        let due_at = last.map_or(now, |last| last.saturating_add(BETWEEN));
+        if due_at > now {
+            self.early.insert(task_id, Early { update, pace: Arc::clone(pace), due_at });
+            return false;
+        }
+        *last = Some(now);
+        self.early.remove(&task_id);
+        self.due.insert(task_id, update);
+        true
+    }
+
+    /// What has waited for long enough becomes due; true when there is any.
+    pub(super) fn ripen(&mut self, now: Duration) -> bool {
+        let mut any = false;
+        for (task_id, early) in self.early.extract_if(|_, early| early.due_at <= now) {
+            *early.pace.0.lock() = Some(now);
+            self.due.insert(task_id, early.update);
+            any = true;
+        }
+        any
+    }
+
+    /// The run of this task has ended: its last word goes out with the end, for nothing is written after that.
+    pub(super) fn ended(&mut self, task_id: TaskId) {
+        // Most runs report nothing, and each end comes by here.
+        if self.early.is_empty() {
+            return;
+        }
+        if let Some(early) = self.early.remove(&task_id) {
+            self.due.insert(task_id, early.update);
+        }
+    }
+
+    /// Leaves only what is due, and gives back what is not.
+    pub(super) fn split_early(&mut self) -> Self {
+        Self { due: HashMap::new(), early: std::mem::take(&mut self.early) }
+    }
+
+    /// What is due, for a commit.
+    pub(super) fn into_due(self) -> impl ExactSizeIterator<Item = ProgressUpdate> {
+        self.due.into_values()
+    }
+}
+
+impl Desk {
+    /// Hands in progress of a run.
+    pub(crate) fn report(&self, task_id: TaskId, update: ProgressUpdate, pace: &Arc<Pace>, now: Duration) {
+        let mut gathered = self.gathered.lock();
+        let due = !gathered.gone && gathered.progress.add(task_id, update, pace, now);
+        drop(gathered);
+        if due {
+            self.ring();
+        }
+    }
+
+    /// Sends progress that came too soon and has waited since.
+    pub(crate) fn ripen(&self, now: Duration) {
+        let due = self.gathered.lock().progress.ripen(now);
+        if due {
+            self.ring();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::task::{ClaimToken, Progress};
+
+    /// One run that reports, at so many milliseconds.
+    struct Run {
+        task_id: TaskId,
+        pace: Arc<Pace>,
+        reports: Reports,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            let task_id = TaskId::new(Timestamp::from_micros(0));
+            Self { task_id, pace: Arc::default(), reports: Reports::default() }
+        }
+
+        fn says(&mut self, millis: u64, message: &str) -> bool {
+            let progress = Progress { fraction: 0.5, message: message.into() };
+            let update = ProgressUpdate { seq: 1, token: ClaimToken::random(), progress };
+            self.reports.add(self.task_id, update, &self.pace, Duration::from_millis(millis))
+        }
+
+        fn ripens(&mut self, millis: u64) -> bool {
+            self.reports.ripen(Duration::from_millis(millis))
+        }
+
+        /// What the next commit takes along.
+        fn sent(&mut self) -> Vec<String> {
+            let early = self.reports.split_early();
+            let due = std::mem::replace(&mut self.reports, early);
+            due.into_due().map(|update| update.progress.message).collect()
+        }
+    }
+
+    #[test]
+    fn what_comes_too_soon_makes_no_commit_and_its_last_word_waits() {
+        let mut run = Run::new();
+        assert!(run.says(0, "a"), "the first goes out at once");
+        assert_eq!(run.sent(), ["a"]);
+        assert!(!run.says(1, "b") && !run.says(499, "c"));
+        assert!(run.reports.is_empty());
+        assert!(!run.ripens(499));
+        assert_eq!(run.sent(), [""; 0], "also with the commits of others");
+        assert!(run.ripens(500) && !run.reports.is_empty());
+        assert_eq!(run.sent(), ["c"]);
+        assert!(!run.ripens(9_000));
+    }
+
+    #[test]
+    fn what_became_due_by_waiting_is_followed_by_a_wait_as_well() {
+        let mut run = Run::new();
+        assert!(run.says(0, "a"));
+        assert_eq!(run.sent(), ["a"]);
+        run.says(1, "b");
+        assert!(run.ripens(700), "whoever looks comes late");
+        assert_eq!(run.sent(), ["b"]);
+        assert!(!run.says(1_199, "c"));
+        assert!(run.says(1_200, "d"), "its time is over, whoever looks");
+        assert_eq!(run.sent(), ["d"]);
+        assert!(!run.ripens(9_000), "it came in place of the one before it");
+    }
+
+    #[test]
+    fn what_no_commit_has_taken_yet_is_replaced() {
+        let mut run = Run::new();
+        assert!(run.says(0, "a"));
+        assert!(!run.says(1, "b"), "it has been told");
+        assert!(!run.says(2_000, "c"));
+        assert_eq!(run.sent(), ["c"]);
+    }
+
+    #[test]
+    fn the_end_of_a_run_takes_its_last_word_along() {
+        let mut run = Run::new();
+        run.says(0, "a");
+        assert_eq!(run.sent(), ["a"]);
+        run.says(1, "b");
+        run.reports.ended(run.task_id);
+        assert_eq!(run.sent(), ["b"]);
+    }
+}
