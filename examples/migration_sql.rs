@@ -18,16 +18,15 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let sql = match arguments[..] {
         #[cfg(feature = "postgres")]
-        ["postgres", schema] => callboard::backend::Postgres::migration_sql(schema),
+        ["postgres", schema] => Some(callboard::backend::sql::Postgres::migration_sql(schema)),
         #[cfg(feature = "mysql")]
-        ["mysql", collation] => callboard::backend::Mysql::migration_sql(collation),
-        _ => {
-            eprintln!(
-                "usage: migration_sql postgres SCHEMA, or mysql COLLATION; built with --features postgres or mysql"
-            );
-            return ExitCode::from(2);
-        }
+        ["mysql", collation] => Some(callboard::backend::sql::Mysql::migration_sql(collation)),
+        _ => None,
     };
-    println!("{sql}");
-    ExitCode::SUCCESS
+    if let Some(sql) = sql {
+        println!("{sql}");
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("usage: migration_sql postgres SCHEMA, or mysql COLLATION; built with --features postgres or mysql");
+    ExitCode::from(2)
 }
