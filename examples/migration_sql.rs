@@ -16,7 +16,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let sql = match arguments[..] {
+    let sql: Option<String> = match arguments[..] {
         #[cfg(feature = "postgres")]
         ["postgres", schema] => Some(callboard::backend::sql::Postgres::migration_sql(schema)),
         #[cfg(feature = "mysql")]
