@@ -212,10 +212,7 @@ fn migration_sql_prints_what_an_editor_takes() {
     for (arguments, begin) in begins {
         let output = run(&arguments);
         let sql = String::from_utf8_lossy(&output.stdout);
-        assert!(
-            output.status.success() && sql.starts_with(begin) && sql.contains("CREATE TABLE task_queue"),
-            "{sql}"
-        );
+        assert!(output.status.success() && sql.starts_with(begin) && sql.contains("task_queue ("), "{sql}");
         assert!(sql.contains(arguments[1]));
     }
     assert_eq!(run(&["oracle"]).status.code(), Some(2));

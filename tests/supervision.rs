@@ -65,7 +65,7 @@ async fn every_core_actor_is_started_anew_and_loses_nothing() {
 
 #[actix_rt::test]
 async fn service_is_back_within_a_second() {
-    for part in [Part::Queue, Part::Maintenance, Part::Events, Part::Worker] {
+    for part in [Part::Queue, Part::Store, Part::Scheduler, Part::Maintenance, Part::Events, Part::Worker] {
         let (builder, mut restarts) = counting(&Arc::default());
         let board = builder.start().await.unwrap();
         let mut spans = Vec::new();
@@ -79,6 +79,7 @@ async fn service_is_back_within_a_second() {
             }
             let task = soon(board.push(json!({"type": "count"}))).await.unwrap();
             assert_eq!(soon(board.wait(task.task_id)).await.unwrap().state, TaskState::Completed);
+            soon(board.store().set_public("served", json!("again"), None)).await.unwrap();
             until(async || board.health().await.healthy).await;
             spans.push(died.elapsed());
         }

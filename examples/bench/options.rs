@@ -11,6 +11,8 @@ pub(crate) struct Options {
     pub(crate) payload: usize,
     pub(crate) waiting: u64,
     pub(crate) scheduled: u64,
+    /// Schedules that fire at New Year, beside what is measured.
+    pub(crate) schedules: u64,
     pub(crate) seconds: u64,
     /// Producers push so many at a time; 1 means `push`, more `push_many`.
     pub(crate) group: usize,
@@ -33,6 +35,7 @@ impl Options {
             payload: 32,
             waiting: 0,
             scheduled: 0,
+            schedules: 0,
             seconds: 10,
             group: 1,
             writers: 2,
@@ -49,6 +52,7 @@ impl Options {
                 "--payload" => options.payload = size()?,
                 "--waiting" => options.waiting = number()?,
                 "--scheduled" => options.scheduled = number()?,
+                "--schedules" => options.schedules = number()?,
                 "--seconds" => options.seconds = number()?,
                 "--writers" => options.writers = size()?,
                 "--group" => options.group = size()?,
@@ -66,7 +70,7 @@ impl Options {
         json!({
             "writers": self.writers, "tasks": self.tasks, "producers": self.producers, "concurrency": self.concurrency,
             "payload_bytes": self.payload, "waiting": self.waiting, "scheduled": self.scheduled,
-            "seconds": self.seconds, "group": self.group,
+            "schedules": self.schedules, "seconds": self.seconds, "group": self.group,
         })
     }
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use callboard::backend::{self, ClaimRequest, Commit, OpenOptions};
 use callboard::{
-    Board, BoardBuilder, ClaimToken, Clock, Name, NewTask, NodeId, Outcome, TaskFilter, TaskOrder, TaskState,
+    Board, BoardBuilder, ClaimToken, Clock, Name, NewTask, NodeId, Outcome, Schedule, TaskFilter, TaskOrder,
+    TaskState, Trigger, Zone,
 };
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -51,7 +52,7 @@ fn task(options: &Options) -> NewTask {
     NewTask::new("noop", &"x".repeat(options.payload))
 }
 
-/// Fills storage with tasks that wait, and tasks for next year, as the options say.
+/// Fills storage with tasks that wait, tasks for next year and schedules, as the options say.
 async fn prepare(board: &Board, options: &Options) -> Result<()> {
     for (count, later) in [(options.waiting, false), (options.scheduled, true)] {
         for _ in 0..count / 1_000 {
@@ -62,6 +63,10 @@ async fn prepare(board: &Board, options: &Options) -> Result<()> {
             };
             board.push_many((0..1_000).map(|_| one())).await?;
         }
+    }
+    for number in 0..options.schedules {
+        let new_year = Trigger::cron("0 0 1 1 *", Zone::UTC)?;
+        board.schedules().create(Schedule::new(format!("schedule {number}"), new_year, task(options))).await?;
     }
     Ok(())
 }

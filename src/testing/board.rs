@@ -129,7 +129,7 @@ impl TestBoard {
     /// [`Delivery`](crate::Delivery).
     ///
     /// # Panics
-    /// When tasks have not come to rest after 30 s of real time; the message lists them.
+    /// When tasks have not come to rest after 120 s of real time; the message lists them.
     pub async fn settle(&self) {
         self.settle_until_due().await;
     }
