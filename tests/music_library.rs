@@ -279,10 +279,14 @@ fn interrupted_it_stops_gently_and_the_next_start_goes_on() {
 
 /// As if all that was done had been done a year ago.
 fn let_a_year_pass(database: &Path) {
+    let back = "finished_at = finished_at - 365 * 86400000000";
+    by_hand(database, &format!("UPDATE task_queue SET {back} WHERE state = 'completed'"));
+}
+
+fn by_hand(database: &Path, sql: &str) {
     use diesel::{Connection, connection::SimpleConnection};
     let mut conn = diesel::SqliteConnection::establish(&database.display().to_string()).unwrap();
-    let back = "finished_at = finished_at - 365 * 86400000000";
-    conn.batch_execute(&format!("UPDATE task_queue SET {back} WHERE state = 'completed'")).unwrap();
+    conn.batch_execute(sql).unwrap();
 }
 
 #[test]
@@ -340,10 +344,8 @@ fn schedules(database: &Path) -> Vec<(String, String, i64)> {
 
 /// As if the last two days had passed without the program.
 fn let_two_days_pass(database: &Path) {
-    use diesel::{Connection, connection::SimpleConnection};
-    let mut conn = diesel::SqliteConnection::establish(&database.display().to_string()).unwrap();
     let back = "cursor_at = cursor_at - 2 * 86400000000, next_run_at = NULL";
-    conn.batch_execute(&format!("UPDATE scheduler_task SET {back} WHERE name = 'nightly rescan'")).unwrap();
+    by_hand(database, &format!("UPDATE scheduler_task SET {back} WHERE name = 'nightly rescan'"));
 }
 
 #[test]
