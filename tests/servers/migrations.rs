@@ -147,7 +147,7 @@ fn every_text_in_an_index_on_postgres_compares_by_bytes() {
         "SELECT i.indexrelid::regclass || ' ' || a.attname AS text FROM pg_index AS i
         JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_attribute AS a ON a.attrelid = i.indexrelid
         JOIN pg_collation AS o ON o.oid = a.attcollation
-        WHERE c.relnamespace = '{}'::regnamespace AND o.collname <> 'C' AND c.relname <> 'callboard_migration'",
+        WHERE c.relnamespace = '{}'::regnamespace AND o.collname <> 'C' AND c.relname <> 'callboard_migration_pkey'",
         schema.name()
     ));
     assert_eq!(others, Vec::<String>::new());
