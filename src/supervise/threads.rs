@@ -113,7 +113,7 @@ fn heartbeats(
         pulse.crash_when_told();
         let period = if failing { core.config.heartbeat() / 4 } else { core.config.heartbeat() };
         let left = (last + period).saturating_sub(core.clock.elapsed());
-        if core.clock.wait(left.min(GUARDIAN_LOOK), signal) {
+        if core.clock.wait(pause(core.stage(), left), signal) {
             return;
         }
         watch_guardian(core, home);
@@ -147,6 +147,12 @@ fn heartbeats(
             }
         }
     }
+}
+
+/// How long to wait for a look at the guardian, or for a beat that is due in `left`.
+fn pause(stage: Stage, left: Duration) -> Duration {
+    // A board that gave up sends no beat, so the time for one stays over: without a pause this would be an endless loop.
+    if stage == Stage::Failed { GUARDIAN_LOOK } else { left.min(GUARDIAN_LOOK) }
 }
 
 fn watch_guardian(core: &Arc<Core>, home: &ArbiterHandle) {
@@ -191,5 +197,17 @@ fn watches(core: &Arc<Core>, signal: &Signal) {
             core.agenda.ring();
         }
         pulse.tick(&core.clock);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_board_that_gave_up_does_not_keep_a_core_busy() {
+        assert_eq!(pause(Stage::Running, Duration::ZERO), Duration::ZERO, "a beat is due");
+        assert_eq!(pause(Stage::Running, GUARDIAN_LOOK * 9), GUARDIAN_LOOK);
+        assert_eq!(pause(Stage::Failed, Duration::ZERO), GUARDIAN_LOOK);
     }
 }
