@@ -3,26 +3,49 @@
 use std::collections::{BTreeMap, HashSet};
 
 use callboard::backend::{Opened, ScheduleFilter, TaskFilter, TaskOrder};
-use callboard::{FiringStatus, ScheduleRecord, Timestamp, Trigger};
+use callboard::{Firing, FiringStatus, ScheduleRecord, Timestamp, Trigger};
 
 /// Asserts that there are so many schedules, and that each nominal time of theirs up to the cursor has fired once and made
 /// one task. Returns how many these are.
 pub(crate) fn each_once(backend: &Opened, schedules: usize) -> usize {
-    let tasks = tasks(backend);
+    let stored = at_rest(backend);
+    assert_eq!(stored.len(), schedules, "each is defined once");
     let mut fired = 0;
-    let records = backend.list_schedules(&ScheduleFilter::default(), None, 10_000).expect("schedules");
-    assert_eq!(records.len(), schedules, "each is defined once");
-    for record in &records {
-        let firings = backend.firings(record.schedule_id, None, 100_000).expect("firings");
+    for Stored { record, firings, tasks } in &stored {
         let odd: Vec<_> = firings.iter().filter(|firing| firing.status != FiringStatus::Fired).collect();
         assert!(odd.is_empty(), "missed, or passed by: {odd:?}");
         let times: Vec<Timestamp> = firings.iter().rev().map(|firing| firing.nominal_at).collect();
         assert_eq!(times, expected(record), "{}", record.name);
-        let made = tasks.get(&record.schedule_id.to_string()).cloned().unwrap_or_default();
-        assert_eq!(made, times, "tasks of {}", record.name);
+        assert_eq!(*tasks, times, "tasks of {}", record.name);
         fired += times.len();
     }
     fired
+}
+
+/// A schedule, and what it has left behind: the nominal times of its tasks in order.
+struct Stored {
+    record: ScheduleRecord,
+    firings: Vec<Firing>,
+    tasks: Vec<Timestamp>,
+}
+
+/// All of them at one moment: a server may still carry out what a process sent before it was killed.
+fn at_rest(backend: &Opened) -> Vec<Stored> {
+    let records = || backend.list_schedules(&ScheduleFilter::default(), None, 10_000).expect("schedules");
+    let cursors = |records: &[ScheduleRecord]| records.iter().map(|record| record.cursor).collect::<Vec<_>>();
+    loop {
+        let before = records();
+        let mut tasks = tasks(backend);
+        let stored = before.iter().map(|record| Stored {
+            record: record.clone(),
+            firings: backend.firings(record.schedule_id, None, 100_000).expect("firings"),
+            tasks: tasks.remove(&record.schedule_id.to_string()).unwrap_or_default(),
+        });
+        let stored = stored.collect();
+        if cursors(&records()) == cursors(&before) {
+            return stored;
+        }
+    }
 }
 
 fn expected(record: &ScheduleRecord) -> Vec<Timestamp> {
