@@ -71,8 +71,8 @@ pub trait Backend: Send + Sync + 'static {
     ///   unless it is a release (no `execution`), which gives the crash count back the 1 that the claim added, and
     ///   clears node, token and the cancel request. One that would let the task run again makes it `cancelled`
     ///   instead when its cancel was asked for, so that no request is lost, and answers [`Settled::Cancelled`]. An error
-    ///   or a result of the run becomes the task's `last_error` or `result`; a run without one leaves what an earlier run wrote. A task that came to a terminal state, by
-    ///   this or any other method, sets the tasks that waited for it (`waiting`, `parent_id`) to `pending`, or to
+    ///   or a result of the run becomes the task's `last_error` or `result`; a run without one leaves what an earlier
+    ///   run wrote. A task that came to a terminal state, by this or any other method, sets the tasks that waited for it (`waiting`, `parent_id`) to `pending`, or to
     ///   `scheduled` when their `run_at` lies ahead, and passes its unique key on to them.
     /// - **Insert**: a group is all or nothing. A known `task_id` is a duplicate and changes nothing. A unique key
     ///   that is held (see [`holds_key`](crate::task::holds_key)) is treated by its

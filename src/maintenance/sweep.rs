@@ -103,14 +103,13 @@ fn expire_deliveries(core: &Core) {
 
 fn late_delivery(core: &Core, held: &Held) -> SettleRequest {
     let (claimed, now) = (&held.claimed, core.clock.now());
-    let holder = Holder::Delivery(None);
-    if let Some(CancelReason::Requested(reason)) = held.cancel.reason() {
-        let settlement = cancelled(claimed, held.started_at, now, reason);
-        return SettleRequest { settlement, spec: Arc::clone(&claimed.spec), holder };
-    }
-    let again = claimed.attempt + 1 < claimed.spec.max_attempts;
-    let state = if again { TaskState::Pending } else { TaskState::Dead };
-    let text = Some("its consumer did not settle it in time".into());
-    let settlement = ended(claimed, held.started_at, now, state, ExecutionStatus::Timeout, None, text);
-    SettleRequest { settlement, spec: Arc::clone(&claimed.spec), holder }
+    let settlement = if let Some(CancelReason::Requested(reason)) = held.cancel.reason() {
+        cancelled(claimed, held.started_at, now, reason)
+    } else {
+        let again = claimed.attempt + 1 < claimed.spec.max_attempts;
+        let state = if again { TaskState::Pending } else { TaskState::Dead };
+        let text = Some("its consumer did not settle it in time".into());
+        ended(claimed, held.started_at, now, state, ExecutionStatus::Timeout, None, text)
+    };
+    SettleRequest { settlement, spec: Arc::clone(&claimed.spec), holder: Holder::Delivery(None) }
 }

@@ -8,6 +8,7 @@ use diesel::pg::PgConnection;
 
 use super::meaning::MESSAGES;
 use super::pooler;
+use super::wake::LONGEST_SCHEMA;
 use crate::backend::BackendError;
 use crate::backend::sql::errors::Messages;
 use crate::backend::sql::pool::{ServerConn, Setup};
@@ -33,9 +34,6 @@ pub(super) struct Target {
     pub(super) pooled: bool,
 }
 
-/// What PostgreSQL leaves of a channel's name, 63 bytes, after the beginning that `channel` gives it.
-const LONGEST_SCHEMA: usize = 53;
-
 impl ServerConn for PgConnection {
     const MESSAGES: &'static Messages = &MESSAGES;
 }
@@ -49,7 +47,9 @@ impl Target {
             || schema.len() > LONGEST_SCHEMA
             || !schema.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         {
-            return Err(url.bad("schema has 1 to 53 letters, digits and underscores; give one, such as ?schema=jobs"));
+            return Err(url.bad(format!(
+                "schema has 1 to {LONGEST_SCHEMA} letters, digits and underscores; give one, such as ?schema=jobs"
+            )));
         }
         let said = url.take("pooler");
         for (name, value) in [

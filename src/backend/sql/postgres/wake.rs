@@ -92,9 +92,15 @@ impl Wake {
     }
 }
 
+/// How the channels of all schemas begin.
+const CHANNEL: &str = "callboard:";
+
+/// What is left for a schema: the name of a channel has 63 bytes at most.
+pub(super) const LONGEST_SCHEMA: usize = 63 - CHANNEL.len();
+
 /// Where nodes listen.
 pub(super) fn channel(schema: &str) -> String {
-    format!("callboard:{schema}")
+    format!("{CHANNEL}{schema}")
 }
 
 fn listen(target: &Target) -> Result<PgConnection, BackendError> {

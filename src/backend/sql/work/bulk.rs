@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use diesel::QueryResult;
 use diesel::sql_types::BigInt;
 
 use super::commit::Batch;
@@ -34,8 +35,6 @@ statements! {
         state = CASE WHEN ?8 IS NULL AND cancel_reason IS NOT NULL THEN 'cancelled' ELSE ?1 END,
         node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?7
         WHERE seq = ?9 AND claim_token = ?10 AND task_id = ?11 AND state = 'running'";
-    /// Of a row that was just settled.
-    CalledOff -> (BigInt,): "SELECT seq FROM task_queue WHERE seq = ?1 AND state = 'cancelled'";
 }
 
 sized_statements! {
@@ -125,6 +124,7 @@ pub(in crate::backend::sql) fn settle<C: Conn>(batch: &mut Batch<'_, C>) -> Resu
         complete(batch, group)?;
     }
     add_executions(batch)?;
+    batch.find_called_off()?;
     batch.free_waiting()
 }
 
@@ -194,11 +194,27 @@ impl<'a, C: Conn> Batch<'a, C> {
             Value::Int(settlement.token.as_i64()),
             Value::Text(settlement.task_id.as_uuid().as_hyphenated().encode_lower(&mut id)),
         ];
-        if self.conn.run::<SettleOne>(&values)? == 0 {
-            return Ok(Settled::Fenced);
+        let rows = self.conn.run::<SettleOne>(&values)?;
+        Ok(if rows > 0 { Settled::Accepted } else { Settled::Fenced })
+    }
+
+    /// Says of those that were to run again and are cancelled instead that they are.
+    fn find_called_off(&mut self) -> QueryResult<()> {
+        // Numbers that the program made itself: they can stand in the text.
+        let again = self.accepted().filter(|settlement| !settlement.state.is_terminal());
+        let again: Vec<String> = again.map(|settlement| settlement.seq.to_string()).collect();
+        if again.is_empty() {
+            return Ok(());
         }
-        let called_off = !terminal && self.conn.first::<CalledOff, (i64,)>(&[Value::Int(settlement.seq)])?.is_some();
-        Ok(if called_off { Settled::Cancelled } else { Settled::Accepted })
+        let sql = format!("SELECT seq FROM task_queue WHERE seq IN ({}) AND state = 'cancelled'", again.join(","));
+        let called_off: Vec<(i64,)> = self.conn.load_once::<(BigInt,), _>(&sql, &[])?;
+        for (settlement, settled) in self.commit.settle.iter().zip(&mut self.receipt.settled) {
+            let again = *settled == Settled::Accepted && !settlement.state.is_terminal();
+            if again && called_off.contains(&(settlement.seq,)) {
+                *settled = Settled::Cancelled;
+            }
+        }
+        Ok(())
     }
 
     /// The settlements that were accepted, with what the history is to say of them.
