@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::gone::Gone;
 use crate::task::TaskId;
 
 /// Those who wait for tasks to end.
@@ -22,19 +23,12 @@ struct Waiters {
     of_task: HashMap<TaskId, Vec<oneshot::Sender<()>>>,
     /// All of them, those included that have gone away since.
     all: usize,
-    /// As many are worth a look at each.
-    look_at: usize,
-    /// Looks at a single waiter so far.
-    #[cfg(test)]
-    looks: usize,
+    gone: Gone,
 }
-
-/// Fewer waiters than this are not worth a look for those that have gone away.
-const FEW_WAITERS: usize = 64;
 
 impl Waiters {
     fn add(&mut self, task_id: TaskId, waiter: oneshot::Sender<()>) {
-        if self.all >= self.look_at.max(FEW_WAITERS) {
+        if self.gone.worth_a_look(self.all) {
             self.forget_gone();
         }
         self.of_task.entry(task_id).or_default().push(waiter);
@@ -42,17 +36,13 @@ impl Waiters {
     }
 
     fn forget_gone(&mut self) {
-        #[cfg(test)]
-        {
-            self.looks += self.all;
-        }
+        let before = self.all;
         self.of_task.retain(|_, list| {
             list.retain(|waiter| !waiter.is_closed());
             !list.is_empty()
         });
         self.all = self.of_task.values().map(Vec::len).sum();
-        // Not before there are twice as many: so each registration pays for two looks, however many wait.
-        self.look_at = self.all * 2;
+        self.gone.looked(before, self.all);
     }
 
     fn take(&mut self, task_id: TaskId) -> Vec<oneshot::Sender<()>> {
@@ -117,6 +107,7 @@ impl Awaited {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gone::FEW;
     use super::*;
 
     fn id(number: u128) -> TaskId {
@@ -127,7 +118,7 @@ mod tests {
     fn a_waiter_costs_the_same_however_many_there_are() {
         let awaited = Awaited::default();
         let told: Vec<_> = (0..100_000).map(|number| awaited.register(id(number))).collect();
-        let looks = awaited.waiters.lock().looks;
+        let looks = awaited.waiters.lock().gone.looks;
         assert!(looks <= 2 * told.len(), "{looks} looks at {} waiters", told.len());
         (0..100_000).for_each(|number| awaited.ended(id(number)));
         assert!(told.into_iter().all(|mut told| told.try_recv().is_ok()));
@@ -144,8 +135,8 @@ mod tests {
             drop(awaited.register(id(1)));
         }
         let waiters = awaited.waiters.lock();
-        assert!(waiters.all <= FEW_WAITERS && waiters.of_task.len() <= FEW_WAITERS, "{} are left", waiters.all);
-        assert!(waiters.looks <= 2 * 100_000, "{} looks", waiters.looks);
+        assert!(waiters.all <= FEW && waiters.of_task.len() <= FEW, "{} are left", waiters.all);
+        assert!(waiters.gone.looks <= 2 * 100_000, "{} looks", waiters.gone.looks);
         drop(waiters);
         assert_eq!(awaited.ids(), [id(0)]);
         drop(stays);

@@ -3,6 +3,7 @@
 mod alarm;
 mod awaited;
 mod counters;
+pub(crate) mod gone;
 mod held;
 mod lease;
 mod stage;

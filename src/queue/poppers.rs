@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::desk::Popper;
+use crate::core::gone::Gone;
 
 /// Those who pull from one lane, in the order in which they came.
 ///
@@ -11,19 +12,12 @@ use super::desk::Popper;
 #[derive(Default)]
 pub(crate) struct Poppers {
     line: VecDeque<Popper>,
-    /// As many are worth a look at each.
-    look_at: usize,
-    /// Looks at a single one so far.
-    #[cfg(test)]
-    looks: usize,
+    gone: Gone,
 }
-
-/// Fewer than this are not worth a look for those that have gone away.
-const FEW_POPPERS: usize = 64;
 
 impl Poppers {
     pub(crate) fn add(&mut self, popper: Popper) {
-        if self.line.len() >= self.look_at.max(FEW_POPPERS) {
+        if self.gone.worth_a_look(self.line.len()) {
             self.forget_gone();
         }
         self.line.push_back(popper);
@@ -31,13 +25,9 @@ impl Poppers {
 
     /// Drops those who went away.
     pub(crate) fn forget_gone(&mut self) {
-        #[cfg(test)]
-        {
-            self.looks += self.line.len();
-        }
+        let before = self.line.len();
         self.line.retain(|popper| !popper.answer.is_closed());
-        // Not before there are twice as many: so each one that comes pays for two looks, however many wait.
-        self.look_at = self.line.len() * 2;
+        self.gone.looked(before, self.line.len());
     }
 
     /// The one who has waited longest; it may have gone away.
@@ -70,6 +60,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::core::gone::FEW;
     use crate::queue::delivery::Delivery;
 
     fn come(poppers: &mut Poppers) -> oneshot::Receiver<Delivery> {
@@ -83,7 +74,7 @@ mod tests {
         let mut poppers = Poppers::default();
         let waiting: Vec<_> = (0..100_000).map(|_| come(&mut poppers)).collect();
         assert_eq!(poppers.len(), waiting.len(), "none of them has gone away");
-        assert!(poppers.looks <= 2 * waiting.len(), "{} looks at {}", poppers.looks, waiting.len());
+        assert!(poppers.gone.looks <= 2 * waiting.len(), "{} looks at {}", poppers.gone.looks, waiting.len());
     }
 
     #[test]
@@ -94,8 +85,8 @@ mod tests {
             drop(come(&mut poppers));
         }
         let mut last = come(&mut poppers);
-        assert!(poppers.len() <= FEW_POPPERS, "{} are left", poppers.len());
-        assert!(poppers.looks <= 2 * 50_000, "{} looks", poppers.looks);
+        assert!(poppers.len() <= FEW, "{} are left", poppers.len());
+        assert!(poppers.gone.looks <= 2 * 50_000, "{} looks", poppers.gone.looks);
         poppers.forget_gone();
         for stays in [&mut first, &mut last] {
             drop(poppers.next());
