@@ -109,7 +109,8 @@ pub use backend::{
     ScheduleFilter, StateCount, Synchronous, TaskFilter, TaskOrder, TaskPage,
 };
 pub use board::{
-    Board, BoardBuilder, Edited, Health, PartHealth, PartState, QueueHealth, ScheduleDetails, Schedules,
+    Board, BoardBuilder, Edited, Health, HealthWarning, PartHealth, PartState, QueueHealth, ScheduleDetails,
+    Schedules,
 };
 pub use clock::{Clock, Timestamp};
 pub use config::{Config, Keep};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Board;
+use super::warning::{HealthWarning, warnings};
 use crate::backend::Capabilities;
 use crate::core::Stage;
 use crate::persistence::CheckHealth;
@@ -43,6 +44,8 @@ pub struct Health {
     pub rescued: u64,
     /// Events that some subscriber was too slow for.
     pub missed_events: u64,
+    /// What works, but hardly as it was meant: see [`HealthWarning`]. It leaves `healthy` as it is.
+    pub warnings: Vec<HealthWarning>,
 }
 
 /// One part of a board.
@@ -111,6 +114,7 @@ impl Board {
             storage_conflicts: core.backend.conflicts(),
             rescued: core.counters.rescued.load(Ordering::Relaxed),
             missed_events: core.events.missed_by_all(),
+            warnings: warnings(core),
         }
     }
 

@@ -11,6 +11,7 @@ mod start;
 mod stop;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod transaction;
+mod warning;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use push::{checked, hand_in, one, push, push_specs};
 pub use schedules::{ScheduleDetails, Schedules};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(crate) use transaction::{complete_in, push_in};
+pub use warning::HealthWarning;
 
 use crate::backend::{Cursor, NodeRecord, StateCount, TaskFilter, TaskOrder, TaskPage};
 use crate::clock::Clock;

@@ -16,6 +16,11 @@ use crate::task::{Outcome, Task, TaskError, TaskResult, TaskSpec};
 pub(crate) trait Handle: Send + Sync {
     fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult>;
 
+    /// The queue that tasks of the type go to by themselves; nothing where only each push says it.
+    fn queue(&self) -> Option<&'static str> {
+        None
+    }
+
     /// A wait of the type's own after a failure.
     fn retry_delay(&self, failures: u32, error: &TaskError) -> Option<Duration> {
         let _ = (failures, error);
@@ -78,6 +83,10 @@ impl<T: Task> Handle for Typed<T> {
         }
     }
 
+    fn queue(&self) -> Option<&'static str> {
+        Some(T::QUEUE)
+    }
+
     fn retry_delay(&self, failures: u32, error: &TaskError) -> Option<Duration> {
         T::retry_delay(failures, error)
     }
@@ -132,6 +141,10 @@ where
         })
     }
 
+    fn queue(&self) -> Option<&'static str> {
+        Some(T::QUEUE)
+    }
+
     fn retry_delay(&self, failures: u32, error: &TaskError) -> Option<Duration> {
         T::retry_delay(failures, error)
     }
@@ -152,6 +165,10 @@ impl<T: Task + Send> Handle for ActorHandler<T> {
                 Err(TaskError::new(format!("the actor that handles {:?} did not answer: {error}", T::TYPE)))
             })
         })
+    }
+
+    fn queue(&self) -> Option<&'static str> {
+        Some(T::QUEUE)
     }
 
     fn retry_delay(&self, failures: u32, error: &TaskError) -> Option<Duration> {

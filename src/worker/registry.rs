@@ -34,6 +34,11 @@ impl Registry {
         &self.types
     }
 
+    /// Each type, sorted, with the queue that its tasks go to by themselves, where the type names one.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = (&Name, Option<&'static str>)> {
+        self.types.iter().map(|kind| (kind, self.get(kind).and_then(Handle::queue)))
+    }
+
     pub(crate) fn get(&self, kind: &str) -> Option<&dyn Handle> {
         self.handlers.get(kind).map(|handler| &**handler)
     }
