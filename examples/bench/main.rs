@@ -7,7 +7,8 @@
 //! ```
 //! Scenarios: `push` (one by one, by one producer or more), `bulk` (1,000 at a time), `flow` (push, run a no-op, complete;
 //! history kept), `drain` (a full queue, worked off), `latency` (push to start on an idle queue), `load` (the same at half
-//! load), `claim` (claims beside waiting tasks), `idle` (CPU and memory of a board at rest), `disk` (what the disk under a
+//! load), `claim` (claims beside waiting tasks), `look` (what each node looks for by itself, beside waiting and scheduled
+//! tasks), `idle` (CPU and memory of a board at rest), `disk` (what the disk under a
 //! database can do), `hops` (what waking two threads costs), `schedules` (`--tasks` schedules: to load them, what they
 //! cost, how late they fire, evenly spread or with `--group 2` all at once). Every number of a run is in its line, and so are its settings.
 

@@ -22,9 +22,9 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
-        let scenario = args
-            .next()
-            .ok_or("which scenario? push, bulk, flow, drain, latency, load, claim, idle, disk, hops or schedules")?;
+        let scenario = args.next().ok_or(
+            "which scenario? push, bulk, flow, drain, latency, load, claim, look, idle, disk, hops or schedules",
+        )?;
         let alone = ["push", "bulk"].contains(&&*scenario);
         let mut options = Self {
             scenario,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use callboard::backend::{self, ClaimRequest, Commit, OpenOptions};
+use callboard::backend::{self, ClaimRequest, Commit, OpenOptions, Sweep};
 use callboard::{
     Board, BoardBuilder, ClaimToken, Clock, Name, NewTask, NodeId, Outcome, Schedule, TaskFilter, TaskOrder,
     TaskState, Trigger, Zone,
@@ -26,6 +26,7 @@ pub(crate) async fn run(options: &Options) -> Result<Value> {
         "latency" => latency(options, 0.0).await,
         "load" => latency(options, 0.5).await,
         "claim" => claim(options).await,
+        "look" => look(options).await,
         "idle" => idle(options).await,
         "disk" => disk(options),
         "hops" => hops(options),
@@ -258,6 +259,27 @@ async fn claim(options: &Options) -> Result<Value> {
     samples.sort_unstable();
     let at = |share: f64| samples[((samples.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     Ok(json!({"p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0), "rss_mb_with_waiting": rss}))
+}
+
+/// The looks at storage that each node takes by itself, straight from the backend: nothing is due, and nobody is dead.
+async fn look(options: &Options) -> Result<Value> {
+    let board = Board::builder().url(&options.url).start().await?;
+    prepare(&board, options).await?;
+    board.stop().await;
+    let storage = backend::open(&options.url, &OpenOptions::default())?;
+    let clock = Clock::system();
+    let node = NodeId::new(clock.now());
+    let mut samples = Vec::new();
+    for _ in 0..options.tasks {
+        let sweep = Sweep { now: clock.now(), node, rescue: true, crash_limit: 3, limit: 1_000, awaited: Vec::new() };
+        let begin = Instant::now();
+        let report = storage.sweep(&sweep)?;
+        samples.push(begin.elapsed());
+        if options.scheduled > 0 && report.next_due.is_none() {
+            return Err("the look has not found what is scheduled".into());
+        }
+    }
+    Ok(spread(samples))
 }
 
 async fn idle(options: &Options) -> Result<Value> {

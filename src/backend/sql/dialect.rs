@@ -33,6 +33,13 @@ impl Text {
     ///   who has locked all.
     /// - `INSERT OR IGNORE` passes by rows whose key is there.
     pub(super) fn new(dialect: Dialect, portable: &str) -> Self {
+        let text = Self::spelled(dialect, portable);
+        #[cfg(all(debug_assertions, feature = "testing", any(feature = "postgres", feature = "mysql")))]
+        super::audit::check(dialect, &text.sql);
+        text
+    }
+
+    fn spelled(dialect: Dialect, portable: &str) -> Self {
         match dialect {
             #[cfg(feature = "sqlite")]
             Dialect::Sqlite => Self { sql: fill(portable, "", "") + " --", order: None },

@@ -5,10 +5,13 @@
 //! | `database` | a database as a [`Backend`](super::Backend): which operation reads, which writes |
 //! | `work` | the operations, written once on the trait in `conn` |
 //! | `dialect`, `statement` | one text for all databases, and statements that stay prepared |
+//! | `audit` | in tests: which statements may lock |
 //! | `schema`, `rows`, `text` | the tables, what is read from them, values that are stored as text |
 //! | `transaction` | the same operations in a transaction of the application |
 //! | `sqlite`, `postgres`, `mysql` | what each of them does differently, and why |
 
+#[cfg(all(debug_assertions, feature = "testing", any(feature = "postgres", feature = "mysql")))]
+mod audit;
 mod conn;
 mod database;
 mod dialect;

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-#[cfg(feature = "sqlite")]
-use diesel::QueryResult;
-use diesel::Queryable;
 use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::{QueryResult, Queryable};
 
 use super::unique;
 use crate::backend::sql::conn::Conn;
@@ -19,17 +17,40 @@ use crate::task::{ClaimToken, NodeId, TaskId, TaskState};
 
 const LOST: &str = "its node died or lost its lease while it ran";
 
+/// The running tasks of one holder. The conditions are on the row alone: PostgreSQL checks a row that changed between
+/// snapshot and lock once more, without the other tables of the statement, and would take a claim that is new.
+/// The index is named: for the sake of the order by `seq` SQLite would rather read the whole table.
+macro_rules! orphans {
+    ($whose:literal, $limit:literal) => {
+        concat!(
+            "SELECT seq, task_id, type, queue, node, attempt, crash_count, cancel_reason, claim_token, started_at
+            FROM task_queue INDEXED BY task_queue_running WHERE state = 'running' AND ",
+            $whose,
+            " ORDER BY seq LIMIT ",
+            $limit,
+            " {skip}"
+        )
+    };
+}
+
+/// The SQL types of an [`Orphan`].
+type OrphanTypes =
+    (BigInt, Text, Text, Text, Nullable<Text>, BigInt, BigInt, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>);
+
 statements! {
-    // The index is named: for the sake of the order by `seq` SQLite would rather read the whole table.
-    Orphans -> (BigInt, Text, Text, Text, Nullable<Text>, BigInt, BigInt, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>):
-        "SELECT seq, task_id, type, queue, node, attempt, crash_count, cancel_reason, claim_token, started_at
-        FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running'
-        AND (t.node IS NULL OR t.node <> ?2)
-        AND NOT EXISTS (SELECT 1 FROM node WHERE node_id = t.node AND lease_until >= ?1)
-        ORDER BY seq LIMIT ?3 {skip}";
+    /// Who has running tasks and no lease. Locks nothing.
+    DeadHolders -> (Nullable<Text>,): "SELECT DISTINCT t.node FROM task_queue AS t INDEXED BY task_queue_running
+        WHERE t.state = 'running' AND (t.node IS NULL OR t.node <> ?2)
+        AND NOT EXISTS (SELECT 1 FROM node WHERE node_id = t.node AND lease_until >= ?1)";
+    OrphansOf -> OrphanTypes: (orphans!("node = ?1", "?2"));
+    OrphansOfNone -> OrphanTypes: (orphans!("node IS NULL", "?1"));
+    Lease -> (BigInt,): "SELECT lease_until FROM node WHERE node_id = ?1 AND lease_until >= ?2";
     /// A dead node stays known until the last of its tasks is rescued.
-    ForgetDead -> (): "DELETE FROM node WHERE lease_until < ?1 AND node_id <> ?2 AND NOT EXISTS (
-        SELECT 1 FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running' AND t.node = node.node_id)";
+    Forgettable -> (Text,): "SELECT node_id FROM node WHERE lease_until < ?1 AND node_id <> ?2 AND NOT EXISTS (
+        SELECT 1 FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running' AND t.node = node.node_id)
+        ORDER BY node_id";
+    /// Unless it has renewed its lease meanwhile.
+    ForgetDead -> (): "DELETE FROM node WHERE node_id = ?1 AND lease_until < ?2";
     AddLost -> (): "INSERT OR IGNORE INTO task_execution
         (task_id, execution_id, attempt, status, node, started_at, finished_at, error_message)
         VALUES (?1, ?2, ?3, 'lost', ?4, ?5, ?6, ?7)";
@@ -81,21 +102,41 @@ pub(super) fn rescue<C: Conn>(
     report: &mut SweepReport,
     woken: &mut BTreeSet<Name>,
 ) -> Result<(), Abort> {
-    let limit = i64::try_from(sweep.limit).unwrap_or(i64::MAX - 1);
     let own = sweep.node.to_string();
-    let (now, own) = (Value::Int(sweep.now.as_micros()), Value::Text(&own));
-    let mut orphans: Vec<Orphan> = conn.load::<Orphans, _>(&[now, own, Value::Int(limit + 1)])?;
-    report.more |= orphans.len() > sweep.limit;
-    orphans.truncate(sweep.limit);
-    for orphan in orphans {
-        let rescued = rescue_one(conn, &orphan, sweep, woken)?;
-        if rescued.state == TaskState::Pending {
-            woken.insert(rescued.queue.clone());
+    let now = Value::Int(sweep.now.as_micros());
+    let dead: Vec<(Option<StoredText>,)> = conn.load::<DeadHolders, _>(&[now, Value::Text(&own)])?;
+    for (holder,) in dead {
+        let room = sweep.limit - report.rescued.len();
+        let mut orphans = orphans_of(conn, holder.as_deref(), room.saturating_add(1), sweep.now)?;
+        report.more |= orphans.len() > room;
+        orphans.truncate(room);
+        for orphan in orphans {
+            let rescued = rescue_one(conn, &orphan, sweep, woken)?;
+            if rescued.state == TaskState::Pending {
+                woken.insert(rescued.queue.clone());
+            }
+            report.rescued.push(rescued);
         }
-        report.rescued.push(rescued);
+        if report.more {
+            break;
+        }
     }
-    conn.run::<ForgetDead>(&[now, own])?;
+    let forgettable: Vec<(StoredText,)> = conn.load::<Forgettable, _>(&[now, Value::Text(&own)])?;
+    for (node,) in forgettable {
+        conn.run::<ForgetDead>(&[Value::Text(&node), now])?;
+    }
     Ok(())
+}
+
+/// Locks up to `most` tasks that `holder` runs; none when it lives.
+fn orphans_of<C: Conn>(conn: &mut C, holder: Option<&str>, most: usize, now: Timestamp) -> QueryResult<Vec<Orphan>> {
+    let most = Value::Int(i64::try_from(most).unwrap_or(i64::MAX));
+    let Some(holder) = holder.map(Value::Text) else { return conn.load::<OrphansOfNone, _>(&[most]) };
+    let orphans = conn.load::<OrphansOf, _>(&[holder, most])?;
+    // A node renews its lease before it claims. So a second look, after the lock, knows the lease of each claim that the
+    // lock has met, however new it is.
+    let lives = !orphans.is_empty() && conn.first::<Lease, (i64,)>(&[holder, Value::Int(now.as_micros())])?.is_some();
+    Ok(if lives { Vec::new() } else { orphans })
 }
 
 fn rescue_one<C: Conn>(

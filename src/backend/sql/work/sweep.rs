@@ -120,7 +120,8 @@ statements! {
                 ORDER BY queue, priority, run_at, seq LIMIT 1) AS open)",
             "run_at", "state IN ('scheduled', 'retrying')", "expires_at",
             "expires_at IS NOT NULL AND started_at IS NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying')");
-        mysql glance!("CAST(1 AS SIGNED)", "due_at", "due_at IS NOT NULL", "expiring_at", "expiring_at IS NOT NULL");
+        // Without `IS NOT NULL`, which would keep MariaDB from taking the least from the end of the index: it would read all.
+        mysql glance!("CAST(1 AS SIGNED)", "due_at", "1 = 1", "expiring_at", "1 = 1");
     };
 }
 

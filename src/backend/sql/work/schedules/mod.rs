@@ -53,11 +53,15 @@ statements! {
         "SELECT schedule_id, status, next_run_at, paused_until FROM scheduler_task INDEXED BY scheduler_task_due
         WHERE status IN ('active', 'paused')";
     ToForget -> (BigInt,): (concat!("SELECT count(*) FROM scheduler_task WHERE ", over!()));
-    ForgetFirings -> (): (concat!("DELETE FROM schedule_firing WHERE schedule_id IN
-        (SELECT schedule_id FROM scheduler_task WHERE ", over!(), ")"));
-    /// Those of schedules that were forgotten before too: their tasks may have been pruned since.
-    ForgetRuns -> (): "DELETE FROM schedule_run WHERE schedule_id NOT IN (SELECT schedule_id FROM scheduler_task)";
-    Forget -> (): (concat!("DELETE FROM scheduler_task WHERE ", over!()));
+    /// Locked, so that what is found stays over: a schedule that comes back to life keeps its history.
+    Over -> (Text,): (concat!("SELECT schedule_id FROM scheduler_task WHERE ", over!(),
+        " ORDER BY schedule_id LIMIT 1000 {skip}"));
+    Forget -> (): "DELETE FROM scheduler_task WHERE schedule_id = ?1";
+    ForgetFirings -> (): "DELETE FROM schedule_firing WHERE schedule_id = ?1";
+    /// Schedules that were forgotten, this time or before: their tasks may have been pruned since.
+    Forgotten -> (Text,): "SELECT DISTINCT schedule_id FROM schedule_run
+        WHERE schedule_id NOT IN (SELECT schedule_id FROM scheduler_task)";
+    ForgetRuns -> (): "DELETE FROM schedule_run WHERE schedule_id = ?1";
 }
 
 /// A number as it is stored; none is as large as those that are cut.
@@ -211,9 +215,14 @@ pub(in crate::backend::sql) fn forget<C: Conn>(
     deleted: Timestamp,
     finished: Option<Timestamp>,
 ) -> Result<(), Abort> {
-    let before = before(deleted, finished);
-    conn.run::<ForgetFirings>(&before)?;
-    conn.run::<Forget>(&before)?;
-    conn.run::<ForgetRuns>(&[])?;
+    let over: Vec<(StoredText,)> = conn.load::<Over, _>(&before(deleted, finished))?;
+    for (schedule,) in over {
+        conn.run::<ForgetFirings>(&[Value::Text(&schedule)])?;
+        conn.run::<Forget>(&[Value::Text(&schedule)])?;
+    }
+    let forgotten: Vec<(StoredText,)> = conn.load::<Forgotten, _>(&[])?;
+    for (schedule,) in forgotten {
+        conn.run::<ForgetRuns>(&[Value::Text(&schedule)])?;
+    }
     Ok(())
 }

@@ -1,0 +1,152 @@
+//! What runs without being asked reads a handful of rows, however many tasks there are.
+
+use std::time::Duration;
+
+use callboard::backend::{OpenOptions, Opened, Retention, Sweep, open};
+use callboard::testing::{World, at};
+use callboard::{Limit, NewTask, TaskState};
+use serde_json::json;
+
+use crate::own::Own;
+use crate::place::Place;
+use crate::servers::{Database, Schema};
+use crate::waiting::until;
+/// Tasks in the table; a statement that walks a part of them reads tens of thousands.
+const TASKS: u32 = 200_000;
+/// What an operation may read: its own rows, and what opening the storage reads.
+const FEW: u64 = 500;
+
+#[test]
+fn on_postgres() {
+    let place = Schema::new();
+    drop(open(&place.url(), &OpenOptions::default()).unwrap());
+    fill(&place, &format!("generate_series(1, {TASKS}) AS s(n)"), "gen_random_uuid()::text");
+    let name = place.name().to_owned();
+    // A session tells what it has read when it ends.
+    let url = format!("{}&application_name={name}", place.url());
+    every_operation_reads_a_few(&url, || {
+        let sessions =
+            format!("SELECT count(*)::text AS text FROM pg_stat_activity WHERE application_name = '{name}'");
+        until("the sessions have ended", || (place.text(&sessions) == "0").then_some(()));
+        let read = place.text(&format!(
+            "SELECT (coalesce((SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE schemaname = '{name}'), 0)
+            + coalesce((SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE schemaname = '{name}'), 0))::text AS text"
+        ));
+        read.parse().unwrap()
+    });
+}
+
+/// On a server of its own, which counts for all its sessions together.
+#[test]
+fn on_mysql() {
+    let own = Own::new::<Database>();
+    let place = Database::at(own.url());
+    drop(open(&place.url(), &OpenOptions::default()).unwrap());
+    fill(&place, &format!("(SELECT seq AS n FROM seq_1_to_{TASKS}) AS s"), "uuid()");
+    every_operation_reads_a_few(&place.url(), || {
+        let counters = "SELECT CAST(CAST(sum(variable_value) AS SIGNED) AS CHAR) AS text
+            FROM information_schema.global_status WHERE variable_name LIKE 'HANDLER_READ%'";
+        place.text(counters).parse().unwrap()
+    });
+}
+
+/// Half of the tasks are over, a quarter lies ahead, a quarter waits in a queue that nobody serves and expires one day.
+fn fill<P: Place>(place: &P, numbers: &str, id: &str) {
+    let (past, ahead) = (at(0).as_micros() - 1_000_000, at(1_000_000).as_micros());
+    place.execute(&format!(
+        "INSERT INTO task_queue (task_id, queue, type, params, state, priority, run_at, max_attempts, retry, created_at,
+            updated_at, finished_at, expires_at)
+        SELECT {id}, 'other', 'work', '{{}}',
+            CASE WHEN n % 2 = 0 THEN 'completed' WHEN n % 4 = 1 THEN 'scheduled' ELSE 'pending' END,
+            0, CASE WHEN n % 4 = 1 THEN {ahead} + n ELSE {past} END, 3, '{{}}', {past}, {past},
+            CASE WHEN n % 2 = 0 THEN {past} + n END, CASE WHEN n % 4 = 3 THEN {ahead} + n END
+        FROM {numbers}"
+    ));
+}
+
+/// Each on a storage that is opened for it and closed again.
+fn every_operation_reads_a_few(url: &str, read: impl Fn() -> u64) {
+    let mut walked = Vec::new();
+    for (name, operation) in operations() {
+        let before = read();
+        let opened: Opened = open(url, &OpenOptions::default()).unwrap();
+        operation(&World::on(opened));
+        let rows = read() - before;
+        println!("{name}: {rows} rows");
+        if rows > FEW {
+            walked.push((name, rows));
+        }
+    }
+    assert!(walked.is_empty(), "these read far more than they need: {walked:?}");
+}
+
+type Operation = fn(&World);
+
+/// Everything that a node does by itself.
+fn operations() -> Vec<(&'static str, Operation)> {
+    fn task() -> NewTask {
+        NewTask::new("work", &json!({}))
+    }
+    vec![
+        ("opening and a heartbeat", |_| {}),
+        ("a look that finds nothing", |w| {
+            let awaited = vec![callboard::TaskId::new(at(0)); 10];
+            let report = w.sweep_with(&Sweep { rescue: true, awaited, ..w.upkeep() });
+            assert_eq!(report.next_due, Some(at(1_000_000) + Duration::from_micros(1)));
+        }),
+        ("promotion", |w| {
+            w.push(task().run_at(at(10)));
+            w.go_to(11);
+            assert_eq!(w.sweep().promoted.len(), 1);
+            w.complete(&w.claim_one());
+        }),
+        ("expiry", |w| {
+            let task_id = w.push(task().expires_in(Duration::from_secs(5)));
+            w.go_to(6);
+            assert_eq!(w.sweep().expired, [task_id]);
+        }),
+        ("rescue", |w| {
+            let dead = w.mortal(1);
+            dead.push_claimed(task());
+            w.go_to(2);
+            assert_eq!(w.rescue().rescued.len(), 1);
+            w.complete(&w.claim_one());
+        }),
+        ("a claim that finds nothing", |w| assert_eq!(w.claim_ids(10), [])),
+        ("a claim under a limit", |w| {
+            w.set_limit(&Limit::of_queue("default").running(1).rate(10, Duration::from_secs(1)));
+            w.push(task());
+            w.complete(&w.claim_one());
+            w.backend.remove_limit(callboard::LimitScope::Queue, "default").unwrap();
+        }),
+        ("a push and its end", |w| w.complete(&w.push_claimed(task()))),
+        ("settings", |w| {
+            w.backend.queues().unwrap();
+            w.backend.limits().unwrap();
+            w.backend.nodes().unwrap();
+            w.backend.health().unwrap();
+            w.backend.time().unwrap();
+        }),
+        ("changes of schedules", |w| {
+            let version = w.backend.schedule_changes(0).unwrap().version;
+            w.backend.schedule_changes(version).unwrap();
+            w.backend.schedule_changes(version - 1).unwrap();
+        }),
+        ("schedules that are over", |w| w.backend.forget_schedules(at(0), Some(at(0))).unwrap()),
+        ("history that is too old", |w| {
+            let before = Some(at(0) - Duration::from_secs(10));
+            let rule = |state| Retention { state, finished_before: before, keep: None };
+            let rules: Vec<Retention> = TaskState::ALL.iter().map(|state| rule(*state)).collect();
+            assert_eq!(w.backend.outdated(&rules, w.now(), 100).unwrap().len(), 0);
+        }),
+        ("pruning", |w| {
+            let rule = Retention { state: TaskState::Completed, finished_before: Some(at(0)), keep: None };
+            let found = w.backend.outdated(&[rule], w.now(), 10).unwrap();
+            assert_eq!(w.backend.prune(&found).unwrap().len(), 10);
+        }),
+        ("the watch", |w| {
+            w.backend.watch(Duration::from_millis(1)).unwrap();
+        }),
+        ("giving back", |w| assert_eq!(w.release(&[], true), 0)),
+    ]
+}
