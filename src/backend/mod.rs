@@ -36,6 +36,7 @@ pub use types::{
     Receipt, Released, Rescued, Retention, Selection, Settled, Settlement, StateCount, Sweep, SweepReport,
     TaskFilter, TaskOrder, TaskPage,
 };
+pub(crate) use types::{MOST_LOOKED_AT, check_texts};
 
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
@@ -183,7 +184,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Applies `edit` to what it selects. Of a filter these are at most `edit.limit` tasks in push order, those behind
     /// `edit.after`; the report says where to go on, so that a row of edits meets each task once, also one that matches
-    /// again at once. A filter passes by tasks that the action would leave as they are (the same priority or `run_at`, a
+    /// again at once. It ends after a few thousand tasks that it has looked at, so that its transaction is short also when
+    /// there is nothing to change. A filter passes by tasks that the action would leave as they are (the same priority or `run_at`, a
     /// cancel that was asked for already).
     ///
     /// - `Cancel`: a task that is not running becomes `cancelled`; a running one gets its cancel request.
@@ -318,12 +320,12 @@ pub trait Backend: Send + Sync + 'static {
     ) -> Result<(), BackendError>;
 
     /// Finds finished tasks that the retention rules do not keep: for each rule those that finished first, at most `limit`
-    /// of all. Rules for states that are not terminal find nothing. A long history may have to be counted for it, so this
-    /// only reads.
+    /// of all. Rules for states that are not terminal find nothing. Tasks that hold their unique key for a period that is not
+    /// over at `now` are kept until then. A long history may have to be counted for it, so this only reads.
     ///
     /// # Errors
     /// Any [`BackendError`].
-    fn outdated(&self, rules: &[Retention], limit: usize) -> Result<Vec<Outdated>, BackendError>;
+    fn outdated(&self, rules: &[Retention], now: Timestamp, limit: usize) -> Result<Vec<Outdated>, BackendError>;
 
     /// Deletes tasks that were found to be [`outdated`](Backend::outdated), with their executions, and names them. Those
     /// that came back to life since, or are gone, are passed by.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::check_texts;
 use crate::clock::Timestamp;
 use crate::scheduler::{FiringCause, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
 use crate::task::{NodeId, TaskId, TaskSpec, TaskState};
@@ -149,8 +150,16 @@ pub struct ScheduleFilter {
     pub statuses: Vec<ScheduleStatus>,
     /// That make tasks of one of these types; any when empty.
     pub types: Vec<String>,
-    /// With this text in name or description; upper and lower case of ASCII letters are the same.
+    /// With this text in name or description; upper and lower case of ASCII letters are the same, those of others are
+    /// not. All texts of a filter together have at most 10,000 bytes.
     pub text: Option<String>,
+}
+
+impl ScheduleFilter {
+    /// What is wrong with it, if anything is.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        check_texts("filter", self.types.iter().chain(&self.text))
+    }
 }
 
 /// Who follows whom within a [`Turn`], when some of its runs are not stored: a run that was to follow such a one follows

@@ -416,11 +416,25 @@ pub struct TaskFilter {
     pub created_from: Option<Timestamp>,
     /// Pushed before this time.
     pub created_until: Option<Timestamp>,
-    /// With this text in params or last error; upper and lower case of ASCII letters are the same.
+    /// With this text in params or last error; upper and lower case of ASCII letters are the same, those of others are
+    /// not. All texts of a filter together have at most 10,000 bytes.
     pub text: Option<String>,
 }
 
 impl TaskFilter {
+    /// The tasks of this filter that `action` may change; nothing when there can be none.
+    pub(crate) fn narrowed(&self, action: &EditAction) -> Option<Self> {
+        let mut narrow = self.clone();
+        if let Some(states) = action.live_only() {
+            let wanted = |state: &&TaskState| self.states.is_empty() || self.states.contains(state);
+            narrow.states = states.iter().filter(wanted).copied().collect();
+            if narrow.states.is_empty() {
+                return None;
+            }
+        }
+        Some(narrow)
+    }
+
     /// True when it matches every task.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
@@ -428,12 +442,29 @@ impl TaskFilter {
 
     /// What is wrong with it, if anything is: not every database can be asked for every text.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let texts = self.queues.iter().chain(&self.types).chain(&self.tag).chain(&self.text);
-        match texts.into_iter().find(|text| text.contains('\0')) {
-            Some(text) => Err(format!("the filter contains the character NUL in {text:?}; leave it out")),
-            None => Ok(()),
-        }
+        check_texts("filter", self.queues.iter().chain(&self.types).chain(&self.tag).chain(&self.text))
     }
+}
+
+/// The most that databases take in a search, in bytes, with room to spare: SQLite's limit for patterns is 50,000.
+const MOST_FILTER_BYTES: usize = 10_000;
+
+/// What is wrong with the texts of a filter together, if anything is.
+pub(crate) fn check_texts<'a>(what: &str, texts: impl Iterator<Item = &'a String>) -> Result<(), String> {
+    let mut bytes = 0_usize;
+    for text in texts {
+        if text.contains('\0') {
+            let start: String = text.chars().take(100).collect();
+            return Err(format!("the {what} contains the character NUL in {start:?}; leave it out"));
+        }
+        bytes = bytes.saturating_add(text.len());
+    }
+    if bytes > MOST_FILTER_BYTES {
+        return Err(format!(
+            "the texts of the {what} have {bytes} bytes, and {MOST_FILTER_BYTES} are allowed; give fewer or shorter ones"
+        ));
+    }
+    Ok(())
 }
 
 /// Which end of the list comes first.
@@ -523,6 +554,23 @@ pub enum EditAction {
     Reschedule(Timestamp),
 }
 
+impl EditAction {
+    /// The states of tasks that it may change, when these are all states before the end; nothing when tasks that have ended
+    /// may be among them.
+    pub(crate) fn live_only(&self) -> Option<&'static [TaskState]> {
+        use TaskState::{Pending, Retrying, Running, Scheduled, Waiting};
+        match self {
+            Self::Cancel(_) => Some(&[Waiting, Scheduled, Pending, Running, Retrying]),
+            Self::Reprioritise(_) | Self::Reschedule(_) => Some(&[Waiting, Scheduled, Pending, Retrying]),
+            Self::Retry | Self::Delete => None,
+        }
+    }
+}
+
+/// Tasks that one edit by a filter looks at, at most: its transaction ends soon also when there is nothing to change among
+/// many.
+pub(crate) const MOST_LOOKED_AT: usize = 5_000;
+
 /// What an [`Edit`] did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EditReport {
@@ -532,8 +580,9 @@ pub struct EditReport {
     pub cancelling: Vec<TaskId>,
     /// Queues in which tasks came to `pending`.
     pub queues: Vec<Name>,
-    /// The filter matched more than `limit`: an edit [`after`](Edit::after) this place does the others. What it has changed
-    /// it does not meet again, whatever becomes of that meanwhile.
+    /// The filter may match more tasks than this edit has looked at: an edit [`after`](Edit::after) this place does the
+    /// others. What it has changed it does not meet again, whatever becomes of that meanwhile. An edit that changed
+    /// nothing may have a next place, too.
     pub next: Option<Cursor>,
 }
 

@@ -193,7 +193,8 @@ impl Schedules<'_> {
     /// Up to `limit` schedules that match, by name; `after` is the last name of the page before.
     ///
     /// # Errors
-    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when `limit` is 0 or over 10,000.
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when `limit` is 0 or over 10,000, or the filter has the character
+    /// NUL or more than 10,000 bytes of text.
     pub async fn list(
         &self,
         filter: ScheduleFilter,
@@ -201,6 +202,7 @@ impl Schedules<'_> {
         limit: usize,
     ) -> Result<Vec<ScheduleRecord>, BoardError> {
         check_limit(limit)?;
+        filter.check().map_err(BoardError::Invalid)?;
         Ok(self.core().ask(ListSchedules { filter, after, limit }).await?)
     }
 

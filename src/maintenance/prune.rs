@@ -40,7 +40,7 @@ pub(super) async fn prune_history(core: &Core) {
 
 /// One look, and the deletion of what it found; true when another look may find more.
 async fn round(core: &Core) -> Result<bool, BackendError> {
-    let find = FindOutdated { rules: rules(core), limit: MOST_PER_LOOK };
+    let find = FindOutdated { rules: rules(core), now: core.clock.now(), limit: MOST_PER_LOOK };
     let outdated = core.persistence.ask(find).await?;
     let mut any = false;
     for tasks in outdated.chunks(MOST_PER_PRUNE) {

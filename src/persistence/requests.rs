@@ -51,8 +51,8 @@ requests! {
     /// A change to stored tasks.
     ApplyEdit { edit: Edit } -> EditReport, "edit", writes true, |backend, this| backend.edit(&this.edit);
     /// What is no longer kept.
-    FindOutdated { rules: Vec<Retention>, limit: usize } -> Vec<Outdated>, "outdated", writes false,
-        |backend, this| backend.outdated(&this.rules, this.limit);
+    FindOutdated { rules: Vec<Retention>, now: Timestamp, limit: usize } -> Vec<Outdated>, "outdated", writes false,
+        |backend, this| backend.outdated(&this.rules, this.now, this.limit);
     /// Deletes what is no longer kept.
     PruneTasks { tasks: Vec<Outdated> } -> Vec<TaskId>, "prune", writes true, |backend, this| backend.prune(&this.tasks);
     /// Gives back claims that nobody holds.

@@ -281,6 +281,12 @@ impl NewTask {
         if let Some(expires) = self.expires {
             self.extras().expires_at = Some(at(expires, now));
         }
+        if let Some(unique) = self.extras.as_mut().and_then(|extras| extras.unique.as_mut())
+            && let Some(until) = unique.until(now)
+        {
+            // Storage keeps the end of the period: what lies behind the last time there is reads back as that.
+            unique.period_us = Some(until.as_micros().saturating_sub(now.as_micros()).max(0).unsigned_abs());
+        }
         Ok(TaskSpec {
             task_id: self.task_id.unwrap_or_else(|| TaskId::new(now)),
             kind: self.kind,

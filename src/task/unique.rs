@@ -14,7 +14,8 @@ spelled! {
         UntilDone = "until_done",
         /// Until it starts to run.
         UntilStarted = "until_started",
-        /// For the period alone, whatever becomes of the task.
+        /// For the period alone, whatever becomes of the task; with [`UniqueMode::KeepLatest`] at least until it is completed,
+        /// dead or cancelled, for that mode lets no two run side by side.
         Period = "period",
     }
 }
@@ -98,16 +99,21 @@ impl Unique {
     }
 }
 
-/// True when a task in `state` still holds its key at `now`. Backends ask this at a conflict and take the key
+/// True when a task in `state`, pushed with this scope and mode, still holds its key at `now`. Backends ask this at a conflict and take the key
 /// away from a holder that has lost it, so that no write is spent on keys when tasks end.
-pub fn holds_key(scope: UniqueScope, until: Option<Timestamp>, state: TaskState, now: Timestamp) -> bool {
+pub fn holds_key(
+    (scope, mode): (UniqueScope, UniqueMode),
+    until: Option<Timestamp>,
+    state: TaskState,
+    now: Timestamp,
+) -> bool {
     if until.is_some_and(|until| now < until) {
         return true;
     }
     match scope {
         UniqueScope::UntilDone => !state.is_terminal(),
         UniqueScope::UntilStarted => !state.is_terminal() && state != TaskState::Running,
-        UniqueScope::Period => false,
+        UniqueScope::Period => mode == UniqueMode::KeepLatest && !state.is_terminal(),
     }
 }
 
@@ -125,18 +131,19 @@ mod tests {
         #[test]
         fn held_through_the_period_and_then_by_scope(
             scope in prop::sample::select(UniqueScope::ALL),
+            mode in prop::sample::select(UniqueMode::ALL),
             state in prop::sample::select(TaskState::ALL),
             until in prop::option::of(0..100_i64),
             now in 0..100_i64,
         ) {
-            let held = holds_key(scope, until.map(at), state, at(now));
+            let held = holds_key((scope, mode), until.map(at), state, at(now));
             if until.is_some_and(|until| now < until) {
                 prop_assert!(held);
             } else {
                 let by_scope = match scope {
                     UniqueScope::UntilDone => !state.is_terminal(),
                     UniqueScope::UntilStarted => !state.is_terminal() && state != TaskState::Running,
-                    UniqueScope::Period => false,
+                    UniqueScope::Period => mode == UniqueMode::KeepLatest && !state.is_terminal(),
                 };
                 prop_assert_eq!(held, by_scope);
             }
@@ -145,11 +152,12 @@ mod tests {
         #[test]
         fn once_lost_by_time_it_stays_lost(
             scope in prop::sample::select(UniqueScope::ALL),
+            mode in prop::sample::select(UniqueMode::ALL),
             state in prop::sample::select(TaskState::ALL),
             until in prop::option::of(any::<i64>()),
             now in any::<i64>(), later in any::<u32>(),
         ) {
-            let held = |time| holds_key(scope, until.map(at), state, time);
+            let held = |time| holds_key((scope, mode), until.map(at), state, time);
             let later = at(now) + Duration::from_micros(u64::from(later));
             prop_assert!(held(at(now)) || !held(later));
         }

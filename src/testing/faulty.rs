@@ -285,9 +285,9 @@ impl Backend for Faulty {
         self.inner.forget_schedules(deleted, finished)
     }
 
-    fn outdated(&self, rules: &[Retention], limit: usize) -> Result<Vec<Outdated>, BackendError> {
+    fn outdated(&self, rules: &[Retention], now: Timestamp, limit: usize) -> Result<Vec<Outdated>, BackendError> {
         self.let_go.wait_while(&mut self.held.lock(), |held| *held);
-        self.inner.outdated(rules, limit)
+        self.inner.outdated(rules, now, limit)
     }
 
     fn prune(&self, tasks: &[Outdated]) -> Result<Vec<TaskId>, BackendError> {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use callboard::{
-    Board, BoardError, Context, EditAction, Edited, LogForm, NewTask, Outcome, TaskError, TaskFilter, TaskState,
+    Board, BoardError, Context, EditAction, Edited, LogForm, NewTask, Outcome, ScheduleFilter, TaskError, TaskFilter,
+    TaskState,
 };
 use serde_json::json;
 use slog::Level;
@@ -201,4 +202,20 @@ async fn what_is_not_kept_any_longer_is_pruned_and_its_logs_with_it() {
     })
     .await;
     board.assert_state(dead, TaskState::Dead);
+}
+
+#[actix_rt::test]
+async fn more_text_than_a_database_can_look_for_is_refused() {
+    let board = start(Board::builder()).await;
+    let long = TaskFilter { text: Some("x".repeat(10_001)), ..TaskFilter::default() };
+    let many = TaskFilter { types: vec!["some_type".into(); 2_000], ..TaskFilter::default() };
+    for filter in [long, many] {
+        let listed = board.list(filter.clone(), Default::default(), None, 10).await.unwrap_err();
+        assert!(matches!(&listed, BoardError::Invalid(why) if why.contains("10000 are allowed")), "{listed}");
+        let edited = board.edit_all(filter, EditAction::Retry).await.unwrap_err();
+        assert!(matches!(&edited, BoardError::Invalid(why) if why.contains("10000 are allowed")), "{edited}");
+    }
+    let schedules = ScheduleFilter { text: Some("x".repeat(10_001)), ..ScheduleFilter::default() };
+    let listed = board.schedules().list(schedules, None, 10).await.unwrap_err();
+    assert!(matches!(&listed, BoardError::Invalid(why) if why.contains("10000 are allowed")), "{listed}");
 }

@@ -136,6 +136,10 @@ async fn limits_and_keys_that_are_none_are_refused() {
         Limit::of_queue("default").running(0),
         Limit::of_type("mail").rate(0, SECOND),
         Limit::of_key("api").rate(1, MICRO),
+        Limit::of_key("api").rate(1, Duration::from_micros(1 << 63)),
+        Limit::of_key("api").rate(1, Duration::MAX),
+        serde_json::from_value(json!({"scope": "key", "name": "api", "rate": {"tasks": 1, "period_us": u64::MAX}}))
+            .unwrap(),
         Limit::of_key("").running(1),
     ] {
         assert!(matches!(board.set_limit(limit).await, Err(BoardError::Invalid(_))));

@@ -167,7 +167,7 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
     soon("the stop", board.stop()).await;
     let backend = open(&role.url(), &OpenOptions::default()).unwrap();
     let rules = [Retention { state: TaskState::Completed, finished_before: None, keep: Some(1) }];
-    let outdated = backend.outdated(&rules, 1_000).unwrap();
+    let outdated = backend.outdated(&rules, callboard::Timestamp::from_micros(0), 1_000).unwrap();
     assert!(!backend.prune(&outdated).unwrap().is_empty());
 }
 

@@ -98,9 +98,11 @@ impl Limit {
         self
     }
 
-    /// At most so many start in any span as long as `period`.
+    /// At most so many start in any span as long as `period`, in whole microseconds.
     #[must_use]
     pub fn rate(mut self, tasks: u32, period: Duration) -> Self {
+        // As storage keeps it.
+        let period = Duration::from_micros(u64::try_from(period.as_micros()).unwrap_or(u64::MAX));
         self.rate = Some(Rate { tasks, period });
         self
     }

@@ -3,7 +3,7 @@
 use super::list::{matches, wanted_states};
 use super::rows::Row;
 use super::store::Store;
-use crate::backend::{Cursor, Edit, EditAction, EditReport, Selection};
+use crate::backend::{Cursor, Edit, EditAction, EditReport, MOST_LOOKED_AT, Selection};
 use crate::clock::Timestamp;
 use crate::task::TaskState;
 
@@ -43,16 +43,24 @@ impl Store {
                 seqs
             }
             Selection::Filter(filter) => {
-                let rows = self.rows.ascending(edit.after.map_or(0, Cursor::seq), wanted_states(filter));
-                let matching = rows.filter(|(seq, row)| {
-                    matches(filter, row)
+                let Some(filter) = filter.narrowed(&edit.action) else { return Vec::new() };
+                let after = edit.after.map_or(0, Cursor::seq);
+                let mut seqs: Vec<i64> = Vec::new();
+                for (looked_at, (seq, row)) in self.rows.ascending(after, wanted_states(&filter)).enumerate() {
+                    if looked_at == MOST_LOOKED_AT {
+                        *next = Some(Cursor::after(seq - 1));
+                        break;
+                    }
+                    let chosen = matches(&filter, row)
                         && would_change(&edit.action, row)
-                        && self.can(&edit.action, *seq, row, edit.now)
-                });
-                let mut seqs: Vec<i64> = matching.map(|(seq, _)| seq).take(edit.limit.saturating_add(1)).collect();
-                if seqs.len() > edit.limit {
-                    seqs.truncate(edit.limit);
-                    *next = seqs.last().map(|seq| Cursor::after(*seq)).or(edit.after);
+                        && self.can(&edit.action, seq, row, edit.now);
+                    if chosen && seqs.len() == edit.limit {
+                        *next = seqs.last().map(|seq| Cursor::after(*seq)).or(edit.after);
+                        break;
+                    }
+                    if chosen {
+                        seqs.push(seq);
+                    }
                 }
                 seqs
             }

@@ -195,8 +195,8 @@ impl Backend for Memory {
         Ok(())
     }
 
-    fn outdated(&self, rules: &[Retention], limit: usize) -> Result<Vec<Outdated>, BackendError> {
-        Ok(self.store.lock().outdated(rules, limit))
+    fn outdated(&self, rules: &[Retention], now: Timestamp, limit: usize) -> Result<Vec<Outdated>, BackendError> {
+        Ok(self.store.lock().outdated(rules, now, limit))
     }
 
     fn prune(&self, tasks: &[Outdated]) -> Result<Vec<TaskId>, BackendError> {

@@ -2,11 +2,12 @@
 
 use super::store::Store;
 use crate::backend::{Outdated, Retention};
+use crate::clock::Timestamp;
 use crate::task::{TaskId, TaskState};
 
 impl Store {
     /// The tasks that the rules do not keep, those that finished first before the others.
-    pub(super) fn outdated(&mut self, rules: &[Retention], limit: usize) -> Vec<Outdated> {
+    pub(super) fn outdated(&mut self, rules: &[Retention], now: Timestamp, limit: usize) -> Vec<Outdated> {
         let mut outdated = Vec::new();
         for rule in rules.iter().filter(|rule| rule.state.is_terminal()) {
             self.forget_moved(rule.state);
@@ -21,10 +22,20 @@ impl Store {
             });
             let too_old = |at| rule.finished_before.is_some_and(|before| at < before);
             let gone = there.enumerate().take_while(|(place, (at, _))| *place < excess || too_old(*at));
+            let gone = gone.filter(|(_, (_, seq))| !self.holds_for_a_period(*seq, now));
             let gone = gone.map(|(_, (at, seq))| Outdated { seq: *seq, finished_at: *at });
             outdated.extend(gone.take(limit.saturating_sub(outdated.len())));
         }
         outdated
+    }
+
+    /// True for a task that has its unique key at `now` because of a period.
+    fn holds_for_a_period(&self, seq: i64, now: Timestamp) -> bool {
+        let Some(row) = self.rows.get(seq) else { return false };
+        let unique = row.spec.extras().unique.as_ref();
+        unique.is_some_and(|unique| {
+            unique.until(row.spec.created_at).is_some_and(|until| now < until) && self.has_key(seq, unique)
+        })
     }
 
     /// Deletes those of the tasks that are as they were when they were found.

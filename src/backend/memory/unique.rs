@@ -20,7 +20,9 @@ pub(super) enum Conflict {
 
 fn holds(row: &Row, now: Timestamp) -> bool {
     let unique = row.spec.extras().unique.as_ref();
-    unique.is_some_and(|unique| holds_key(unique.scope, unique.until(row.spec.created_at), row.state, now))
+    unique.is_some_and(|unique| {
+        holds_key((unique.scope, unique.mode), unique.until(row.spec.created_at), row.state, now)
+    })
 }
 
 impl Store {
@@ -174,7 +176,7 @@ impl<'a> Trial<'a> {
             None => {
                 self.ids.push(spec.task_id);
                 let state = if task.claim { TaskState::Running } else { task.state };
-                if holds_key(unique.scope, unique.until(spec.created_at), state, now) {
+                if holds_key((unique.scope, unique.mode), unique.until(spec.created_at), state, now) {
                     self.keys.insert(&unique.key, spec.task_id);
                 }
                 None

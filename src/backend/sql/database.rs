@@ -132,8 +132,9 @@ impl<D: Database> Backend for Sql<D> {
             return Ok(Receipt { claimed, ..Receipt::default() });
         }
         let packet = self.0.packet();
-        let first = |conn: &mut D::Conn| Batch { packet, ..Batch::new(conn, commit, false) }.run();
-        match if is_one_push(commit) { self.0.write_alone("commit", first) } else { self.0.write("commit", first) } {
+        let alone = is_one_push(commit);
+        let first = |conn: &mut D::Conn| Batch { packet, alone, ..Batch::new(conn, commit, false) }.run();
+        match if alone { self.0.write_alone("commit", first) } else { self.0.write("commit", first) } {
             Err(Abort::Surprise) => {
                 self.0.write("commit", |conn| Batch { packet, ..Batch::new(conn, commit, true) }.run())
             }
@@ -204,8 +205,16 @@ impl<D: Database> Backend for Sql<D> {
     }
 
     fn edit(&self, edit: &Edit) -> Result<EditReport, BackendError> {
-        write(&self.0, "edit", |conn| work::edit(conn, edit).and_then(|report| marked(conn, report)))
-            .inspect(|_| self.0.written())
+        let changes = |report: &EditReport| !report.changed.is_empty() || !report.cancelling.is_empty();
+        let edit = |conn: &mut D::Conn| {
+            let report = work::edit(conn, edit)?;
+            if changes(&report) { marked(conn, report) } else { Ok(report) }
+        };
+        write(&self.0, "edit", edit).inspect(|report| {
+            if changes(report) {
+                self.0.written();
+            }
+        })
     }
 
     fn change_queue(&self, change: &QueueChange) -> Result<(), BackendError> {
@@ -288,8 +297,8 @@ impl<D: Database> Backend for Sql<D> {
         write(&self.0, "forget schedules", |conn| schedules::forget(conn, deleted, finished))
     }
 
-    fn outdated(&self, rules: &[Retention], limit: usize) -> Result<Vec<Outdated>, BackendError> {
-        self.0.read("outdated", |conn| prune::outdated(conn, rules, limit))
+    fn outdated(&self, rules: &[Retention], now: Timestamp, limit: usize) -> Result<Vec<Outdated>, BackendError> {
+        self.0.read("outdated", |conn| prune::outdated(conn, rules, now, limit))
     }
 
     fn prune(&self, tasks: &[Outdated]) -> Result<Vec<TaskId>, BackendError> {

@@ -1,7 +1,7 @@
 //! Changes to stored tasks.
 
 use super::Harness;
-use crate::backend::{EditAction, TaskFilter};
+use crate::backend::{EditAction, MOST_LOOKED_AT, TaskFilter};
 use crate::task::{TaskId, TaskState};
 use crate::testing::factory::{World, at, task};
 
@@ -241,4 +241,22 @@ pub fn filter_passes_by_what_cannot_change(h: &dyn Harness) {
     assert_eq!((report.changed, report.next), (vec![pending], None));
     let dead = TaskFilter { states: vec![TaskState::Dead], ..TaskFilter::default() };
     assert_eq!(w.edit_where(dead, EditAction::Retry, 5, None).changed, []);
+}
+
+/// An edit that finds nothing to change among many comes back, and the next one goes on behind it.
+pub fn an_edit_looks_at_so_many(h: &dyn Harness) {
+    let w = World::new(h);
+    let behind = MOST_LOOKED_AT + 1;
+    w.push_all((0..behind).map(task));
+    let last = w.push(task(behind).tag("last"));
+    let tagged = TaskFilter { tag: Some("last".into()), ..TaskFilter::default() };
+    for (filter, action) in [(tagged, EditAction::Delete), (TaskFilter::default(), EditAction::Reprioritise(0))] {
+        let first = w.edit_where(filter.clone(), action.clone(), 100, None);
+        assert_eq!((first.changed, first.next.is_some()), (vec![], true), "{action:?} in one transaction");
+        let second = w.edit_where(filter, action.clone(), 100, first.next);
+        let changed = if action == EditAction::Delete { vec![last] } else { vec![] };
+        assert_eq!((second.changed, second.next), (changed, None), "{action:?}");
+    }
+    let ended = TaskFilter { states: vec![TaskState::Completed], ..TaskFilter::default() };
+    assert_eq!(w.edit_where(ended, cancel(), 100, None).next, None, "what has ended is not looked at to call it off");
 }

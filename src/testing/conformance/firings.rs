@@ -179,7 +179,7 @@ pub fn failures_are_counted(h: &dyn Harness) {
 /// Prunes all that has ended in a state.
 fn prune(w: &World, state: TaskState) {
     let rule = Retention { state, finished_before: None, keep: Some(0) };
-    let outdated = w.backend.outdated(&[rule], 100).expect("outdated");
+    let outdated = w.backend.outdated(&[rule], w.now(), 100).expect("outdated");
     w.backend.prune(&outdated).expect("prune");
 }
 

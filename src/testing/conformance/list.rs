@@ -59,6 +59,16 @@ pub fn by_tag(h: &dyn Harness) {
     assert_eq!(tagged("roc"), []);
     assert_eq!(tagged("%"), []);
     assert_eq!(tagged(""), []);
+    w.edit_where(TaskFilter::default(), EditAction::Delete, 10, None);
+    // Each looks like another one in a list, or has what patterns are made of.
+    let tags = [",", "x,", ",y", "\",\"", "[", "]", "a\\", "\\\"", "Rock", "A%_!", "\u{c4}.*", "(a|b)+\n", ", "];
+    let ids = tags.map(|tag| w.push(task(3).tag("first").tag(tag).tag("last")));
+    for (tag, id) in tags.iter().zip(ids) {
+        assert_eq!(tagged(tag), [id], "{tag:?}");
+    }
+    for tag in ["\",\"first", "first\",\"x", "rock", "\u{e4}.*", "a", "y", "x", "aa", "\\"] {
+        assert_eq!(tagged(tag), [], "{tag:?}");
+    }
 }
 
 /// By time of the push: from is included, until is not.
@@ -93,6 +103,7 @@ pub fn by_text(h: &dyn Harness) {
     assert_eq!(text("sure_thing"), [a], "_ is no wildcard");
     assert_eq!(text("千年"), [a]);
     assert_eq!(text("\u{c4}RGER"), [a]);
+    assert_eq!(text("\u{e4}rger"), [], "of other letters the case matters");
     assert_eq!(text("[A-Z]"), [b]);
     assert_eq!(text("*?"), [b]);
     assert_eq!(text("connection reset"), [c]);

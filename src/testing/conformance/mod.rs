@@ -73,11 +73,12 @@ macro_rules! conformance_cases {
                 deleted_holder_frees_its_key replace_takes_over replace_leaves_a_running_holder
                 same_id_comes_before_the_key stored_state_is_told keep_latest_runs_once_after freed_only_when_somebody_waited
                 follower_waits_through_retries follower_may_be_scheduled follower_is_freed_by_other_ends
-                orphaned_follower_goes_on follower_can_be_called_off keep_latest_until_started retry_needs_the_key;
+                orphaned_follower_goes_on follower_can_be_called_off keep_latest_until_started
+                keep_latest_outlasts_its_period retry_needs_the_key;
             edit: cancel_in_each_state cancel_request_reaches_the_holder retry_in_each_state
                 retry_from_a_crash_loop delete_unless_running reprioritise reschedule reschedule_to_now
                 unknown_ids_are_passed_by filter_limit_and_more exact_limit_is_not_more each_task_is_met_once
-                filter_passes_by_what_cannot_change;
+                filter_passes_by_what_cannot_change an_edit_looks_at_so_many;
             list: by_state by_queue_and_type by_tag by_time by_text fields_narrow_together pages_in_both_orders
                 cursor_is_stable cursors_at_the_ends few_among_many lists_show_whole_records counts;
             sweep: promotes_what_is_due is_idempotent is_bounded retried_after_expiry expires started_once_never_expires
@@ -89,7 +90,8 @@ macro_rules! conformance_cases {
             rates: rate_is_exact_at_its_edges rate_of_a_key_and_of_a_type great_rates_are_exact every_start_counts
                 a_clock_set_back_holds_nothing_up side_by_side_never_too_fast;
             prune: by_age age_is_time_of_finishing by_count by_age_and_count limit_and_more live_tasks_stay
-                retried_counts_anew found_and_retried_stays oldest_of_all_queues_go_first nothing_else_deletes;
+                retried_counts_anew found_and_retried_stays oldest_of_all_queues_go_first nothing_else_deletes
+                a_period_outlasts_retention;
             nodes: heartbeat_renews nodes_by_name release_gives_back release_keeps_what_runs
                 released_with_cancel_is_cancelled queue_settings queue_changes_side_by_side watch_comes_back health_and_capabilities
                 opened_apart;

@@ -185,7 +185,7 @@ impl History {
     fn prune(&mut self) -> bool {
         let rule = |state| Retention { state, finished_before: None, keep: Some(4) };
         let rules = vec![rule(TaskState::Completed), rule(TaskState::Dead), rule(TaskState::Cancelled)];
-        let outdated = self.w.backend.outdated(&rules, 3).expect("outdated");
+        let outdated = self.w.backend.outdated(&rules, self.w.now(), 3).expect("outdated");
         let pruned = self.w.backend.prune(&outdated).expect("prune");
         self.log.push(format!("prune: {pruned:?}"));
         for id in pruned {

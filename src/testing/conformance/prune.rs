@@ -1,12 +1,14 @@
 //! Deleting history by age and by count.
 
+use std::time::Duration;
+
 use super::Harness;
-use crate::backend::{EditAction, Outdated, Retention};
-use crate::task::{TaskId, TaskState};
+use crate::backend::{EditAction, Inserted, Outdated, Retention};
+use crate::task::{TaskId, TaskState, Unique};
 use crate::testing::factory::{World, at, task};
 
 fn outdated(w: &World, rules: &[Retention], limit: usize) -> Vec<Outdated> {
-    w.backend.outdated(rules, limit).expect("outdated")
+    w.backend.outdated(rules, w.now(), limit).expect("outdated")
 }
 
 fn prune(w: &World, rules: &[Retention], limit: usize) -> Vec<TaskId> {
@@ -158,4 +160,22 @@ pub fn nothing_else_deletes(h: &dyn Harness) {
     w.rescue();
     assert_eq!(w.state(claimed.spec.task_id), TaskState::Completed);
     assert_eq!(w.backend.executions(claimed.spec.task_id).expect("executions").len(), 1);
+}
+
+/// A finished task that holds its key for a period stays until that is over, and is not in the way of the others.
+pub fn a_period_outlasts_retention(h: &dyn Harness) {
+    let w = World::new(h);
+    let keyed = || task(0).unique(Unique::key("k").period(Duration::from_secs(100)));
+    let holder = w.push_claimed(keyed());
+    w.complete(&holder);
+    let holder = holder.spec.task_id;
+    let others = [1, 2, 3].map(|second| finish_at(&w, second, TaskState::Completed));
+    w.go_to(99);
+    assert_eq!(prune(&w, &[latest(TaskState::Completed, 2)], 1), others[..1]);
+    assert_eq!(prune(&w, &[older(TaskState::Completed, 3)], 1), others[1..2]);
+    assert_eq!(prune(&w, &[older(TaskState::Completed, 99), latest(TaskState::Completed, 0)], 10), others[2..]);
+    let state = TaskState::Completed;
+    assert_eq!(w.offer(keyed()), Inserted::Duplicate { task_id: holder, state }, "the key is held");
+    w.go_to(100);
+    assert_eq!(prune(&w, &[latest(TaskState::Completed, 0)], 10), [holder]);
 }

@@ -31,7 +31,7 @@ pub fn held_by_scope_state_and_period(h: &dyn Harness) {
                     }
                     let first = w.push_in(state, task(0).unique(unique.clone()));
                     w.go_to(later);
-                    let held = holds_key(*scope, unique.until(at(0)), state, w.now());
+                    let held = holds_key((*scope, unique.mode), unique.until(at(0)), state, w.now());
                     let answer = w.offer(task(1).unique(unique));
                     if held {
                         assert_eq!(answer, Inserted::Duplicate { task_id: first, state }, "{name} {state}");
@@ -264,6 +264,18 @@ pub fn keep_latest_until_started(h: &dyn Harness) {
     let unique = || key(UniqueMode::KeepLatest).scope(UniqueScope::UntilStarted);
     w.push_claimed(task(0).unique(unique()));
     let second = w.push(task(1).unique(unique()));
+    assert_eq!(w.claim_ids(10), [second]);
+}
+
+/// That mode holds a key for a period until the end of the task at least, so that no two run side by side.
+pub fn keep_latest_outlasts_its_period(h: &dyn Harness) {
+    let w = World::new(h);
+    let unique = || key(UniqueMode::KeepLatest).scope(UniqueScope::Period).period(Duration::from_secs(10));
+    let first = w.push_claimed(task(0).unique(unique()));
+    w.go_to(10);
+    let second = w.push(task(1).unique(unique()));
+    assert_eq!((w.state(second), w.claim_ids(10)), (TaskState::Waiting, vec![]));
+    w.complete(&first);
     assert_eq!(w.claim_ids(10), [second]);
 }
 

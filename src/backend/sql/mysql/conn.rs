@@ -69,6 +69,7 @@ impl Conn for MysqlConnection {
     fn insert(batch: &mut Batch<'_, Self>, rows: &[NewRow<'_>]) -> Result<Vec<i64>, Abort> {
         let mut seqs = Vec::new();
         let none = || None;
+        let alone = batch.alone;
         bulk::insert(batch, rows, none, |conn, rows, state, values| {
             match run_sized!(conn, InsertPlain, rows, values) {
                 Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => return Err(Abort::Surprise),
@@ -76,7 +77,12 @@ impl Conn for MysqlConnection {
             };
             // A round trip, so only where they are of use.
             if state == TaskState::Running {
-                let (first, step) = numbers(conn)?;
+                let numbers = numbers(conn).map_err(|error| match alone {
+                    // The task is stored, and runs on this node as far as storage knows.
+                    true => Abort::Failed(BackendError::Unknown { operation: "commit", message: error.to_string() }),
+                    false => Abort::Sql(error),
+                });
+                let (first, step) = numbers?;
                 seqs.extend((0..rows as i64).map(|place| first + place * step));
             }
             Ok(())

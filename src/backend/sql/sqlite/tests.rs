@@ -240,7 +240,7 @@ fn commits_and_sweeps_that_find_nothing_write_nothing() {
     let sweep =
         Sweep { now: at(1), node: NodeId::new(at(1)), rescue: true, crash_limit: 3, limit: 9, awaited: vec![] };
     board.sweep(&sweep).unwrap();
-    assert_eq!(board.outdated(&[], 9).unwrap(), []);
+    assert_eq!(board.outdated(&[], at(1), 9).unwrap(), []);
     board.forget_schedules(at(1), None).unwrap();
     assert_eq!(version(), before);
     board.commit(&push(vec![spec(1)], false)).unwrap();

@@ -29,6 +29,8 @@ pub(in crate::backend::sql) struct Batch<'a, C> {
     /// Stores what has extras, too, without a look that locks: a key that is there already is a surprise or an error, and
     /// the work is to be done once more with care.
     pub(in crate::backend::sql) blind: bool,
+    /// Outside of a transaction: what its first statement has written stays, whatever becomes of the next.
+    pub(in crate::backend::sql) alone: bool,
     /// The node as it is stored.
     pub(in crate::backend::sql) node: String,
     pub(in crate::backend::sql) receipt: Receipt,
@@ -39,7 +41,16 @@ pub(in crate::backend::sql) struct Batch<'a, C> {
 impl<'a, C: Conn> Batch<'a, C> {
     pub(in crate::backend::sql) fn new(conn: &'a mut C, commit: &'a Commit, careful: bool) -> Self {
         let node = commit.node.to_string();
-        Self { conn, commit, careful, blind: false, node, receipt: Receipt::default(), packet: usize::MAX }
+        Self {
+            conn,
+            commit,
+            careful,
+            blind: false,
+            alone: false,
+            node,
+            receipt: Receipt::default(),
+            packet: usize::MAX,
+        }
     }
 
     /// How many bytes a statement for many rows may have. Larger ones are not faster.

@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, HashSet};
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::{QueryResult, Queryable};
 
-use super::filter::Query;
+use super::filter::{Query, Stretch};
 use super::{prune, unique};
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
 use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::{Value, statements};
 use crate::backend::sql::text::read_rule;
-use crate::backend::{Cursor, Edit, EditAction, EditReport, Selection, TaskFilter, TaskOrder};
+use crate::backend::{Cursor, Edit, EditAction, EditReport, MOST_LOOKED_AT, Selection, TaskFilter, TaskOrder};
 use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::task::{TaskId, TaskState};
@@ -26,6 +26,7 @@ statements! {
     /// Locked, so that what is found is what is changed.
     ById -> RowTypes: "SELECT seq, task_id, queue, state, priority, run_at, unique_rule, cancel_reason
         FROM task_queue WHERE task_id = ?1 {lock}";
+    FirstBehind -> (Nullable<BigInt>,): "SELECT min(seq) FROM task_queue WHERE seq > ?1";
     AskCancel -> (): "UPDATE task_queue SET cancel_reason = ?2 WHERE seq = ?1";
     Cancel -> (): "UPDATE task_queue SET state = 'cancelled', last_error = ?2, updated_at = ?3, finished_at = ?3
         WHERE seq = ?1";
@@ -120,20 +121,25 @@ fn by_ids<C: Conn>(conn: &mut C, ids: &[TaskId]) -> QueryResult<Vec<Row>> {
     Ok(rows)
 }
 
+/// The tasks to change among the next [`MOST_LOOKED_AT`] places.
 fn by_filter<C: Conn>(
     conn: &mut C,
     filter: &TaskFilter,
     edit: &Edit,
     next: &mut Option<Cursor>,
 ) -> QueryResult<Vec<Row>> {
-    let query = Query::new(conn, filter)?;
     let mut found: Vec<Row> = Vec::new();
+    let Some(filter) = filter.narrowed(&edit.action) else { return Ok(found) };
     let mut after = edit.after.map_or(i64::MIN, Cursor::seq);
+    // Many places may be empty.
+    let Some(first) = first_behind(conn, after)? else { return Ok(found) };
+    let last = first.saturating_add(MOST_LOOKED_AT as i64 - 1);
+    let query = Query::new(conn, &filter)?;
     loop {
-        let rows =
-            query.page::<_, RowTypes, Row>(conn, COLUMNS, TaskOrder::OldestFirst, Some(after), PAGE, "{lock}")?;
-        let Some(last) = rows.last() else { return Ok(found) };
-        after = last.seq;
+        let page = Stretch { order: TaskOrder::OldestFirst, after: Some(after), last: Some(last), limit: PAGE };
+        let rows = query.page::<_, RowTypes, Row>(conn, COLUMNS, page, "{lock}")?;
+        let Some(end) = rows.last() else { break };
+        after = end.seq;
         for row in rows {
             if !row.would_change(&edit.action) || !row.can(conn, edit)? {
                 continue;
@@ -145,6 +151,12 @@ fn by_filter<C: Conn>(
             found.push(row);
         }
     }
+    *next = first_behind(conn, last)?.map(|_| Cursor::after(last));
+    Ok(found)
+}
+
+fn first_behind<C: Conn>(conn: &mut C, place: i64) -> QueryResult<Option<i64>> {
+    Ok(conn.first::<FirstBehind, (Option<i64>,)>(&[Value::Int(place)])?.and_then(|(first,)| first))
 }
 
 fn act<C: Conn>(conn: &mut C, row: &Row, edit: &Edit, woken: &mut BTreeSet<Name>) -> Result<(), Abort> {

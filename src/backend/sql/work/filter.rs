@@ -22,6 +22,19 @@ pub(super) struct Query {
     values: Vec<Bound>,
 }
 
+/// A part of the table.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch {
+    /// In push order or against it.
+    pub(super) order: TaskOrder,
+    /// It begins behind this place.
+    pub(super) after: Option<i64>,
+    /// The highest place in it.
+    pub(super) last: Option<i64>,
+    /// At most so many tasks.
+    pub(super) limit: i64,
+}
+
 enum Bound {
     Int(i64),
     Text(String),
@@ -53,23 +66,23 @@ impl Query {
         Ok(query)
     }
 
-    /// The page that begins after `after`, in push order or against it. `T` are the SQL types of the columns.
+    /// The tasks of a stretch. `T` are the SQL types of the columns.
     pub(super) fn page<C: Conn, T: 'static, R: ReadsOnce<T>>(
         &self,
         conn: &mut C,
         columns: &str,
-        order: TaskOrder,
-        after: Option<i64>,
-        limit: i64,
+        stretch: Stretch,
         lock: &str,
     ) -> QueryResult<Vec<R>> {
+        let Stretch { order, after, last, limit } = stretch;
         let (beyond, direction) = match order {
             TaskOrder::NewestFirst => ("<", "DESC"),
             TaskOrder::OldestFirst => (">", "ASC"),
         };
         let mut conditions = self.conditions.clone();
-        // A number that the program made itself: it can stand in the text.
+        // Numbers that the program made itself: they can stand in the text.
         conditions.extend(after.map(|after| format!("seq {beyond} {after}")));
+        conditions.extend(last.map(|last| format!("seq <= {last}")));
         let mut sql = format!("SELECT {columns} FROM task_queue");
         for (place, condition) in conditions.iter().enumerate() {
             let word = if place == 0 { "WHERE" } else { "AND" };
@@ -109,18 +122,16 @@ impl Query {
                 let place = self.bind(Bound::Text(tag.into()));
                 format!("EXISTS (SELECT 1 FROM json_each(iif(json_valid(tags), tags, '[]')) WHERE value = {place})")
             }
-            // Looked for as text, with the quotes that stand around it: a cast would make the whole list fail for one
-            // row that somebody filled by hand.
+            // By a pattern: a cast would make the whole list fail for one row that somebody filled by hand.
             #[cfg(feature = "postgres")]
             Dialect::Postgres => {
-                let place = self.bind(Bound::Text(serde_json::json!(tag).to_string()));
-                format!("position({place} in tags) > 0")
+                let place = self.bind(Bound::Text(tag_pattern(tag)));
+                format!(r#"tags COLLATE "C" ~ {place}"#)
             }
-            // The same, for MariaDB and MySQL write special letters differently in JSON.
             #[cfg(feature = "mysql")]
             Dialect::Mysql => {
                 let place = self.bind(Bound::Text(serde_json::json!(tag).to_string()));
-                format!("locate({place}, tags) > 0")
+                format!("CASE WHEN JSON_VALID(tags) THEN JSON_CONTAINS(tags, {place}) ELSE 0 END = 1")
             }
         };
         self.conditions.push(condition);
@@ -132,8 +143,8 @@ impl Query {
     }
 }
 
-/// The condition that a [`like_pattern`] is found in some of `columns`. Upper and lower case of ASCII letters are the same; on
-/// MySQL alone those of others are, too.
+/// The condition that a [`like_pattern`] is found in some of `columns`. Upper and lower case of ASCII letters are the same,
+/// those of others are not.
 pub(super) fn any_like(dialect: Dialect, columns: [&str; 2], place: &str) -> String {
     let like = |column: &str| match dialect {
         #[cfg(feature = "sqlite")]
@@ -142,10 +153,31 @@ pub(super) fn any_like(dialect: Dialect, columns: [&str; 2], place: &str) -> Str
         Dialect::Postgres => {
             format!(r#"lower({column} COLLATE "C") LIKE lower({place} COLLATE "C") ESCAPE '!'"#)
         }
+        // Read as an alphabet in which only the bytes of ASCII letters have two cases.
         #[cfg(feature = "mysql")]
-        Dialect::Mysql => format!("lower({column}) LIKE lower({place}) ESCAPE '!'"),
+        Dialect::Mysql => {
+            let lower =
+                |text: &str| format!("lower(convert(cast({text} AS BINARY) USING hebrew)) COLLATE hebrew_bin");
+            format!("{} LIKE {} ESCAPE '!'", lower(column), lower(place))
+        }
     };
     format!("({})", columns.map(like).join(" OR "))
+}
+
+/// A pattern of PostgreSQL that finds a JSON array of texts with `tag` in it, and no other text: from its beginning on it
+/// goes over whole texts. A text that only looks like a tag within another one is not found.
+#[cfg(feature = "postgres")]
+fn tag_pattern(tag: &str) -> String {
+    let mut pattern = String::from(r#"^\s*\[\s*(?:"(?:[^"\\]|\\.)*"\s*,\s*)*"#);
+    for letter in serde_json::json!(tag).to_string().chars() {
+        // A backslash before a letter would mean something else.
+        if letter.is_ascii() && !letter.is_ascii_alphanumeric() {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push_str(r"\s*[],]");
+    pattern
 }
 
 /// The condition for tasks in some of `states`.

@@ -1,5 +1,7 @@
 //! Deleting: history that nobody wants to keep, and tasks that somebody wants gone.
 
+use std::collections::HashSet;
+
 use diesel::QueryResult;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
@@ -48,6 +50,7 @@ pub(super) fn delete<C: Conn>(conn: &mut C, tasks: &[(i64, String)]) -> Result<(
 pub(in crate::backend::sql) fn outdated<C: Conn>(
     conn: &mut C,
     rules: &[Retention],
+    now: Timestamp,
     limit: usize,
 ) -> QueryResult<Vec<Outdated>> {
     let mut outdated = Vec::new();
@@ -56,7 +59,7 @@ pub(in crate::backend::sql) fn outdated<C: Conn>(
         if room == 0 {
             break;
         }
-        let found = of_rule(conn, rule, room)?;
+        let found = of_rule(conn, rule, now, room)?;
         let tasks = found.into_iter().map(|(at, seq)| Outdated { seq, finished_at: Timestamp::from_micros(at) });
         outdated.extend(tasks);
     }
@@ -64,18 +67,52 @@ pub(in crate::backend::sql) fn outdated<C: Conn>(
 }
 
 /// When the tasks finished that a rule does not keep, and their places; those that finished first, at most `room`.
-fn of_rule<C: Conn>(conn: &mut C, rule: &Retention, room: usize) -> QueryResult<Vec<(i64, i64)>> {
+fn of_rule<C: Conn>(conn: &mut C, rule: &Retention, now: Timestamp, room: usize) -> QueryResult<Vec<(i64, i64)>> {
     let excess = match rule.keep {
-        Some(keep) => excess(conn, rule.state, keep)?.min(room),
+        Some(keep) => excess(conn, rule.state, keep)?,
         None => 0,
     };
+    let mut most = room;
+    loop {
+        let found = oldest(conn, rule, excess, most)?;
+        let all = found.len() < most;
+        let mut free = without_held(conn, found, now)?;
+        if all || free.len() >= room {
+            free.truncate(room);
+            return Ok(free);
+        }
+        // Many that are kept for their keys finished before the others.
+        most = most.saturating_mul(2);
+    }
+}
+
+/// The first `most` tasks that a rule does not keep, whatever keys they hold.
+fn oldest<C: Conn>(conn: &mut C, rule: &Retention, excess: usize, most: usize) -> QueryResult<Vec<(i64, i64)>> {
+    let excess = excess.min(most);
     let too_many = if excess > 0 { conn.oldest_finished(rule.state, i64::MAX, excess)? } else { Vec::new() };
     let too_old = match rule.finished_before {
-        Some(before) if too_many.len() < room => conn.oldest_finished(rule.state, before.as_micros(), room)?,
+        Some(before) if too_many.len() < most => conn.oldest_finished(rule.state, before.as_micros(), most)?,
         _ => Vec::new(),
     };
     // Both begin with the task that finished first, so the longer one has the other in it.
     Ok(if too_old.len() > too_many.len() { too_old } else { too_many })
+}
+
+/// Those of the tasks that hold no unique key for a period.
+fn without_held<C: Conn>(conn: &mut C, mut found: Vec<(i64, i64)>, now: Timestamp) -> QueryResult<Vec<(i64, i64)>> {
+    let mut held: HashSet<i64> = HashSet::new();
+    for tasks in found.chunks(C::MOST_ROWS) {
+        let sql = format!(
+            "SELECT seq FROM task_queue WHERE seq IN ({}) AND unique_key IS NOT NULL AND unique_until > {}",
+            placeholders(1, tasks.len()),
+            now.as_micros()
+        );
+        let seqs: Vec<Value<'_>> = tasks.iter().map(|(_, seq)| Value::Int(*seq)).collect();
+        let holders: Vec<(i64,)> = conn.load_once::<(BigInt,), _>(&sql, &seqs)?;
+        held.extend(holders.into_iter().map(|(seq,)| seq));
+    }
+    found.retain(|(_, seq)| !held.contains(seq));
+    Ok(found)
 }
 
 fn excess<C: Conn>(conn: &mut C, state: TaskState, keep: u64) -> QueryResult<usize> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use diesel::QueryResult;
 use diesel::sql_types::{BigInt, Text};
 
-use super::filter::Query;
+use super::filter::{Query, Stretch};
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::rows::{
     ExecutionRow, FullRow, FullTypes, StoredText, record, shown_state, task_columns, under_way,
@@ -73,8 +73,8 @@ pub(in crate::backend::sql) fn list<C: Conn>(
 ) -> QueryResult<TaskPage> {
     let rows = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     let query = Query::new(conn, filter)?;
-    let found: Vec<FullRow> =
-        query.page::<_, FullTypes, _>(conn, task_columns!(), order, after.map(Cursor::seq), rows, "")?;
+    let stretch = Stretch { order, after: after.map(Cursor::seq), last: None, limit: rows };
+    let found: Vec<FullRow> = query.page::<_, FullTypes, _>(conn, task_columns!(), stretch, "")?;
     let more = found.len() > limit;
     let tasks: Vec<TaskRecord> = found.into_iter().take(limit).map(record).collect();
     let next = tasks.last().filter(|_| more).map(|task| Cursor::after(task.seq));

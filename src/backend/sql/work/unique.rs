@@ -90,8 +90,9 @@ impl Holder {
 
     fn holds(&self, now: Timestamp) -> bool {
         // A rule that cannot be read counts as the usual one: keys are never let go by mistake.
-        let scope = self.rule.as_deref().and_then(read_rule).map_or(UniqueScope::UntilDone, |rule| rule.scope);
-        holds_key(scope, self.until.map(Timestamp::from_micros), self.state(), now)
+        let usual = (UniqueScope::UntilDone, UniqueMode::ReturnExisting);
+        let rule = self.rule.as_deref().and_then(read_rule).map_or(usual, |rule| (rule.scope, rule.mode));
+        holds_key(rule, self.until.map(Timestamp::from_micros), self.state(), now)
     }
 }
 
@@ -286,7 +287,7 @@ impl<'a> Trial<'a> {
         }
         self.ids.push(spec.task_id);
         let state = if task.claim { TaskState::Running } else { task.state };
-        if holds_key(unique.scope, unique.until(spec.created_at), state, now) {
+        if holds_key((unique.scope, unique.mode), unique.until(spec.created_at), state, now) {
             self.keys.push((&unique.key, spec.task_id));
         }
         Ok(None)
