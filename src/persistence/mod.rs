@@ -101,9 +101,18 @@ impl Persistence {
         self.commits_at_once() > 1
     }
 
-    /// Commits that are with storage now.
+    /// Commits that storage has, and those that are back without that [`taken_back`](Self::taken_back) was told of them. To
+    /// be asked, as that is to be told, with the lanes in hand.
     pub(crate) fn commits_in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::Acquire)
+    }
+
+    /// So many commits are back, and their claims are in the hands of the lanes. Not earlier: a queue actor that starts in
+    /// between would find nothing on its way, and give back claims that a receipt still has.
+    pub(crate) fn taken_back(&self, commits: usize) {
+        let fewer = |in_flight: usize| Some(in_flight.saturating_sub(commits));
+        // It always has a new value.
+        self.shared.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).ok();
     }
 
     /// Starts the threads that are missing. Safe to repeat.
@@ -212,7 +221,6 @@ impl Ticket {
     fn redeem(mut self) -> bool {
         let Some(batch) = self.batch.take() else { return false };
         let (result, panicked) = self.shared.guarded("commit", |backend| backend.commit(&batch.commit));
-        self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
         let returned = match result {
             Ok(receipt) => shared::deliver_here(&self.core, batch, receipt),
             Err(error) => Some(Returned::Batch(batch, Err(error))),
@@ -227,7 +235,6 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(batch) = self.batch.take() {
-            self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
             let result = Err(BackendError::Panicked { operation: "commit" });
             self.core.desk.give_back(Returned::Batch(batch, result));
         }

@@ -118,8 +118,10 @@ impl Queue {
         let core = Arc::clone(&self.core);
         let mut lanes = core.lanes.take_up();
         for _ in 0..ROUNDS_PER_TURN {
-            for returned in core.desk.take_returned() {
-                lanes.in_flight = lanes.in_flight.saturating_sub(1);
+            let returned = core.desk.take_returned();
+            lanes.in_flight = lanes.in_flight.saturating_sub(returned.len());
+            core.persistence.taken_back(returned.len());
+            for returned in returned {
                 self.take_back(&mut lanes, returned, ctx);
             }
             if self.reconcile && lanes.in_flight == 0 && !self.reconciling && !self.backing_off {

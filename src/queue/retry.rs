@@ -17,8 +17,10 @@ use crate::error::PushError;
 use crate::logging::keys;
 use crate::persistence::ReleaseClaims;
 
-/// How long after its answer was lost a commit may yet arrive: servers give up what takes longer (see the timeouts of
-/// their connections), and this is a little more.
+/// How long after its answer was lost a commit may yet arrive: servers give up what takes longer, and this is a little more.
+/// A network may deliver later than that only what is sent in one piece, for each statement waits for the answer to the one
+/// before. The end of a transaction comes too late after 15 s of silence, on MySQL after 30 s. A push that is a statement
+/// by itself comes too late after 30 s, for which PostgreSQL has a timeout from version 14 on.
 const LATE: Duration = Duration::from_secs(40);
 /// How often claims of such a commit are looked for.
 const LOOK: Duration = Duration::from_secs(2);

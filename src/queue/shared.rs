@@ -173,6 +173,7 @@ fn deliver(core: &Arc<Core>, mut lanes: Hold<'_>, batch: Box<Batch>, receipt: Re
     let done = !lanes.want_more() && core.desk.peek(Gathered::is_empty);
     if done {
         lanes.in_flight = lanes.in_flight.saturating_sub(1);
+        core.persistence.taken_back(1);
         core.parts.pulse(Part::Queue).tick(&core.clock);
     }
     lanes.put_down(true);
@@ -206,6 +207,47 @@ mod tests {
         let queue = health.parts.iter().find(|part| part.part == Part::Queue).unwrap();
         assert_eq!(queue.restarts, 1);
         board.stop().await;
+    }
+
+    /// Otherwise a queue actor that starts at this moment would give back what a receipt has claimed.
+    #[cfg(feature = "testing")]
+    #[actix_rt::test]
+    async fn a_commit_is_under_way_until_the_lanes_have_what_it_brings() {
+        use std::sync::Arc;
+        use std::time::Duration;
+
+        use crate::backend::Backend;
+
+        let stored = Arc::new(crate::backend::memory::Memory::new());
+        let storage = crate::testing::Faulty::new(stored.clone(), true);
+        let builder = Board::builder().backend(storage.clone()).queue("default", 2);
+        let board = builder.handler("x", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
+        let core = Arc::clone(board.core());
+        let first = board.push(NewTask::new("x", &())).await.unwrap();
+        board.wait(first.task_id).await.unwrap();
+        // Longer than it takes from here to the next line but one.
+        storage.slow_down(Duration::from_millis(200));
+        while core.lanes.try_take_up().map(|lanes| lanes.put_down(true)).is_none() {
+            tokio::task::yield_now().await;
+        }
+        let mut push = Box::pin(board.push(NewTask::new("x", &())));
+        assert!(futures_util::FutureExt::now_or_never(&mut push).is_none(), "storage takes its time");
+        let lanes = core.lanes.take_up();
+        assert_eq!(core.persistence.commits_in_flight(), 1);
+        let tasks = || stored.counts().unwrap().iter().map(|count| count.tasks).sum::<u64>();
+        while tasks() < 2 {
+            std::thread::yield_now();
+        }
+        // The storage thread has the receipt, and waits for the lanes.
+        for _ in 0..10_000 {
+            std::thread::yield_now();
+            assert_eq!(core.persistence.commits_in_flight(), 1, "nobody has its claims yet");
+        }
+        lanes.put_down(true);
+        let second = push.await.unwrap();
+        assert_eq!(board.wait(second.task_id).await.unwrap().state, TaskState::Completed);
+        board.stop().await;
+        assert_eq!(core.persistence.commits_in_flight(), 0);
     }
 
     #[actix_rt::test]

@@ -17,6 +17,7 @@ on_both!(
     slow_answers,
     refused_connections,
     a_black_hole,
+    a_black_hole_that_nobody_notices,
 );
 
 /// How long the server is out of reach: the span of the fault, not a wait for something.
@@ -103,5 +104,16 @@ async fn a_black_hole<P: Place>() {
         proxy.cut();
         load.goes_on().await;
     }
+    load.end(&place.url()).await;
+}
+
+/// No connection is cut, and each answers for the server as far as the operating system asks: only the server, which has
+/// heard nothing for half a minute, ends them.
+async fn a_black_hole_that_nobody_notices<P: Place>() {
+    let (place, proxy, load) = behind_a_proxy::<P>().await;
+    proxy.swallow(true);
+    tokio::time::sleep(OUTAGE).await;
+    proxy.swallow(false);
+    load.goes_on().await;
     load.end(&place.url()).await;
 }

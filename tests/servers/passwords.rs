@@ -3,6 +3,9 @@
 use callboard::backend::{OpenOptions, open};
 use callboard::{Board, NewTask};
 
+use crate::place::Place;
+use crate::servers::Schema;
+
 /// Nobody listens there, so what the client library makes of the URL is all that is said.
 const NOWHERE: &str = "127.0.0.1:1";
 
@@ -47,4 +50,26 @@ async fn what_one_database_cannot_store_is_refused_on_all() {
     let listed = board.list(filter, callboard::TaskOrder::NewestFirst, None, 10).await;
     assert!(listed.unwrap_err().to_string().contains("NUL"));
     board.stop().await;
+}
+
+/// The client library would take the database that is named like the user, and find its tables there or make them.
+#[test]
+fn a_url_names_its_database() {
+    for url in
+        ["postgres://postgres@127.0.0.1:5432", "postgres://postgres@127.0.0.1:5432/", "mysql://root@127.0.0.1:3306"]
+    {
+        let error = open(url, &OpenOptions::default()).map(drop).expect_err(url).to_string();
+        assert!(error.contains("name a database"), "{url}: {error}");
+    }
+}
+
+/// As all other parts of a URL.
+#[test]
+fn the_schema_may_be_written_with_percent_signs() {
+    let place = Schema::new();
+    let coded = format!("{}%{:02X}", &place.name()[..3], place.name().as_bytes()[3]) + &place.name()[4..];
+    let url = place.url().replace(place.name(), &coded);
+    assert_ne!(url, place.url());
+    drop(open(&url, &OpenOptions::default()).unwrap());
+    assert_eq!(place.text("SELECT count(*)::text AS text FROM task_queue"), "0");
 }

@@ -16,7 +16,8 @@ pub(super) fn retry_text(retry: &Retry) -> std::borrow::Cow<'static, str> {
         Retry::Exponential { base_us: 1_000_000, cap_us: 3_600_000_000, jitter } if *jitter == 0.2 => {
             DEFAULT_RETRY.into()
         }
-        Retry::Exponential { base_us, cap_us, jitter } => format!("exponential {base_us} {cap_us} {jitter}").into(),
+        // With an exponent where there would be hundreds of digits.
+        Retry::Exponential { base_us, cap_us, jitter } => format!("exponential {base_us} {cap_us} {jitter:?}").into(),
     }
 }
 
@@ -102,8 +103,11 @@ mod tests {
             Retry::fixed(Duration::ZERO),
             Retry::fixed(Duration::MAX),
             Retry::exponential(Duration::from_micros(7)).cap(Duration::from_secs(3)).jitter(1.0 / 3.0),
+            Retry::exponential(Duration::MAX).cap(Duration::MAX).jitter(1e-300),
+            Retry::exponential(Duration::MAX).cap(Duration::MAX).jitter(f64::from_bits(1)),
         ];
         for policy in policies {
+            assert!(retry_text(&policy).len() <= 255, "it is too long for MySQL: {}", retry_text(&policy));
             assert_eq!(read_retry(&retry_text(&policy)), Some(policy));
         }
     }

@@ -84,6 +84,13 @@ impl ServerUrl {
         self.scheme = scheme.into();
     }
 
+    /// True when the path or an option names a database.
+    #[cfg(feature = "postgres")]
+    pub(super) fn names_database(&self) -> bool {
+        !self.path.trim_start_matches('/').is_empty()
+            || self.options.iter().any(|(name, value)| name == "dbname" && !value.is_empty())
+    }
+
     /// Takes an option out.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let place = self.options.iter().position(|(option, _)| option == name)?;

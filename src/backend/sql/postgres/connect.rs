@@ -12,7 +12,7 @@ use super::wake::LONGEST_SCHEMA;
 use crate::backend::BackendError;
 use crate::backend::sql::errors::Messages;
 use crate::backend::sql::pool::{ServerConn, Setup};
-use crate::backend::sql::url::{Secrets, ServerUrl};
+use crate::backend::sql::url::{Secrets, ServerUrl, decoded};
 
 /// A statement that takes longer is ended by the server: no operation of callboard has a reason to.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -21,6 +21,13 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// A transaction in which nothing comes for so long is ended by the server: its process is frozen or out of reach, and
 /// others wait for its locks.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A session in which nothing comes for so long is ended by the server, from PostgreSQL 14 on. Its client may wait for the
+/// answer to a statement that the network has swallowed, and this end is what it hears of first: what lies between may
+/// answer for the server in all that the operating system asks.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections at rest are given up before the server ends their sessions.
+const REST: Duration = Duration::from_secs(20);
 
 /// What is the same for all connections.
 #[derive(Clone)]
@@ -42,7 +49,11 @@ impl Target {
     /// Reads the URL, and finds out whether a pooler lies between if it does not say so.
     pub(super) fn new(url: &str) -> Result<Self, BackendError> {
         let mut url = ServerUrl::new(url)?;
-        let schema = url.take("schema").unwrap_or_else(|| "callboard".into());
+        if !url.names_database() {
+            // The library would take the database that is named like the user, whatever is in it.
+            return Err(url.bad("name a database, as in postgres://USER:PASSWORD@HOST:5432/DATABASE"));
+        }
+        let schema = url.take("schema").map_or_else(|| "callboard".into(), |schema| decoded(&schema));
         if schema.is_empty()
             || schema.len() > LONGEST_SCHEMA
             || !schema.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
@@ -102,6 +113,28 @@ impl Target {
         )
     }
 
+    /// A connection that may be silent for as long as it likes: one that listens.
+    pub(super) fn listener(&self) -> Result<PgConnection, BackendError> {
+        self.session(Duration::ZERO)
+    }
+
+    /// Opens a connection and tells it what it has to know. Older servers have no `idle_session_timeout`.
+    fn session(&self, idle: Duration) -> Result<PgConnection, BackendError> {
+        let mut conn = self.raw()?;
+        if self.pooled {
+            conn.set_prepared_statement_cache_size(CacheSize::Disabled);
+            return Ok(conn);
+        }
+        let settings = format!(
+            "{}; SELECT set_config('idle_session_timeout', '{}', false)
+            WHERE current_setting('server_version_num')::int >= 140000",
+            self.settings(),
+            idle.as_millis()
+        );
+        conn.batch_execute(&settings).map_err(|error| MESSAGES.meaning("open", &error, false))?;
+        Ok(conn)
+    }
+
     /// Opens a connection without any settings.
     pub(super) fn raw(&self) -> Result<PgConnection, BackendError> {
         PgConnection::establish(&self.url).map_err(|error| {
@@ -126,14 +159,10 @@ impl Target {
 impl Setup for Target {
     type Conn = PgConnection;
 
+    const REST: Duration = REST;
+
     fn connect(&self) -> Result<PgConnection, BackendError> {
-        let mut conn = self.raw()?;
-        if self.pooled {
-            conn.set_prepared_statement_cache_size(CacheSize::Disabled);
-        } else {
-            conn.batch_execute(&self.settings()).map_err(|error| MESSAGES.meaning("open", &error, false))?;
-        }
-        Ok(conn)
+        self.session(SESSION_TIMEOUT)
     }
 
     fn begin(&self) -> &str {

@@ -15,7 +15,7 @@ use super::meaning::MESSAGES;
 use crate::backend::BackendError;
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::poll::Poll;
-use crate::backend::sql::pool::{Connections, Setup};
+use crate::backend::sql::pool::Connections;
 use crate::backend::sql::statement::{Value, statements};
 
 statements! {
@@ -104,7 +104,7 @@ pub(super) fn channel(schema: &str) -> String {
 }
 
 fn listen(target: &Target) -> Result<PgConnection, BackendError> {
-    let mut conn = target.connect()?;
+    let mut conn = target.listener()?;
     conn.batch_execute(&format!("LISTEN \"{}\"", channel(&target.schema)))
         .map_err(|error| MESSAGES.meaning("watch", &error, false))?;
     Ok(conn)
