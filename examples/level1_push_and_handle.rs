@@ -5,14 +5,13 @@
 //! Expected output:
 //! ```text
 //! hello, 世界, this is attempt 1
-//! the task is completed, its result: {"letters":2}
+//! the task is completed, its result: 2
 //! ```
 
 #![allow(clippy::print_stdout, reason = "it shows what it does")]
 
-use callboard::{Board, Context, Outcome, Task, TaskResult};
+use callboard::{Board, Context, Task, TaskResult};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 #[derive(Serialize, Deserialize)]
 struct Greet {
@@ -21,10 +20,11 @@ struct Greet {
 
 impl Task for Greet {
     const TYPE: &'static str = "greet";
+    type Output = usize;
 
-    async fn run(self, cx: &Context) -> TaskResult {
+    async fn run(self, cx: &Context) -> TaskResult<usize> {
         println!("hello, {}, this is attempt {}", self.name, cx.attempt());
-        Outcome::output(&json!({"letters": self.name.chars().count()}))
+        Ok(self.name.chars().count())
     }
 }
 
@@ -32,8 +32,8 @@ impl Task for Greet {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let board = Board::builder().task::<Greet>().start().await?;
     let pushed = board.push(Greet { name: "世界".into() }).await?;
-    let task = board.wait(pushed.task_id).await?;
-    println!("the task is {}, its result: {}", task.state, task.result.unwrap_or_default());
+    let letters: usize = board.wait_as(pushed.task_id).await?;
+    println!("the task is completed, its result: {letters}");
     board.stop().await;
     Ok(())
 }

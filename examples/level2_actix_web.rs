@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, Responder, error, web};
-use callboard::{Board, Context, Outcome, PushError, Task, TaskError, TaskId, TaskResult, Unique};
+use callboard::{Board, Context, PushError, Task, TaskError, TaskId, TaskResult, Unique};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -43,16 +43,17 @@ struct Ink(Arc<Semaphore>);
 
 impl Task for Report {
     const TYPE: &'static str = "report";
+    type Output = String;
 
     /// Asking twice for one month gives one report.
     fn unique(&self) -> Option<Unique> {
         Some(Unique::key(format!("report:{}", self.month)))
     }
 
-    async fn run(self, cx: &Context) -> TaskResult {
+    async fn run(self, cx: &Context) -> TaskResult<String> {
         let ink = cx.data::<Ink>().ok_or_else(|| TaskError::fatal("no ink was configured"))?;
         ink.0.acquire().await?.forget();
-        Outcome::output(&format!("report of {}: 31 days", self.month))
+        Ok(format!("report of {}: 31 days", self.month))
     }
 }
 

@@ -22,32 +22,29 @@
 
 use std::time::Duration;
 
-use callboard::{
-    Board, Context, Language, NewTask, Outcome, Overlap, Schedule, ScheduleFilter, TaskError, TaskResult, Trigger,
-    Zone,
-};
+use callboard::{Board, Context, Language, NewTask, Overlap, Schedule, ScheduleFilter, TaskResult, Trigger, Zone};
 use serde_json::{Value, json};
 
 const MINUTE: u64 = 60;
 
-async fn cleanup_tokens(params: Value, cx: Context) -> TaskResult {
+async fn cleanup_tokens(params: Value, cx: Context) -> TaskResult<usize> {
     // In an application: DELETE FROM token WHERE expires_at < now().
     let tokens = [("a", "2020-01-01"), ("b", "2021-06-30"), ("c", "9999-12-31")];
     let now = params["now"].as_str().unwrap_or_default();
     let expired = tokens.iter().filter(|(_, expires)| *expires < now).count();
     slog::info!(cx.log(), "cleaned up"; "tokens" => expired);
     println!("cleanup_tokens: {expired} expired tokens removed");
-    Outcome::output(&expired)
+    Ok(expired)
 }
 
-async fn archive_logs(_params: Value, cx: Context) -> TaskResult {
+async fn archive_logs(_params: Value, cx: Context) -> TaskResult<()> {
     if cx.attempt() == 1 {
         println!("archive_logs: the disk is busy");
         // The task's log has it, and the retry policy says when it is tried again.
-        return Err(TaskError::new("the disk is busy"));
+        return Err("the disk is busy".into());
     }
     println!("archive_logs: compressed and uploaded");
-    Ok(Outcome::done())
+    Ok(())
 }
 
 fn tokens() -> Result<Schedule, callboard::TriggerError> {

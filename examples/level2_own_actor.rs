@@ -15,7 +15,7 @@
 #![allow(clippy::print_stdout, reason = "it shows what it does")]
 
 use actix::prelude::*;
-use callboard::{Board, Outcome, Run, Task, TaskError, TaskResult};
+use callboard::{Board, Run, Task, TaskError, TaskResult};
 use serde::{Deserialize, Serialize};
 
 /// A task without a `run` of its own: the actor does the work.
@@ -26,6 +26,7 @@ struct Pay {
 
 impl Task for Pay {
     const TYPE: &'static str = "pay";
+    type Output = i64;
     // The order of payments matters here, so only one is with the actor at a time.
     const QUEUE: &'static str = "payments";
 }
@@ -45,19 +46,19 @@ impl Actor for Till {
 }
 
 impl Handler<Run<Pay>> for Till {
-    /// A future of type `ResponseActFuture<Self, TaskResult>` works as well, for work that awaits.
-    type Result = TaskResult;
+    /// A future of type `ResponseActFuture<Self, TaskResult<i64>>` works as well, for work that awaits.
+    type Result = TaskResult<i64>;
 
-    fn handle(&mut self, run: Run<Pay>, _: &mut Self::Context) -> TaskResult {
+    fn handle(&mut self, run: Run<Pay>, _: &mut Self::Context) -> TaskResult<i64> {
         let after = self.balance + run.task.amount;
         if after < 0 {
             let reason = format!("only {} there, {} wanted", self.balance, -run.task.amount);
             println!("refused: {reason}");
-            return Err(TaskError::fatal(reason));
+            return Err(TaskError::fatal(reason).into());
         }
         self.balance = after;
         println!("the till holds {after}");
-        Outcome::output(&after)
+        Ok(after)
     }
 }
 

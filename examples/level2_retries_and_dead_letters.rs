@@ -22,7 +22,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use callboard::{Board, Context, Outcome, Retry, Task, TaskError, TaskFilter, TaskOrder, TaskResult, TaskState};
+use callboard::{Board, Context, Retry, Task, TaskError, TaskFilter, TaskOrder, TaskResult, TaskState};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -37,24 +37,25 @@ struct MailServer {
 
 impl Task for SendMail {
     const TYPE: &'static str = "send_mail";
+    type Output = ();
     const MAX_ATTEMPTS: u32 = 3;
 
     fn retry() -> Retry {
         Retry::exponential(Duration::from_millis(20))
     }
 
-    async fn run(self, cx: &Context) -> TaskResult {
+    async fn run(self, cx: &Context) -> TaskResult<()> {
         let server = cx.data::<MailServer>().ok_or_else(|| TaskError::fatal("no mail server was configured"))?;
         if !self.to.contains('@') {
             // Trying again cannot help: dead at once.
-            return Err(TaskError::fatal(format!("{:?} is no address", self.to)));
+            return Err(TaskError::fatal(format!("{:?} is no address", self.to)).into());
         }
         if !server.up.load(Ordering::Relaxed) {
             println!("attempt {}: the mail server is down", cx.attempt());
-            return Err(TaskError::new("connection refused"));
+            return Err("connection refused".into());
         }
         println!("attempt {}: mail sent", cx.attempt());
-        Ok(Outcome::done())
+        Ok(())
     }
 }
 

@@ -102,7 +102,7 @@ impl Default for Config {
         Self {
             url: "memory:".into(),
             node_name: "node".into(),
-            queues: vec![(Name::from(DEFAULT_QUEUE), 10)],
+            queues: vec![(Name::of(DEFAULT_QUEUE), 10)],
             worker_threads: cores,
             blocking_threads: 32,
             lease: Duration::from_secs(15),

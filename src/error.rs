@@ -1,8 +1,11 @@
 //! The errors that callers meet: one small enum per boundary.
+//!
+//! Each says everything in its text, its cause included, and has no `source()`: what shows both, such as `{:#}` of
+//! `anyhow`, would show the cause twice.
 
 use crate::backend::BackendError;
 use crate::name::Name;
-use crate::task::TaskId;
+use crate::task::{TaskId, TaskState};
 
 /// Why a push was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -30,10 +33,10 @@ pub enum PushError {
     /// Storage did not take it within the push deadline. Whether it was stored is unknown when the fault came
     /// after the commit was sent; pushing it again with the same `task_id` or unique key gives one task.
     #[error("storage did not accept the push in time: {0}; push again with the same task_id")]
-    Storage(#[source] BackendError),
+    Storage(BackendError),
     /// It could not be made part of a transaction of the application, and nothing of it is left there.
     #[error("the task was not pushed: {0}; roll the transaction back")]
-    Transaction(#[source] BackendError),
+    Transaction(BackendError),
     /// No answer came; pushing again with the same `task_id` or unique key gives one task.
     #[error("the outcome of the push is unknown: its answer was lost; push again with the same task_id")]
     Unknown,
@@ -45,10 +48,29 @@ pub enum PushError {
 pub enum BoardError {
     /// Storage failed.
     #[error("storage failed: {0}")]
-    Storage(#[from] BackendError),
+    Storage(BackendError),
     /// No task has this id.
     #[error("no task {0}; it may have been deleted or pruned")]
     NoSuchTask(TaskId),
+    /// The task has ended without a result.
+    #[error("task {task_id} is {state}: {reason}; retry it, or push it anew")]
+    NotCompleted {
+        /// The task.
+        task_id: TaskId,
+        /// How it ended: dead or cancelled.
+        state: TaskState,
+        /// Its `last_error`.
+        reason: String,
+    },
+    /// The result of the task is of another type.
+    #[error("the result of task {task_id} is of another type: {error}; `wait` gives it as JSON")]
+    Result {
+        /// The task.
+        task_id: TaskId,
+        /// What does not fit.
+        // Not named `source`: the text has it.
+        error: serde_json::Error,
+    },
     /// No schedule has this name.
     #[error("no schedule {0:?}; it may have been deleted")]
     NoSuchSchedule(Name),
@@ -81,10 +103,10 @@ pub enum StartError {
     TwoHandlers(String),
     /// Storage could not be opened.
     #[error("storage could not be opened: {0}")]
-    Storage(#[from] BackendError),
+    Storage(BackendError),
     /// The operating system gave no thread.
     #[error("a thread could not be started: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(std::io::Error),
     /// A part did not come up.
     #[error("the {0} did not start")]
     Part(&'static str),
@@ -115,8 +137,52 @@ pub enum CompleteError {
     Fenced(TaskId),
     /// The output cannot be written as JSON.
     #[error("the output cannot be written as JSON: {0}; give it a type that can")]
-    Output(#[from] serde_json::Error),
+    Output(serde_json::Error),
     /// It could not be made part of the transaction, and nothing of it is left there.
     #[error("the task was not completed: {0}; roll the transaction back")]
-    Storage(#[source] BackendError),
+    Storage(BackendError),
+}
+
+macro_rules! becomes {
+    ($($cause:ty => $error:ident::$variant:ident),+ $(,)?) => {$(
+        impl From<$cause> for $error {
+            fn from(cause: $cause) -> Self {
+                Self::$variant(cause)
+            }
+        }
+    )+};
+}
+
+becomes!(
+    BackendError => BoardError::Storage,
+    BackendError => StartError::Storage,
+    std::io::Error => StartError::Thread,
+    serde_json::Error => CompleteError::Output,
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_shows_its_cause_twice() {
+        let task_id = TaskId::from(uuid::Uuid::from_u128(7));
+        let storage = || BackendError::Permanent { operation: "push", message: "the disk is gone".into() };
+        let json = || serde_json::from_str::<u8>("no").unwrap_err();
+        let errors: [(anyhow::Error, String); 9] = [
+            (PushError::Storage(storage()).into(), storage().to_string()),
+            (PushError::Transaction(storage()).into(), storage().to_string()),
+            (BoardError::from(storage()).into(), storage().to_string()),
+            (BoardError::Result { task_id, error: json() }.into(), json().to_string()),
+            (StartError::from(storage()).into(), storage().to_string()),
+            (StartError::from(std::io::Error::other("no thread")).into(), "no thread".into()),
+            (CompleteError::Storage(storage()).into(), storage().to_string()),
+            (CompleteError::from(json()).into(), json().to_string()),
+            (crate::task::TaskError::new(std::io::Error::other("no page")).into(), "no page".into()),
+        ];
+        for (error, cause) in errors {
+            assert_eq!(format!("{error:#}").matches(&cause).count(), 1, "{error:#}");
+            assert_eq!(error.to_string().matches(&cause).count(), 1, "{error}");
+        }
+    }
 }

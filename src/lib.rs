@@ -5,7 +5,7 @@
 //! the program, and several programs may share it. With memory and SQLite nothing else has to be installed or started.
 //!
 //! ```
-//! use callboard::{Board, Context, Outcome, Task, TaskError, TaskFilter, TaskOrder, TaskResult, TaskState};
+//! use callboard::{Board, Context, Task, TaskError, TaskFilter, TaskOrder, TaskResult, TaskState, slog};
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Serialize, Deserialize)]
@@ -13,10 +13,11 @@
 //!
 //! impl Task for Resize {
 //!     const TYPE: &'static str = "resize";
-//!     async fn run(self, cx: &Context) -> TaskResult {
-//!         if self.width == 0 { return Err(TaskError::fatal("no width")) }
+//!     type Output = String;
+//!     async fn run(self, cx: &Context) -> TaskResult<String> {
+//!         if self.width == 0 { return Err(TaskError::fatal("no width").into()) }
 //!         slog::info!(cx.log(), "resizing"; "image" => &self.image);
-//!         Outcome::output(&format!("{}@{}", self.image, self.width))
+//!         Ok(format!("{}@{}", self.image, self.width))
 //!     }
 //! }
 //!
@@ -26,7 +27,8 @@
 //!     let board = Board::builder().queue("default", 4).task::<Resize>().start().await?;
 //!     let good = board.push(Resize { image: "cat.png".into(), width: 64 }).await?;
 //!     let bad = board.push(Resize { image: "dog.png".into(), width: 0 }).await?;
-//!     assert_eq!(board.wait(good.task_id).await?.result, Some("cat.png@64".into()));
+//!     let name: String = board.wait_as(good.task_id).await?;
+//!     assert_eq!(name, "cat.png@64");
 //!     board.wait(bad.task_id).await?;
 //!     let dead = TaskFilter { states: vec![TaskState::Dead], ..TaskFilter::default() };
 //!     let page = board.list(dead, TaskOrder::NewestFirst, None, 10).await?;
@@ -42,11 +44,11 @@
 //! | to | there is |
 //! |---|---|
 //! | describe, start and stop a board | [`Board::builder`], [`BoardBuilder`], [`Config`], [`StartError`] |
-//! | say what a task is, and do it | [`Task`], or JSON and a function; [`Context`], [`Outcome`], [`TaskError`], [`Run`] for an actor of yours |
+//! | say what a task is, and do it | [`Task`], or JSON and a function; [`Context`], [`TaskResult`], [`Outcome`], [`TaskError`], [`Run`] for an actor of yours |
 //! | push | [`Board::push`], [`NewTask`], [`Retry`], [`Unique`], [`Pushed`], [`PushError`] |
 //! | push and complete in transactions of your own | `Board::push_in`, `Context::complete_in`, `AppConnection`, [`CompleteError`] |
 //! | pull, in a loop of your own | [`Board::pop`], [`Delivery`] |
-//! | see what became of tasks | [`Board::wait`], [`Board::list`], [`TaskRecord`], [`TaskFilter`], [`TaskPage`], [`Execution`], [`StateCount`] |
+//! | see what became of tasks | [`Board::wait`], [`Board::wait_as`], [`Board::list`], [`TaskRecord`], [`TaskFilter`], [`TaskPage`], [`Execution`], [`StateCount`] |
 //! | change them | [`Board::cancel`], [`Board::retry`], [`Board::edit_all`], [`EditAction`] |
 //! | run queues | [`Board::pause`], [`Board::drain`], [`Board::set_concurrency`], [`QueueSettings`] |
 //! | hear of what happens | [`Board::subscribe`], [`BoardBuilder::on_event`], [`Event`], [`TaskFact`] |
@@ -98,6 +100,10 @@ mod task;
 pub mod testing;
 mod worker;
 
+// The versions that this crate is built on: a program needs none of its own.
+pub use actix_rt;
+pub use slog;
+
 pub use crate::core::Stage;
 // What `Board` takes and gives; what only a backend's author needs stays in its module.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -130,9 +136,9 @@ pub use scheduler::{
 pub use store::{StoreError, StoreHandle, StoreLimits};
 pub use supervise::Part;
 pub use task::{
-    ClaimToken, DEFAULT_QUEUE, Execution, ExecutionStatus, Extras, IntoNewTask, InvalidTaskId, NewTask, NodeId,
-    Outcome, Progress, Retry, Task, TaskError, TaskId, TaskRecord, TaskResult, TaskSpec, TaskState, Unique,
-    UniqueMode, UniqueScope, UnknownSpelling, holds_key,
+    BoxError, ClaimToken, DEFAULT_QUEUE, Execution, ExecutionStatus, Extras, IntoNewTask, IntoOutcome, InvalidTaskId,
+    NewTask, NodeId, Outcome, Progress, Retry, Task, TaskError, TaskId, TaskRecord, TaskResult, TaskSpec, TaskState,
+    Unique, UniqueMode, UniqueScope, UnknownSpelling, holds_key,
 };
 pub use worker::log::{LogForm, LogSlice, TaskLogOptions, TaskLogs};
 pub use worker::{CancelReason, Context, Run};
@@ -143,6 +149,9 @@ pub use worker::{CancelReason, Context, Run};
 mod pages {
     #[doc = include_str!("../README.md")]
     struct Readme;
+    #[cfg(feature = "sqlite")]
+    #[doc = include_str!("../README.zh.md")]
+    struct ReadmeInChinese;
     #[doc = include_str!("../docs/tasks.md")]
     struct Tasks;
     #[doc = include_str!("../docs/limits.md")]

@@ -9,15 +9,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The name of a task type or of a queue.
 ///
-/// A name known when the program was compiled costs no allocation; one read from storage is shared by
-/// reference count. Both compare and hash as their text.
+/// Any text becomes one: a `&str`, a `String`, another name. It is copied once and then shared by reference count; a name
+/// known when the program was compiled costs no copy with [`Name::of`]. Both compare and hash as their text.
 ///
 /// ```
-/// use callboard::Name;
-/// let typed = Name::from("download_audio");
-/// let read = Name::from(String::from("download_audio"));
-/// assert_eq!(typed, read);
-/// assert_eq!(&*typed, "download_audio");
+/// use callboard::{Board, BoardBuilder, Name};
+///
+/// const DOWNLOADS: Name = Name::of("downloads");
+///
+/// fn served(queue: &str) -> BoardBuilder {
+///     Board::builder().queue(queue, 4).queue(DOWNLOADS, 2)
+/// }
+/// assert_eq!(Name::from(String::from("downloads")), DOWNLOADS);
+/// # let _ = served("mail");
 /// ```
 #[derive(Clone)]
 pub struct Name(Text);
@@ -29,6 +33,11 @@ enum Text {
 }
 
 impl Name {
+    /// A name known when the program was compiled: it costs no allocation, and may be a constant.
+    pub const fn of(text: &'static str) -> Self {
+        Self(Text::Static(text))
+    }
+
     /// The name as text.
     #[inline]
     pub fn as_str(&self) -> &str {
@@ -58,9 +67,16 @@ impl AsRef<str> for Name {
     }
 }
 
-impl From<&'static str> for Name {
-    fn from(text: &'static str) -> Self {
-        Self(Text::Static(text))
+// Of any lifetime: from `&'static str` alone a parameter of type `&str` would be an error that does not speak of names.
+impl From<&str> for Name {
+    fn from(text: &str) -> Self {
+        Self(Text::Shared(text.into()))
+    }
+}
+
+impl From<&String> for Name {
+    fn from(text: &String) -> Self {
+        Self::from(text.as_str())
     }
 }
 

@@ -24,7 +24,7 @@ async fn a_pushed_task_runs_and_keeps_its_result() {
 #[actix_rt::test]
 async fn a_failing_task_is_retried_and_then_dead() {
     let board = Board::builder()
-        .handler("fail", |_, _| async { Err::<(), _>(TaskError::new("no luck")) })
+        .handler("fail", |_, _| async { Err::<(), _>(TaskError::new("no luck").into()) })
         .start()
         .await
         .unwrap();

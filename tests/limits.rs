@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use callboard::{Board, BoardBuilder, Limit, NewTask, TaskError, TaskState};
+use callboard::{Board, BoardBuilder, BoxError, Limit, NewTask, TaskState};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -45,7 +45,7 @@ impl Runs {
             async move {
                 go.acquire().await?.forget();
                 at_once.fetch_sub(1, Ordering::SeqCst);
-                Ok::<_, TaskError>(())
+                Ok::<_, BoxError>(())
             }
         })
     }

@@ -33,7 +33,7 @@ fn poisoned(blocks: bool) -> (Arc<Faulty>, BoardBuilder) {
                 if second {
                     return Ok(Outcome::done());
                 }
-                Err(TaskError::new(format!("poi{}", params["end"].as_str().unwrap_or_default())))
+                Err(TaskError::new(format!("poi{}", params["end"].as_str().unwrap_or_default())).into())
             }
         });
     (storage, builder)

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use callboard::backend::memory::Memory;
 use callboard::testing::{Fault, Faulty, crash};
-use callboard::{Board, BoardError, Clock, DeliveryError, NewTask, Outcome, Part, TaskError, TaskState, Timestamp};
+use callboard::{
+    Board, BoardBuilder, BoardError, BoxError, CancelReason, Clock, Context, DeliveryError, NewTask, Outcome, Part,
+    TaskState, Timestamp,
+};
 use serde_json::json;
 use slog::Drain;
 use tokio::sync::{Notify, mpsc};
@@ -101,7 +104,7 @@ async fn a_stop_that_was_given_up_half_way_can_be_called_again() {
             tell.notify_one();
             async {
                 std::future::pending::<()>().await;
-                Ok::<_, TaskError>(Outcome::done())
+                Ok::<_, BoxError>(Outcome::done())
             }
         })
         .drain(Duration::from_millis(200))
@@ -219,6 +222,51 @@ async fn a_stop_waits_for_the_threads_of_the_workers() {
     soon(board.stop()).await;
     assert!(begun.load(Ordering::SeqCst) > 0);
     assert_eq!(ended.load(Ordering::SeqCst), begun.load(Ordering::SeqCst));
+}
+
+/// Runs `ends` until the board stops, and says what then stands in storage.
+async fn stopped(on: &dyn Fn(BoardBuilder) -> BoardBuilder, ends: fn() -> Outcome) -> (TaskState, u32, usize) {
+    let begun = Arc::new(Notify::new());
+    let tell = Arc::clone(&begun);
+    let board = on(Board::builder().drain(Duration::ZERO))
+        .handler("long", move |_, cx: Context| {
+            tell.notify_one();
+            async move {
+                cx.cancelled().await;
+                assert_eq!(cx.cancel_reason(), Some(CancelReason::Shutdown));
+                Ok(ends())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let pushed = board.push(json!({"type": "long"})).await.unwrap();
+    soon(begun.notified()).await;
+    soon(board.stop()).await;
+    // It has no handler for the task, and leaves it as it is.
+    let next = on(Board::builder()).start().await.unwrap();
+    let task = next.get(pushed.task_id).await.unwrap().unwrap();
+    let runs = next.executions(pushed.task_id).await.unwrap().len();
+    next.stop().await;
+    (task.state, task.attempt, runs)
+}
+
+#[actix_rt::test]
+async fn a_run_that_a_stop_interrupts_gives_its_task_back_whether_it_says_release_or_cancel() {
+    let stopped_on_each = async |ends: fn() -> Outcome, expected| {
+        let (memory, folder) = (Arc::new(Memory::new()), tempfile::tempdir().unwrap());
+        let url = format!("sqlite:{}", folder.path().join("tasks.db").display());
+        let on_memory = move |builder: BoardBuilder| builder.backend(Arc::clone(&memory) as _);
+        let on_sqlite = move |builder: BoardBuilder| builder.url(url.clone());
+        let storages: [&dyn Fn(BoardBuilder) -> BoardBuilder; 2] = [&on_memory, &on_sqlite];
+        for on in storages {
+            assert_eq!(stopped(on, ends).await, expected);
+        }
+    };
+    stopped_on_each(|| Outcome::Release, (TaskState::Pending, 0, 0)).await;
+    stopped_on_each(|| Outcome::Cancel("asked to end".into()), (TaskState::Pending, 0, 0)).await;
+    // What is done is done.
+    stopped_on_each(Outcome::done, (TaskState::Completed, 1, 1)).await;
 }
 
 /// What is logged, one JSON object each.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use callboard::backend::{Backend, memory::Memory};
 use callboard::testing::{Fault, Faulty, crash};
 use callboard::{
-    Board, BoardBuilder, Clock, DeliveryError, Event, NewTask, Outcome, Part, PartState, Stage, TaskError, TaskState,
+    Board, BoardBuilder, BoxError, Clock, DeliveryError, Event, NewTask, Outcome, Part, PartState, Stage, TaskState,
     Timestamp,
 };
 use serde_json::json;
@@ -108,7 +108,7 @@ async fn a_panicking_handler_is_an_ordinary_failure() {
     let board = Board::builder()
         .handler("panics", |_, _| async {
             assert_eq!(1, 2, "on purpose");
-            Ok::<_, TaskError>(Outcome::done())
+            Ok::<_, BoxError>(Outcome::done())
         })
         .start()
         .await

@@ -25,13 +25,14 @@ struct Stubborn {
 
 impl Task for Stubborn {
     const TYPE: &'static str = "stubborn";
+    type Output = Outcome;
 
     fn retry() -> Retry {
         Retry::fixed(HOUR)
     }
 
     async fn run(self, cx: &Context) -> TaskResult {
-        if cx.attempt() <= self.failures { Err(TaskError::new("no")) } else { Ok(Outcome::done()) }
+        if cx.attempt() <= self.failures { Err(TaskError::new("no").into()) } else { Ok(Outcome::done()) }
     }
 }
 

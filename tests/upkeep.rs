@@ -59,7 +59,7 @@ async fn a_snooze_or_a_retry_of_no_time_is_not_overlooked() {
             let (first, storage) = (cx.attempt() == 1, Arc::clone(&of_fails));
             async move {
                 behind_a_commit(storage, cx).await;
-                if first { Err(TaskError::new("once")) } else { Ok(Outcome::done()) }
+                if first { Err(TaskError::new("once").into()) } else { Ok(Outcome::done()) }
             }
         });
     let board = start(builder).await;

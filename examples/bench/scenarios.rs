@@ -50,7 +50,7 @@ fn counting(options: &Options, done: &Arc<AtomicU64>) -> BoardBuilder {
 }
 
 fn task(options: &Options) -> NewTask {
-    NewTask::new("noop", &"x".repeat(options.payload))
+    NewTask::new(Name::of("noop"), &"x".repeat(options.payload))
 }
 
 /// Fills storage with tasks that wait, tasks for next year and schedules, as the options say.

@@ -94,9 +94,9 @@ impl Library {
         if let Some(other) = self.session(store, url).await?.filter(|cookie| Some(cookie.as_str()) != refused) {
             return Ok(other);
         }
-        let new = session::fetch(&self.0.client, url).await.map_err(|error| {
-            if error.is_fatal() { TaskError::fatal(error.to_string()) } else { TaskError::new(error.to_string()) }
-        })?;
+        let new = session::fetch(&self.0.client, url)
+            .await
+            .map_err(|error| if error.is_fatal() { TaskError::fatal(error) } else { TaskError::new(error) })?;
         store.set(&session::key(url), &new.cookie, Some(new.good_for)).await?;
         Ok(new.cookie)
     }

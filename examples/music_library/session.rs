@@ -40,6 +40,9 @@ impl fmt::Display for SessionError {
     }
 }
 
+/// Its text has all that its cause says.
+impl std::error::Error for SessionError {}
+
 impl SessionError {
     /// True when trying again cannot help.
     pub(crate) fn is_fatal(&self) -> bool {

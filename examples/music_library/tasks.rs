@@ -34,6 +34,7 @@ pub(crate) struct DownloadAudio {
 
 impl Task for DownloadAudio {
     const TYPE: &'static str = "download_audio";
+    type Output = Outcome;
     const QUEUE: &'static str = DOWNLOADS;
     const MAX_ATTEMPTS: u32 = 10;
 
@@ -52,7 +53,7 @@ impl Task for DownloadAudio {
         match cx.push(next).await {
             Ok(_) => {}
             // The program is stopping. The file is here; the next start takes it from there.
-            Err(PushError::Closed) => return Ok(Outcome::Snooze(Duration::ZERO)),
+            Err(PushError::Closed) => return Ok(Outcome::Release),
             Err(error) => return Err(error.into()),
         }
         Outcome::output(&arrived)
@@ -73,7 +74,7 @@ impl DownloadAudio {
                     cookie = Some(library.renew_session(cx.store(), &url, cookie.as_deref()).await?);
                     renewed = true;
                 }
-                Err(error) => return Err(as_task_error(&error)),
+                Err(error) => return Err(as_task_error(error)),
             }
         }
     }
@@ -94,11 +95,11 @@ fn reporter(cx: &Context) -> impl FnMut(u64, Option<u64>) {
     }
 }
 
-fn as_task_error(error: &DownloadError) -> TaskError {
+fn as_task_error(error: DownloadError) -> TaskError {
     match error {
-        fatal if fatal.is_fatal() => TaskError::fatal(fatal.to_string()),
-        DownloadError::Status { retry_after: Some(wait), .. } => TaskError::new(error.to_string()).retry_after(*wait),
-        other => TaskError::new(other.to_string()),
+        fatal if fatal.is_fatal() => TaskError::fatal(fatal),
+        DownloadError::Status { retry_after: Some(wait), .. } => TaskError::new(error).retry_after(wait),
+        other => TaskError::new(other),
     }
 }
 
@@ -111,11 +112,12 @@ pub(crate) struct OrganiseAudio {
 
 impl Task for OrganiseAudio {
     const TYPE: &'static str = "organise_audio";
+    type Output = PathBuf;
 }
 
 impl OrganiseAudio {
     /// Blocks on the disk, so it is registered with [`blocking`](callboard::BoardBuilder::blocking).
-    pub(crate) fn place(self, cx: &Context) -> TaskResult {
+    pub(crate) fn place(self, cx: &Context) -> TaskResult<PathBuf> {
         let library = library(cx)?;
         let source = library.root().join(&self.path);
         let name = self.path.file_name().and_then(|name| name.to_str());
@@ -128,12 +130,12 @@ impl OrganiseAudio {
         let song = Song::parse(stem);
         let wanted = |number| library.root().join(shelf_path(&song, &extension, number));
         let path = shelf::place(&source, wanted).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => TaskError::fatal(error.to_string()),
-            _ => TaskError::from(error),
+            std::io::ErrorKind::NotFound => TaskError::fatal(error),
+            _ => TaskError::new(error),
         })?;
         slog::info!(cx.log(), "placed"; "path" => %path.display(), "title" => &song.title,
             "version" => song.version.as_deref(), "artists" => song.artists.join(", "));
-        Outcome::output(&path.strip_prefix(library.root()).unwrap_or(&path))
+        Ok(path.strip_prefix(library.root()).unwrap_or(&path).to_owned())
     }
 }
 
@@ -150,16 +152,17 @@ pub(crate) struct Cleanup {}
 
 impl Task for Cleanup {
     const TYPE: &'static str = "cleanup";
+    type Output = usize;
 
     fn unique(&self) -> Option<Unique> {
         Some(Unique::key(Self::TYPE))
     }
 
-    async fn run(self, cx: &Context) -> TaskResult {
+    async fn run(self, cx: &Context) -> TaskResult<usize> {
         let library = library(cx)?;
-        let mut removed = 0_usize;
+        let mut removed = 0;
         let folders = match std::fs::read_dir(library.incoming()) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Outcome::output(&removed),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(removed),
             folders => folders?,
         };
         for folder in folders {
@@ -178,7 +181,7 @@ impl Task for Cleanup {
             }
         }
         slog::info!(cx.log(), "cleaned up"; "folders" => removed);
-        Outcome::output(&removed)
+        Ok(removed)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use callboard::{Context, NewTask, Outcome, Schedule, Task, TaskError, TaskResult, Trigger, TriggerError, Zone};
+use callboard::{Context, NewTask, Schedule, Task, TaskError, TaskResult, Trigger, TriggerError, Zone};
 use serde::{Deserialize, Serialize};
 
 use crate::library::Library;
@@ -20,11 +20,12 @@ pub(crate) struct Rescan {}
 
 impl Task for Rescan {
     const TYPE: &'static str = "rescan";
+    type Output = usize;
 }
 
 impl Rescan {
     /// Blocks on the disk, so it is registered with [`blocking`](callboard::BoardBuilder::blocking).
-    pub(crate) fn look(self, cx: &Context) -> TaskResult {
+    pub(crate) fn look(self, cx: &Context) -> TaskResult<usize> {
         let library =
             cx.data::<Library>().ok_or_else(|| TaskError::fatal("the program gave its tasks no library"))?;
         let mut songs = BTreeMap::new();
@@ -37,7 +38,7 @@ impl Rescan {
         file.sync_all()?;
         std::fs::rename(fresh, library.own("catalogue.tsv"))?;
         slog::info!(cx.log(), "looked at the shelves"; "songs" => songs.len());
-        Outcome::output(&songs.len())
+        Ok(songs.len())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::name::Name;
 use crate::scheduler::Schedule;
 use crate::scheduler::trigger::Zone;
 use crate::store::StoreLimits;
-use crate::task::{Outcome, Task, TaskError, TaskResult, TaskState};
+use crate::task::{IntoOutcome, Task, TaskResult, TaskState};
 use crate::worker::{ActorHandler, AsyncFn, BlockingFn, Context, Handle, Run, Typed};
 
 /// Callbacks that wait for the board to start.
@@ -115,15 +115,15 @@ impl BoardBuilder {
 
     /// A task type with a `run` of its own.
     pub fn task<T: Task>(self) -> Self {
-        self.add(T::TYPE, Box::new(Typed::<T>(PhantomData)))
+        self.add(Name::of(T::TYPE), Box::new(Typed::<T>(PhantomData)))
     }
 
     /// An async function for the tasks of type `kind`, which gets their params as JSON.
     pub fn handler<F, Fut, O>(self, kind: impl Into<Name>, run: F) -> Self
     where
         F: Fn(Value, Context) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<O, TaskError>> + 'static,
-        O: Into<Outcome> + 'static,
+        Fut: Future<Output = TaskResult<O>> + 'static,
+        O: IntoOutcome + 'static,
     {
         self.add(kind, Box::new(AsyncFn(run)))
     }
@@ -132,14 +132,14 @@ impl BoardBuilder {
     pub fn blocking<T, F>(self, run: F) -> Self
     where
         T: Task + Send,
-        F: Fn(T, &Context) -> TaskResult + Clone + Send + Sync + 'static,
+        F: Fn(T, &Context) -> TaskResult<T::Output> + Clone + Send + Sync + 'static,
     {
-        self.add(T::TYPE, Box::new(BlockingFn(run, PhantomData::<fn() -> T>)))
+        self.add(Name::of(T::TYPE), Box::new(BlockingFn(run, PhantomData::<fn() -> T>)))
     }
 
     /// An actor of the application that runs the tasks of type `T`; see [`Run`].
-    pub fn actor<T: Task + Send>(self, actor: impl Into<Recipient<Run<T>>>) -> Self {
-        self.add(T::TYPE, Box::new(ActorHandler(actor.into())))
+    pub fn actor<T: Task<Output: Send> + Send>(self, actor: impl Into<Recipient<Run<T>>>) -> Self {
+        self.add(Name::of(T::TYPE), Box::new(ActorHandler(actor.into())))
     }
 
     /// A schedule that the code defines. It is stored when the board starts, and compared by its name with what is there.

@@ -40,6 +40,9 @@ pub struct Health {
     /// Transactions that others were in the way of, such as in a deadlock, and that storage did once more. Now and then
     /// one is as it should be; many of them make everything slow.
     pub storage_conflicts: u64,
+    /// Runs that went on past their timeout, because a handler blocked its thread: see
+    /// [`BoardBuilder::blocking`](crate::BoardBuilder::blocking).
+    pub late_runs: u64,
     /// Tasks that this node rescued from dead ones.
     pub rescued: u64,
     /// Events that some subscriber was too slow for.
@@ -112,6 +115,7 @@ impl Board {
             fenced: core.counters.fenced.load(Ordering::Relaxed),
             storage_retries: core.counters.storage_retries.load(Ordering::Relaxed),
             storage_conflicts: core.backend.conflicts(),
+            late_runs: core.counters.late.load(Ordering::Relaxed),
             rescued: core.counters.rescued.load(Ordering::Relaxed),
             missed_events: core.events.missed_by_all(),
             warnings: warnings(core),

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use actix::Recipient;
 use futures_util::future::{Either, select};
+use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
 pub use builder::BoardBuilder;
@@ -41,7 +42,7 @@ use crate::queue::Pushed;
 use crate::queue::delivery::Delivery;
 use crate::queue::desk::{PopRequest, Popper};
 use crate::store::StoreHandle;
-use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord};
+use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord, TaskState};
 use crate::worker::log::TaskLogs;
 
 /// A running board. Cloning is cheap; all clones are the same board.
@@ -231,6 +232,35 @@ impl Board {
             self.core.due_at(self.core.clock.now() + self.core.config.check_interval);
             ended.await.map_err(|_| BoardError::Closed)?;
         }
+    }
+
+    /// Waits as [`wait`](Board::wait) does, and reads the result as a type of your own: what the handler returned.
+    ///
+    /// ```
+    /// use callboard::Board;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # actix_rt::System::new().block_on(async {
+    /// let board = Board::builder().handler("count", |words, _| async move { Ok(words.as_array().map(Vec::len)) }).start().await?;
+    /// let pushed = board.push(callboard::NewTask::new("count", &["a", "b"])).await?;
+    /// let count: usize = board.wait_as(pushed.task_id).await?;
+    /// assert_eq!(count, 2);
+    /// # board.stop().await;
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`wait`](Board::wait); [`BoardError::NotCompleted`] when the task ended as dead or cancelled;
+    /// [`BoardError::Result`] when its result is no such type.
+    pub async fn wait_as<T: DeserializeOwned>(&self, task_id: TaskId) -> Result<T, BoardError> {
+        let task = self.wait(task_id).await?;
+        if task.state != TaskState::Completed {
+            let reason = task.last_error.unwrap_or_else(|| "no reason was given".into());
+            return Err(BoardError::NotCompleted { task_id, state: task.state, reason });
+        }
+        task.result().map_err(|error| BoardError::Result { task_id, error })
     }
 
     /// The public store.

@@ -9,6 +9,8 @@ pub(crate) struct Counters {
     pub(crate) fenced: AtomicU64,
     /// Commits that failed and were tried again.
     pub(crate) storage_retries: AtomicU64,
+    /// Runs that ended by themselves after their timeout.
+    pub(crate) late: AtomicU64,
     /// Tasks rescued from dead nodes.
     pub(crate) rescued: AtomicU64,
 }

@@ -149,6 +149,16 @@ impl Delivery {
         self.settle(settlement).await
     }
 
+    /// Gives the task back: it is offered again at once, here or elsewhere, without using up an attempt. A delivery that is
+    /// dropped does the same, but does not tell whether storage has it.
+    ///
+    /// # Errors
+    /// [`DeliveryError`] when the claim no longer holds, or no answer came.
+    pub async fn release(mut self) -> Result<(), DeliveryError> {
+        let settlement = released(&self.claimed);
+        self.settle(settlement).await
+    }
+
     /// Gives the consumer until `time` from now, in place of the task's timeout.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Tasks: what is pushed, how it runs, and what is known of it afterwards.
 
+mod failure;
 mod id;
 mod outcome;
 mod record;
@@ -9,9 +10,11 @@ mod state;
 mod typed;
 mod unique;
 
+pub use failure::{BoxError, TaskError};
 pub(crate) use id::uuid_id;
 pub use id::{ClaimToken, InvalidTaskId, NodeId, TaskId};
-pub use outcome::{Outcome, TaskError, TaskResult};
+pub use outcome::{IntoOutcome, Outcome, TaskResult};
+pub(crate) use outcome::{RunResult, returned};
 pub use record::{Execution, Progress, TaskRecord};
 pub use retry::Retry;
 pub use spec::{DEFAULT_QUEUE, Extras, IntoNewTask, NewTask, TaskSpec};

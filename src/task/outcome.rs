@@ -1,10 +1,11 @@
 //! What a handler returns.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
+
+use super::{BoxError, TaskError};
 
 /// How a run went, when it did not fail.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,7 +14,16 @@ pub enum Outcome {
     Done(Option<Value>),
     /// Not yet: run again after this time. Uses up no attempt.
     Snooze(Duration),
-    /// Call the task off, with the reason.
+    /// Gives the task back: it is `pending` at once, and runs again, here or on another node. Uses up no attempt and
+    /// leaves no trace in the history.
+    ///
+    /// Meant for a run that is asked to end because its board stops. To wait before the next run use
+    /// [`Snooze`](Outcome::Snooze).
+    Release,
+    /// Calls the task off, with the reason: it is `cancelled`, and does not run again.
+    ///
+    /// A run that was asked to end because its board stops ([`CancelReason::Shutdown`](crate::CancelReason::Shutdown))
+    /// gives its task back instead, as [`Release`](Outcome::Release) does. Otherwise each deploy would call tasks off.
     Cancel(String),
 }
 
@@ -27,10 +37,10 @@ impl Outcome {
     ///
     /// # Errors
     /// A fatal [`TaskError`] when `value` cannot be written as JSON.
-    pub fn output(value: &impl Serialize) -> Result<Self, TaskError> {
+    pub fn output(value: &impl Serialize) -> TaskResult {
         serde_json::to_value(value)
             .map(|value| Self::Done(Some(value)))
-            .map_err(|error| TaskError::fatal(format!("the result cannot be written as JSON: {error}")))
+            .map_err(|error| TaskError::fatal(format!("the result cannot be written as JSON: {error}")).into())
     }
 }
 
@@ -46,84 +56,55 @@ impl From<Value> for Outcome {
     }
 }
 
-/// What every handler returns.
-pub type TaskResult = Result<Outcome, TaskError>;
-
-/// Why a run failed.
+/// What may stand in the `Ok` of a handler: an [`Outcome`], or a value to keep as the task's result.
 ///
-/// Any error becomes a retryable one with `?`; [`TaskError::fatal`] sends the task to `dead` at once.
+/// `()` and every other value that is `null` in JSON keep nothing.
+pub trait IntoOutcome {
+    /// Makes it an outcome.
+    ///
+    /// # Errors
+    /// A fatal [`TaskError`] when the value cannot be written as JSON.
+    fn into_outcome(self) -> Result<Outcome, TaskError>;
+}
+
+impl IntoOutcome for Outcome {
+    fn into_outcome(self) -> Result<Outcome, TaskError> {
+        Ok(self)
+    }
+}
+
+impl<T: Serialize> IntoOutcome for T {
+    fn into_outcome(self) -> Result<Outcome, TaskError> {
+        Ok(match Outcome::output(&self)? {
+            Outcome::Done(Some(Value::Null)) => Outcome::done(),
+            outcome => outcome,
+        })
+    }
+}
+
+/// What a handler returns: an [`Outcome`] or a value to keep, or any error.
+///
+/// `?` takes every error that is `Send + Sync`, an `anyhow::Error`, a boxed error and a text. Each of them is a failed
+/// attempt, and the task is tried again; a [`TaskError`] says otherwise.
 ///
 /// ```
-/// use callboard::{Outcome, TaskError, TaskResult};
-/// fn read() -> TaskResult {
-///     let text = std::fs::read_to_string("/no/such/file")?;
-///     Ok(serde_json::Value::from(text).into())
+/// use callboard::{TaskError, TaskResult};
+///
+/// fn length(path: &str) -> TaskResult<usize> {
+///     if path.is_empty() {
+///         return Err(TaskError::fatal("no path").into());
+///     }
+///     Ok(std::fs::read_to_string(path)?.len())
 /// }
-/// assert!(!read().unwrap_err().is_fatal());
+/// assert!(TaskError::from(length("").unwrap_err()).is_fatal());
+/// assert!(!TaskError::from(length("/no/such/file").unwrap_err()).is_fatal());
 /// ```
-pub struct TaskError {
-    message: String,
-    fatal: bool,
-    retry_after: Option<Duration>,
-}
+pub type TaskResult<T = Outcome> = Result<T, BoxError>;
 
-impl TaskError {
-    /// The task is tried again as its retry policy says.
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), fatal: false, retry_after: None }
-    }
+/// What a run came to, in the crate's own types.
+pub(crate) type RunResult = Result<Outcome, TaskError>;
 
-    /// The task goes to `dead` at once.
-    pub fn fatal(message: impl Into<String>) -> Self {
-        Self { message: message.into(), fatal: true, retry_after: None }
-    }
-
-    /// Sets the wait before the next attempt, in place of the retry policy's.
-    #[must_use]
-    pub fn retry_after(mut self, wait: Duration) -> Self {
-        self.retry_after = Some(wait);
-        self
-    }
-
-    /// True when trying again cannot help.
-    pub const fn is_fatal(&self) -> bool {
-        self.fatal
-    }
-
-    /// The wait that the error asks for.
-    pub const fn wait(&self) -> Option<Duration> {
-        self.retry_after
-    }
-
-    /// What went wrong.
-    pub fn message(&self) -> &str {
-        &self.message
-    }
-}
-
-impl fmt::Display for TaskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl fmt::Debug for TaskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.fatal { "fatal" } else { "retryable" };
-        write!(f, "TaskError({kind}: {})", self.message)
-    }
-}
-
-// `TaskError` itself is no `Error`: that is what allows this conversion, as in anyhow.
-impl<E: std::error::Error> From<E> for TaskError {
-    fn from(error: E) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        Self::new(message)
-    }
+/// What a handler returned, in the crate's own types.
+pub(crate) fn returned<T: IntoOutcome>(result: TaskResult<T>) -> RunResult {
+    result?.into_outcome()
 }

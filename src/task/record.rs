@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::state::{ExecutionStatus, TaskState};
@@ -57,7 +58,7 @@ pub struct TaskRecord {
     pub progress: Option<Progress>,
     /// What the handler returned.
     pub result: Option<Value>,
-    /// Why the last failed attempt failed, or why it is dead or cancelled.
+    /// Why the last failed attempt failed, or why it is dead or cancelled; or that a run completed it after its timeout.
     pub last_error: Option<String>,
     /// The node that runs it.
     pub node: Option<NodeId>,
@@ -75,8 +76,30 @@ pub struct TaskRecord {
     pub finished_at: Option<Timestamp>,
 }
 
+impl TaskRecord {
+    /// The params as a type of your own: the task's own struct, for a typed one.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn params<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(&self.params)
+    }
+
+    /// The result as a type of your own. No result is read as `null`: as `()`, or as an `Option` that is `None`.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn result<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        read(self.result.as_ref())
+    }
+}
+
+fn read<T: DeserializeOwned>(result: Option<&Value>) -> Result<T, serde_json::Error> {
+    T::deserialize(result.unwrap_or(&Value::Null))
+}
+
 /// How far a running task has come.
-#[derive(Clone, Debug, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
     /// 0 to 1.
     pub fraction: f64,
@@ -103,11 +126,19 @@ pub struct Execution {
     pub finished_at: Option<Timestamp>,
     /// What the handler returned.
     pub result: Option<Value>,
-    /// Why it failed.
+    /// Why it failed; or that it succeeded after its timeout.
     pub error_message: Option<String>,
 }
 
 impl Execution {
+    /// The result as a type of your own. No result is read as `null`: as `()`, or as an `Option` that is `None`.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn result<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        read(self.result.as_ref())
+    }
+
     /// How long it took, or nothing while it runs.
     pub fn duration(&self) -> Option<Duration> {
         self.finished_at.map(|end| end.since(self.started_at))

@@ -113,7 +113,7 @@ impl NewTask {
         Self {
             task_id: None,
             kind: kind.into(),
-            queue: Name::from(DEFAULT_QUEUE),
+            queue: Name::of(DEFAULT_QUEUE),
             params: serde_json::to_string(params).map(String::into_boxed_str).map_err(|e| e.to_string()),
             priority: 0,
             when: When::Now,
@@ -127,8 +127,8 @@ impl NewTask {
 
     /// A typed task with the options of its type.
     pub fn of<T: Task>(task: &T) -> Self {
-        let mut new = Self::new(T::TYPE, task);
-        new.queue = Name::from(T::QUEUE);
+        let mut new = Self::new(Name::of(T::TYPE), task);
+        new.queue = Name::of(T::QUEUE);
         new.priority = T::PRIORITY;
         new.max_attempts = T::MAX_ATTEMPTS;
         new.timeout = T::TIMEOUT;

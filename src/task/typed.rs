@@ -6,17 +6,17 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{DEFAULT_QUEUE, Retry, TaskError, TaskResult, Unique};
+use super::{DEFAULT_QUEUE, IntoOutcome, Retry, TaskError, TaskResult, Unique};
 use crate::worker::Context;
 
 /// A task type of your own: a serde struct, its name, its options, and what it does.
 ///
-/// Only [`TYPE`](Task::TYPE) must be given. Give [`run`](Task::run) too, and register it with
+/// [`TYPE`](Task::TYPE) and [`Output`](Task::Output) must be given. Give [`run`](Task::run) too, and register it with
 /// [`BoardBuilder::task`](crate::BoardBuilder::task); or leave it out and register the type with a blocking function
 /// or an actor instead.
 ///
 /// ```
-/// use callboard::{Context, Outcome, Task, TaskResult};
+/// use callboard::{Context, Task, TaskResult, slog};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
@@ -25,9 +25,10 @@ use crate::worker::Context;
 /// impl Task for Greet {
 ///     const TYPE: &'static str = "greet";
 ///     const MAX_ATTEMPTS: u32 = 3;
-///     async fn run(self, cx: &Context) -> TaskResult {
+///     type Output = usize;
+///     async fn run(self, cx: &Context) -> TaskResult<usize> {
 ///         slog::info!(cx.log(), "hello"; "name" => &self.name);
-///         Ok(Outcome::done())
+///         Ok(self.name.len())
 ///     }
 /// }
 /// ```
@@ -42,6 +43,10 @@ pub trait Task: Serialize + DeserializeOwned + 'static {
     const MAX_ATTEMPTS: u32 = 5;
     /// How long one attempt may take; nothing for as long as it likes.
     const TIMEOUT: Option<Duration> = None;
+
+    /// What [`run`](Task::run) returns when all went well, kept as the task's result: `()` for nothing, a value of your
+    /// own, or [`Outcome`](crate::Outcome) where a run may also snooze, cancel or give back its task.
+    type Output: IntoOutcome + 'static;
 
     /// The wait between attempts.
     fn retry() -> Retry {
@@ -69,7 +74,7 @@ pub trait Task: Serialize + DeserializeOwned + 'static {
     ///
     /// # Errors
     /// Whatever goes wrong; the retry policy decides what then happens.
-    fn run(self, cx: &Context) -> impl Future<Output = TaskResult>
+    fn run(self, cx: &Context) -> impl Future<Output = TaskResult<Self::Output>>
     where
         Self: Sized,
     {
@@ -78,7 +83,8 @@ pub trait Task: Serialize + DeserializeOwned + 'static {
             Err(TaskError::fatal(format!(
                 "type {:?} has no run() of its own; give it one, or register it with .blocking() or .actor()",
                 Self::TYPE
-            )))
+            ))
+            .into())
         }
     }
 }

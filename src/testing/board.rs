@@ -34,7 +34,7 @@ const LEASE: Duration = Duration::from_secs(1_000 * 365 * 24 * 3_600);
 /// ```
 /// use std::time::Duration;
 /// use callboard::testing::TestBoard;
-/// use callboard::{Board, Context, Outcome, Retry, Task, TaskError, TaskResult, TaskState};
+/// use callboard::{Board, Context, Retry, Task, TaskResult, TaskState};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
@@ -42,9 +42,10 @@ const LEASE: Duration = Duration::from_secs(1_000 * 365 * 24 * 3_600);
 ///
 /// impl Task for Fetch {
 ///     const TYPE: &'static str = "fetch";
+///     type Output = ();
 ///     fn retry() -> Retry { Retry::fixed(Duration::from_secs(3600)) }
-///     async fn run(self, cx: &Context) -> TaskResult {
-///         if cx.attempt() == 1 { Err(TaskError::new("busy")) } else { Ok(Outcome::done()) }
+///     async fn run(self, cx: &Context) -> TaskResult<()> {
+///         if cx.attempt() == 1 { Err("busy".into()) } else { Ok(()) }
 ///     }
 /// }
 ///

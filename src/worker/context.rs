@@ -42,6 +42,8 @@ struct Inner {
     log: OnceLock<Logger>,
     attempt_log: OnceLock<AttemptLog>,
     result: Mutex<Option<Value>>,
+    // What is to be said of a run that completes its task all the same.
+    note: OnceLock<String>,
     // What a transaction of the handler has written, if it has committed.
     completed: Mutex<Option<Settlement>>,
     // Most runs report no progress.
@@ -58,6 +60,7 @@ impl Context {
             log: OnceLock::new(),
             attempt_log: OnceLock::new(),
             result: Mutex::new(None),
+            note: OnceLock::new(),
             completed: Mutex::new(None),
             pace: OnceLock::new(),
         }))
@@ -180,17 +183,16 @@ impl Context {
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")] mod example {
-    /// use callboard::{Context, Outcome, TaskError, TaskResult};
+    /// use callboard::{BoxError, Context, TaskResult};
     /// use diesel::prelude::*;
     ///
-    /// fn credit(account: i32, cx: &Context) -> TaskResult {
+    /// fn credit(account: i32, cx: &Context) -> TaskResult<()> {
     ///     let mut conn = SqliteConnection::establish("shop.db")?;
-    ///     conn.immediate_transaction(|conn| -> Result<(), TaskError> {
+    ///     conn.immediate_transaction(|conn| -> Result<(), BoxError> {
     ///         let text = format!("UPDATE account SET credit = credit + 5 WHERE id = {account}");
     ///         diesel::sql_query(text).execute(conn)?;
     ///         Ok(cx.complete_in(conn, &"5 credited")?)
-    ///     })?;
-    ///     Ok(Outcome::done())
+    ///     })
     /// }
     /// # }
     /// ```
@@ -212,6 +214,16 @@ impl Context {
     /// The end that a transaction of the handler has written, if it has committed.
     pub(crate) fn completed(&self) -> Option<Settlement> {
         self.0.completed.lock().clone()
+    }
+
+    /// Says something of the run that its execution keeps. The first word stays.
+    pub(crate) fn note(&self, text: String) {
+        // There is one place that says something.
+        self.0.note.set(text).ok();
+    }
+
+    pub(crate) fn noted(&self) -> Option<String> {
+        self.0.note.get().cloned()
     }
 
     pub(crate) fn take_result(&self) -> Option<Value> {

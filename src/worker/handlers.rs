@@ -10,11 +10,11 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Context;
-use crate::task::{Outcome, Task, TaskError, TaskResult, TaskSpec};
+use crate::task::{IntoOutcome, RunResult, Task, TaskError, TaskResult, TaskSpec, returned};
 
 /// Runs tasks of one type.
 pub(crate) trait Handle: Send + Sync {
-    fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult>;
+    fn run(&self, cx: Context) -> LocalBoxFuture<'static, RunResult>;
 
     /// The queue that tasks of the type go to by themselves; nothing where only each push says it.
     fn queue(&self) -> Option<&'static str> {
@@ -34,20 +34,23 @@ pub(crate) trait Handle: Send + Sync {
 ///
 /// ```
 /// use actix::prelude::*;
-/// use callboard::{Outcome, Run, Task, TaskResult};
+/// use callboard::{Run, Task, TaskResult};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
 /// struct Count { by: u64 }
-/// impl Task for Count { const TYPE: &'static str = "count"; }
+/// impl Task for Count {
+///     const TYPE: &'static str = "count";
+///     type Output = u64;
+/// }
 ///
 /// struct Counter { total: u64 }
 /// impl Actor for Counter { type Context = actix::Context<Self>; }
 /// impl Handler<Run<Count>> for Counter {
-///     type Result = TaskResult;
-///     fn handle(&mut self, run: Run<Count>, _: &mut Self::Context) -> TaskResult {
+///     type Result = TaskResult<u64>;
+///     fn handle(&mut self, run: Run<Count>, _: &mut Self::Context) -> TaskResult<u64> {
 ///         self.total += run.task.by;
-///         Outcome::output(&self.total)
+///         Ok(self.total)
 ///     }
 /// }
 /// ```
@@ -60,7 +63,7 @@ pub struct Run<T> {
 }
 
 impl<T: Task> Message for Run<T> {
-    type Result = TaskResult;
+    type Result = TaskResult<T::Output>;
 }
 
 fn decode<T: Task>(spec: &TaskSpec) -> Result<T, TaskError> {
@@ -68,7 +71,7 @@ fn decode<T: Task>(spec: &TaskSpec) -> Result<T, TaskError> {
         .map_err(|error| TaskError::fatal(format!("params cannot be decoded as {:?}: {error}", T::TYPE)))
 }
 
-fn failed(error: TaskError) -> LocalBoxFuture<'static, TaskResult> {
+fn failed(error: TaskError) -> LocalBoxFuture<'static, RunResult> {
     Box::pin(std::future::ready(Err(error)))
 }
 
@@ -76,9 +79,9 @@ fn failed(error: TaskError) -> LocalBoxFuture<'static, TaskResult> {
 pub(crate) struct Typed<T>(pub(crate) PhantomData<fn() -> T>);
 
 impl<T: Task> Handle for Typed<T> {
-    fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult> {
+    fn run(&self, cx: Context) -> LocalBoxFuture<'static, RunResult> {
         match decode::<T>(cx.task()) {
-            Ok(task) => Box::pin(async move { task.run(&cx).await }),
+            Ok(task) => Box::pin(async move { returned(task.run(&cx).await) }),
             Err(error) => failed(error),
         }
     }
@@ -98,14 +101,14 @@ pub(crate) struct AsyncFn<F>(pub(crate) F);
 impl<F, Fut, O> Handle for AsyncFn<F>
 where
     F: Fn(Value, Context) -> Fut + Send + Sync,
-    Fut: Future<Output = Result<O, TaskError>> + 'static,
-    O: Into<Outcome>,
+    Fut: Future<Output = TaskResult<O>> + 'static,
+    O: IntoOutcome,
 {
-    fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult> {
+    fn run(&self, cx: Context) -> LocalBoxFuture<'static, RunResult> {
         match serde_json::from_str(&cx.task().params) {
             Ok(params) => {
                 let work = (self.0)(params, cx);
-                Box::pin(async move { work.await.map(Into::into) })
+                Box::pin(async move { returned(work.await) })
             }
             Err(error) => failed(TaskError::fatal(format!("params cannot be decoded as JSON: {error}"))),
         }
@@ -118,9 +121,9 @@ pub(crate) struct BlockingFn<T, F>(pub(crate) F, pub(crate) PhantomData<fn() -> 
 impl<T, F> Handle for BlockingFn<T, F>
 where
     T: Task + Send,
-    F: Fn(T, &Context) -> TaskResult + Clone + Send + Sync + 'static,
+    F: Fn(T, &Context) -> TaskResult<T::Output> + Clone + Send + Sync + 'static,
 {
-    fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult> {
+    fn run(&self, cx: Context) -> LocalBoxFuture<'static, RunResult> {
         let task = match decode::<T>(cx.task()) {
             Ok(task) => task,
             Err(error) => return failed(error),
@@ -134,7 +137,7 @@ where
                 return;
             }
             // The run may be given up meanwhile, too: then nobody listens.
-            drop(tell.send(super::run::caught(|| work(task, &inner))));
+            drop(tell.send(super::run::caught(|| returned(work(task, &inner)))));
         }));
         Box::pin(async move {
             told.await.unwrap_or_else(|_| Err(TaskError::new("the blocking thread ended without an answer")))
@@ -151,19 +154,20 @@ where
 }
 
 /// An actor of the embedding application.
-pub(crate) struct ActorHandler<T: Task + Send>(pub(crate) Recipient<Run<T>>);
+pub(crate) struct ActorHandler<T: Task<Output: Send> + Send>(pub(crate) Recipient<Run<T>>);
 
-impl<T: Task + Send> Handle for ActorHandler<T> {
-    fn run(&self, cx: Context) -> LocalBoxFuture<'static, TaskResult> {
+impl<T: Task<Output: Send> + Send> Handle for ActorHandler<T> {
+    fn run(&self, cx: Context) -> LocalBoxFuture<'static, RunResult> {
         let task = match decode::<T>(cx.task()) {
             Ok(task) => task,
             Err(error) => return failed(error),
         };
         let answer = self.0.send(Run { task, cx });
         Box::pin(async move {
-            answer.await.unwrap_or_else(|error| {
-                Err(TaskError::new(format!("the actor that handles {:?} did not answer: {error}", T::TYPE)))
-            })
+            answer.await.map_or_else(
+                |error| Err(TaskError::new(format!("the actor that handles {:?} did not answer: {error}", T::TYPE))),
+                returned,
+            )
         })
     }
 

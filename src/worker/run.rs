@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::persistence::ListExecutions;
 use crate::queue::delivery::{self, ended, released};
 use crate::queue::desk::{Holder, SettleRequest};
 use crate::queue::doubt::is_written;
-use crate::task::{ExecutionStatus, Outcome, TaskError, TaskResult, TaskState};
+use crate::task::{ExecutionStatus, Outcome, RunResult, TaskError, TaskState};
 
 /// Runs a claimed task and hands in its settlement.
 pub(crate) async fn run(core: &Arc<Core>, claimed: Claimed, slot: &Arc<Slot>) {
@@ -98,7 +99,7 @@ impl Drop for Guard<'_> {
 
 /// How a run ended.
 enum End {
-    Returned(TaskResult),
+    Returned(RunResult),
     TimedOut(Duration),
     /// It was asked to end, and did not within the grace.
     Dropped,
@@ -114,13 +115,34 @@ async fn supervise(core: &Core, handler: &dyn Handle, cx: &Context) -> End {
     };
     // Most short tasks are done at the first poll, and then need neither timer nor cancellation.
     let first = std::future::poll_fn(|task| Poll::Ready(Pin::new(&mut work).poll_unpin(task))).await;
-    match first {
+    let end = match first {
         Poll::Ready(result) => End::Returned(result.unwrap_or_else(|panic| Err(panicked(&*panic)))),
         Poll::Pending => slow(core, cx, deadline, &mut work).await,
-    }
+    };
+    tell_if_late(core, cx, deadline, &end);
+    end
 }
 
-type Work = futures_util::future::CatchUnwind<AssertUnwindSafe<LocalBoxFuture<'static, TaskResult>>>;
+/// A timeout cannot end a poll. So a run that blocks its thread past its timeout ends by itself, and what it returns
+/// counts, but it is not passed over in silence.
+fn tell_if_late(core: &Core, cx: &Context, deadline: Option<Duration>, end: &End) {
+    let (End::Returned(_), Some(deadline), None) = (end, deadline, cx.cancel_reason()) else { return };
+    let late = core.clock.elapsed().saturating_sub(deadline);
+    if late.is_zero() {
+        return;
+    }
+    let timeout = cx.task().timeout.unwrap_or_default();
+    let text = format!(
+        "ended {late:?} after its timeout of {timeout:?}, because a handler blocked its thread; register what blocks \
+         with .blocking()"
+    );
+    core.counters.late.fetch_add(1, Ordering::Relaxed);
+    warn!(core.log, "a run went on past its timeout"; keys::TASK_ID => %cx.task_id(),
+        keys::TYPE => cx.task().kind.as_str(), keys::ERROR => &text);
+    cx.note(text);
+}
+
+type Work = futures_util::future::CatchUnwind<AssertUnwindSafe<LocalBoxFuture<'static, RunResult>>>;
 
 async fn slow(core: &Core, cx: &Context, deadline: Option<Duration>, work: &mut Work) -> End {
     let deadline = async {
@@ -152,7 +174,7 @@ fn settle(core: &Core, handler: &dyn Handle, cx: &Context, end: End) -> Settleme
     match (end, cancel) {
         // Whatever else it would have become: somebody called it off.
         (
-            End::Dropped | End::TimedOut(_) | End::Returned(Err(_) | Ok(Outcome::Snooze(_))),
+            End::Dropped | End::TimedOut(_) | End::Returned(Err(_) | Ok(Outcome::Snooze(_) | Outcome::Release)),
             Some(CancelReason::Requested(reason)),
         ) => cancelled(core, cx, reason),
         (End::TimedOut(timeout), _) => {
@@ -161,6 +183,9 @@ fn settle(core: &Core, handler: &dyn Handle, cx: &Context, end: End) -> Settleme
         }
         // Stopped with the board: it runs again, and has used up no attempt.
         (End::Dropped, _) | (End::Returned(Err(_)), Some(CancelReason::Shutdown)) => released(cx.claimed()),
+        // Also for a handler that takes every request to end for a cancellation.
+        (End::Returned(Ok(Outcome::Cancel(_))), Some(CancelReason::Shutdown))
+        | (End::Returned(Ok(Outcome::Release)), _) => released(cx.claimed()),
         (End::Returned(Ok(Outcome::Done(value))), _) => done(core, cx, value),
         (End::Returned(Ok(Outcome::Snooze(wait))), _) => snoozed(core, cx, wait),
         (End::Returned(Ok(Outcome::Cancel(reason))), _) => cancelled(core, cx, reason),
@@ -172,7 +197,8 @@ fn done(core: &Core, cx: &Context, value: Option<serde_json::Value>) -> Settleme
     let value = value.or_else(|| cx.take_result());
     let text = value.map(|value| value.to_string().into_boxed_str());
     let now = core.clock.now();
-    ended(cx.claimed(), cx.started_at(), now, TaskState::Completed, ExecutionStatus::Success, text, None)
+    let note = cx.noted().map(String::into_boxed_str);
+    ended(cx.claimed(), cx.started_at(), now, TaskState::Completed, ExecutionStatus::Success, text, note)
 }
 
 fn snoozed(core: &Core, cx: &Context, wait: Duration) -> Settlement {
@@ -233,7 +259,7 @@ fn panicked(panic: &(dyn Any + Send)) -> TaskError {
 }
 
 /// Runs a blocking handler behind the panic door.
-pub(crate) fn caught(work: impl FnOnce() -> TaskResult) -> TaskResult {
+pub(crate) fn caught(work: impl FnOnce() -> RunResult) -> RunResult {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
 }
 

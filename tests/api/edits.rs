@@ -53,7 +53,7 @@ async fn everything_is_edited_on_purpose_in_more_than_one_transaction() {
 
 #[actix_rt::test]
 async fn tasks_that_die_again_at_once_are_retried_once_and_the_others_have_their_turn() {
-    let dies = |_, _| async { Err::<(), _>(TaskError::fatal("again")) };
+    let dies = |_, _| async { Err::<(), _>(TaskError::fatal("again").into()) };
     let board = start(Board::builder().handler("dies", dies)).await;
     let pushed = ids(&board.push_many((0..2_500).map(|n| NewTask::new("dies", &n))).await.unwrap());
     board.settle().await;
@@ -73,7 +73,7 @@ async fn running_tasks_of_an_edit_are_asked_to_end() {
         tell.send(cx.task_id()).ok();
         async move {
             cx.cancelled().await;
-            Err::<(), _>(TaskError::new("as asked"))
+            Err::<(), _>(TaskError::new("as asked").into())
         }
     }))
     .await;
@@ -188,7 +188,7 @@ async fn what_is_not_kept_any_longer_is_pruned_and_its_logs_with_it() {
             slog::info!(cx.log(), "here");
             Ok(Outcome::done())
         })
-        .handler("fails", |_, _| async { Err::<(), _>(TaskError::fatal("no")) });
+        .handler("fails", |_, _| async { Err::<(), _>(TaskError::fatal("no").into()) });
     let board = start(builder).await;
     let done = board.push(json!({"type": "writes"})).await.unwrap().task_id;
     let dead = board.push(json!({"type": "fails"})).await.unwrap().task_id;

@@ -108,7 +108,7 @@ async fn callbacks_hear_of_their_type_from_its_first_run_to_its_death() {
     };
     let fails = |_, cx: Context| async move {
         cx.progress(0.5, "half");
-        Err::<(), _>(TaskError::new("no luck"))
+        Err::<(), _>(TaskError::new("no luck").into())
     };
     let builder = Board::builder()
         .handler("fails", fails)

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use callboard::testing::at;
 use callboard::{
-    Board, BoardBuilder, Context, ExecutionStatus, NewTask, Outcome, StartError, Task, TaskError, TaskResult,
-    TaskState,
+    Board, BoardBuilder, BoardError, BoxError, Context, ExecutionStatus, NewTask, Outcome, StartError, Task,
+    TaskError, TaskResult, TaskState,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::{HOUR, ids, soon, start};
 async fn a_result_that_was_set_is_kept_unless_the_handler_returns_one() {
     let board = start(Board::builder().handler("sets", |params: Value, cx: Context| async move {
         cx.set_result(&json!({"set": 1}))?;
-        Ok::<_, TaskError>(if params == json!("returns") { Outcome::Done(Some(json!(2))) } else { Outcome::done() })
+        Ok::<_, BoxError>(if params == json!("returns") { Outcome::Done(Some(json!(2))) } else { Outcome::done() })
     }))
     .await;
     for (params, kept) in [("sets", json!({"set": 1})), ("returns", json!(2))] {
@@ -33,7 +33,7 @@ async fn a_result_that_was_set_is_kept_unless_the_handler_returns_one() {
 async fn a_result_that_was_set_before_a_failure_is_not_kept() {
     let board = start(Board::builder().handler("fails", |_, cx: Context| async move {
         cx.set_result(&1)?;
-        Err::<(), _>(TaskError::fatal("after all"))
+        Err::<(), _>(TaskError::fatal("after all").into())
     }))
     .await;
     let pushed = board.push(json!({"type": "fails"})).await.unwrap();
@@ -46,6 +46,7 @@ struct Patient;
 
 impl Task for Patient {
     const TYPE: &'static str = "patient";
+    type Output = Outcome;
     const MAX_ATTEMPTS: u32 = 4;
 
     fn retry_delay(failures: u32, error: &TaskError) -> Option<Duration> {
@@ -56,7 +57,7 @@ impl Task for Patient {
     async fn run(self, cx: &Context) -> TaskResult {
         let error = TaskError::new("not yet");
         // An error's own wait comes first.
-        Err(if cx.attempt() == 3 { error.retry_after(HOUR) } else { error })
+        Err(if cx.attempt() == 3 { error.retry_after(HOUR) } else { error }.into())
     }
 }
 
@@ -75,6 +76,7 @@ struct Reckless;
 
 impl Task for Reckless {
     const TYPE: &'static str = "reckless";
+    type Output = Outcome;
     const MAX_ATTEMPTS: u32 = 2;
 
     fn retry_delay(failures: u32, _: &TaskError) -> Option<Duration> {
@@ -83,7 +85,7 @@ impl Task for Reckless {
     }
 
     async fn run(self, _: &Context) -> TaskResult {
-        Err(TaskError::new("the handler's own words"))
+        Err(TaskError::new("the handler's own words").into())
     }
 }
 
@@ -139,6 +141,7 @@ struct Block {
 
 impl Task for Block {
     const TYPE: &'static str = "block";
+    type Output = Outcome;
     const MAX_ATTEMPTS: u32 = 1;
 }
 
@@ -240,4 +243,126 @@ async fn logs_are_removed_although_handlers_block_all_their_threads() {
     .await;
     go.send(()).unwrap();
     assert_eq!(soon(board.wait(hangs)).await.unwrap().state, TaskState::Completed);
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Measure {
+    text: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the text is empty")]
+struct Empty;
+
+impl Task for Measure {
+    const TYPE: &'static str = "measure";
+    const MAX_ATTEMPTS: u32 = 1;
+    type Output = usize;
+
+    async fn run(self, _: &Context) -> TaskResult<usize> {
+        match self.text.as_str() {
+            "" => Err(Empty)?,
+            "anyhow" => Err(anyhow::anyhow!("of anyhow"))?,
+            "boxed" => Err(BoxError::from("boxed"))?,
+            "text" => Err("a text".to_owned())?,
+            "fatal" => Err(anyhow::Error::new(TaskError::fatal("for good")).context("around"))?,
+            text => Ok(text.len()),
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_handler_returns_a_value_of_its_own_or_any_error() {
+    let board = start(Board::builder().task::<Measure>()).await;
+    let pushed = async |text: &str| board.push(Measure { text: text.into() }).await.unwrap().task_id;
+    let task = pushed("four").await;
+    assert_eq!(soon(board.wait_as::<usize>(task)).await.unwrap(), 4);
+    let wrong = soon(board.wait_as::<String>(task)).await.unwrap_err();
+    assert!(matches!(wrong, BoardError::Result { task_id, .. } if task_id == task), "{wrong}");
+    let record = soon(board.wait(task)).await.unwrap();
+    assert_eq!(record.params::<Measure>().unwrap(), Measure { text: "four".into() });
+    assert_eq!(record.result::<usize>().unwrap(), 4);
+    assert_eq!(board.executions(task).await.unwrap()[0].result::<usize>().unwrap(), 4);
+    for (text, error) in [
+        ("", "the text is empty"),
+        ("anyhow", "of anyhow"),
+        ("boxed", "boxed"),
+        ("text", "a text"),
+        ("fatal", "around: for good"),
+    ] {
+        let task = pushed(text).await;
+        let failed = soon(board.wait_as::<usize>(task)).await.unwrap_err();
+        let BoardError::NotCompleted { task_id, state, reason } = failed else { panic!("{failed}") };
+        assert_eq!((task_id, state, reason.as_str()), (task, TaskState::Dead, error));
+    }
+}
+
+#[actix_rt::test]
+async fn a_fatal_error_is_fatal_whatever_is_put_around_it() {
+    let board = start(Board::builder().task::<Measure>()).await;
+    let task = board.push(NewTask::of(&Measure { text: "fatal".into() }).max_attempts(5)).await.unwrap().task_id;
+    assert_eq!(soon(board.wait(task)).await.unwrap().state, TaskState::Dead);
+    assert_eq!(board.executions(task).await.unwrap().len(), 1);
+}
+
+#[actix_rt::test]
+async fn nothing_returned_is_no_result_and_is_read_as_nothing() {
+    let board = start(Board::builder().handler("nothing", |_, _| async { Ok(()) })).await;
+    let task = board.push(json!({"type": "nothing"})).await.unwrap().task_id;
+    soon(board.wait_as::<()>(task)).await.unwrap();
+    assert_eq!(soon(board.wait_as::<Option<u8>>(task)).await.unwrap(), None);
+    assert_eq!(board.get(task).await.unwrap().unwrap().result, None);
+}
+
+#[actix_rt::test]
+async fn a_run_that_blocks_past_its_timeout_is_told_of() {
+    let (tell, told) = mpsc::channel();
+    let log = slog::Logger::root(std::sync::Mutex::new(Messages(tell)).fuse(), slog::o!());
+    let board = start(Board::builder().logger(log).handler("blocks", |_, cx: Context| async move {
+        // Time passes, and the future does not come back meanwhile.
+        cx.clock().advance(Duration::from_secs(3));
+        Ok(())
+    }))
+    .await;
+    let in_time = board.push(NewTask::new("blocks", &()).timeout(Duration::from_secs(3))).await.unwrap().task_id;
+    soon(board.wait(in_time)).await.unwrap();
+    assert_eq!(board.health().await.late_runs, 0);
+    let late = board.push(NewTask::new("blocks", &()).timeout(Duration::from_secs(1))).await.unwrap().task_id;
+    assert_eq!(soon(board.wait(late)).await.unwrap().state, TaskState::Completed);
+    let run = &board.executions(late).await.unwrap()[0];
+    let said = run.error_message.as_deref().unwrap_or_default();
+    assert_eq!(run.status, ExecutionStatus::Success);
+    assert!(said.starts_with("ended 2s after its timeout of 1s"), "{said}");
+    assert_eq!(board.health().await.late_runs, 1);
+    assert_eq!(told.try_iter().filter(|text| text == "WARN a run went on past its timeout").count(), 1);
+}
+
+#[actix_rt::test]
+async fn a_delivery_is_given_back_without_using_up_an_attempt() {
+    let board = start(Board::builder()).await;
+    let pushed = board.push(json!({"type": "pulled"})).await.unwrap();
+    for _ in 0..2 {
+        let delivery = soon(board.pop("default", None)).await.unwrap().unwrap();
+        assert_eq!((delivery.task_id(), delivery.attempt()), (pushed.task_id, 1));
+        delivery.release().await.unwrap();
+    }
+    let record = board.get(pushed.task_id).await.unwrap().unwrap();
+    assert_eq!((record.state, record.attempt), (TaskState::Pending, 0));
+    assert!(board.executions(pushed.task_id).await.unwrap().is_empty());
+    soon(board.pop("default", None)).await.unwrap().unwrap().ack().await.unwrap();
+}
+
+/// A queue whose name the program has read somewhere.
+async fn pushed_to(board: &Board, queue: &str, kind: &str) -> usize {
+    board.push(NewTask::new(kind, &()).queue(queue)).await.unwrap();
+    board.pause(queue).await.unwrap();
+    board.queue_settings().await.unwrap().iter().filter(|settings| settings.queue == *queue).count()
+}
+
+#[actix_rt::test]
+async fn a_name_is_any_text() {
+    let (queue, kind) = (String::from("own"), String::from("x"));
+    let board = Board::builder().queue(queue.as_str(), 1).start().await.unwrap();
+    assert_eq!(pushed_to(&board, &queue, &kind).await, 1);
+    board.stop().await;
 }

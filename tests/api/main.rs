@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use callboard::testing::TestBoard;
-use callboard::{Board, BoardBuilder, Pushed, TaskError, TaskId, TaskState};
+use callboard::{Board, BoardBuilder, BoxError, Pushed, TaskId, TaskState};
 use tokio::sync::{Semaphore, mpsc};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -44,7 +44,7 @@ impl Held {
             let gate = Arc::clone(&gate);
             async move {
                 gate.acquire().await?.forget();
-                Ok::<_, TaskError>(())
+                Ok::<_, BoxError>(())
             }
         });
         (Self { begun, go }, builder)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use callboard::backend::memory::Memory;
 use callboard::testing::{Faulty, at};
-use callboard::{Board, Clock, Context, Outcome, TaskError, TaskId, TaskState};
+use callboard::{Board, BoxError, Clock, Context, Outcome, TaskId, TaskState};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -36,7 +36,7 @@ async fn reports_that_come_too_soon_make_no_commits_and_the_last_one_is_stored()
         async move {
             cx.cancelled().await;
             cx.progress(0.75, "ending");
-            Ok::<_, TaskError>(Outcome::Cancel("asked to".into()))
+            Ok::<_, BoxError>(Outcome::Cancel("asked to".into()))
         }
     });
     let board = builder.backend(storage.clone()).clock(clock.clone()).start().await.unwrap();

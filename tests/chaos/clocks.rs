@@ -68,7 +68,7 @@ fn with_handlers(builder: BoardBuilder, begun: &Arc<Notify>, end: &Arc<Notify>) 
             }
         })
         .handler("tried twice", |_, cx: Context| async move {
-            if cx.attempt() == 1 { Err(TaskError::new("not yet")) } else { Ok(Outcome::done()) }
+            if cx.attempt() == 1 { Err(TaskError::new("not yet").into()) } else { Ok(Outcome::done()) }
         })
 }
 

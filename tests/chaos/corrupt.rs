@@ -16,6 +16,7 @@ struct Typed {
 
 impl Task for Typed {
     const TYPE: &'static str = "typed";
+    type Output = Outcome;
     async fn run(self, _: &callboard::Context) -> TaskResult {
         Ok(Outcome::from(json!(self.number)))
     }

@@ -25,7 +25,7 @@ async fn gated(url: &str, schedules: Vec<Schedule>) -> (Board, Arc<Semaphore>) {
         async move {
             tokio::select! {
                 permit = gate.acquire() => permit.unwrap().forget(),
-                () = cx.cancelled() => return Err(TaskError::new("called off")),
+                () = cx.cancelled() => return Err(TaskError::new("called off").into()),
             }
             Ok(Outcome::done())
         }

@@ -163,7 +163,7 @@ async fn a_pause_for_failures_does_not_wait_for_the_next_time() {
     let told = Arc::clone(&fails);
     let board = Board::builder().schedule(schedule("s", every(HOUR)).pause_after(2)).handler("work", move |_, _| {
         let fails = fails.load(Ordering::Relaxed);
-        async move { if fails { Err(TaskError::fatal("broken")) } else { Ok(Outcome::done()) } }
+        async move { if fails { Err(TaskError::fatal("broken").into()) } else { Ok(Outcome::done()) } }
     });
     let board = start(board).await;
     let status = async || board.schedules().get("s").await.unwrap().schedule.status;

@@ -20,7 +20,7 @@ async fn gated(schedule: Schedule) -> (TestBoard, Arc<Semaphore>) {
         async move {
             tokio::select! {
                 permit = gate.acquire() => permit.unwrap().forget(),
-                () = cx.cancelled() => return Err(TaskError::new("called off")),
+                () = cx.cancelled() => return Err(TaskError::new("called off").into()),
             }
             Ok(())
         }
@@ -158,7 +158,7 @@ async fn an_outage_is_made_up_as_the_rules_say() {
 
 #[actix_rt::test]
 async fn failures_in_a_row_pause_it_and_count_anew_when_it_is_resumed() {
-    let failing = Board::builder().handler("work", |_, _| async { Err::<(), _>(TaskError::fatal("broken")) });
+    let failing = Board::builder().handler("work", |_, _| async { Err::<(), _>(TaskError::fatal("broken").into()) });
     let board = start(failing.schedule(schedule("s", every(HOUR)).pause_after(3))).await;
     board.advance(DAY).await;
     assert_eq!(fired(&board, "s").await, [3_600, 7_200, 10_800]);
@@ -172,7 +172,8 @@ async fn failures_in_a_row_pause_it_and_count_anew_when_it_is_resumed() {
 
 #[actix_rt::test]
 async fn failures_of_what_is_made_up_for_count_and_those_before_do_not() {
-    let failing = || Board::builder().handler("work", |_, _| async { Err::<(), _>(TaskError::fatal("broken")) });
+    let failing =
+        || Board::builder().handler("work", |_, _| async { Err::<(), _>(TaskError::fatal("broken").into()) });
     let catching_up = || {
         let schedule = schedule("s", every(MINUTE)).pause_after(3).run_limit(61);
         schedule.coalesce(Coalesce::All(1_000)).overlap(Overlap::BufferAll)

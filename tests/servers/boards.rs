@@ -33,7 +33,7 @@ async fn worker(url: &str) -> (Board, mpsc::UnboundedReceiver<Instant>) {
             async move {
                 if params["waits"] == true {
                     cx.cancelled().await;
-                    return Err(TaskError::new("asked to end"));
+                    return Err(TaskError::new("asked to end").into());
                 }
                 Ok(Outcome::done())
             }

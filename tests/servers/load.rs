@@ -128,7 +128,7 @@ async fn work(notes: Arc<Notes>, params: Value, cx: Context) -> callboard::TaskR
     *notes.ledger.lock().runs.entry(cx.task_id()).or_default() += 1;
     tokio::time::sleep(Duration::from_millis(params["ms"].as_u64().unwrap_or(0))).await;
     if params["fails"] == true && cx.attempt() == 1 {
-        return Err(TaskError::new("not yet"));
+        return Err(TaskError::new("not yet").into());
     }
     Ok(Outcome::done())
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use callboard::backend::{OpenOptions, Retention, TaskFilter, TaskOrder, open};
 use callboard::testing::World;
 use callboard::{
-    Board, Limit, LimitScope, NewTask, Outcome, Schedule, TaskError, TaskId, TaskState, Timestamp, Trigger, Unique,
+    Board, BoxError, Limit, LimitScope, NewTask, Outcome, Schedule, TaskError, TaskId, TaskState, Timestamp, Trigger,
+    Unique,
 };
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
@@ -104,7 +105,7 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
     let board = Board::builder()
         .url(role.url())
         .handler("completes itself", move |_, cx: callboard::Context| {
-            let completed = own().transaction(|conn| -> Result<(), TaskError> {
+            let completed = own().transaction(|conn| -> Result<(), BoxError> {
                 cx.complete_in(conn, &"in the transaction")?;
                 Ok(())
             });

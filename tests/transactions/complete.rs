@@ -84,7 +84,7 @@ async fn whatever_comes_after_the_commit_changes_nothing<P: Place>() {
     let place = Arc::new(P::new());
     let (builder, completed) = running(&place, |place, cx, number| {
         complete(place, cx, || Ok(()))?;
-        if number == 1 { panic!("after the commit") } else { Err(TaskError::fatal("after the commit")) }
+        if number == 1 { panic!("after the commit") } else { Err(TaskError::fatal("after the commit").into()) }
     });
     let board = place.start(builder).await;
     let (task, runs) = run_two(&*place, &board).await;

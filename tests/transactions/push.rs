@@ -29,6 +29,7 @@ struct Invoice {
 
 impl Task for Invoice {
     const TYPE: &'static str = "invoice";
+    type Output = Outcome;
     const QUEUE: &'static str = "letters";
     const MAX_ATTEMPTS: u32 = 3;
     fn unique(&self) -> Option<Unique> {

@@ -72,6 +72,9 @@ impl fmt::Display for DownloadError {
     }
 }
 
+/// Its text has all that its cause says.
+impl error::Error for DownloadError {}
+
 impl From<reqwest::Error> for DownloadError {
     fn from(error: reqwest::Error) -> Self {
         Self::Network(error)

@@ -19,7 +19,7 @@ pub(crate) fn register(builder: BoardBuilder, ledger: &Arc<Ledger>) -> BoardBuil
         .handler("plain", noted(ledger, plain))
         .handler("flaky", noted(ledger, flaky))
         .handler("snooze", noted(ledger, snooze))
-        .handler("fatal", noted(ledger, |_, _| async { Err(TaskError::fatal("never again")) }))
+        .handler("fatal", noted(ledger, |_, _| async { Err(TaskError::fatal("never again").into()) }))
         .handler("gate", noted(ledger, gate))
         .handler("abort", noted(ledger, |_, _| async { std::process::abort() }))
 }
@@ -49,7 +49,7 @@ async fn plain(params: Value, _cx: Context) -> TaskResult {
 async fn flaky(params: Value, cx: Context) -> TaskResult {
     let fail = number(&params, "fail");
     if u64::from(cx.attempt()) <= fail {
-        return Err(TaskError::new("not yet"));
+        return Err(TaskError::new("not yet").into());
     }
     Ok(Outcome::done())
 }
@@ -72,6 +72,6 @@ async fn gate(params: Value, cx: Context) -> TaskResult {
     let stubborn = params["stubborn"].as_bool().unwrap_or(false);
     tokio::select! {
         () = opened => Ok(Outcome::done()),
-        () = cx.cancelled(), if !stubborn => Err(TaskError::new("asked to end")),
+        () = cx.cancelled(), if !stubborn => Err(TaskError::new("asked to end").into()),
     }
 }
