@@ -27,7 +27,7 @@ pub(crate) use limit::key_fault;
 pub use limit::{HeldBack, Limit, LimitScope, Limits, Rate};
 pub(crate) use open::redact;
 pub use open::{OpenOptions, Opened, Synchronous, open};
-pub(crate) use schedules::{Chain, MOST_FIRED, next_turn};
+pub(crate) use schedules::{Chain, MOST_FIRED, next_turn, replacing};
 pub use schedules::{Fired, Instance, Passed, Run, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, Turn};
 pub use types::Buried;
 pub use types::{

@@ -92,7 +92,7 @@ pub struct Turn {
     pub runs: Vec<Run>,
     /// Times that make no task.
     pub passed: Vec<Passed>,
-    /// Tasks to call off first, and why.
+    /// Tasks to call off first, the oldest in front.
     pub cancel: Vec<TaskId>,
     /// How many rows of history to keep, at least.
     pub keep_firings: u32,
@@ -112,7 +112,8 @@ pub struct Run {
     /// The task.
     pub spec: Arc<TaskSpec>,
     /// It is stored as `waiting` until this one has come to its end; one that is there no more, or is called off in the
-    /// same turn before it ran, is not waited for.
+    /// same turn before it ran, is not waited for. In a turn that calls tasks off it stands for the task whose place the run
+    /// takes: when that has ended by the time of writing, another of those that still run is waited for.
     pub follows: Option<TaskId>,
     /// Who asked for it.
     pub cause: FiringCause,
@@ -177,5 +178,97 @@ impl Chain {
     pub(crate) fn resolve(&self, follows: Option<TaskId>) -> Option<TaskId> {
         let left_out = follows.and_then(|task_id| self.0.get(&task_id).copied());
         left_out.unwrap_or(follows)
+    }
+}
+
+/// What each run of a turn waits for, where the turn calls tasks off. `ending` are those of [`Turn::cancel`] that still run
+/// and that no task waits for, in the same order: to be read under the locks under which the turn is written.
+///
+/// The decision named a task that ran when it was made. Since then that one may have ended, and one that waited may have
+/// begun to run. Each run that still goes on takes up a place, so one of the new runs has to wait for it: the one that the
+/// decision named for it, else the last one that is left without.
+///
+/// Pure.
+pub(crate) fn replacing(turn: &Turn, mut ending: Vec<TaskId>) -> Vec<Option<TaskId>> {
+    let named = |run: &Run| run.follows.filter(|task_id| !turn.cancel.contains(task_id));
+    let mut follows: Vec<Option<TaskId>> = turn.runs.iter().map(named).collect();
+    for (run, follows) in turn.runs.iter().zip(&mut follows) {
+        if let Some(place) = ending.iter().position(|task_id| Some(*task_id) == run.follows) {
+            *follows = Some(ending.remove(place));
+        }
+    }
+    for follows in follows.iter_mut().rev().filter(|follows| follows.is_none()) {
+        *follows = ending.pop();
+    }
+    follows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::task::NewTask;
+
+    fn id(number: u128) -> TaskId {
+        uuid::Uuid::from_u128(number).into()
+    }
+
+    fn turn(follows: &[Option<u128>], cancel: &[u128]) -> Turn {
+        let now = Timestamp::default();
+        let run = |follows: &Option<u128>| {
+            let spec = NewTask::new("work", &()).into_spec(&Clock::manual(now), usize::MAX).expect("a valid task");
+            Run { spec: Arc::new(spec), follows: follows.map(id), cause: FiringCause::Schedule }
+        };
+        Turn {
+            schedule_id: uuid::Uuid::nil().into(),
+            turn: 1,
+            now,
+            node: uuid::Uuid::nil().into(),
+            status: ScheduleStatus::Active,
+            reason: None,
+            paused_until: None,
+            cursor: now,
+            next_run_at: None,
+            runs: follows.iter().map(run).collect(),
+            passed: Vec::new(),
+            cancel: cancel.iter().copied().map(id).collect(),
+            keep_firings: 100,
+            keep_runs: 100,
+        }
+    }
+
+    #[test]
+    fn who_waits_for_whom_is_decided_by_what_still_runs() {
+        let n = None;
+        /// Named by the decision, called off, still running, waited for.
+        type Row<'a> = (&'a [Option<u128>], &'a [u128], &'a [u128], &'a [Option<u128>]);
+        let table: [Row<'_>; 14] = [
+            (&[n], &[], &[], &[n]),
+            // As it was decided.
+            (&[Some(1)], &[1], &[1], &[Some(1)]),
+            (&[Some(2)], &[1, 2], &[1, 2], &[Some(2)]),
+            (&[Some(1), Some(2)], &[1, 2], &[1, 2], &[Some(1), Some(2)]),
+            // It has ended.
+            (&[Some(1)], &[1], &[], &[n]),
+            // It has ended, and what waited for it runs.
+            (&[Some(1)], &[1, 2], &[2], &[Some(2)]),
+            (&[Some(3)], &[1, 2, 3], &[1, 2], &[Some(2)]),
+            // What was to be called off before it ran does run.
+            (&[n], &[1], &[1], &[Some(1)]),
+            (&[Some(1), n], &[1, 2], &[1, 2], &[Some(1), Some(2)]),
+            // A run that had a free place, and one that takes that of a task which has begun.
+            (&[n, n], &[1], &[1], &[n, Some(1)]),
+            // No two wait for one.
+            (&[Some(1), Some(2)], &[1, 2], &[2], &[n, Some(2)]),
+            (&[Some(1), Some(2)], &[1, 2, 3], &[2, 3], &[Some(3), Some(2)]),
+            (&[Some(1), Some(1)], &[1], &[1], &[Some(1), n]),
+            // What is not called off is waited for as it was named.
+            (&[Some(7)], &[1], &[1], &[Some(7)]),
+        ];
+        for (place, (named, cancel, ending, follows)) in table.into_iter().enumerate() {
+            let ending = ending.iter().copied().map(id).collect();
+            let follows: Vec<_> = follows.iter().map(|follows| follows.map(id)).collect();
+            assert_eq!(replacing(&turn(named, cancel), ending), follows, "row {place}");
+        }
     }
 }

@@ -78,7 +78,8 @@ impl Faulty {
         self.watches.add(faults);
     }
 
-    /// From now on each commit takes this much longer, as on a slow disk. For a wrapper that blocks.
+    /// From now on each commit, and each decision about schedules, takes this much longer, as on a slow disk. For a wrapper
+    /// that blocks.
     pub fn slow_down(&self, pause: Duration) {
         *self.pause.lock() = pause;
     }
@@ -99,6 +100,13 @@ impl Faulty {
     /// Commits that have come here so far, those that are not done yet included.
     pub fn begun(&self) -> u64 {
         self.begun.load(Ordering::SeqCst)
+    }
+
+    fn wait(&self) {
+        let pause = *self.pause.lock();
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+        }
     }
 
     /// Faults that no commit has met yet.
@@ -157,10 +165,7 @@ impl Backend for Faulty {
 
     fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError> {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        let pause = *self.pause.lock();
-        if !pause.is_zero() {
-            std::thread::sleep(pause);
-        }
+        self.wait();
         if self.refused.lock().as_ref().is_some_and(|text| has_text(commit, text)) {
             return Err(BackendError::Permanent { operation: "commit", message: "made to refuse this".into() });
         }
@@ -273,6 +278,7 @@ impl Backend for Faulty {
     }
 
     fn firings(
+        self.wait();
         &self,
         schedule_id: ScheduleId,
         before: Option<Timestamp>,

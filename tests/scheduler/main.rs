@@ -23,6 +23,7 @@ mod seen;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 #[path = "../support/servers.rs"]
 mod servers;
+mod side_by_side;
 #[cfg(feature = "sqlite")]
 mod storage;
 mod support;

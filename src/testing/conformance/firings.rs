@@ -156,6 +156,160 @@ pub fn others_are_called_off(h: &dyn Harness) {
     assert_eq!(w.state(next_id), TaskState::Pending);
 }
 
+/// The task of a nominal time that replaces `cancel`, waiting for `follows`; decided from the turn `read`.
+fn replacing(w: &World, id: ScheduleId, read: i64, follows: Option<TaskId>, cancel: &[TaskId]) -> (TaskId, Fired) {
+    let next = Run { follows, ..run(w, id, 100) };
+    let task_id = next.spec.task_id;
+    (task_id, fire(w, Turn { runs: vec![next], cancel: cancel.to_vec(), ..turn(w, id, read) }))
+}
+
+/// The run that was to be waited for has ended since the decision, and the one behind it has begun: a run that replaces both
+/// waits for that one.
+pub fn what_began_since_is_waited_for(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, _) = stored(&w, "a");
+    let first = made(&w, id, 10);
+    let claimed = w.claim_one();
+    let now = state(&w, id).record.turn;
+    let (second, fired) = replacing(&w, id, now, Some(first), &[first]);
+    assert_eq!(fired, Fired::Done(vec![Some(TaskState::Waiting)]));
+    // Read: the first runs, the second waits for it.
+    let now = state(&w, id).record.turn;
+    w.end(&claimed, TaskState::Cancelled, None);
+    let second_run = w.claim_one();
+    assert_eq!(second_run.spec.task_id, second);
+    let third = Run { follows: Some(first), ..run(&w, id, 30) };
+    let third_id = third.spec.task_id;
+    let fired = fire(&w, Turn { runs: vec![third], cancel: vec![first, second], ..turn(&w, id, now) });
+    assert_eq!(fired, Fired::Done(vec![Some(TaskState::Waiting)]), "beside the second, which still runs");
+    assert_eq!(state(&w, id).live.last().and_then(|last| last.follows), Some(second));
+    assert!(w.record(second).cancel_requested);
+    w.end(&second_run, TaskState::Cancelled, None);
+    assert_eq!(w.state(third_id), TaskState::Pending);
+}
+
+/// A task that was to be called off before it runs has begun since the decision: what replaces it waits for its end.
+pub fn what_was_to_be_called_off_and_began_is_waited_for(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, _) = stored(&w, "a");
+    let first = made(&w, id, 10);
+    let now = state(&w, id).record.turn;
+    let claimed = w.claim_one();
+    let (second, fired) = replacing(&w, id, now, None, &[first]);
+    assert_eq!(fired, Fired::Done(vec![Some(TaskState::Waiting)]));
+    w.end(&claimed, TaskState::Cancelled, None);
+    assert_eq!(w.claim_ids(10), [second]);
+}
+
+/// All that was to be called off has ended since the decision, or is called off before it runs: nothing is waited for.
+pub fn what_ended_since_is_not_waited_for(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, _) = stored(&w, "a");
+    let first = made(&w, id, 10);
+    let claimed = w.claim_one();
+    let now = state(&w, id).record.turn;
+    w.complete(&claimed);
+    let (second, fired) = replacing(&w, id, now, Some(first), &[first]);
+    assert_eq!(fired, Fired::Done(vec![Some(TaskState::Pending)]));
+    assert_eq!(w.state(first), TaskState::Completed);
+    // One that failed since, and waits for its retry, is called off at once.
+    let claimed = w.claim_one();
+    let now = state(&w, id).record.turn;
+    w.fail_until(&claimed, at(1_000));
+    let third = Run { follows: Some(second), ..run(&w, id, 110) };
+    let third_id = third.spec.task_id;
+    let fired = fire(&w, Turn { runs: vec![third], cancel: vec![second], ..turn(&w, id, now) });
+    assert_eq!(fired, Fired::Done(vec![Some(TaskState::Pending)]));
+    assert_eq!(w.state(second), TaskState::Cancelled);
+    assert_eq!(w.claim_ids(10), [third_id]);
+}
+
+/// With two places each line has one task at its end: a run waits for none that another one waits for already, whichever
+/// of them has ended since the decision.
+pub fn one_follower_for_each_that_is_called_off(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, _) = stored(&w, "a");
+    let (first, second) = (made(&w, id, 10), made(&w, id, 20));
+    let runs = w.claim(2);
+    // Two at once take their places.
+    let now = state(&w, id).record.turn;
+    let (third, fourth) = (run(&w, id, 30), run(&w, id, 40));
+    let ids = [third.spec.task_id, fourth.spec.task_id];
+    let next = vec![Run { follows: Some(first), ..third }, Run { follows: Some(second), ..fourth }];
+    let fired = fire(&w, Turn { runs: next, cancel: vec![first, second], ..turn(&w, id, now) });
+    assert_eq!(fired, Fired::Done(vec![Some(TaskState::Waiting); 2]));
+    // A fifth takes that of the third; the first has ended meanwhile, so the third runs.
+    let now = state(&w, id).record.turn;
+    w.end(&runs[0], TaskState::Cancelled, None);
+    let third_run = w.claim_one();
+    assert_eq!(third_run.spec.task_id, ids[0]);
+    let fifth = Run { follows: Some(first), ..run(&w, id, 50) };
+    let fifth_id = fifth.spec.task_id;
+    let cancel = vec![first, second, ids[0]];
+    let fired = fire(&w, Turn { runs: vec![fifth], cancel, ..turn(&w, id, now) });
+    assert_eq!(fired, Fired::Done(vec![Some(TaskState::Waiting)]));
+    let follows =
+        |task_id| state(&w, id).live.iter().find(|task| task.task_id == task_id).and_then(|task| task.follows);
+    assert_eq!((follows(ids[1]), follows(fifth_id)), (Some(second), Some(ids[0])));
+    assert_eq!(w.claim_ids(10), []);
+    w.end(&runs[1], TaskState::Cancelled, None);
+    assert_eq!(w.claim_ids(10), [ids[1]]);
+    w.end(&third_run, TaskState::Cancelled, None);
+    assert_eq!(w.claim_ids(10), [fifth_id]);
+}
+
+/// What a run is to be buffered behind has ended since the decision: it runs. When it goes on, or waits for its retry, the
+/// run waits.
+pub fn a_buffered_run_waits_for_what_goes_on(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, _) = stored(&w, "a");
+    let first = made(&w, id, 10);
+    let claimed = w.claim_one();
+    let buffered = |read, follows, nominal| {
+        let next = Run { follows: Some(follows), ..run(&w, id, nominal) };
+        let task_id = next.spec.task_id;
+        (task_id, fire(&w, Turn { runs: vec![next], ..turn(&w, id, read) }))
+    };
+    let now = state(&w, id).record.turn;
+    w.complete(&claimed);
+    let (second, fired) = buffered(now, first, 20);
+    assert_eq!(fired, Fired::Done(vec![Some(TaskState::Pending)]));
+    let claimed = w.claim_one();
+    let now = state(&w, id).record.turn;
+    w.fail_until(&claimed, at(1_000));
+    let (third, fired) = buffered(now, second, 30);
+    assert_eq!(fired, Fired::Done(vec![Some(TaskState::Waiting)]));
+    // What it waits for is called off by hand since the decision, and it begins.
+    let now = state(&w, id).record.turn;
+    w.edit(&[second], EditAction::Cancel("by hand".into()));
+    assert_eq!(w.claim_ids(10), [third]);
+    assert_eq!(buffered(now, third, 40).1, Fired::Done(vec![Some(TaskState::Waiting)]));
+}
+
+/// A schedule that was changed since the decision fires nothing by it: neither runs nor calls off.
+pub fn a_decision_about_what_was_changed_is_lost(h: &dyn Harness) {
+    let w = World::new(h);
+    let (id, read) = stored(&w, "a");
+    let before = state(&w, id).record;
+    let changes: [fn(&mut ScheduleRecord); 4] = [
+        |record| record.status = ScheduleStatus::Paused,
+        |record| record.policy.run_limit = Some(1),
+        |record| record.cursor = at(77),
+        |record| record.status = ScheduleStatus::Deleted,
+    ];
+    let mut read = read;
+    for change in changes {
+        let mut record = ScheduleRecord { turn: read, ..before.clone() };
+        change(&mut record);
+        let now = save(&w, &record, Some(read));
+        let (_, fired) = replacing(&w, id, read, None, &[]);
+        assert_eq!(fired, Fired::Lost);
+        assert_eq!(state(&w, id).record, ScheduleRecord { turn: now, ..record });
+        read = now;
+    }
+    assert_eq!((w.count(TaskState::Pending), statuses(&w, id)), (0, vec![]));
+}
+
 /// Dead runs are counted from the latest back to the first that was completed, and from a time on.
 pub fn failures_are_counted(h: &dyn Harness) {
     let w = World::new(h);

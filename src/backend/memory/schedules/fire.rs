@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::super::rows::Row;
 use super::super::store::Store;
 use super::Stored;
-use crate::backend::{Chain, Commit, Fired, Insertion, Run, Turn, next_turn};
+use crate::backend::{Chain, Commit, Fired, Insertion, Run, Turn, next_turn, replacing};
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, FiringCause, FiringStatus, ScheduleId};
-use crate::task::TaskState;
+use crate::task::{TaskId, TaskState};
 
 impl Store {
     pub(in crate::backend::memory) fn fire(&mut self, turns: &[Turn]) -> Vec<Fired> {
@@ -32,9 +32,11 @@ impl Store {
                 self.cancel(seq, "a later run takes its place", turn.now);
             }
         }
+        let follows = replacing(turn, self.ending(turn));
         let made: Vec<Option<TaskState>> = {
             let mut chain = Chain::default();
-            turn.runs.iter().map(|run| self.make(turn, run, &mut chain)).collect()
+            let runs = turn.runs.iter().zip(follows);
+            runs.map(|(run, follows)| self.make(turn, run, chain.resolve(follows), &mut chain)).collect()
         };
         self.pass_by(turn);
         let by_clock = turn.runs.iter().zip(&made);
@@ -53,10 +55,16 @@ impl Store {
         Fired::Done(made)
     }
 
+    /// Tasks that were called off and still run, and that none waits for.
+    fn ending(&self, turn: &Turn) -> Vec<TaskId> {
+        let runs = |row: &Row| row.state == TaskState::Running && row.follower().is_none();
+        let ending = |task_id: &&TaskId| self.find(**task_id).is_some_and(|(_, row)| runs(row));
+        turn.cancel.iter().filter(ending).copied().collect()
+    }
+
     /// Stores the task of one run, unless its nominal time has had one.
-    fn make(&mut self, turn: &Turn, run: &Run, chain: &mut Chain) -> Option<TaskState> {
+    fn make(&mut self, turn: &Turn, run: &Run, follows: Option<TaskId>, chain: &mut Chain) -> Option<TaskState> {
         let nominal_at = run.spec.extras().firing?.nominal_at;
-        let follows = chain.resolve(run.follows);
         if self.schedules.has_run(turn.schedule_id, nominal_at, run.cause) {
             chain.leave_out(run.spec.task_id, follows);
             return None;

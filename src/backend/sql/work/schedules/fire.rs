@@ -11,7 +11,7 @@ use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::{Value, statements};
 use crate::backend::sql::work::commit::Batch;
 use crate::backend::sql::work::edit;
-use crate::backend::{Chain, Commit, Edit, EditAction, Fired, Passed, Run, Selection, Turn};
+use crate::backend::{Chain, Commit, Edit, EditAction, Fired, Passed, Run, Selection, Turn, replacing};
 use crate::clock::Timestamp;
 use crate::scheduler::{FiringCause, FiringStatus};
 use crate::task::{TaskId, TaskState};
@@ -22,6 +22,13 @@ macro_rules! has_task {
         "SELECT seq FROM task_queue INDEXED BY task_queue_firing
         WHERE schedule_id IS NOT NULL AND schedule_id = ?1 AND nominal_at = ?2
         UNION ALL SELECT nominal_at FROM schedule_run WHERE schedule_id = ?1 AND nominal_at = ?2"
+    };
+}
+
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+macro_rules! follower_of {
+    () => {
+        "SELECT seq FROM task_queue INDEXED BY task_queue_waiting WHERE state = 'waiting' AND parent_id = ?1 LIMIT 1"
     };
 }
 
@@ -43,6 +50,12 @@ statements! {
             UNION ALL SELECT nominal_at FROM schedule_run WHERE schedule_id = ?1 AND nominal_at = ?2";
     };
     StateOf -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1";
+    /// None begins to wait for a task of this schedule meanwhile: that takes the lock on its row.
+    FollowerOf -> (BigInt,): {
+        sqlite follower_of!();
+        postgres follower_of!();
+        mysql "SELECT seq FROM task_queue WHERE waits_for = ?1 LIMIT 1";
+    };
     FreeTask -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1 {skip}";
     /// What calling off locks as well.
     FreeMark -> (BigInt,): {
@@ -95,11 +108,11 @@ impl<C: Conn> Writer<'_, C> {
         if !self.lock()? {
             return Ok(Fired::Lost);
         }
-        self.cancel()?;
+        let ending = self.cancel()?;
         let mut made = Vec::with_capacity(turn.runs.len());
         let mut chain = Chain::default();
-        for run in &turn.runs {
-            let state = self.make(run, &mut chain)?;
+        for (run, follows) in turn.runs.iter().zip(replacing(turn, ending)) {
+            let state = self.make(run, chain.resolve(follows), &mut chain)?;
             made.push(state);
         }
         for passed in &turn.passed {
@@ -164,21 +177,29 @@ impl<C: Conn> Writer<'_, C> {
         Ok(())
     }
 
-    fn cancel(&mut self) -> Result<(), Abort> {
+    /// Calls tasks off, and names those of them that still run and that none waits for. They are locked, so none of them
+    /// ends, and none that waits begins, before this turn is written.
+    fn cancel(&mut self) -> Result<Vec<TaskId>, Abort> {
         let turn = self.turn;
         if turn.cancel.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let action = EditAction::Cancel("a later run takes its place".into());
         let selection = Selection::Ids(turn.cancel.clone());
-        edit::edit(self.conn, &Edit { selection, action, now: turn.now, limit: turn.cancel.len(), after: None })?;
+        let edit = Edit { selection, action, now: turn.now, limit: turn.cancel.len(), after: None };
+        let running = edit::edit(self.conn, &edit)?.cancelling;
         self.conn.mark_change()?;
-        Ok(())
+        let mut ending = Vec::with_capacity(running.len());
+        for task_id in running {
+            if self.conn.first::<FollowerOf, (i64,)>(&[Value::Text(&task_id.to_string())])?.is_none() {
+                ending.push(task_id);
+            }
+        }
+        Ok(ending)
     }
 
     /// Stores the task of one run, unless its nominal time has had one.
-    fn make(&mut self, run: &Run, chain: &mut Chain) -> Result<Option<TaskState>, Abort> {
-        let follows = chain.resolve(run.follows);
+    fn make(&mut self, run: &Run, follows: Option<TaskId>, chain: &mut Chain) -> Result<Option<TaskState>, Abort> {
         let Some(nominal_at) = run.spec.extras().firing.map(|firing| firing.nominal_at) else { return Ok(None) };
         let id = self.id.clone();
         let key = [Value::Text(&id), Value::Int(nominal_at.as_micros())];
