@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, FixedOffset};
 use serde::Serialize;
 use serde_json::Value;
 
 use super::record::{FiringKey, ScheduleId};
-use super::trigger::Zone;
+#[cfg(doc)]
+use super::trigger::Trigger;
 use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::task::{Extras, Retry, TaskId, TaskSpec};
@@ -18,11 +20,15 @@ use crate::task::{Extras, Retry, TaskId, TaskSpec};
 /// | place | what stands there |
 /// |---|---|
 /// | `{{nominal_time}}` | the nominal time in UTC, `2026-03-06T14:00:00Z` |
-/// | `{{local_time}}` | the same on the clock of the schedule's zone, `2026-03-06T09:00:00-05:00` |
+/// | `{{local_time}}` | the same on the clock of the schedule's zone, `2026-03-06T09:00:00-05:00`; see [`Trigger::local_time`] |
 /// | `{{local_date}}` | its date there, `2026-03-06` |
 /// | `{{schedule}}` | the schedule's name |
 /// | `{{schedule_id}}` | its id |
 /// | `{{{{` | two braces that begin no place: `{{{{schedule}}` becomes `{{schedule}}` |
+///
+/// Local time and date are those that the trigger names: of a run at 23:30 that comes at midnight, because clocks are set
+/// ahead over that half hour, they are 23:30 and the day before. A schedule without one zone has UTC there: an interval, or
+/// parts in several zones.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TaskTemplate {
     /// The name that picks the handler.
@@ -57,19 +63,18 @@ const PLACES: [&str; 5] = ["nominal_time", "local_time", "local_date", "schedule
 pub(crate) struct Places<'a> {
     pub(crate) schedule_id: ScheduleId,
     pub(crate) name: &'a str,
-    pub(crate) zone: Zone,
     pub(crate) nominal_at: Timestamp,
+    /// The nominal time on the clock of the schedule, as its trigger names it.
+    pub(crate) local: DateTime<FixedOffset>,
 }
 
 impl Places<'_> {
     fn value(&self, place: &str) -> Option<String> {
         use chrono::SecondsFormat::AutoSi;
-        let utc = self.nominal_at.to_datetime();
-        let local = || utc.with_timezone(&self.zone.rules());
         Some(match place {
-            "nominal_time" => utc.to_rfc3339_opts(AutoSi, true),
-            "local_time" => local().to_rfc3339_opts(AutoSi, false),
-            "local_date" => local().format("%Y-%m-%d").to_string(),
+            "nominal_time" => self.nominal_at.to_datetime().to_rfc3339_opts(AutoSi, true),
+            "local_time" => self.local.to_rfc3339_opts(AutoSi, false),
+            "local_date" => self.local.format("%Y-%m-%d").to_string(),
             "schedule" => self.name.to_owned(),
             "schedule_id" => self.schedule_id.to_string(),
             _ => return None,
@@ -179,6 +184,9 @@ fn fill(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Option<Str
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
+    use super::super::trigger::{Trigger, Zone};
     use super::*;
 
     fn template(params: &str) -> TaskTemplate {
@@ -197,17 +205,18 @@ mod tests {
         }
     }
 
-    fn filled(params: &str) -> String {
-        let places = Places {
-            schedule_id: Uuid::nil().into(),
-            name: "night",
-            zone: "America/New_York".parse().unwrap(),
-            nominal_at: Timestamp::from_micros(1_772_805_600_000_000),
-        };
+    /// Filled for a nominal time of a trigger, in seconds since 1970.
+    fn filled_for(params: &str, trigger: &Trigger, nominal: i64) -> String {
+        let nominal_at = Timestamp::from_micros(nominal * 1_000_000);
+        let local = trigger.local_time(nominal_at);
+        let places = Places { schedule_id: Uuid::nil().into(), name: "night", nominal_at, local };
         template(params).filled(&places).into()
     }
 
-    use uuid::Uuid;
+    fn filled(params: &str) -> String {
+        let trigger = Trigger::cron("0 9 * * *", "America/New_York".parse::<Zone>().unwrap()).unwrap();
+        filled_for(params, &trigger, 1_772_805_600)
+    }
 
     #[test]
     fn places_are_filled_wherever_a_text_stands() {
@@ -216,6 +225,22 @@ mod tests {
                 r#"{"at":"{{nominal_time}}","in":["{{ local_time }}, {{local_date}}",{"by":"{{schedule}}!"}],"n":1}"#
             ),
             r#"{"at":"2026-03-06T14:00:00Z","in":["2026-03-06T09:00:00-05:00, 2026-03-06",{"by":"night!"}],"n":1}"#
+        );
+    }
+
+    #[test]
+    fn local_places_are_those_that_the_trigger_names() {
+        let (all, nuuk) = ("[\"{{local_date}}\",\"{{local_time}}\",\"{{nominal_time}}\"]", "America/Nuuk");
+        let trigger = Trigger::cron("30 23 * * *", nuuk.parse::<Zone>().unwrap()).unwrap();
+        let runs = trigger.preview(Timestamp::from_micros(1_774_612_800_000_000), 3);
+        let days: Vec<_> = runs.iter().map(|run| filled_for(all, &trigger, run.as_micros() / 1_000_000)).collect();
+        assert_eq!(
+            days,
+            [
+                r#"["2026-03-27","2026-03-27T23:30:00-02:00","2026-03-28T01:30:00Z"]"#,
+                r#"["2026-03-28","2026-03-28T23:30:00-02:00","2026-03-29T01:00:00Z"]"#,
+                r#"["2026-03-29","2026-03-29T23:30:00-01:00","2026-03-30T00:30:00Z"]"#,
+            ]
         );
     }
 

@@ -7,7 +7,7 @@ use super::overlap::Follows;
 use super::policy::KEPT_RUNS;
 use super::record::{FiringCause, ScheduleRecord, ScheduleStatus};
 use super::template::Places;
-use super::trigger::{Trigger, Zone};
+use super::trigger::Trigger;
 use crate::backend::{Run, ScheduleState, Turn};
 use crate::clock::Timestamp;
 use crate::core::Core;
@@ -76,8 +76,8 @@ pub(super) fn task(record: &ScheduleRecord, trigger: &Trigger, nominal_at: Times
     let places = Places {
         schedule_id: record.schedule_id,
         name: &record.name,
-        zone: trigger.zone().unwrap_or(Zone::UTC),
         nominal_at,
+        local: trigger.local_time(nominal_at),
     };
     record.task.task(&places, now)
 }

@@ -7,6 +7,7 @@ mod brute;
 mod brute_kinds;
 mod kinds;
 mod line;
+mod named;
 mod oracle;
 mod refusals;
 mod seeds;

@@ -40,6 +40,17 @@ impl Date {
         }
     }
 
+    /// The wall time that the clock leaves out, in seconds, and the offset that it had before; nothing for any other date,
+    /// which the clock shows.
+    pub(super) fn left_out(&self) -> Option<(i64, i64)> {
+        let Self::Local(wall, zone) = *self else { return None };
+        let wall = wall.and_utc().timestamp();
+        match zone.shows(wall) {
+            Shown::Never { at, .. } => Some((wall, zone.offset_at(at - 1))),
+            Shown::Once(_) | Shown::Twice { .. } => None,
+        }
+    }
+
     pub(super) fn expr(&self) -> String {
         match self {
             Self::Moment(moment) => moment.to_string(),

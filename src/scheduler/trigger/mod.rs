@@ -31,6 +31,8 @@ mod zone;
 
 use std::time::Duration;
 
+use chrono::{DateTime, FixedOffset, Offset, Utc};
+
 pub use calendar::{CalendarUnit, ShortMonth};
 pub use describe::Language;
 pub use error::{CronField, TriggerError};
@@ -136,6 +138,37 @@ impl Trigger {
         nominal + Duration::from_micros(jitter::share(schedule, nominal, most.unsigned_abs()))
     }
 
+    /// What the clock of its [`zone`](Self::zone) shows at a nominal time, as the trigger names it. Without a zone that is UTC.
+    ///
+    /// A run whose time the clock leaves out, because it is set ahead over it, comes at the moment of the change. This is
+    /// then the time that the trigger names, with the offset that the clock had before: read as a moment it lies after the
+    /// nominal one.
+    ///
+    /// ```
+    /// use callboard::{Trigger, Zone};
+    /// use chrono::{DateTime, Utc};
+    /// // In Nuuk the last hour of 2026-03-28 is left out.
+    /// let trigger = Trigger::cron("30 23 * * *", "America/Nuuk".parse::<Zone>()?)?;
+    /// let nominal = "2026-03-29T01:00:00Z".parse::<DateTime<Utc>>()?;
+    /// assert_eq!(trigger.next_after("2026-03-28T12:00:00Z".parse::<DateTime<Utc>>()?.into()), Some(nominal.into()));
+    /// assert_eq!(trigger.local_time(nominal.into()).to_rfc3339(), "2026-03-28T23:30:00-02:00");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn local_time(&self, nominal: impl Into<Timestamp>) -> DateTime<FixedOffset> {
+        let nominal = nominal.into();
+        let zone = self.zone().unwrap_or(Zone::UTC);
+        let (second, part) = (nominal.as_micros().div_euclid(SECOND), nominal.as_micros().rem_euclid(SECOND));
+        let shown = || (second + zone.offset_at(second), zone.offset_at(second));
+        // What lies between seconds is no time of a clock's trigger: somebody asked for a run then.
+        let (wall, offset) = self.rule.named(nominal).filter(|_| part == 0).unwrap_or_else(shown);
+        // Every offset of a zone is less than a day.
+        let offset = FixedOffset::east_opt(i32::try_from(offset).unwrap_or_default()).unwrap_or_else(|| Utc.fix());
+        let moment = wall - i64::from(offset.local_minus_utc());
+        Timestamp::from_micros(moment.saturating_mul(SECOND).saturating_add(part))
+            .to_datetime()
+            .with_timezone(&offset)
+    }
+
     /// The longest time between a nominal time and its run.
     pub(crate) fn longest_jitter(&self) -> Duration {
         Duration::from_micros(self.jitter_us.unsigned_abs())
@@ -194,6 +227,27 @@ impl Rule {
             Self::Interval(interval) => interval.next(after, start_at),
             Self::Date(date) => Some(date.moment()).filter(|moment| *moment > after),
             Self::AnyOf(any) => any.0.iter().filter_map(|part| part.next_after(after)).min(),
+        }
+    }
+
+    /// The wall time that it names for a moment in whole seconds, and its offset; nothing where no clock has a part in it.
+    fn named(&self, nominal: Timestamp) -> Option<(i64, i64)> {
+        let second = nominal.as_micros().div_euclid(SECOND);
+        match self {
+            Self::Cron(cron) => Some(wall::named(cron.zone, &cron.face, &cron.days, second)),
+            Self::Calendar(calendar) => Some(wall::named(calendar.zone, &calendar.face(), calendar, second)),
+            Self::AllOf(all) => Some(wall::named(all.zone, &all.face, all, second)),
+            Self::Date(date) => date.left_out().filter(|_| date.moment() == nominal),
+            Self::AnyOf(any) => {
+                // In one zone, of the first part that fires then.
+                any.zone()?;
+                let before = Timestamp::from_micros(nominal.as_micros().saturating_sub(1));
+                let fires = |part: &&Trigger| part.next_after(before) == Some(nominal);
+                let names = any.0.iter().filter(fires).filter_map(|part| part.rule.named(nominal));
+                // What the clock shows comes before what it leaves out, as within one expression.
+                names.max_by_key(|(wall, _)| *wall)
+            }
+            Self::Interval(_) => None,
         }
     }
 }

@@ -141,6 +141,22 @@ pub(super) fn next_instant<D: Days + ?Sized>(zone: Zone, face: &Face, days: &D, 
     [found, again].into_iter().flatten().min()
 }
 
+/// The wall time that a trigger names when it fires at `moment`, and the offset of the clock that it belongs to; both in
+/// seconds. It is what the clock shows then, or the first matching time that the clock leaves out at that moment.
+pub(super) fn named<D: Days + ?Sized>(zone: Zone, face: &Face, days: &D, moment: i64) -> (i64, i64) {
+    let (before, offset) = (zone.offset_at(moment - 1), zone.offset_at(moment));
+    let (begin, shown) = (moment + before, moment + offset);
+    let left_out = begin < shown && !face.wildcard && shown - begin < CORRECTION;
+    // The common case is decided without a search.
+    if !left_out || next_wall(face, days, shown) == Some(shown) {
+        return (shown, offset);
+    }
+    match next_wall(face, days, begin) {
+        Some(wall) if wall < shown => (wall, before),
+        _ => (shown, offset),
+    }
+}
+
 /// The wall time from which the clock is set back.
 fn set_back_from(zone: Zone, first: i64, second: i64) -> i64 {
     let change = zone.set_back(first, second);

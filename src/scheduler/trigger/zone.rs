@@ -39,11 +39,6 @@ impl Zone {
         TZ_VARIANTS.iter().copied().map(Self)
     }
 
-    /// Its rules, for showing a moment on its clock.
-    pub(crate) fn rules(self) -> Tz {
-        self.0
-    }
-
     /// How far the wall clock is ahead of UTC, in seconds, at `instant` (seconds since the epoch).
     pub(super) fn offset_at(self, instant: i64) -> i64 {
         self.0.offset_from_utc_datetime(&naive(instant)).fix().local_minus_utc().into()
