@@ -23,6 +23,8 @@ fn lines_for(transition: &Transition, dice: &mut Dice) -> Vec<String> {
         "*/2 * 0",
         "1-15 * 6",
         "L * 0,6",
+        "L-3 * *",
+        "L-1,L-28 * 1#1",
         "* * 0L",
         "15W,LW * *",
         "* * 0#2,5#5",

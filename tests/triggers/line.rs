@@ -37,7 +37,7 @@ impl Line {
 
     /// Whether a list of numbers, ranges and steps has `value`; fields count from `least`.
     fn has(list: &str, value: u32, least: u32) -> bool {
-        list.split(',').any(|item| {
+        list.split(',').filter(|item| !item.starts_with("L-")).any(|item| {
             let (range, step) =
                 item.split_once('/').map_or((item, 1), |(range, step)| (range, step.parse().unwrap()));
             let (from, to) = match range.split_once('-') {
@@ -66,6 +66,10 @@ impl Line {
                 "L" => !same_month(&date.succ_opt().unwrap()),
                 "LW" => {
                     workday(&date) && date.iter_days().skip(1).take_while(same_month).all(|later| !workday(&later))
+                }
+                item if item.starts_with("L-") => {
+                    let before: usize = item[2..].parse().unwrap();
+                    date.iter_days().skip(1).take_while(same_month).count() == before
                 }
                 item => item.strip_suffix('W').is_some_and(|day| {
                     // Candidates from near to far; of two at one distance the one on the side of the weekend's end.

@@ -49,6 +49,68 @@ fn the_line_as_a_whole() {
 }
 
 #[test]
+fn a_zone_in_front_and_letters_that_look_alike() {
+    for line in
+        ["CRON_TZ=Europe/Berlin 0 9 * * *", "TZ=Europe/Berlin 0 9 * * *", "cron_tz=\"Europe/Berlin\"  0 9 * * *"]
+    {
+        refused(line, &["a time zone stands in front", "\"Europe/Berlin\".parse::<Zone>()", "`zone` in JSON"]);
+    }
+    refused("CRON_TZ=Europe/Berlin @daily", &["a time zone stands in front"]);
+    for (line, words) in [
+        ("0\u{a0}9 * * *", &["no-break space (U+00A0)", "write plain spaces"]),
+        ("0 9 * * *\u{202f}1", &["no-break space (U+202F)", "write plain spaces"]),
+        ("0\u{3000}9 * * *", &["unusual space (U+3000)", "write plain spaces"]),
+        ("0 9\u{2003}* * *", &["unusual space (U+2003)", "write plain spaces"]),
+        ("\u{feff}0 9 * * *", &["invisible letter (U+FEFF)", "remove it"]),
+        ("0 9 * * 1\u{200b}-5", &["invisible letter (U+200B)", "remove it"]),
+        ("0 9 * * 1\u{2013}5", &["a dash (U+2013)", "hyphen-minus"]),
+        ("0 9，17 * * *", &["a wide comma (U+FF0C)", "plain comma"]),
+        ("０ 9 * * *", &["a wide digit (U+FF10)", "plain digits"]),
+        ("0 9 ＊ * *", &["another asterisk (U+FF0A)", "plain *"]),
+        ("@every 90\u{a0}s", &["no-break space (U+00A0)", "the units are"]),
+    ] {
+        refused(line, words);
+    }
+    let text = |kind: &str, expr: &str| TriggerText { kind: kind.into(), expr: expr.into(), zone: "UTC".into() };
+    for (kind, expr) in [
+        ("interval", "every 90s\u{a0}from 2026-03-06T14:00:00Z"),
+        ("calendar", "every 2\u{a0}weeks at 09:00 from 2026-03-06"),
+        ("date", "2026-03-06\u{a0}14:00"),
+        ("any_of", "[{\"kind\":\"cron\",\"expr\":\"0\u{a0}9 * * *\"}]"),
+    ] {
+        let error = Trigger::from_text(&text(kind, expr)).expect_err(expr).to_string();
+        assert!(error.contains("no-break space (U+00A0)"), "{error}");
+    }
+    // At the ends they do no harm.
+    assert!(Trigger::cron("\u{a0}0 9 * * *\u{a0}", Zone::UTC).is_ok());
+}
+
+#[test]
+fn days_before_the_last() {
+    refused("0 9 L-0 * *", &["day of month field", "\"0\" after L- is not between 1 and 30", "the last day is L"]);
+    refused("0 9 L-31 * *", &["\"31\" after L- is not between 1 and 30", "third day before the last"]);
+    refused("0 9 L-x * *", &["\"x\" after L-"]);
+    refused("0 9 L-3W * *", &["\"3W\" after L-"]);
+    refused("0 9 L-3-L * *", &["\"3-L\" after L-"]);
+    refused("0 9 L-30 2 *", &["never fires", "at most 29 days"]);
+    refused("0 9 1-L * *", &["day of month field", "\"L\" is not understood"]);
+    refused("0 9 15W-20 * *", &["day of month field"]);
+    refused("0 9 L/2 * *", &["day of month field", "\"L\" is not understood"]);
+    refused("0 9 * L-1 *", &["month field", "\"L\" is not understood"]);
+    // What the message allows is allowed, and what it does not is not.
+    refused(
+        "0 9 0 * *",
+        &[
+            "allowed: 1-31, *, ranges and steps of these, L (last day), L-3 (third day before it), 15W",
+            "and lists of all that",
+        ],
+    );
+    for line in ["0 9 *,1,3-5,*/2,1-9/3,L,L-3,15W,LW,? * *", "0 9 * * 1,MON-WED,0-6/2,*/3,5#2,5L,?"] {
+        assert!(Trigger::cron(line, Zone::UTC).is_ok(), "{line}");
+    }
+}
+
+#[test]
 fn what_never_fires() {
     for expression in ["30 2 31 2 *", "0 0 31 4,6,9,11 *", "0 0 30W 2 *", "0 0 0 29 2 * 2023"] {
         refused(expression, &["never fires"]);

@@ -47,6 +47,22 @@ fn times_of_a_day() {
 }
 
 #[test]
+fn days_before_the_last() {
+    say_cron(
+        "0 9 L-1 * *",
+        "at 09:00 on the day before the last day of the month",
+        "每月最后一天之前第 1 天，09:00",
+        "в 09:00 за 1 день до последнего дня месяца",
+    );
+    say_cron(
+        "0 9 L-3,L * *",
+        "at 09:00 on the day 3 days before the last day of the month or on the last day of the month",
+        "每月最后一天之前第 3 天或每月最后一天，09:00",
+        "в 09:00 за 3 дня до последнего дня месяца или в последний день месяца",
+    );
+}
+
+#[test]
 fn days() {
     say_cron(
         "0 9 * * 1-5",

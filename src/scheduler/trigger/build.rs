@@ -23,8 +23,9 @@ impl Trigger {
     /// Without a zone (`None`) it has that of the board which makes a schedule of it,
     /// [`BoardBuilder::default_zone`](crate::BoardBuilder::default_zone), and until then UTC.
     ///
-    /// Besides what cron(8) has, the day of the month may be `L` (the last one), `15W` (the working day nearest to
-    /// the 15th) or `LW` (the last working day), and the weekday `5#2` (the second Friday) or `5L` (the last Friday).
+    /// Besides what cron(8) has, the day of the month may be `L` (the last one), `L-3` (the third before it; left out in
+    /// months that are too short for it), `15W` (the working day nearest to the 15th) or `LW` (the last working day), and
+    /// the weekday `5#2` (the second Friday) or `5L` (the last Friday).
     ///
     /// ```
     /// use callboard::{Trigger, Zone};

@@ -95,8 +95,8 @@ pub(super) struct CronDays {
     pub(super) years: Option<Box<[u16]>>,
     /// Bit 0 is the first.
     pub(super) days: u32,
-    /// `L`.
-    pub(super) last_day: bool,
+    /// `L`: bit 0; `L-3`: bit 3.
+    pub(super) before_last: u32,
     /// `LW`.
     pub(super) last_workday: bool,
     /// `15W`: bit 14.
@@ -136,9 +136,8 @@ impl CronDays {
 
     fn by_day(&self, month: Month) -> u32 {
         let mut days = self.days & month.all();
-        if self.last_day {
-            days |= 1 << (month.length - 1);
-        }
+        let before_last = (0..month.length).filter(|before| self.before_last & 1 << before != 0);
+        days = before_last.fold(days, |days, before| days | 1 << (month.length - 1 - before));
         if self.last_workday {
             days |= 1 << (month.workday(month.length) - 1);
         }

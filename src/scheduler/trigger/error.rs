@@ -49,13 +49,16 @@ impl CronField {
     /// What may be written there.
     pub(super) fn allowed(self) -> String {
         let (least, most) = self.bounds();
-        let special = match self {
-            Self::DayOfMonth => ", L (last day), 15W (working day nearest to the 15th), LW (last working day), ?",
-            Self::Month => " or JAN-DEC",
-            Self::Weekday => " (0 and 7 are Sunday) or SUN-SAT, 5#2 (second Friday), 5L (last Friday), ?",
-            Self::Second | Self::Minute | Self::Hour | Self::Year => "",
+        let (names, special) = match self {
+            Self::DayOfMonth => (
+                "",
+                ", L (last day), L-3 (third day before it), 15W (working day nearest to the 15th), LW (last working day), ?",
+            ),
+            Self::Month => (" or JAN-DEC", ""),
+            Self::Weekday => (" (0 and 7 are Sunday) or SUN-SAT", ", 5#2 (second Friday), 5L (last Friday), ?"),
+            Self::Second | Self::Minute | Self::Hour | Self::Year => ("", ""),
         };
-        format!("{least}-{most}{special}, and *, lists, ranges and steps of these")
+        format!("{least}-{most}{names}, *, ranges and steps of these{special}, and lists of all that")
     }
 }
 
@@ -150,8 +153,33 @@ impl TriggerError {
         problem: impl Into<String>,
         hint: impl Into<String>,
     ) -> Self {
-        Self::Invalid { what, given: cut(given), problem: problem.into(), hint: hint.into() }
+        let (problem, mut hint) = (problem.into(), hint.into());
+        if let Some((odd, instead)) = look_alike(given) {
+            hint = format!("{odd}, {instead}; {hint}");
+        }
+        Self::Invalid { what, given: cut(given), problem, hint }
     }
+}
+
+/// What is wrong with a letter that looks like one of an expression and is none, if there is one: it came with a text from
+/// a page or an editor.
+pub(super) fn look_alike(text: &str) -> Option<(String, &'static str)> {
+    let (letter, what, hint) = text.chars().find_map(|letter| {
+        Some(match letter {
+            '\u{a0}' | '\u{202f}' => (letter, "a no-break space", "write plain spaces"),
+            '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' => (letter, "an invisible letter", "remove it"),
+            letter if letter.is_whitespace() && !letter.is_ascii() => {
+                (letter, "a wide or unusual space", "write plain spaces")
+            }
+            '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{ff0d}' => (letter, "a dash", "write the hyphen-minus -"),
+            '\u{ff0c}' | '\u{3001}' => (letter, "a wide comma", "write the plain comma"),
+            '\u{2217}' | '\u{ff0a}' => (letter, "another asterisk", "write the plain *"),
+            '\u{ff10}'..='\u{ff19}' => (letter, "a wide digit", "write plain digits"),
+            '\u{ff0f}' | '\u{2044}' | '\u{2215}' => (letter, "another slash", "write the plain /"),
+            _ => return None,
+        })
+    })?;
+    Some((format!("it has {what} (U+{:04X})", u32::from(letter)), hint))
 }
 
 /// At most 64 characters of what somebody wrote: an error goes to logs and into a column.

@@ -20,6 +20,8 @@ pub(in super::super) enum Item {
     Span { from: u32, to: u32, step: u32 },
     /// `L`
     LastDay,
+    /// `L-3`
+    BeforeLast { days: u32 },
     /// `LW`
     LastWorkday,
     /// `15W`
@@ -136,10 +138,27 @@ impl Reader<'_> {
                 "L" => Some(Ok(Item::LastDay)),
                 "LW" => Some(Ok(Item::LastWorkday)),
                 "?" => Some(Ok(Item::All { step: 1 })),
-                _ => upper.strip_suffix('W').map(|day| Ok(Item::Near { day: self.value(day)? })),
+                _ => upper
+                    .strip_prefix("L-")
+                    .map(|days| self.before_last(&text[text.len() - days.len()..]))
+                    .or_else(|| upper.strip_suffix('W').map(|day| Ok(Item::Near { day: self.value(day)? }))),
             },
             CronField::Weekday => self.special_weekday(&upper),
             _ => None,
+        }
+    }
+
+    /// What follows `L-`: at least one day lies before the last one, and no month has more than 30 that do.
+    fn before_last(&self, days: &str) -> Read<Item> {
+        match number(days) {
+            Some(days @ 1..=30) => Ok(Item::BeforeLast { days }),
+            Some(0) => {
+                Err(self.fault("\"0\" after L- is not between 1 and 30".to_owned(), Some("the last day is L".into())))
+            }
+            _ => {
+                let hint = "L-3 is the third day before the last one, and stands alone or in a list".to_owned();
+                Err(self.fault(format!("{:?} after L- is not between 1 and 30", cut(days)), Some(hint)))
+            }
         }
     }
 

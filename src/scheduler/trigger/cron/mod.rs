@@ -6,7 +6,7 @@
 //! bounds. The rest is ours, because the package
 //! - wants six or seven fields, counts Sunday as 1, and knows no weekday 0: our layer numbers weekdays as cron(8);
 //! - wants both day fields to match where cron(8) takes either, unless one begins with `*`;
-//! - has no `L`, `W` and `#`;
+//! - has no `L`, `L-3`, `W` and `#`;
 //! - refuses `MON-5` and `*/60`, which cron(8) takes, and takes `5/15` in any line, which cron(8) does not;
 //! - shows at most the place where a line is wrong, not the field and what may be written there;
 //! - leaves out 02:30 on the day when clocks are set ahead, and when they are set back loses runs or finds times
@@ -16,7 +16,7 @@ mod field;
 mod plain;
 
 use super::days::{CronDays, most_days};
-use super::error::{CronField, TriggerError, cut, nearest};
+use super::error::{CronField, TriggerError, cut, look_alike, nearest};
 use super::wall::{Face, next_wall};
 use super::zone::Zone;
 pub(super) use field::{Field, Item};
@@ -50,6 +50,15 @@ impl Cron {
             let problem = format!("it is {} bytes long, at most {LONGEST} are read", expression.len());
             return Err(refuse(expression, problem, "write ranges and steps instead of long lists"));
         }
+        if let Some((problem, hint)) = look_alike(expression) {
+            return Err(refuse(expression, problem, hint));
+        }
+        if let Some(zone) = zone_in_front(expression) {
+            let hint = format!(
+                "give the zone beside it: Trigger::cron(expression, {zone:?}.parse::<Zone>()?), or `zone` in JSON and in storage"
+            );
+            return Err(refuse(expression, "a time zone stands in front of the fields", hint));
+        }
         let source = expression.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         let (face, days) = plain::expand(&source, &fields(&source)?)?;
         // From 1970, where years begin: 400 years from there have every date that there can be.
@@ -64,6 +73,13 @@ impl Cron {
     pub(super) fn fields(&self) -> Vec<Field> {
         fields(&self.source).unwrap_or_default()
     }
+}
+
+/// The zone of a line as crontabs and some libraries write it: `CRON_TZ=Europe/Berlin 0 9 * * *`.
+fn zone_in_front(expression: &str) -> Option<&str> {
+    let first = expression.split_ascii_whitespace().next()?;
+    let (name, zone) = first.split_once('=')?;
+    (name.eq_ignore_ascii_case("CRON_TZ") || name.eq_ignore_ascii_case("TZ")).then(|| zone.trim_matches('"'))
 }
 
 /// Reads all seven fields of a line that may have fewer.

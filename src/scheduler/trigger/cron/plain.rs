@@ -105,7 +105,8 @@ fn specials(fields: &[Field]) -> CronDays {
     let mut days = CronDays::default();
     for item in fields.iter().flat_map(|field| &field.items) {
         match *item {
-            Item::LastDay => days.last_day = true,
+            Item::LastDay => days.before_last |= 1,
+            Item::BeforeLast { days: before } => days.before_last |= 1 << before,
             Item::LastWorkday => days.last_workday = true,
             Item::Near { day } => days.near |= 1 << (day - 1),
             Item::Nth { weekday, nth } => {

@@ -71,6 +71,10 @@ impl Voice for Chinese {
         "每月最后一天".to_owned()
     }
 
+    fn before_last(&self, days: u32) -> String {
+        format!("每月最后一天之前第 {days} 天")
+    }
+
     fn last_workday(&self) -> String {
         "每月最后一个工作日".to_owned()
     }

@@ -95,6 +95,7 @@ fn day_phrases(voice: &dyn Voice, field: &Field) -> Vec<String> {
     let plain = (!runs.is_empty()).then(|| voice.days(&runs));
     let special = field.items.iter().filter_map(|item| match item {
         Item::LastDay => Some(voice.last_day()),
+        Item::BeforeLast { days } => Some(voice.before_last(*days)),
         Item::LastWorkday => Some(voice.last_workday()),
         Item::Near { day } => Some(voice.near(*day)),
         _ => None,

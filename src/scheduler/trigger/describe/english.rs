@@ -94,6 +94,13 @@ impl Voice for English {
         "on the last day of the month".to_owned()
     }
 
+    fn before_last(&self, days: u32) -> String {
+        match days {
+            1 => "on the day before the last day of the month".to_owned(),
+            _ => format!("on the day {days} days before the last day of the month"),
+        }
+    }
+
     fn last_workday(&self) -> String {
         "on the last working day of the month".to_owned()
     }

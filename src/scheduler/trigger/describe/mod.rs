@@ -61,6 +61,8 @@ trait Voice {
     fn during(&self, unit: Unit, runs: &[Run]) -> String;
     fn days(&self, runs: &[Run]) -> String;
     fn last_day(&self) -> String;
+    /// So many days before the last one, at least 1.
+    fn before_last(&self, days: u32) -> String;
     fn last_workday(&self) -> String;
     fn near(&self, day: u32) -> String;
     fn weekdays(&self, runs: &[Run]) -> String;

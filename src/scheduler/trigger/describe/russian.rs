@@ -169,6 +169,10 @@ impl Voice for Russian {
         "в последний день месяца".to_owned()
     }
 
+    fn before_last(&self, days: u32) -> String {
+        format!("за {days} {} до последнего дня месяца", counted(days, Unit::Day))
+    }
+
     fn last_workday(&self) -> String {
         "в последний рабочий день месяца".to_owned()
     }
