@@ -101,6 +101,9 @@ pub enum StartError {
     /// Two handlers for one type.
     #[error("type {0:?} has two handlers; register one of them only")]
     TwoHandlers(String),
+    /// Two schedules of one name.
+    #[error("the builder has two schedules named {0:?}; give it one of them only, or another name to one")]
+    TwoSchedules(String),
     /// Storage could not be opened.
     #[error("storage could not be opened: {0}")]
     Storage(BackendError),

@@ -3,7 +3,7 @@
 //! Where there is an actix system, the board lives in it, on arbiters of its own, so that the application's services
 //! are the handlers' services. Where there is none, it makes one on a thread of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -34,6 +34,9 @@ use crate::worker::{BlockingPool, Crew, Registry};
 pub(super) async fn start(mut builder: BoardBuilder) -> Result<Board, StartError> {
     let mut faults = builder.config.faults();
     let schedules = std::mem::take(&mut builder.schedules);
+    if let Some(name) = name_of_two(&schedules) {
+        return Err(StartError::TwoSchedules(name));
+    }
     let (clock, most, zone) = (&builder.config.clock, builder.config.max_params_bytes, builder.config.default_zone);
     faults.extend(schedules.iter().filter_map(|schedule| schedule.clone().check(clock, most, zone).err()));
     if !faults.is_empty() {
@@ -71,6 +74,12 @@ pub(super) async fn start(mut builder: BoardBuilder) -> Result<Board, StartError
         }
     }
     Ok(Board { core, house: Arc::new(House::of(inner)) })
+}
+
+/// A name that two schedules have.
+fn name_of_two(schedules: &[Schedule]) -> Option<String> {
+    let mut names = HashSet::new();
+    schedules.iter().find(|schedule| !names.insert(&schedule.name)).map(|schedule| schedule.name.to_string())
 }
 
 async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {

@@ -27,10 +27,15 @@ pub enum Retry {
         base_us: u64,
         /// Microseconds that no wait exceeds.
         cap_us: u64,
-        /// Share of the wait that is random, 0 to 1: 0.2 gives 90 % to 110 %, though never more than the cap.
+        /// Share of the wait that is random, 0 to 1: 0.2 gives 90 % to 110 %, though never more than the cap. Below 1e-9 it
+        /// is stored as 0.
         jitter: f64,
     },
 }
+
+/// The least share that is kept: of an hour it is 4 µs. Storage keeps the number as text, and a much smaller one would be too
+/// long for a column.
+const LEAST_SHARE: f64 = 1e-9;
 
 impl Default for Retry {
     /// Exponential from 1 s, at most 1 h, with a jitter of 20 %.
@@ -80,6 +85,16 @@ impl Retry {
         }
     }
 
+    /// The same policy as storage keeps it: without a share that is too small to tell.
+    pub(crate) fn stored(mut self) -> Self {
+        if let Self::Exponential { jitter, .. } = &mut self
+            && *jitter < LEAST_SHARE
+        {
+            *jitter = 0.0;
+        }
+        self
+    }
+
     /// The wait after the `failures`-th failure (1 is the first). `dice` is a random number from 0 to 1. The cap
     /// comes last: no wait exceeds it, whatever the jitter.
     pub fn delay(&self, failures: u32, dice: f64) -> Duration {
@@ -98,7 +113,7 @@ impl Retry {
 }
 
 fn as_share(number: f64) -> f64 {
-    if number.is_finite() { number.clamp(0.0, 1.0) } else { 0.0 }
+    if number.is_finite() && number >= LEAST_SHARE { number.min(1.0) } else { 0.0 }
 }
 
 fn to_us(span: Duration) -> u64 {
@@ -129,6 +144,17 @@ mod tests {
     }
 
     #[test]
+    fn a_share_that_is_too_small_to_tell_means_none() {
+        for tiny in [1e-300, f64::MIN_POSITIVE, f64::from_bits(1), 9.9e-10, -0.0] {
+            assert_eq!(exponential(5, 5, tiny), exponential(5, 5, 0.0));
+            let given = Retry::Exponential { base_us: 5, cap_us: 5, jitter: tiny };
+            assert_eq!((given.fault(), given.stored()), (None, exponential(5, 5, 0.0)), "{tiny}");
+        }
+        let least = exponential(5, 5, 1e-9);
+        assert_eq!(least.stored(), least);
+    }
+
+    #[test]
     fn a_share_that_is_no_number_means_none() {
         assert_eq!(exponential(5, 5, f64::NAN), exponential(5, 5, 0.0));
         assert_eq!(exponential(5, 5, -3.0), exponential(5, 5, 0.0));
@@ -148,6 +174,15 @@ mod tests {
         fn without_jitter_it_never_shrinks(base in any::<u64>(), cap in any::<u64>(), failures in 1..200_u32) {
             let retry = exponential(base, cap, 0.0);
             prop_assert!(retry.delay(failures, 0.3) <= retry.delay(failures + 1, 0.7));
+        }
+
+        #[test]
+        fn what_is_stored_is_short_as_text(jitter in prop::num::f64::ANY) {
+            let given = Retry::Exponential { base_us: 5, cap_us: 5, jitter };
+            if given.fault().is_none() && let Retry::Exponential { jitter, .. } = given.stored() {
+                prop_assert!(jitter.to_string().len() <= 32, "{jitter}");
+                prop_assert_eq!(jitter.to_string().parse(), Ok(jitter));
+            }
         }
 
         #[test]

@@ -296,7 +296,7 @@ impl NewTask {
             run_at: at(self.when, now),
             max_attempts: self.max_attempts,
             timeout: self.timeout,
-            retry: self.retry,
+            retry: self.retry.stored(),
             created_at: now,
             extras: self.extras,
         })
@@ -305,20 +305,25 @@ impl NewTask {
     /// Its options for a schedule, which says itself when a task runs, and which.
     pub(crate) fn into_template(self, clock: &Clock, max_params: usize) -> Result<TaskTemplate, PushError> {
         let refuse = |what: &str, instead: &str| {
-            Err(PushError::Invalid(format!("the task of a schedule has no {what} of its own; {instead}")))
+            Err(PushError::Invalid(format!("the task of a schedule must not have {what}: {instead}")))
         };
         if self.task_id.is_some() {
-            return refuse("task_id", "each firing makes a task with a new one");
+            return refuse("a task_id", "each firing makes a task with a new one; leave it away");
         }
         if self.when != When::Now {
-            return refuse("run_at or delay", "its trigger says when it runs");
+            return refuse("a run_at or a delay", "its trigger says when it runs; leave them away");
         }
         if self.extras.as_ref().is_some_and(|extras| extras.unique.is_some()) {
-            return refuse("unique key", "its overlap policy says what happens while one is there");
+            return refuse(
+                "a unique key",
+                "each nominal time makes one task anyway, and the overlap policy says what happens while one goes on; leave it away",
+            );
         }
         let expires_in = match self.expires {
             Some(When::After(span)) => Some(span),
-            Some(When::At(_)) => return refuse("expires_at", "give it expires_in"),
+            Some(When::At(_)) => {
+                return refuse("an expires_at", "all firings would have the same; give it expires_in");
+            }
             Some(When::Now) | None => None,
         };
         let spec = self.into_spec(clock, max_params)?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use callboard::testing::{at, crash};
 use callboard::{
     BackfillOrder, Board, BoardError, FiringCause, FiringStatus, NewTask, Outcome, Overlap, Part, PartState, Resume,
-    Schedule, ScheduleFilter, ScheduleStatus, StartError, TaskError, TaskState, Trigger, Zone,
+    Schedule, ScheduleFilter, ScheduleStatus, StartError, TaskError, TaskState, Trigger, Unique, Zone,
 };
 use serde_json::json;
 
@@ -265,10 +265,30 @@ async fn nonsense_is_refused_with_its_reason() {
     assert!(refused(schedule("s", every(HOUR)).max_instances(0)).await.contains("max_instances"));
     let place = NewTask::new("work", &json!({"at": "{{tomorrow}}"}));
     assert!(refused(Schedule::new("s", every(HOUR), place)).await.contains("{{tomorrow}}"));
-    let delayed = NewTask::new("work", &()).delay(HOUR);
-    assert!(refused(Schedule::new("s", every(HOUR), delayed)).await.contains("its trigger says when it runs"));
+    let task = || NewTask::new("work", &());
+    for (task, words) in [
+        (task().delay(HOUR), "must not have a run_at or a delay: its trigger says when it runs"),
+        (task().unique(Unique::key("k")), "must not have a unique key: each nominal time makes one task anyway"),
+        (task().task_id(uuid::Uuid::nil()), "must not have a task_id: each firing makes a task with a new one"),
+        (
+            task().expires_at(at(5)),
+            "must not have an expires_at: all firings would have the same; give it expires_in",
+        ),
+    ] {
+        let text = refused(Schedule::new("s", every(HOUR), task)).await;
+        assert!(text.contains(words), "{text}");
+    }
     let fault = builder().schedule(schedule("s", every(HOUR)).keep_firings(0)).start().await.unwrap_err();
     assert!(matches!(fault, StartError::Config(faults) if faults[0].contains("keep_firings")));
+}
+
+#[actix_rt::test]
+async fn two_schedules_of_one_name_are_refused_at_the_start() {
+    let two = || builder().schedule(schedule("s", every(HOUR))).schedule(schedule("t", every(HOUR)));
+    assert!(two().start().await.is_ok());
+    let started = two().schedule(schedule("s", every(DAY))).start().await;
+    assert!(matches!(&started, Err(StartError::TwoSchedules(name)) if name == "s"), "{started:?}");
+    assert!(started.unwrap_err().to_string().contains("two schedules named \"s\""));
 }
 
 #[actix_rt::test]
