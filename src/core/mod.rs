@@ -102,6 +102,11 @@ impl Core {
         *self.stage.borrow()
     }
 
+    /// False once the board has given its storage up: what is under way then fails on that account, which nobody has to hear of.
+    pub(crate) fn has_storage(&self) -> bool {
+        self.stage() < Stage::Stopped
+    }
+
     /// True when a claim made now would still be covered when it begins to run.
     pub(crate) fn may_claim(&self) -> bool {
         self.stage() == Stage::Running && self.lease.is_safe(self.clock.elapsed(), self.config.lease / 5)

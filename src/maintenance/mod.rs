@@ -151,7 +151,9 @@ impl Maintenance {
                 Ok(report) if report.more => Some(maintenance.core.clock.now()),
                 Ok(report) => report.next_due,
                 Err(error) => {
-                    warn!(maintenance.core.log, "no upkeep this time"; keys::ERROR => %error);
+                    if maintenance.core.has_storage() {
+                        warn!(maintenance.core.log, "no upkeep this time"; keys::ERROR => %error);
+                    }
                     None
                 }
             };

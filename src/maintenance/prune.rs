@@ -24,6 +24,7 @@ pub(super) async fn prune_history(core: &Core) {
         match round(core).await {
             Ok(true) => {}
             Ok(false) => break,
+            Err(_) if !core.has_storage() => return,
             Err(error) => {
                 warn!(core.log, "history was not pruned"; keys::ERROR => %error);
                 break;
@@ -33,7 +34,9 @@ pub(super) async fn prune_history(core: &Core) {
     let now = core.clock.now();
     let finished_before = core.config.keep_finished_schedules.map(|age| now - age);
     let forget = ForgetSchedules { deleted_before: now - DELETED_SCHEDULES, finished_before };
-    if let Err(error) = core.persistence.ask(forget).await {
+    if let Err(error) = core.persistence.ask(forget).await
+        && core.has_storage()
+    {
         warn!(core.log, "schedules that are over were not removed"; keys::ERROR => %error);
     }
 }

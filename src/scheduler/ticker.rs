@@ -60,6 +60,9 @@ impl Scheduler {
 
     fn note(&mut self, report: Result<RoundEnd, BackendError>) {
         let log = &self.core.log;
+        if report.is_err() && !self.core.has_storage() {
+            return;
+        }
         self.life.fails(report.is_err());
         match report {
             Ok(_) => {

@@ -203,3 +203,30 @@ async fn storage_that_is_away_or_loses_answers_neither_drops_nor_doubles_a_time(
     assert_whole(&history(&board, "s").await);
     board.stop().await;
 }
+
+/// A program's log that is listened to.
+struct Warnings(std::sync::mpsc::Sender<String>);
+
+impl slog::Drain for Warnings {
+    type Ok = ();
+    type Err = slog::Never;
+    fn log(&self, record: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
+        if record.level().is_at_least(slog::Level::Warning) {
+            // Nobody may listen any more.
+            drop(self.0.send(format!("{} {}", record.level().as_short_str(), record.msg())));
+        }
+        Ok(())
+    }
+}
+
+#[actix_rt::test]
+async fn a_board_that_lives_for_a_moment_warns_of_nothing() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let log = slog::Logger::root(slog::Drain::fuse(std::sync::Mutex::new(Warnings(tell))), slog::o!());
+    let file = File::new();
+    for _ in 0..40 {
+        let board = file.start(builder().logger(log.clone()).schedule(schedule("s", every(HOUR)))).await;
+        board.stop().await;
+    }
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), Vec::<String>::new());
+}
