@@ -253,6 +253,13 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn schedule_changes(&self, version: i64) -> Result<ScheduleChanges, BackendError>;
 
+    /// Schedules that fire, and whose cursor lies after `now`: at most `limit` of those that fire last. There are some after a
+    /// clock that was set ahead and back, and where a cursor was moved ahead.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn schedules_ahead(&self, now: Timestamp, limit: usize) -> Result<Vec<ScheduleId>, BackendError>;
+
     /// These schedules with what a decision about them needs, in any order; unknown ids are left out.
     ///
     /// # Errors

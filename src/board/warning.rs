@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::clock::Timestamp;
 use crate::core::Core;
 use crate::name::Name;
+use crate::scheduler::Silent;
 use crate::task::DEFAULT_QUEUE;
 
 /// Something that works, but hardly as it was meant. Its text says what to do.
@@ -21,6 +23,16 @@ pub enum HealthWarning {
         /// The queue.
         queue: Name,
     },
+    /// A schedule leaves out times, because its cursor lies ahead of the clock: a clock was set ahead and back, or the cursor
+    /// was moved ahead. Found within a minute.
+    ScheduleSilent {
+        /// Its name.
+        schedule: Name,
+        /// The next time that its trigger names, which it leaves out.
+        leaves_out: Timestamp,
+        /// When it fires next.
+        until: Timestamp,
+    },
 }
 
 impl fmt::Display for HealthWarning {
@@ -31,13 +43,30 @@ impl fmt::Display for HealthWarning {
                 "tasks of type {kind:?} go to the queue {queue:?}, which this node does not run; add .queue({queue:?}, 10) \
                  to its builder, or .queue({queue:?}, 0) if other nodes run it"
             ),
+            Self::ScheduleSilent { schedule, leaves_out, until } => write!(
+                f,
+                "schedule {schedule:?} is silent until {until} and leaves out {leaves_out}: its cursor lies ahead of the \
+                 clock, as after a clock that was set ahead and back; schedules().move_cursor({schedule:?}, \
+                 board.clock().now()) lets it go on from now, and no time that has made its task runs twice"
+            ),
         }
     }
 }
 
 /// Everything that there is to warn of now.
 pub(super) fn warnings(core: &Core) -> Vec<HealthWarning> {
-    of_handlers(core)
+    let mut all = of_handlers(core);
+    all.extend(of_schedules(core));
+    all
+}
+
+fn of_schedules(core: &Core) -> impl Iterator<Item = HealthWarning> {
+    let silent = core.agenda.silent(core.clock.now()).into_iter();
+    silent.map(|Silent { name, leaves_out, until, .. }| HealthWarning::ScheduleSilent {
+        schedule: name,
+        leaves_out,
+        until,
+    })
 }
 
 /// Handlers that never get a task by themselves.

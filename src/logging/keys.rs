@@ -54,6 +54,8 @@ keys! {
     TYPE = "type";
     /// How many types.
     TYPES = "types";
+    /// When something ends.
+    UNTIL = "until";
     /// A version of the program or of a schema.
     VERSION = "version";
 }

@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use requests::{
     ApplyEdit, ChangeQueue, CheckHealth, CodeToSchedule, CountStates, FindOutdated, FireSchedules, ForgetSchedules,
-    GetTask, ListExecutions, ListFirings, ListLimits, ListNodes, ListQueues, ListSchedules, ListTasks,
+    GetTask, ListExecutions, ListFirings, ListLimits, ListNodes, ListQueues, ListSchedules, ListTasks, LookAhead,
     LookForSchedules, NameToSchedule, PruneTasks, ReadSchedules, ReleaseClaims, RemoveLimit, Request, SaveLimit,
     SaveSchedule, SweepTasks,
 };

@@ -88,6 +88,9 @@ requests! {
     /// Schedules that were saved.
     LookForSchedules { version: i64 } -> ScheduleChanges, "schedule changes", writes false,
         |backend, this| backend.schedule_changes(this.version);
+    /// Schedules whose cursor lies ahead of the clock.
+    LookAhead { now: Timestamp, limit: usize } -> Vec<ScheduleId>, "schedules ahead", writes false,
+        |backend, this| backend.schedules_ahead(this.now, this.limit);
     /// Schedules with what a decision needs.
     ReadSchedules { ids: Vec<ScheduleId> } -> Vec<ScheduleState>, "schedules", writes false,
         |backend, this| backend.schedules(&this.ids);

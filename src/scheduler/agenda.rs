@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::heap::Heap;
 use super::record::ScheduleId;
+use super::silent::Silent;
 use crate::backend::ScheduleChanges;
 use crate::clock::Timestamp;
 
@@ -35,6 +36,16 @@ struct Known {
     version: i64,
     /// When all were looked at, on the clock's growing hand, and how long it took.
     full_look: Option<(Duration, Duration)>,
+    /// Those that are silent for long, as the last full look found them.
+    silent: Vec<Silent>,
+}
+
+impl Known {
+    fn set(&mut self, id: ScheduleId, due: Option<Timestamp>) {
+        self.heap.set(id, due);
+        // It was changed, or fires.
+        self.silent.retain(|silent| silent.schedule_id != id);
+    }
 }
 
 impl Agenda {
@@ -81,14 +92,29 @@ impl Agenda {
             known.full_look = Some((began, now.saturating_sub(began)));
         } else {
             for (id, due) in changes.due {
-                known.heap.set(id, due);
+                known.set(id, due);
             }
         }
     }
 
+    /// Takes over which schedules are silent; names those that were not known to be.
+    pub(super) fn learn_silent(&self, silent: Vec<Silent>) -> Vec<Silent> {
+        let mut known = self.known.lock();
+        let is_new = |found: &&Silent| known.silent.iter().all(|known| known.schedule_id != found.schedule_id);
+        let new = silent.iter().filter(is_new).cloned().collect();
+        known.silent = silent;
+        new
+    }
+
+    /// Schedules that are silent at `now`, as far as this node knows.
+    pub(crate) fn silent(&self, now: Timestamp) -> Vec<Silent> {
+        let known = self.known.lock();
+        known.silent.iter().filter(|silent| silent.until > now).cloned().collect()
+    }
+
     /// Sets when a schedule is to be looked at.
     pub(super) fn set(&self, id: ScheduleId, due: Option<Timestamp>) {
-        self.known.lock().heap.set(id, due);
+        self.known.lock().set(id, due);
     }
 
     /// Schedules that are due at `now`, at most `limit`.

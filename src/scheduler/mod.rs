@@ -11,6 +11,7 @@ mod policy;
 mod record;
 mod round;
 mod schedule;
+mod silent;
 mod tell;
 mod template;
 mod ticker;
@@ -26,5 +27,6 @@ pub use record::{Firing, FiringCause, FiringKey, FiringStatus, ScheduleId, Sched
 #[cfg(feature = "testing")]
 pub(crate) use round::{RoundEnd, round};
 pub use schedule::Schedule;
+pub(crate) use silent::Silent;
 pub use template::TaskTemplate;
 pub(crate) use ticker::{Operate, Scheduler};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use slog::warn;
 
 use super::record::{ScheduleId, ScheduleStatus};
-use super::tell;
 use super::turn::{due, turn};
+use super::{silent, tell};
 use crate::backend::{BackendError, Fired, ScheduleState, Turn};
 use crate::clock::Timestamp;
 use crate::core::Core;
@@ -69,9 +69,20 @@ async fn under_way(core: &Core) -> Result<RoundEnd, BackendError> {
 async fn look(core: &Core) -> Result<(), BackendError> {
     let began = core.clock.elapsed();
     let Some(version) = core.agenda.look_from(began) else { return Ok(()) };
-    match core.persistence.ask(LookForSchedules { version }).await {
-        Ok(changes) => {
+    let looked = match core.persistence.ask(LookForSchedules { version }).await {
+        // What this costs is a part of the look.
+        Ok(changes) if version == 0 => {
+            silent::look(core, core.clock.now()).await.map(|silent| (changes, Some(silent)))
+        }
+        outcome => outcome.map(|changes| (changes, None)),
+    };
+    match looked {
+        Ok((changes, silent)) => {
             core.agenda.learn(version, changes, began, core.clock.elapsed());
+            for silent in silent.into_iter().flat_map(|silent| core.agenda.learn_silent(silent)) {
+                warn!(core.log, "a schedule is silent: its cursor lies ahead of the clock"; keys::SCHEDULE => %silent.name,
+                    keys::UNTIL => %silent.until);
+            }
             Ok(())
         }
         Err(error) => {

@@ -252,6 +252,10 @@ impl Backend for Faulty {
         self.inner.schedule_changes(version)
     }
 
+    fn schedules_ahead(&self, now: Timestamp, limit: usize) -> Result<Vec<ScheduleId>, BackendError> {
+        self.inner.schedules_ahead(now, limit)
+    }
+
     fn schedules(&self, ids: &[ScheduleId]) -> Result<Vec<ScheduleState>, BackendError> {
         self.inner.schedules(ids)
     }
@@ -274,11 +278,11 @@ impl Backend for Faulty {
     }
 
     fn fire(&self, turns: &[Turn]) -> Result<Vec<Fired>, BackendError> {
+        self.wait();
         self.commits.around("fire", || self.inner.fire(turns))
     }
 
     fn firings(
-        self.wait();
         &self,
         schedule_id: ScheduleId,
         before: Option<Timestamp>,

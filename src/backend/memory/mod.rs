@@ -156,6 +156,10 @@ impl Backend for Memory {
         Ok(self.store.lock().schedules.changes(version))
     }
 
+    fn schedules_ahead(&self, now: Timestamp, limit: usize) -> Result<Vec<ScheduleId>, BackendError> {
+        Ok(self.store.lock().schedules.ahead(now, limit))
+    }
+
     fn schedules(&self, ids: &[ScheduleId]) -> Result<Vec<ScheduleState>, BackendError> {
         Ok(self.store.lock().schedule_states(ids))
     }

@@ -98,6 +98,15 @@ impl Schedules {
         ScheduleChanges { version: self.version, due: due.collect() }
     }
 
+    pub(super) fn ahead(&self, now: Timestamp, limit: usize) -> Vec<ScheduleId> {
+        let records = self.rows.values().map(|stored| &stored.record);
+        let ahead = |record: &&ScheduleRecord| record.status == ScheduleStatus::Active && record.cursor > now;
+        let mut found: Vec<_> =
+            records.filter(ahead).map(|record| (record.next_run_at, record.schedule_id)).collect();
+        found.sort_unstable();
+        found.into_iter().rev().take(limit).map(|(_, id)| id).collect()
+    }
+
     pub(super) fn named(&self, name: &str) -> Option<ScheduleId> {
         self.names.get(name).copied()
     }

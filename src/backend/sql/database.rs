@@ -252,6 +252,10 @@ impl<D: Database> Backend for Sql<D> {
         mended::changes(&self.0, version)
     }
 
+    fn schedules_ahead(&self, now: Timestamp, limit: usize) -> Result<Vec<ScheduleId>, BackendError> {
+        self.0.read("schedules ahead", |conn| schedules::ahead(conn, now, limit))
+    }
+
     fn schedules(&self, ids: &[ScheduleId]) -> Result<Vec<ScheduleState>, BackendError> {
         self.0.read("schedules", |conn| schedules::states(conn, ids))
     }

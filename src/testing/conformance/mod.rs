@@ -96,7 +96,7 @@ macro_rules! conformance_cases {
                 released_with_cancel_is_cancelled queue_settings queue_changes_side_by_side watch_comes_back health_and_capabilities
                 opened_apart;
             schedules: saved_is_read names_and_turns_are_kept found_by_the_name_in_code changes_are_told_by_version
-                schedules_are_listed deleted_ones_are_forgotten finished_ones_are_forgotten schedules_are_shared_and_survive;
+                those_ahead_of_the_clock_are_named schedules_are_listed deleted_ones_are_forgotten finished_ones_are_forgotten schedules_are_shared_and_survive;
             firings: a_turn_is_written_whole one_of_many_nodes_fires a_nominal_time_makes_one_task
                 runs_follow_each_other others_are_called_off failures_are_counted failures_outlast_their_tasks
                 a_nominal_time_is_remembered history_is_bounded what_began_since_is_waited_for

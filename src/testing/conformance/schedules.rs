@@ -131,6 +131,30 @@ pub fn changes_are_told_by_version(h: &dyn Harness) {
     assert!(w.backend.schedule_changes(0).expect("changes").due.contains(&(b, Some(at(10)))));
 }
 
+/// Those whose cursor lies ahead of a time are named, as far as they fire: the ones that fire last.
+pub fn those_ahead_of_the_clock_are_named(h: &dyn Harness) {
+    let w = World::new(h);
+    let ahead = |now, limit| w.backend.schedules_ahead(at(now), limit).expect("schedules");
+    let save_ahead = |name, cursor, status| {
+        let record =
+            ScheduleRecord { cursor: at(cursor), next_run_at: Some(at(cursor + 10)), status, ..record(name) };
+        save(&w, &record, None);
+        record.schedule_id
+    };
+    assert_eq!(ahead(0, 10), []);
+    let far = save_ahead("far", 100, ScheduleStatus::Active);
+    let near = save_ahead("near", 50, ScheduleStatus::Active);
+    save_ahead("due", 0, ScheduleStatus::Active);
+    save_ahead("paused", 100, ScheduleStatus::Paused);
+    let mut both = ahead(49, 10);
+    both.sort_unstable();
+    let mut wanted = [far, near];
+    wanted.sort_unstable();
+    assert_eq!(both, wanted);
+    assert_eq!((ahead(50, 10), ahead(49, 1)), (vec![far], vec![far]));
+    assert_eq!(ahead(100, 10), []);
+}
+
 /// Lists are by name, filtered, and in pages.
 pub fn schedules_are_listed(h: &dyn Harness) {
     let w = World::new(h);

@@ -12,7 +12,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 pub(in crate::backend::sql) use self::fire::fire;
 pub(in crate::backend::sql) use self::ids::mend;
 use self::ids::plain;
-pub(in crate::backend::sql) use self::read::{firings, list, states};
+pub(in crate::backend::sql) use self::read::{ahead, firings, list, states};
 use self::rows::{Options, schedule_columns};
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
