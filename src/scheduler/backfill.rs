@@ -77,6 +77,11 @@ impl Backfill {
         if to > core.clock.now() {
             return Err(BoardError::Invalid("a backfill is for times that have passed; `to` lies ahead".into()));
         }
+        if from > to {
+            return Err(BoardError::Invalid(format!(
+                "a backfill goes from the earlier time to the later; {from} is after {to}"
+            )));
+        }
         let state = find(core, &name).await?;
         let trigger = trigger(&state.record)?;
         known(&state.record, from)?;

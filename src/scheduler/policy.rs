@@ -49,6 +49,9 @@ pub enum Coalesce {
 /// What is at most so late is on time for [`Coalesce::None`]: a busy machine is no outage.
 pub const ON_TIME: Duration = Duration::from_secs(10);
 
+/// The shortest misfire grace: a round of the scheduler itself takes about as long.
+const SHORTEST_GRACE: Duration = Duration::from_millis(1);
+
 /// Nominal times of a schedule that are remembered when their tasks are gone: 69 days of one each minute, in 6 MB.
 pub(crate) const KEPT_RUNS: u32 = 100_000;
 
@@ -93,7 +96,8 @@ impl Serialize for Coalesce {
 /// The rules of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Policy {
-    /// A time that is later than this is recorded as missed and does not run; nothing for however late.
+    /// A time that is later than this is recorded as missed and does not run; nothing for however late. At least 1 ms, and
+    /// with less than some seconds a busy machine misses times.
     pub misfire_grace: Option<Duration>,
     /// Which of several due times run.
     pub coalesce: Coalesce,
@@ -133,6 +137,10 @@ impl Policy {
             Self { pause_after: Some(0), .. } => zero("pause_after"),
             Self { run_limit: Some(0), .. } => zero("run_limit"),
             Self { keep_firings: 0, .. } => zero("keep_firings"),
+            Self { misfire_grace: Some(grace), .. } if *grace < SHORTEST_GRACE => Some(format!(
+                "misfire_grace is {grace:?}, and no time runs as early as that; give it some seconds, or leave it away so that \
+                 nothing is too late"
+            )),
             Self { keep_firings: 10_001.., .. } => {
                 Some(format!("keep_firings is {}; at most 10000 are kept", self.keep_firings))
             }

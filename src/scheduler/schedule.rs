@@ -142,7 +142,7 @@ impl Schedule {
             })
         };
         let task = self.task.and_then(template).map_err(of)?;
-        match task.fault().or(self.policy.fault()) {
+        match task.fault().or_else(|| task.misplaced()).or_else(|| self.policy.fault()) {
             Some(fault) => Err(of(fault)),
             None => Ok(Definition {
                 given: self.trigger.to_text(),

@@ -15,7 +15,8 @@ use crate::task::{Extras, Retry, TaskId, TaskSpec};
 
 /// The task that a schedule makes: its type, its params, its options.
 ///
-/// Texts in the params may have places that each firing fills:
+/// Texts in the params may have places that each firing fills. Names of fields stay as they are, and so do tags, `meta` and
+/// `limit_key`, in which a place is refused:
 ///
 /// | place | what stands there |
 /// |---|---|
@@ -99,8 +100,32 @@ impl TaskTemplate {
             })
         });
         unknown.map(|place| {
-            format!("params name the place {{{{{place}}}}}, which there is not; there are {}", PLACES.join(", "))
+            format!(
+                "params name the place {{{{{place}}}}}, which there is not; there are {}; for two plain braces write {{{{{{{{",
+                PLACES.join(", ")
+            )
         })
+    }
+
+    /// A place in an option: only params have any. A stored row that has one does as it did.
+    pub(crate) fn misplaced(&self) -> Option<String> {
+        let mut found = None;
+        let mut note = |what: &str, text: &str| {
+            fill(text, |place| {
+                if PLACES.contains(&place) {
+                    found.get_or_insert_with(|| {
+                        format!("{what} has the place {{{{{place}}}}}, which only params may have")
+                    });
+                }
+                None
+            })
+        };
+        self.tags.iter().for_each(|tag| drop(note("a tag", tag)));
+        self.limit_key.iter().for_each(|key| drop(note("limit_key", key)));
+        if let Some(meta) = &self.meta {
+            each_text(&mut meta.clone(), &mut |text| note("meta", text));
+        }
+        found
     }
 
     /// The task of one firing, made at `now`.
@@ -267,9 +292,27 @@ mod tests {
     }
 
     #[test]
+    fn a_place_outside_of_the_params_is_a_fault() {
+        let plain = || template("null");
+        let places = [
+            TaskTemplate { tags: vec!["a".into(), "day {{ local_date }}".into()], ..plain() },
+            TaskTemplate { limit_key: Some("{{schedule}}".into()), ..plain() },
+            TaskTemplate { meta: Some(serde_json::json!({"a": ["{{nominal_time}}"]})), ..plain() },
+        ];
+        for (template, what) in places.iter().zip(["a tag has the place {{local_date}}", "limit_key has", "meta has"])
+        {
+            let fault = template.misplaced().unwrap();
+            assert!(fault.contains(what) && fault.contains("only params"), "{fault}");
+        }
+        let other = TaskTemplate { tags: vec!["{{name}}".into(), "{{{{schedule}}".into(), "{{".into()], ..plain() };
+        assert_eq!(other.misplaced(), None);
+    }
+
+    #[test]
     fn an_unknown_place_and_broken_json_are_faults() {
         assert_eq!(template(r#"{"a":"{{nominal_time}}"}"#).fault(), None);
-        assert!(template(r#"{"a":["{{now}}"]}"#).fault().unwrap().contains("{{now}}"));
+        let unknown = template(r#"{"a":["{{now}}"]}"#).fault().unwrap();
+        assert!(unknown.contains("{{now}}") && unknown.ends_with("for two plain braces write {{{{"), "{unknown}");
         assert!(template("{").fault().unwrap().contains("no JSON"));
     }
 }

@@ -278,6 +278,15 @@ async fn nonsense_is_refused_with_its_reason() {
         let text = refused(Schedule::new("s", every(HOUR), task)).await;
         assert!(text.contains(words), "{text}");
     }
+    let grace = refused(schedule("s", every(HOUR)).misfire_grace(std::time::Duration::ZERO)).await;
+    assert!(grace.contains("misfire_grace is 0ns") && grace.contains("leave it away"), "{grace}");
+    let tagged = refused(Schedule::new("s", every(HOUR), task().tag("{{local_date}}"))).await;
+    assert!(tagged.contains("a tag has the place {{local_date}}, which only params may have"), "{tagged}");
+    board.schedules().create(schedule("s", every(HOUR)).paused()).await.unwrap();
+    board.advance(DAY).await;
+    let turned = board.schedules().backfill("s", at(7_200), at(3_600), BackfillOrder::OneByOne).await.unwrap_err();
+    assert!(turned.to_string().contains("from the earlier time to the later"), "{turned}");
+    board.schedules().delete("s").await.unwrap();
     let fault = builder().schedule(schedule("s", every(HOUR)).keep_firings(0)).start().await.unwrap_err();
     assert!(matches!(fault, StartError::Config(faults) if faults[0].contains("keep_firings")));
 }
