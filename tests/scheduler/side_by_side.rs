@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use callboard::backend::Backend;
 use callboard::backend::memory::Memory;
+#[cfg(feature = "sqlite")]
+use callboard::backend::{OpenOptions, open};
 use callboard::testing::{Faulty, at};
 use callboard::{Board, BoardBuilder, Clock, NewTask, Outcome, Overlap, Schedule};
 
@@ -66,8 +69,8 @@ fn racing(places: u32, seen: &Arc<Vec<Seen>>) -> BoardBuilder {
     builder
 }
 
-async fn never_more_than(places: u32) {
-    let storage = Faulty::new(Arc::new(Memory::new()), true);
+async fn never_more_than(storage: Arc<dyn Backend>, places: u32) {
+    let storage = Faulty::new(storage, true);
     let seen: Arc<Vec<Seen>> = Arc::new((0..SCHEDULES).map(|_| Seen::default()).collect());
     let clock = Clock::manual(at(0));
     let builder = racing(places, &seen).backend(storage.clone()).clock(clock.clone()).lease(DAY);
@@ -87,10 +90,19 @@ async fn never_more_than(places: u32) {
 
 #[actix_rt::test]
 async fn one_at_a_time_when_each_calls_off_the_one_before() {
-    never_more_than(1).await;
+    never_more_than(Arc::new(Memory::new()), 1).await;
 }
 
 #[actix_rt::test]
 async fn two_at_a_time_when_each_calls_off_the_oldest() {
-    never_more_than(2).await;
+    never_more_than(Arc::new(Memory::new()), 2).await;
+}
+
+#[cfg(feature = "sqlite")]
+#[actix_rt::test]
+async fn the_same_in_a_file() {
+    let file = crate::storage::File::new();
+    let clock = Clock::manual(at(0));
+    let options = OpenOptions { clock, ..OpenOptions::default() };
+    never_more_than(open(&format!("sqlite:{}", file.path()), &options).unwrap(), 1).await;
 }
