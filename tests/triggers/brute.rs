@@ -72,6 +72,25 @@ fn sampled_transitions_of_all_zones() {
     assert!(zones > 500 && compared > 3_000 && firings > 150_000);
 }
 
+#[test]
+fn each_day_before_the_last_of_each_month() {
+    let days = chrono::NaiveDate::from_ymd_opt(1999, 1, 1).unwrap().iter_days().take(366 * 9);
+    let days: Vec<_> = days.collect();
+    let from = chrono::NaiveDateTime::from(days[0]).and_utc() - chrono::Duration::seconds(1);
+    for text in
+        (0..=30).map(|before| format!("L-{before}")).chain(["L-1,L-2".into(), "L,L-9,15W".into(), "3,L-27".into()])
+    {
+        let line = if text == "L-0" { "0 0 L * *".to_owned() } else { format!("0 0 {text} * *") };
+        let plan = Line::new(&line);
+        let expected: Vec<_> = days.iter().filter(|day| plan.on(**day)).copied().collect();
+        let trigger = Trigger::cron(&line, Zone::UTC).unwrap();
+        let found = trigger.preview(from.into(), expected.len());
+        let found: Vec<_> = found.into_iter().map(|time| time.to_datetime().date_naive()).collect();
+        assert_eq!(found, expected, "{line}");
+        assert!(expected.len() > 40, "{line}: {}", expected.len());
+    }
+}
+
 /// Zones whose clocks have done about everything that clocks do.
 const TWENTY: [&str; 20] = [
     "UTC",

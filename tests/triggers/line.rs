@@ -50,7 +50,8 @@ impl Line {
         })
     }
 
-    fn on(&self, date: NaiveDate) -> bool {
+    /// Whether it runs on a date.
+    pub(crate) fn on(&self, date: NaiveDate) -> bool {
         if !self.months[date.month() as usize] {
             return false;
         }
