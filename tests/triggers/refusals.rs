@@ -75,7 +75,7 @@ fn a_zone_in_front_and_letters_that_look_alike() {
     for (kind, expr) in [
         ("interval", "every 90s\u{a0}from 2026-03-06T14:00:00Z"),
         ("calendar", "every 2\u{a0}weeks at 09:00 from 2026-03-06"),
-        ("date", "2026-03-06\u{a0}14:00"),
+        ("date", "2026-03-06T14:00\u{a0}Z"),
         ("any_of", "[{\"kind\":\"cron\",\"expr\":\"0\u{a0}9 * * *\"}]"),
     ] {
         let error = Trigger::from_text(&text(kind, expr)).expect_err(expr).to_string();
