@@ -211,9 +211,9 @@ impl slog::Drain for Warnings {
     type Ok = ();
     type Err = slog::Never;
     fn log(&self, record: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
-        if record.level().is_at_least(slog::Level::Warning) {
+        if record.level() == slog::Level::Warning {
             // Nobody may listen any more.
-            drop(self.0.send(format!("{} {}", record.level().as_short_str(), record.msg())));
+            drop(self.0.send(record.msg().to_string()));
         }
         Ok(())
     }
