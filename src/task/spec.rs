@@ -601,6 +601,15 @@ mod tests {
     }
 
     #[test]
+    fn a_period_beyond_the_last_time_is_kept_as_storage_keeps_it() {
+        let clock = Clock::manual(Timestamp::from_micros(1_000));
+        let endless = NewTask::new("a", &()).unique(Unique::key("k").period(Duration::MAX));
+        let unique = endless.into_spec(&clock, usize::MAX).unwrap().extras().unique.clone().unwrap();
+        assert_eq!(unique.period_us, Some(i64::MAX.unsigned_abs() - 1_000));
+        assert_eq!(unique.until(clock.now()), Some(Timestamp::from_micros(i64::MAX)));
+    }
+
+    #[test]
     fn a_unique_key_alone_has_the_defaults_of_the_rest() {
         let unique = |options: &str| read(options).unwrap().extras().unique.clone();
         assert_eq!(unique(r#""unique": {"key": "a"}"#), Some(Unique::key("a")));

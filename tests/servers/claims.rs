@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use callboard::backend::{OpenOptions, Opened, open};
+use callboard::backend::{BackendError, Commit, InsertGroup, Insertion, OpenOptions, Opened, open};
 use callboard::testing::World;
 use callboard::testing::at;
 use callboard::{Board, NewTask, Outcome, TaskState, Unique, UniqueMode};
@@ -168,4 +168,21 @@ async fn conflicts_are_counted<P: Place>() {
     let health = board.health().await;
     assert_eq!((health.storage_conflicts, health.storage_retries), (1, 0));
     soon("the stop", board.stop()).await;
+}
+
+/// A push that is a statement by itself may have been stored when what follows it fails. Told as refused, it would count as
+/// running here, and nobody would run it.
+#[test]
+fn a_push_whose_place_is_not_read_is_of_unknown_outcome_on_mysql() {
+    let place = crate::servers::Database::new();
+    let world = World::on(opened(&place));
+    // The place of the row is asked for next, and that session gets no rows any more.
+    place.execute("CREATE TRIGGER mute AFTER INSERT ON task_queue FOR EACH ROW SET SESSION sql_select_limit = 0");
+    let insertion = Insertion { claim: true, ..world.insertion(task()) };
+    let task_id = insertion.spec.task_id;
+    let insert = vec![InsertGroup { tasks: vec![insertion] }];
+    let outcome = world.backend.commit(&Commit { insert, ..world.blank() });
+    assert!(matches!(outcome, Err(BackendError::Unknown { .. })), "{outcome:?}");
+    place.execute("DROP TRIGGER mute");
+    assert_eq!(world.state(task_id), TaskState::Running);
 }
