@@ -1,8 +1,10 @@
 //! Lesson: the board lives inside an actix-web application: started with it, pushed to by one route, shown by another,
 //! and stopped after it, so that no accepted task is lost.
 //!
-//! Command: `cargo run --example level2_actix_web` serves on port 8080 until Ctrl-C (`PORT=9000` in front for another):
+//! Command: `cargo run --example level2_actix_web` serves on port 8080 until Ctrl-C or SIGTERM:
 //! `curl -X POST localhost:8080/reports/2026-03`, then `curl localhost:8080/tasks/ID` with the `task_id` it answers.
+//! In front of it: `PORT=9000` for another port, `CALLBOARD_URL=sqlite:reports.db` to keep tasks over restarts, `SECONDS=5`
+//! for reports that take so long, to see how a stop waits for one.
 //!
 //! Self-check: `cargo run --example level2_actix_web -- --check` makes these requests to itself and ends.
 //!
@@ -22,7 +24,10 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{App, HttpResponse, HttpServer, Responder, error, web};
@@ -41,6 +46,9 @@ struct Report {
 /// What a report needs before it can be written; the self-check hands it out, an ordinary run has plenty.
 struct Ink(Arc<Semaphore>);
 
+/// How long it takes to write one.
+struct Pen(Duration);
+
 impl Task for Report {
     const TYPE: &'static str = "report";
     type Output = String;
@@ -53,6 +61,7 @@ impl Task for Report {
     async fn run(self, cx: &Context) -> TaskResult<String> {
         let ink = cx.data::<Ink>().ok_or_else(|| TaskError::fatal("no ink was configured"))?;
         ink.0.acquire().await?.forget();
+        tokio::time::sleep(cx.data::<Pen>().map_or(Duration::ZERO, |pen| pen.0)).await;
         Ok(format!("report of {}: 31 days", self.month))
     }
 }
@@ -76,10 +85,14 @@ async fn show(board: web::Data<Board>, id: web::Path<String>) -> actix_web::Resu
 async fn main() -> Result<(), Failure> {
     let check = std::env::args().any(|argument| argument == "--check");
     let ink = Arc::new(Semaphore::new(if check { 0 } else { Semaphore::MAX_PERMITS }));
-    // Started before the server: its first request finds it. `sqlite:FILE` instead would keep tasks over restarts.
-    let board = Board::builder().task::<Report>().data(Ink(Arc::clone(&ink))).start().await?;
+    let pen = Pen(Duration::from_secs(number("SECONDS", 0)?));
+    let board = Board::builder().task::<Report>().data(Ink(Arc::clone(&ink))).data(pen);
+    // `memory:` unless the environment names another storage.
+    let board = if std::env::var_os("CALLBOARD_URL").is_some() { board.url_from_env()? } else { board };
+    // Started before the server: its first request finds it.
+    let board = board.start().await?;
     let shared = web::Data::new(board.clone());
-    let port = if check { 0 } else { std::env::var("PORT").ok().map_or(Ok(8080), |port| port.parse())? };
+    let port = if check { 0 } else { number("PORT", 8080)? };
     let app = move || {
         App::new()
             .app_data(shared.clone())
@@ -91,10 +104,12 @@ async fn main() -> Result<(), Failure> {
     let server = server.run();
     if !check {
         println!("listening on http://{address}");
-        // Ctrl-C ends the server gracefully: answers that are under way go out.
+        // Ctrl-C and SIGTERM end the server: actix-web listens to both.
         server.await?;
-        // Only now, so that no request ever met a stopped board. What runs may go on for the drain time.
+        // Only now, so that no request ever met a stopped board. What runs may go on for the drain time. The board has threads
+        // of its own: that actix-web stops the actix system after its own end does not reach it.
         board.stop().await;
+        println!("the board has stopped");
         return Ok(());
     }
     let handle = server.handle();
@@ -108,6 +123,11 @@ async fn main() -> Result<(), Failure> {
     let ((), (), last) = tokio::join!(board.stop(), ink, board.wait(last));
     println!("the board has stopped; the report of 2026-04 is {}", last?.state);
     Ok(())
+}
+
+/// A number that the environment may give.
+fn number<N: FromStr<Err = ParseIntError>>(name: &str, otherwise: N) -> Result<N, ParseIntError> {
+    std::env::var(name).ok().map_or(Ok(otherwise), |text| text.parse())
 }
 
 /// Makes the requests of the header, and returns the id of the last report, which is left without ink.

@@ -40,9 +40,10 @@ pub struct Config {
     pub max_waiting_pushes: usize,
     /// The largest params, in bytes of JSON. 1 MiB by default.
     pub max_params_bytes: usize,
-    /// How long a stop lets running tasks go on before it cancels them. 30 s by default.
+    /// How long a stop lets running tasks go on before it cancels them. 20 s by default: a stop takes `drain` +
+    /// `cancel_grace` + 2 s at most, and Kubernetes kills a process 30 s after it has asked it to end.
     pub drain: Duration,
-    /// How long a cancelled run may go on before it is dropped. 5 s by default.
+    /// How long a cancelled run may go on before it is dropped. 3 s by default.
     pub cancel_grace: Duration,
     /// Node deaths in a row during a task's runs after which it is dead. 3 by default, at least 1.
     ///
@@ -110,8 +111,8 @@ impl Default for Config {
             push_deadline: Duration::from_secs(10),
             max_waiting_pushes: 10_000,
             max_params_bytes: 1 << 20,
-            drain: Duration::from_secs(30),
-            cancel_grace: Duration::from_secs(5),
+            drain: Duration::from_secs(20),
+            cancel_grace: Duration::from_secs(3),
             crash_limit: 3,
             retention: vec![
                 Keep { state: TaskState::Completed, age: Some(7 * DAY), count: Some(1_000_000) },

@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Steps of the ladder that this file must find; a rung that is renamed is noticed.
-const RUNGS: [&str; 10] = [
+const RUNGS: [&str; 11] = [
     "level1_delay_and_priority",
     "level1_pop_loop",
     "level1_push_and_handle",
     "level1_simple_timer",
     "level2_actix_web",
+    "level2_axum",
     "level2_data_cleanup",
     "level2_own_actor",
     "level2_retries_and_dead_letters",
@@ -23,7 +24,7 @@ const RUNGS: [&str; 10] = [
 ];
 
 /// Most lines that a rung may have, header included.
-const MOST_LINES: [(&str, usize); 3] = [("level1_", 39), ("level2_", 160), ("level3_", 100)];
+const MOST_LINES: [(&str, usize); 3] = [("level1_", 39), ("level2_", 170), ("level3_", 100)];
 
 #[test]
 fn the_ladder_has_all_its_rungs() {

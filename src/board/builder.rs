@@ -12,7 +12,7 @@ use actix::Recipient;
 use serde_json::Value;
 use slog::Logger;
 
-use super::{Board, start};
+use super::{Board, keeper};
 use crate::backend::{Backend, BackendError, Synchronous, url_from_env};
 use crate::clock::Clock;
 use crate::config::{Config, Keep};
@@ -280,12 +280,16 @@ impl BoardBuilder {
         self
     }
 
-    /// Opens storage and starts the actors: in the actix system of the caller, or in one of its own when there is none.
+    /// Opens storage and starts the actors, in an actix system of the board's own. May be awaited on any executor; when its
+    /// future is dropped, what was started stops again.
+    ///
+    /// In a handler `actix_rt::System::current()` is the board's system, not the application's. A handler reaches an actor of
+    /// the application by its address or `Recipient`.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left running then.
     pub async fn start(self) -> Result<Board, StartError> {
-        start::start(self).await
+        keeper::start(self).await
     }
 }
 

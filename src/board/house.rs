@@ -1,87 +1,75 @@
-//! The threads that a board lives on.
+//! The threads that a board lives on, all of them its own.
+//!
+//! A board has an actix system of its own, so that nothing which happens to the caller's reaches it: actix-web stops the
+//! system of its caller when it ends, and a caller may block its thread or have no system at all.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use actix_rt::{Arbiter, System};
-use parking_lot::Mutex;
 use slog::warn;
 use tokio::sync::oneshot;
 
+use super::leaving::{Leaving, Patience};
 use crate::core::Core;
 use crate::error::StartError;
 use crate::logging::keys;
-use crate::supervise::Threads;
+use crate::supervise::{Part, Threads, start_part};
 
-/// The threads that a board lives on.
+/// The threads of a running board; those of the workers are the crew's, those of storage end with their address.
 pub(super) struct House {
-    /// Nothing, once they have ended.
-    pub(super) inner: Mutex<Option<Inner>>,
-    /// Held by the stop that is under way.
-    pub(super) stopped: tokio::sync::Mutex<()>,
-}
-
-/// Those that are there while the board runs; the workers' are the crew's.
-pub(super) struct Inner {
     pub(super) threads: Option<Threads>,
-    pub(super) arbiters: [Arbiter; 2],
-    pub(super) own_system: Option<OwnSystem>,
-}
-
-/// A system made for a board that was started outside of any.
-pub(super) struct OwnSystem {
-    pub(super) system: System,
+    /// Of the core actors, and of the events.
+    arbiters: [Arbiter; 2],
+    system: System,
     thread: JoinHandle<()>,
 }
 
 impl House {
-    pub(super) fn of(inner: Inner) -> Self {
-        Self { inner: Mutex::new(Some(inner)), stopped: tokio::sync::Mutex::default() }
-    }
-}
-
-impl OwnSystem {
-    pub(super) async fn start() -> Result<Self, StartError> {
+    /// Starts the system with its arbiters and the threads of storage and workers.
+    pub(super) async fn build(core: &Arc<Core>) -> Result<Self, StartError> {
         let (tell, told) = oneshot::channel();
+        let inner = Arc::clone(core);
         let thread = std::thread::Builder::new().name("callboard-system".into()).spawn(move || {
             let runner = System::new();
-            let system = System::current();
-            if tell.send(system).is_ok()
-                && let Err(error) = runner.run()
-            {
-                // There is no logger on this thread; the parts that it held report as down.
-                drop(error);
+            let arbiters = [Arbiter::new(), Arbiter::new()];
+            let home = inner.home.get_or_init(|| arbiters[0].handle());
+            inner.events_home.get_or_init(|| arbiters[1].handle());
+            inner.crew.start_arbiters(inner.config.worker_threads);
+            inner.crew.call_roll(&inner.clock);
+            start_part(&inner, Part::Persistence, home);
+            drop(inner);
+            // The starter waits for it, or has panicked; then the system ends with its thread. How it ends is told by
+            // `System::stop` alone, and this thread has no logger.
+            if tell.send((System::current(), arbiters)).is_ok() {
+                runner.run().ok();
             }
         })?;
-        let system = told.await.map_err(|_| StartError::Part("actix system"))?;
-        Ok(Self { system, thread })
+        // `System` and `Arbiter` panic when the operating system gives them no thread or no runtime.
+        let (system, arbiters) = told.await.map_err(|_| StartError::Part("actix system"))?;
+        Ok(Self { threads: None, arbiters, system, thread })
     }
-}
 
-impl Inner {
-    /// Ends them, and waits for those that may still run something of the application.
-    pub(super) async fn end(self, core: &Arc<Core>) {
-        if let Some(threads) = self.threads {
-            threads.stop();
-        }
-        let leaving = core.crew.stop();
+    /// Ends the threads, and waits for them as long as there is patience.
+    pub(super) fn end(self, core: &Core, patience: &Patience) {
+        let mut own = self.threads.map_or_else(Vec::new, Threads::stop);
+        let workers = core.crew.stop();
         core.chores.close();
         core.persistence.stop();
         for arbiter in &self.arbiters {
             arbiter.stop();
         }
-        if let Some(own) = self.own_system {
-            own.system.stop();
-            if own.thread.join().is_err() {
-                warn!(core.log, "the board's own system ended with a panic");
-            }
+        self.system.stop();
+        own.push(self.thread);
+        let workers = Leaving::of(workers, Arbiter::join);
+        let (own, arbiters) = (Leaving::of(own, JoinHandle::join), Leaving::of(self.arbiters.into(), Arbiter::join));
+        let (workers, own) = (workers.left(patience), own.left(patience) + arbiters.left(patience));
+        if workers > 0 {
+            warn!(core.log, "threads of workers are left behind: their handlers block"; keys::COUNT => workers);
         }
-        // Last: everything else is done, also when nobody waits for this any more.
-        match leaving.left().await {
-            Some(0) => {}
-            Some(left) => warn!(core.log, "threads of workers are left behind: their handlers block";
-                keys::COUNT => left),
-            None => warn!(core.log, "the workers' threads could not be waited for: the system gave no thread"),
+        if own > 0 {
+            warn!(core.log, "threads of the board are left behind: storage, a callback or the logger blocks them";
+                keys::COUNT => own);
         }
     }
 }

@@ -4,6 +4,8 @@ mod builder;
 mod edit;
 mod health;
 mod house;
+mod keeper;
+mod leaving;
 mod limits;
 mod push;
 mod schedules;
@@ -47,8 +49,9 @@ use crate::worker::log::TaskLogs;
 
 /// A running board. Cloning is cheap; all clones are the same board.
 ///
-/// Its methods may be awaited from any thread and any executor. A board stops when [`stop`](Board::stop) is called; one
-/// that is dropped without it goes on for as long as its process.
+/// A board lives on threads of its own, in an actix system of its own, so its methods may be awaited from any thread and
+/// any executor: actix, tokio, or none. A board stops when [`stop`](Board::stop) is called; one that is dropped without it
+/// goes on for as long as its process.
 ///
 /// ```
 /// use callboard::{Board, Outcome};
@@ -74,7 +77,7 @@ use crate::worker::log::TaskLogs;
 #[derive(Clone)]
 pub struct Board {
     core: Arc<Core>,
-    house: Arc<house::House>,
+    keeper: Arc<keeper::Keeper>,
 }
 
 impl Board {
@@ -313,11 +316,37 @@ impl Board {
         end.is_ok_and(|stage| stage == Stage::Failed)
     }
 
-    /// Stops the board: takes nothing new, lets running tasks go on for the drain time, then asks them to end, then gives
-    /// their claims back without using up an attempt, and waits for the threads that ran them, 2 s at most. Safe to call
-    /// twice.
+    /// Resolves when the board begins to stop, or has given up: the moment for a pull loop to finish what it has in hand.
+    pub async fn stopping(&self) {
+        self.core.stopping().await;
+    }
+
+    /// Stops the board: takes nothing new, lets running tasks go on for the [`drain`](crate::Config::drain) time, then asks
+    /// them to end, and gives the claims of those that do not back without using up an attempt. Safe to call twice.
+    ///
+    /// It ends within `drain` + [`cancel_grace`](crate::Config::cancel_grace) + 2 s, 25 s by default, whatever handlers,
+    /// callbacks and storage do. It may be called from anywhere: also from a handler, which it then waits for as for every
+    /// other, from a callback, and after the runtime of the program has gone. Once begun it goes on to its end, whether or
+    /// not its future is awaited.
     pub async fn stop(&self) {
-        self.house.stop(&self.core).await;
+        self.keeper.stop().await;
+    }
+
+    /// As [`stop`](Board::stop), but blocks the thread: for destructors, and for programs without an async runtime.
+    ///
+    /// ```
+    /// use callboard::Board;
+    ///
+    /// struct Service { board: Board }
+    ///
+    /// impl Drop for Service {
+    ///     fn drop(&mut self) {
+    ///         self.board.blocking_stop();
+    ///     }
+    /// }
+    /// ```
+    pub fn blocking_stop(&self) {
+        self.keeper.blocking_stop();
     }
 }
 

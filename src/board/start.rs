@@ -1,19 +1,16 @@
-//! Starts a board.
-//!
-//! Where there is an actix system, the board lives in it, on arbiters of its own, so that the application's services
-//! are the handlers' services. Where there is none, it makes one on a thread of its own.
+//! Starts a board, on its keeper's thread. What blocks may do so here: nothing else runs on that thread.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actix_rt::{Arbiter, ArbiterHandle, System};
 use parking_lot::Mutex;
 use slog::info;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use super::house::{House, Inner, OwnSystem};
-use super::{Board, BoardBuilder};
+use super::BoardBuilder;
+use super::house::House;
+use super::leaving::Patience;
 use crate::backend::{self, BackendError, Limits, OpenOptions};
 use crate::clock::Timestamp;
 use crate::core::{Alarm, Awaited, Core, Counters, HeldQueues, Lease, Stage};
@@ -31,7 +28,10 @@ use crate::task::NodeId;
 use crate::worker::log::{TaskLogOptions, TaskLogs};
 use crate::worker::{BlockingPool, Crew, Registry};
 
-pub(super) async fn start(mut builder: BoardBuilder) -> Result<Board, StartError> {
+/// How long the threads of a board that did not come up are waited for. Nothing has run on them yet.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+pub(super) async fn start(mut builder: BoardBuilder) -> Result<(Arc<Core>, House), StartError> {
     let mut faults = builder.config.faults();
     let schedules = std::mem::take(&mut builder.schedules);
     if let Some(name) = name_of_two(&schedules) {
@@ -42,38 +42,20 @@ pub(super) async fn start(mut builder: BoardBuilder) -> Result<Board, StartError
     if !faults.is_empty() {
         return Err(StartError::Config(faults));
     }
-    let core = open_core(builder).await?;
-    let (own_system, system) = match System::try_current() {
-        Some(system) => (None, system),
-        None => {
-            let own = OwnSystem::start().await?;
-            let system = own.system.clone();
-            (Some(own), system)
+    let core = open_core(builder)?;
+    let mut house = House::build(&core).await?;
+    match start_parts(&core, schedules).await {
+        Ok(threads) => {
+            house.threads = Some(threads);
+            Ok((core, house))
         }
-    };
-    let (tell, told) = oneshot::channel();
-    let inner = Arc::clone(&core);
-    system.arbiter().spawn_fn(move || {
-        let arbiters = (Arbiter::new(), Arbiter::new());
-        inner.crew.start_arbiters(inner.config.worker_threads);
-        inner.crew.call_roll(&inner.clock);
-        // The starter may have been dropped; then the arbiters end with it.
-        drop(tell.send(arbiters));
-    });
-    let (core_arbiter, events_arbiter) = told.await.map_err(|_| StartError::Part("core arbiter"))?;
-    let home = core.home.get_or_init(|| core_arbiter.handle()).clone();
-    core.events_home.get_or_init(|| events_arbiter.handle());
-    let mut inner = Inner { threads: None, arbiters: [core_arbiter, events_arbiter], own_system };
-    match start_parts(&core, &home, schedules).await {
-        Ok(threads) => inner.threads = Some(threads),
         Err(error) => {
             core.stage.send_replace(Stage::Stopped);
             core.disconnect_all();
-            inner.end(&core).await;
-            return Err(error);
+            house.end(&core, &Patience::of(PATIENCE));
+            Err(error)
         }
     }
-    Ok(Board { core, house: Arc::new(House::of(inner)) })
 }
 
 /// A name that two schedules have.
@@ -82,13 +64,13 @@ fn name_of_two(schedules: &[Schedule]) -> Option<String> {
     schedules.iter().find(|schedule| !names.insert(&schedule.name)).map(|schedule| schedule.name.to_string())
 }
 
-async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
+fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
     let BoardBuilder { config, backend, log, handlers, data, callbacks, .. } = builder;
     let registry = Registry::new(handlers)?;
     let clock = config.clock.own();
     let backend = match backend {
         Some(backend) => backend,
-        None => open_backend(&config).await?,
+        None => open_backend(&config)?,
     };
     let node = NodeId::new(clock.now());
     let log = log.new(slog::o!(keys::NODE => node.to_string()));
@@ -147,8 +129,7 @@ async fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
     Ok(Arc::new(core))
 }
 
-/// Opening may block on the disk or on another process's migration, so it has a thread of its own.
-async fn open_backend(config: &crate::config::Config) -> Result<backend::Opened, StartError> {
+fn open_backend(config: &crate::config::Config) -> Result<backend::Opened, BackendError> {
     let options = OpenOptions {
         clock: config.clock.clone(),
         readers: config.readers,
@@ -156,27 +137,13 @@ async fn open_backend(config: &crate::config::Config) -> Result<backend::Opened,
         synchronous: config.synchronous,
         ..OpenOptions::default()
     };
-    let url = config.url.clone();
-    let (tell, told) = oneshot::channel();
-    std::thread::Builder::new().name("callboard-open".into()).spawn(move || {
-        // The starter may have been dropped meanwhile.
-        drop(tell.send(backend::open(&url, &options)));
-    })?;
-    Ok(told.await.map_err(|_| StartError::Part("storage"))??)
+    backend::open(&config.url, &options)
 }
 
-async fn start_parts(
-    core: &Arc<Core>,
-    home: &ArbiterHandle,
-    schedules: Vec<Schedule>,
-) -> Result<Threads, StartError> {
-    start_part(core, Part::Persistence, home);
+async fn start_parts(core: &Arc<Core>, schedules: Vec<Schedule>) -> Result<Threads, StartError> {
+    let home = core.home.get().ok_or(StartError::Part("core arbiter"))?;
     // The first sign of life comes before the first claim.
-    let (inner, (tell, told)) = (Arc::clone(core), oneshot::channel());
-    std::thread::Builder::new().name("callboard-first-beat".into()).spawn(move || {
-        drop(tell.send(first_beat(&inner)));
-    })?;
-    let started_at = told.await.map_err(|_| StartError::Part("heartbeat"))??;
+    let started_at = first_beat(core)?;
     for schedule in schedules {
         Define(schedule).apply(core).await.map_err(|error| match error {
             BoardError::Storage(error) => StartError::Storage(error),

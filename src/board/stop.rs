@@ -1,4 +1,7 @@
-//! How a board stops.
+//! How a board stops, on its keeper's thread.
+//!
+//! A stop ends within `drain` + `cancel_grace` + [`REST`], whatever handlers, callbacks, storage or the caller do: each
+//! step has its share of that time, and what is not done by then is left to the lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +10,7 @@ use slog::{info, warn};
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::house::House;
+use super::leaving::Patience;
 use crate::core::{Core, Stage};
 use crate::error::BoardError;
 use crate::events::Event;
@@ -15,47 +19,57 @@ use crate::name::Name;
 use crate::persistence::ReleaseClaims;
 use crate::queue::{AwaitIdle, desk::Holder};
 
-impl House {
-    pub(super) async fn stop(&self, core: &Arc<Core>) {
-        // A second caller waits for the first, and finds nothing to do.
-        let _turn = self.stopped.lock().await;
-        if self.inner.lock().is_none() {
-            return;
-        }
-        info!(core.log, "the board is stopping");
-        core.events.publish(|| Event::NodeStopping { node: core.node, at: core.clock.now() });
-        Stage::move_on(&core.stage, Stage::Stopping);
-        core.desk.close();
-        drain(core).await;
-        retire(core).await;
-        Stage::move_on(&core.stage, Stage::Stopped);
-        core.desk.turn_away();
-        core.awaited.close();
-        core.disconnect_all();
-        // Only now: a stop whose future was dropped half-way can be called again.
-        let inner = self.inner.lock().take();
-        if let Some(inner) = inner {
-            inner.end(core).await;
-        }
-        info!(core.log, "the board has stopped");
+/// What comes after the grace: storing the last results, giving claims back, and the ends of threads. Real time.
+const REST: Duration = Duration::from_secs(2);
+/// The share of [`REST`] for the results of runs that were dropped at the end of the grace.
+const SETTLING: Duration = Duration::from_millis(700);
+/// The share for giving the claims back.
+const RETIRING: Duration = Duration::from_millis(800);
+
+pub(super) async fn stop(core: &Arc<Core>, house: House) {
+    info!(core.log, "the board is stopping");
+    core.events.publish(|| Event::NodeStopping { node: core.node, at: core.clock.now() });
+    Stage::move_on(&core.stage, Stage::Stopping);
+    core.desk.close();
+    let ended = drain(core).await;
+    let rest = Patience::of(REST);
+    // What blocks its thread cannot be dropped, and is not worth all of the time that is left.
+    if !ended && tokio::time::timeout(SETTLING, idle(core, None)).await.is_err() {
+        warn!(core.log, "some runs did not end; their claims are given back");
     }
+    if tokio::time::timeout(RETIRING, retire(core)).await.is_err() {
+        warn!(core.log, "storage does not take the node's claims back; they are free when its lease has run out");
+    }
+    Stage::move_on(&core.stage, Stage::Stopped);
+    core.desk.turn_away();
+    core.awaited.close();
+    core.disconnect_all();
+    house.end(core, &rest);
+    info!(core.log, "the board has stopped");
 }
 
-/// Lets what runs come to its end: first by itself, then on request.
-async fn drain(core: &Arc<Core>) {
+/// Lets what runs come to its end, first by itself, then on request; true when all of it has.
+async fn drain(core: &Arc<Core>) -> bool {
     for bench in core.benches.values() {
         for claimed in bench.clear() {
             core.give_back(claimed, Holder::Worker);
         }
     }
-    if core.within(core.config.drain, idle(core, None)).await {
-        return;
+    if within(core, core.config.drain).await {
+        return true;
     }
     core.cancel_all();
-    // The workers themselves drop a run that outlasts the grace; their settlements take a moment more.
-    let grace = core.config.cancel_grace + Duration::from_secs(2);
-    if !core.within(grace, idle(core, None)).await {
-        warn!(core.log, "some runs did not end; their claims are given back");
+    // The workers drop a run that outlasts the grace.
+    within(core, core.config.cancel_grace).await
+}
+
+/// Waits until nothing runs here, for at most `span` of the board's clock.
+async fn within(core: &Arc<Core>, span: Duration) -> bool {
+    // Not by a timer of the board's own threads: a callback or the logger may block them.
+    tokio::select! {
+        biased;
+        _ = idle(core, None) => true,
+        () = core.clock.sleep(span) => false,
     }
 }
 
@@ -72,7 +86,8 @@ pub(super) async fn idle(core: &Arc<Core>, queue: Option<Name>) -> Result<(), Bo
                     Err(TryRecvError::Empty) => drop(told.await),
                 }
             }
-            Err(error) if core.stage() >= Stage::Stopped => return Err(error),
+            // Without its threads the board has no timer, and no queue actor will come.
+            Err(error) if core.stage() >= Stage::Stopped || !core.has_threads() => return Err(error),
             Err(_) => core.timeout(Duration::from_millis(10)).await,
         }
     }
@@ -86,7 +101,7 @@ async fn retire(core: &Arc<Core>) {
             Ok(_) => return,
             Err(error) => {
                 warn!(core.log, "the node is not retired yet"; keys::ERROR => %error);
-                core.timeout(Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }

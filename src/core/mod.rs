@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
 use futures_util::FutureExt;
-use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use slog::Logger;
 use tokio::sync::{oneshot, watch};
@@ -105,6 +104,31 @@ impl Core {
     /// False once the board has given its storage up: what is under way then fails on that account, which nobody has to hear of.
     pub(crate) fn has_storage(&self) -> bool {
         self.stage() < Stage::Stopped
+    }
+
+    /// Resolves when the board begins to stop, or has given up.
+    pub(crate) async fn stopping(&self) {
+        // An error means that the board is gone altogether.
+        self.stage.subscribe().wait_for(|stage| *stage >= Stage::Stopping).await.ok();
+    }
+
+    /// False when the arbiter of the core actors has ended, which only a stop of the board's own actix system brings about.
+    pub(crate) fn has_threads(&self) -> bool {
+        self.home.get().is_some_and(|home| home.spawn_fn(|| ()))
+    }
+
+    /// The board gives up: nothing is taken any more, and nothing waits for an answer that cannot come. True when that is
+    /// new; false for a board that has stopped or failed already.
+    pub(crate) fn fail(&self) -> bool {
+        // First: once the board is seen to have failed, no push may get through.
+        self.desk.close();
+        // A stop may have come to its end meanwhile: then the board has stopped, and nothing failed.
+        if !Stage::move_on(&self.stage, Stage::Failed) {
+            return false;
+        }
+        self.desk.turn_away();
+        self.awaited.close();
+        true
     }
 
     /// True when a claim made now would still be covered when it begins to run.
@@ -282,12 +306,6 @@ impl Core {
         }
         // The sender says nothing; it is dropped when the time has come.
         told.map(drop)
-    }
-
-    /// Awaits `work` for at most `span`; true when it came to its end.
-    pub(crate) async fn within<T>(&self, span: Duration, work: impl Future<Output = T>) -> bool {
-        let work = std::pin::pin!(work);
-        matches!(select(work, self.timeout(span)).await, Either::Left(_))
     }
 
     /// Wakes the queue actor.

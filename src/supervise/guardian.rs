@@ -181,14 +181,7 @@ pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {
 }
 
 fn give_up(core: &Core, part: Part) {
-    // First: whoever sees that the board has failed must not get a push through any more.
-    core.desk.close();
-    // A stop may have come to its end meanwhile: then the board has stopped, and nothing failed.
-    if !Stage::move_on(&core.stage, Stage::Failed) {
-        return;
+    if core.fail() {
+        crit!(core.log, "a part died too often; the board gives up, start it anew"; keys::PART => %part);
     }
-    crit!(core.log, "a part died too often; the board gives up, start it anew"; keys::PART => %part);
-    // Nobody is left who would answer.
-    core.desk.turn_away();
-    core.awaited.close();
 }

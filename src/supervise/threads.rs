@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix_rt::ArbiterHandle;
-use slog::{error, info, warn};
+use slog::{crit, error, info, warn};
 
 use super::life::Presence;
 use super::{Guardian, Part, Pulse};
@@ -61,13 +61,10 @@ impl Threads {
         Ok(())
     }
 
-    /// Ends the threads and waits for them.
-    pub(crate) fn stop(self) {
+    /// Tells the threads to end; they are to be joined.
+    pub(crate) fn stop(self) -> Vec<JoinHandle<()>> {
         self.signal.stop();
-        for handle in self.handles {
-            // A panic of theirs was caught and told where it happened.
-            drop(handle.join());
-        }
+        self.handles
     }
 }
 
@@ -157,6 +154,15 @@ fn pause(stage: Stage, left: Duration) -> Duration {
 
 fn watch_guardian(core: &Arc<Core>, home: &ArbiterHandle) {
     if core.guardian.is_connected() {
+        return;
+    }
+    if !core.has_threads() {
+        if core.fail() {
+            crit!(
+                core.log,
+                "the board's actix system was stopped, and its threads with it; the board gives up, start it anew"
+            );
+        }
         return;
     }
     let pulse = core.parts.pulse(Part::Guardian);

@@ -14,7 +14,7 @@ use super::log::AttemptLog;
 use crate::backend::sql::AppConnection;
 use crate::backend::{Claimed, ProgressUpdate, Settlement};
 use crate::clock::{Clock, Timestamp};
-use crate::core::Core;
+use crate::core::{Core, Stage};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 use crate::error::CompleteError;
 use crate::error::PushError;
@@ -131,6 +131,33 @@ impl Context {
     /// Resolves when the run is asked to end early.
     pub async fn cancelled(&self) {
         self.0.cancel.raised().await;
+    }
+
+    /// True when the board stops, or has given up. A run may then go on for the drain time, so this is the moment for a long
+    /// one to make a checkpoint or to begin nothing more.
+    pub fn is_stopping(&self) -> bool {
+        self.0.core.stage() >= Stage::Stopping
+    }
+
+    /// Resolves when the board begins to stop: the [`drain`](crate::Config::drain) time before [`cancelled`](Self::cancelled)
+    /// does.
+    ///
+    /// ```
+    /// use callboard::{Context, Outcome, TaskResult};
+    ///
+    /// async fn crawl(cx: &Context) -> TaskResult {
+    ///     for page in 0..1_000_u32 {
+    ///         // one page is fetched here
+    ///         if cx.is_stopping() {
+    ///             cx.push(callboard::NewTask::new("crawl", &(page + 1))).await?;
+    ///             break;
+    ///         }
+    ///     }
+    ///     Ok(Outcome::done())
+    /// }
+    /// ```
+    pub async fn stopping(&self) {
+        self.0.core.stopping().await;
     }
 
     /// What was given to the builder with [`data`](crate::BoardBuilder::data).

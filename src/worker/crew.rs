@@ -9,7 +9,6 @@ use actix::{Actor, Addr};
 use actix_rt::Arbiter;
 use parking_lot::Mutex;
 
-use super::leaving::Leaving;
 use super::{BlockingPool, CancelReason, Context, Worker};
 use crate::backend::Claimed;
 use crate::clock::Clock;
@@ -143,8 +142,12 @@ impl Crew {
         self.lanes.values().any(|posts| posts.lock().iter().any(|post| !post.worker.connected()))
     }
 
-    /// Puts fresh workers in the place of those that died, and returns how many.
+    /// Puts fresh workers in the place of those that died, and returns how many. Must be called inside an actix system.
     pub(crate) fn replace_dead(&self, core: &Arc<Core>) -> usize {
+        // A handler may have stopped the arbiter that it ran on.
+        for hall in self.threads.lock().iter_mut().filter(|hall| !hall.arbiter.spawn_fn(|| ())) {
+            *hall = Hall { arbiter: Arbiter::new(), pulse: Arc::default() };
+        }
         let mut replaced = 0;
         for (lane, posts) in &self.lanes {
             let mut posts = posts.lock();
@@ -186,9 +189,9 @@ impl Crew {
         self.lanes.values().flat_map(move |posts| -> Vec<Context> { of(posts) })
     }
 
-    /// Ends the workers' threads, and what still runs on them; the threads are to be waited for. What waits for a blocking
+    /// Ends the workers' threads, and what still runs on them; the threads are to be joined. What waits for a blocking
     /// thread never begins: its claim has been given back.
-    pub(crate) fn stop(&self) -> Leaving {
+    pub(crate) fn stop(&self) -> Vec<Arbiter> {
         self.blocking.abandon();
         for posts in self.lanes.values() {
             posts.lock().clear();
@@ -197,7 +200,7 @@ impl Crew {
         for arbiter in &arbiters {
             arbiter.stop();
         }
-        Leaving::of(arbiters)
+        arbiters
     }
 
     #[cfg(feature = "testing")]

@@ -12,7 +12,6 @@ mod cancel;
 mod context;
 mod crew;
 mod handlers;
-mod leaving;
 pub(crate) mod log;
 mod registry;
 mod run;
