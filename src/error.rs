@@ -84,7 +84,7 @@ pub enum BoardError {
         part: &'static str,
     },
     /// The board is stopping or has stopped.
-    #[error("the board is stopping or has stopped")]
+    #[error("the board is stopping or has stopped; start another one")]
     Closed,
     /// The request itself is wrong.
     #[error("request refused: {0}")]
@@ -125,7 +125,10 @@ pub enum DeliveryError {
     /// The task was cancelled, so its time is not extended; it can still be settled until the grace is over.
     #[error("task {0} was cancelled and gets no more time; settle it, or drop the delivery")]
     Cancelled(TaskId),
-    /// No answer came: the board stopped, or storage lost the answer and does not say what it has written. If the task
+    /// The board has stopped, and has given the task back.
+    #[error("the board has stopped and has given task {0} back; it runs again")]
+    Closed(TaskId),
+    /// No answer came: the board stopped meanwhile, or storage lost the answer and does not say what it has written. If the task
     /// is still held it is offered again when the lease ends.
     #[error("the outcome for task {0} is unknown: no answer came; look at the task, it may run again")]
     Unknown(TaskId),

@@ -11,8 +11,9 @@ use std::time::Duration;
 use callboard::backend::memory::Memory;
 use callboard::testing::{Fault, Faulty, crash};
 use callboard::{
-    Board, BoardBuilder, BoardError, BoxError, CancelReason, Clock, Context, DeliveryError, NewTask, Outcome, Part,
-    TaskState, Timestamp,
+    Backend, BackfillOrder, Board, BoardBuilder, BoardError, BoxError, CancelReason, Clock, Context, DeliveryError,
+    EditAction, Limit, LimitScope, NewTask, Outcome, Part, PushError, Resume, Schedule, ScheduleFilter, Stage,
+    StoreError, TaskFilter, TaskOrder, TaskState, Timestamp, Trigger, Zone,
 };
 use serde_json::json;
 use slog::Drain;
@@ -39,7 +40,8 @@ async fn whoever_waits_for_a_task_is_told_that_the_board_has_stopped() {
 
 #[actix_rt::test]
 async fn a_stop_waits_for_a_delivery_as_long_as_for_a_run() {
-    let board = Board::builder().start().await.unwrap();
+    let storage = Arc::new(Memory::new());
+    let board = Board::builder().backend(storage.clone()).start().await.unwrap();
     let pushed = board.push(json!({"type": "x"})).await.unwrap();
     let delivery = soon(board.pop("default", None)).await.unwrap().unwrap();
     let stopping = actix_rt::spawn({
@@ -50,24 +52,27 @@ async fn a_stop_waits_for_a_delivery_as_long_as_for_a_run() {
     while board.push(json!({"type": "y"})).await.is_ok() {}
     delivery.ack().await.unwrap();
     soon(stopping).await.unwrap();
-    let record = soon(board.get(pushed.task_id)).await.unwrap().unwrap();
+    let record = storage.get(pushed.task_id).unwrap().unwrap();
     assert_eq!(record.state, TaskState::Completed);
 }
 
 #[actix_rt::test]
-async fn a_delivery_that_outlasts_the_stop_learns_that_its_outcome_is_unknown() {
+async fn a_delivery_that_outlasts_the_stop_learns_that_its_task_was_given_back() {
     let board = Board::builder().drain(Duration::ZERO).cancel_grace(Duration::ZERO).start().await.unwrap();
     board.push(json!({"type": "x"})).await.unwrap();
     let delivery = soon(board.pop("default", None)).await.unwrap().unwrap();
     soon(board.stop()).await;
-    assert!(matches!(soon(delivery.ack()).await, Err(DeliveryError::Unknown(_))));
+    assert!(matches!(delivery.extend(Duration::from_secs(1)), Err(DeliveryError::Closed(_))));
+    assert!(matches!(soon(delivery.ack()).await, Err(DeliveryError::Closed(_))));
 }
 
 #[actix_rt::test]
 async fn a_run_may_push_while_the_board_is_stopping() {
     let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell, wait) = (Arc::clone(&begun), Arc::clone(&go));
+    let storage = Arc::new(Memory::new());
     let board = Board::builder()
+        .backend(storage.clone())
         .handler("first", move |_, cx| {
             let (tell, wait) = (Arc::clone(&tell), Arc::clone(&wait));
             async move {
@@ -89,8 +94,8 @@ async fn a_run_may_push_while_the_board_is_stopping() {
     while board.push(json!({"type": "y"})).await.is_ok() {}
     go.notify_one();
     soon(stopping).await.unwrap();
-    assert_eq!(board.get(first.task_id).await.unwrap().unwrap().state, TaskState::Completed);
-    let counts = board.counts().await.unwrap();
+    assert_eq!(storage.get(first.task_id).unwrap().unwrap().state, TaskState::Completed);
+    let counts = storage.counts().unwrap();
     assert!(counts.iter().any(|c| c.state == TaskState::Pending && c.tasks >= 1), "{counts:?}");
 }
 
@@ -98,7 +103,9 @@ async fn a_run_may_push_while_the_board_is_stopping() {
 async fn a_stop_that_was_given_up_half_way_can_be_called_again() {
     let begun = Arc::new(Notify::new());
     let tell = Arc::clone(&begun);
+    let storage = Arc::new(Memory::new());
     let board = Board::builder()
+        .backend(storage.clone())
         .cancel_grace(Duration::from_millis(1))
         .handler("long", move |_, _| {
             tell.notify_one();
@@ -116,7 +123,7 @@ async fn a_stop_that_was_given_up_half_way_can_be_called_again() {
     assert!(tokio::time::timeout(Duration::from_millis(1), board.stop()).await.is_err());
     soon(board.stop()).await;
     assert!(!soon(board.ended()).await);
-    let record = board.get(pushed.task_id).await.unwrap().unwrap();
+    let record = storage.get(pushed.task_id).unwrap().unwrap();
     assert_eq!((record.state, record.attempt), (TaskState::Pending, 0), "given back without using up an attempt");
 }
 
@@ -267,6 +274,103 @@ async fn a_run_that_a_stop_interrupts_gives_its_task_back_whether_it_says_releas
     stopped_on_each(|| Outcome::Cancel("asked to end".into()), (TaskState::Pending, 0, 0)).await;
     // What is done is done.
     stopped_on_each(Outcome::done, (TaskState::Completed, 1, 1)).await;
+}
+
+macro_rules! refused {
+    ($error:pat, $($call:expr),+ $(,)?) => {$(
+        let answer = soon($call).await;
+        assert!(matches!(answer, Err($error)), "{}: {answer:?}", stringify!($call));
+    )+};
+}
+
+async fn every_call_is_refused(builder: BoardBuilder) {
+    let board = builder.start().await.unwrap();
+    let task = board.push(json!({"type": "nobody_runs_this"})).await.unwrap().task_id;
+    let hourly = || {
+        let trigger = Trigger::cron("@hourly", Zone::UTC).unwrap();
+        Schedule::new("hourly", trigger, NewTask::new("nobody_runs_this", &()))
+    };
+    board.schedules().create(hourly()).await.unwrap();
+    board.store().set_public("k", 1, None).await.unwrap();
+    soon(board.stop()).await;
+    let (cancelled, one) =
+        (EditAction::Cancel("late".into()), TaskFilter { text: Some("a".into()), ..Default::default() });
+    let now = Timestamp::from_micros(0);
+    refused!(
+        PushError::Closed,
+        board.push(json!({"type": "x"})),
+        board.try_push(json!({"type": "x"})),
+        board.push_many([json!({"type": "x"})]),
+    );
+    refused!(
+        BoardError::Closed,
+        board.pop("default", None),
+        board.pop("default", Some(Duration::ZERO)),
+        board.get(task),
+        board.executions(task),
+        board.list(TaskFilter::default(), TaskOrder::NewestFirst, None, 1),
+        board.counts(),
+        board.nodes(),
+        board.wait(task),
+        board.wait_as::<()>(task),
+        board.cancel(task, "late"),
+        board.retry(task),
+        board.delete(task),
+        board.reprioritise(task, 1),
+        board.reschedule(task, now),
+        board.edit_all(one, cancelled.clone()),
+        board.edit_everything(cancelled),
+        board.pause("default"),
+        board.resume("default"),
+        board.drain("default"),
+        board.set_concurrency("default", Some(1)),
+        board.queue_settings(),
+        board.set_limit(Limit::of_type("x").running(1)),
+        board.remove_limit(LimitScope::Type, "x"),
+        board.limits(),
+    );
+    let schedules = board.schedules();
+    refused!(
+        BoardError::Closed,
+        schedules.create(hourly()),
+        schedules.update("hourly", hourly()),
+        schedules.upsert(hourly()),
+        schedules.pause("hourly"),
+        schedules.pause_until("hourly", now),
+        schedules.resume("hourly", Resume::FromNow),
+        schedules.trigger("hourly"),
+        schedules.backfill("hourly", now, now, BackfillOrder::OneByOne),
+        schedules.move_cursor("hourly", now),
+        schedules.get("hourly"),
+        schedules.list(ScheduleFilter::default(), None, 1),
+        schedules.firings("hourly", None, 1),
+        schedules.preview("hourly", 1),
+        schedules.delete("hourly"),
+    );
+    let store = board.store();
+    refused!(
+        StoreError::Closed,
+        store.set_public("k", 1, None),
+        store.get_public("k"),
+        store.delete_public("k"),
+        store.cleanup(),
+        store.set("k", &1, None),
+        store.get::<u8>("k"),
+        store.get_entry("k"),
+        store.set_if_absent("k", 1, None),
+        store.compare_and_set("k", 1, 2, None),
+        store.increment("k", 1),
+        store.keys("", None, 1),
+        store.stats(),
+    );
+    assert_eq!(board.health().await.stage, Stage::Stopped);
+}
+
+#[actix_rt::test]
+async fn every_call_after_a_stop_is_refused_as_closed() {
+    every_call_is_refused(Board::builder()).await;
+    let folder = tempfile::tempdir().unwrap();
+    every_call_is_refused(Board::builder().url(format!("sqlite:{}", folder.path().join("tasks.db").display()))).await;
 }
 
 /// What is logged, one JSON object each.

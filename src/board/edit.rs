@@ -120,7 +120,7 @@ impl Board {
             filter.check().map_err(BoardError::Invalid)?;
         }
         let edit = Edit { selection, action: action.clone(), now: core.clock.now(), limit: MOST_PER_EDIT, after };
-        let report = core.ask(ApplyEdit { edit }).await?;
+        let report = core.ask_open(ApplyEdit { edit }).await?;
         match &action {
             EditAction::Cancel(reason) => {
                 for task_id in &report.cancelling {
@@ -197,11 +197,11 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn queue_settings(&self) -> Result<Vec<QueueSettings>, BoardError> {
-        Ok(self.core.ask(ListQueues {}).await?)
+        self.core.ask_open(ListQueues {}).await
     }
 
     async fn change_queue(&self, change: QueueChange) -> Result<(), BoardError> {
-        self.core.ask(ChangeQueue { change }).await?;
+        self.core.ask_open(ChangeQueue { change }).await?;
         self.configure().await
     }
 
@@ -209,7 +209,7 @@ impl Board {
     pub(super) async fn configure(&self) -> Result<(), BoardError> {
         let core = &self.core;
         let look = core.looks.begin();
-        let (settings, limits) = (core.ask(ListQueues {}).await?, core.ask(ListLimits {}).await?);
+        let (settings, limits) = (core.ask_open(ListQueues {}).await?, core.ask_open(ListLimits {}).await?);
         // Awaited, so that what the caller does next meets the new settings.
         core.queue.ask(Configure { settings, limits, look }).await
     }

@@ -39,7 +39,7 @@ impl Board {
         if let Some(fault) = limit.fault() {
             return Err(BoardError::Invalid(fault));
         }
-        self.core.ask(SaveLimit { limit }).await?;
+        self.core.ask_open(SaveLimit { limit }).await?;
         self.configure().await
     }
 
@@ -49,7 +49,7 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn remove_limit(&self, scope: LimitScope, name: impl Into<Name>) -> Result<bool, BoardError> {
-        let removed = self.core.ask(RemoveLimit { scope, name: name.into() }).await?;
+        let removed = self.core.ask_open(RemoveLimit { scope, name: name.into() }).await?;
         self.configure().await?;
         Ok(removed)
     }
@@ -59,6 +59,6 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn limits(&self) -> Result<Vec<Limit>, BoardError> {
-        Ok(self.core.ask(ListLimits {}).await?)
+        self.core.ask_open(ListLimits {}).await
     }
 }

@@ -169,7 +169,7 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn get(&self, task_id: TaskId) -> Result<Option<TaskRecord>, BoardError> {
-        Ok(self.core.ask(GetTask { task_id }).await?)
+        self.core.ask_open(GetTask { task_id }).await
     }
 
     /// The attempts at a task, oldest first.
@@ -177,7 +177,7 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn executions(&self, task_id: TaskId) -> Result<Vec<Execution>, BoardError> {
-        Ok(self.core.ask(ListExecutions { task_id }).await?)
+        self.core.ask_open(ListExecutions { task_id }).await
     }
 
     /// A page of at most `limit` tasks that match `filter`; `after` is the cursor of the page before.
@@ -195,7 +195,7 @@ impl Board {
             return Err(BoardError::Invalid(format!("a page has 1 to 10000 tasks, not {limit}")));
         }
         filter.check().map_err(BoardError::Invalid)?;
-        Ok(self.core.ask(ListTasks { filter, order, after, limit }).await?)
+        self.core.ask_open(ListTasks { filter, order, after, limit }).await
     }
 
     /// How many tasks there are in each state of each queue.
@@ -203,7 +203,7 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn counts(&self) -> Result<Vec<StateCount>, BoardError> {
-        Ok(self.core.ask(CountStates {}).await?)
+        self.core.ask_open(CountStates {}).await
     }
 
     /// The nodes that share this board's storage, with the concurrency that holds for them now.
@@ -211,7 +211,8 @@ impl Board {
     /// # Errors
     /// [`BoardError::Storage`].
     pub async fn nodes(&self) -> Result<Vec<NodeRecord>, BoardError> {
-        let (mut nodes, settings) = (self.core.ask(ListNodes {}).await?, self.core.ask(ListQueues {}).await?);
+        let (mut nodes, settings) =
+            (self.core.ask_open(ListNodes {}).await?, self.core.ask_open(ListQueues {}).await?);
         for (queue, concurrency) in nodes.iter_mut().flat_map(|node| &mut node.queues) {
             let set = settings.iter().find(|settings| settings.queue == *queue);
             *concurrency = set.and_then(|settings| settings.concurrency).unwrap_or(*concurrency);
@@ -224,10 +225,11 @@ impl Board {
     /// # Errors
     /// [`BoardError::NoSuchTask`], also when it is deleted meanwhile; [`BoardError::Storage`]; [`BoardError::Closed`].
     pub async fn wait(&self, task_id: TaskId) -> Result<TaskRecord, BoardError> {
+        self.core.open()?;
         loop {
             // Registered before the look: an end in between is then not missed.
             let ended = self.core.awaited.register(task_id);
-            let task = self.get(task_id).await?.ok_or(BoardError::NoSuchTask(task_id))?;
+            let task = self.core.ask_to_the_end(GetTask { task_id }).await?.ok_or(BoardError::NoSuchTask(task_id))?;
             if task.state.is_terminal() {
                 return Ok(task);
             }
@@ -328,6 +330,10 @@ impl Board {
     /// callbacks and storage do. It may be called from anywhere: also from a handler, which it then waits for as for every
     /// other, from a callback, and after the runtime of the program has gone. Once begun it goes on to its end, whether or
     /// not its future is awaited.
+    ///
+    /// While it stops, new pushes and pops are refused, and all else goes on. Once it has stopped, every call of the board,
+    /// its schedules, limits, store and deliveries is refused with an error named `Closed`; `health()`, `ended()` and what
+    /// needs no answer from storage still tell how the board is.
     pub async fn stop(&self) {
         self.keeper.stop().await;
     }

@@ -184,6 +184,7 @@ impl Schedules<'_> {
     /// # Errors
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::Storage`].
     pub async fn get(&self, name: impl Into<Name>) -> Result<ScheduleDetails, BoardError> {
+        self.core().open()?;
         let state = find(self.core(), &name.into()).await?;
         let firings = self.firings_of(&state.record, None, LAST_RUNS).await?;
         let next_runs = state.record.preview(self.core().clock.now(), NEXT_RUNS);
@@ -203,7 +204,7 @@ impl Schedules<'_> {
     ) -> Result<Vec<ScheduleRecord>, BoardError> {
         check_limit(limit)?;
         filter.check().map_err(BoardError::Invalid)?;
-        Ok(self.core().ask(ListSchedules { filter, after, limit }).await?)
+        self.core().ask_open(ListSchedules { filter, after, limit }).await
     }
 
     /// What became of a schedule's times before `before`, the latest first, at most `limit`.
@@ -217,6 +218,7 @@ impl Schedules<'_> {
         limit: usize,
     ) -> Result<Vec<Firing>, BoardError> {
         check_limit(limit)?;
+        self.core().open()?;
         let state = find(self.core(), &name.into()).await?;
         self.firings_of(&state.record, before, limit).await
     }
@@ -227,7 +229,7 @@ impl Schedules<'_> {
         before: Option<Timestamp>,
         limit: usize,
     ) -> Result<Vec<Firing>, BoardError> {
-        Ok(self.core().ask(ListFirings { schedule_id: record.schedule_id, before, limit }).await?)
+        self.core().ask_open(ListFirings { schedule_id: record.schedule_id, before, limit }).await
     }
 
     /// The next `n` nominal times of a schedule, 10,000 at most: see [`ScheduleRecord::preview`].
@@ -236,6 +238,7 @@ impl Schedules<'_> {
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its trigger cannot be read; [`BoardError::Storage`].
     pub async fn preview(&self, name: impl Into<Name>, n: usize) -> Result<Vec<Timestamp>, BoardError> {
         check_limit(n)?;
+        self.core().open()?;
         let state = find(self.core(), &name.into()).await?;
         state.record.read_trigger().map_err(|error| BoardError::Invalid(error.to_string()))?;
         Ok(state.record.preview(self.core().clock.now(), n))

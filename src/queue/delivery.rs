@@ -162,8 +162,10 @@ impl Delivery {
     /// Gives the consumer until `time` from now, in place of the task's timeout.
     ///
     /// # Errors
-    /// [`DeliveryError::Fenced`] when the claim no longer holds, [`DeliveryError::Cancelled`] when the task was cancelled.
+    /// [`DeliveryError::Fenced`] when the claim no longer holds, [`DeliveryError::Cancelled`] when the task was cancelled,
+    /// [`DeliveryError::Closed`] when the board has stopped.
     pub fn extend(&self, time: Duration) -> Result<(), DeliveryError> {
+        self.check_open()?;
         let mut held = self.core.deliveries.lock();
         let ours = held.get_mut(&self.task_id()).filter(|held| held.claimed.token == self.claimed.token);
         let Some(ours) = ours else { return Err(DeliveryError::Fenced(self.task_id())) };
@@ -198,9 +200,14 @@ impl Delivery {
         ended(&self.claimed, self.started_at, now, state, status, result, error)
     }
 
+    fn check_open(&self) -> Result<(), DeliveryError> {
+        self.core.open().map_err(|_| DeliveryError::Closed(self.task_id()))
+    }
+
     async fn settle(&mut self, settlement: Settlement) -> Result<(), DeliveryError> {
         let task_id = self.task_id();
         self.settled = true;
+        self.check_open()?;
         let (answer, outcome) = oneshot::channel();
         let spec = Arc::clone(&self.claimed.spec);
         let holder = Holder::Delivery(Some(answer));

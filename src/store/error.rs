@@ -88,6 +88,9 @@ pub enum StoreError {
     /// The store is not running; the request had no effect, or it was one that may be repeated without harm.
     #[error("the store is not answering; see `health()`, and try again")]
     NotAnswering,
+    /// The board of the store has stopped, and what the store held is gone.
+    #[error("the store is closed: its board has stopped; start a board to have one")]
+    Closed,
     /// The store stopped before it answered. Whether the request took effect is unknown.
     #[error("the store stopped before it answered; read {key:?} to see whether the change was made")]
     Unknown {

@@ -40,7 +40,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(
 /// ```
 ///
 /// Across a restart of the store's actor, requests that may be repeated are tried again, twice, within 0.3 s; then
-/// they fail with [`StoreError::NotAnswering`]. The others are sent once; when their reply is lost they fail with
+/// they fail with [`StoreError::NotAnswering`]. After the board has stopped all fail with [`StoreError::Closed`]. The others are sent once; when their reply is lost they fail with
 /// [`StoreError::Unknown`]. A request whose future is dropped may still take effect.
 #[derive(Clone)]
 pub struct StoreHandle {
@@ -258,9 +258,9 @@ impl StoreHandle {
             if let Ok(answer) = self.line.ask(message.clone()).await {
                 return Ok(answer);
             }
-            rest(pause).await?;
+            self.rest(pause).await?;
         }
-        self.line.ask(message).await.map_err(|_| StoreError::NotAnswering)
+        self.line.ask(message).await.map_err(|_| self.silent())
     }
 
     /// For what must not be handled twice: waits for a live actor, then sends once.
@@ -281,15 +281,23 @@ impl StoreHandle {
             if let Some(address) = live() {
                 return Ok(address);
             }
-            rest(pause).await?;
+            self.rest(pause).await?;
         }
-        live().ok_or(StoreError::NotAnswering)
+        live().ok_or_else(|| self.silent())
     }
-}
 
-async fn rest(pause: Duration) -> Result<(), StoreError> {
-    // Without a runtime there is no timer to wait on, and the caller may as well know at once.
-    tokio::runtime::Handle::try_current().map_err(|_| StoreError::NotAnswering)?;
-    tokio::time::sleep(pause).await;
-    Ok(())
+    /// Why nobody answers.
+    fn silent(&self) -> StoreError {
+        if self.line.is_closed() { StoreError::Closed } else { StoreError::NotAnswering }
+    }
+
+    /// Gives the actor time to come back, if it does.
+    async fn rest(&self, pause: Duration) -> Result<(), StoreError> {
+        // Without a runtime there is no timer to wait on, and the caller may as well know at once.
+        if self.line.is_closed() || tokio::runtime::Handle::try_current().is_err() {
+            return Err(self.silent());
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
 }

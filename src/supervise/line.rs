@@ -1,6 +1,7 @@
 //! The address of a core actor, as everyone but the guardian reads it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message};
@@ -15,28 +16,36 @@ use crate::error::BoardError;
 pub(crate) struct Line<A: Actor> {
     part: &'static str,
     address: Arc<RwLock<Option<Addr<A>>>>,
+    closed: Arc<AtomicBool>,
 }
 
 impl<A: Actor> Clone for Line<A> {
     fn clone(&self) -> Self {
-        Self { part: self.part, address: Arc::clone(&self.address) }
+        Self { part: self.part, address: Arc::clone(&self.address), closed: Arc::clone(&self.closed) }
     }
 }
 
 impl<A: Actor> Line<A> {
     /// A line with nobody at the other end yet.
     pub(crate) fn new(part: &'static str) -> Self {
-        Self { part, address: Arc::default() }
+        Self { part, address: Arc::default(), closed: Arc::default() }
     }
 
     /// Puts an address in place; the old one, if any, is dropped.
     pub(crate) fn connect(&self, address: Addr<A>) {
         *self.address.write() = Some(address);
+        self.closed.store(false, Ordering::Release);
     }
 
     /// Takes the address away: the part is stopped on purpose.
     pub(crate) fn disconnect(&self) {
+        self.closed.store(true, Ordering::Release);
         *self.address.write() = None;
+    }
+
+    /// True when the part was stopped on purpose: it does not come back.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// The present address.
@@ -70,8 +79,9 @@ impl<A: Actor> Line<A> {
         A: Handler<M>,
         A::Context: ToEnvelope<A, M>,
     {
-        let silent = BoardError::NotAnswering { part: self.part };
-        let Some(address) = self.address() else { return Err(silent) };
-        address.send(message).await.map_err(|_| silent)
+        let silent =
+            || if self.is_closed() { BoardError::Closed } else { BoardError::NotAnswering { part: self.part } };
+        let address = self.address().ok_or_else(silent)?;
+        address.send(message).await.map_err(|_| silent())
     }
 }
