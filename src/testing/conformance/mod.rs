@@ -98,11 +98,11 @@ macro_rules! conformance_cases {
             schedules: saved_is_read names_and_turns_are_kept found_by_the_name_in_code changes_are_told_by_version
                 those_ahead_of_the_clock_are_named schedules_are_listed deleted_ones_are_forgotten finished_ones_are_forgotten schedules_are_shared_and_survive;
             firings: a_turn_is_written_whole one_of_many_nodes_fires a_nominal_time_makes_one_task
-                runs_follow_each_other others_are_called_off failures_are_counted failures_outlast_their_tasks
-                a_nominal_time_is_remembered history_is_bounded what_began_since_is_waited_for
+                runs_follow_each_other others_are_called_off what_began_since_is_waited_for
                 what_was_to_be_called_off_and_began_is_waited_for what_ended_since_is_not_waited_for
                 one_follower_for_each_that_is_called_off a_buffered_run_waits_for_what_goes_on
-                a_decision_about_what_was_changed_is_lost;
+                a_decision_about_what_was_changed_is_lost failures_are_counted failures_outlast_their_tasks
+                a_nominal_time_is_remembered history_is_bounded;
             model: random_histories;
         }
     };
