@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backend::Synchronous;
 use crate::clock::Clock;
-use crate::name::Name;
+use crate::name::{Name, name_fault};
 use crate::scheduler::trigger::Zone;
 use crate::store::StoreLimits;
 use crate::task::{DEFAULT_QUEUE, TaskState};
@@ -163,11 +163,6 @@ impl Config {
                 faults.push(text.to_owned());
             }
         };
-        fault(self.node_name.is_empty(), "node_name is empty; give the node a name");
-        fault(
-            self.node_name.len() > 200 || self.node_name.chars().any(char::is_control),
-            "node_name must have 1 to 200 bytes and no control characters; shorten it",
-        );
         fault(self.worker_threads == 0, "worker_threads is 0; at least 1 is needed");
         fault(self.blocking_threads == 0, "blocking_threads is 0; at least 1 is needed");
         fault(self.readers == 0, "readers is 0; at least 1 is needed");
@@ -181,10 +176,9 @@ impl Config {
         );
         fault(self.crash_limit == 0, "crash_limit is 0; every task would be dead before its first run");
         fault(self.event_buffer == 0, "event_buffer is 0; no subscriber would hear anything");
+        faults.extend(name_fault("node_name", &self.node_name));
         for (queue, concurrency) in &self.queues {
-            if queue.is_empty() || queue.len() > 200 || queue.chars().any(char::is_control) {
-                faults.push(format!("queue name {queue:?} must have 1 to 200 bytes and no control characters"));
-            }
+            faults.extend(name_fault("queue name", queue));
             if *concurrency > 100_000 {
                 faults.push(format!("queue {queue:?} has a concurrency of {concurrency}; at most 100000 is allowed"));
             }

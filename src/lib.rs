@@ -104,7 +104,7 @@ mod worker;
 pub use actix_rt;
 pub use slog;
 
-pub use crate::core::Stage;
+pub use crate::core::{Stage, UnrunReason, UnrunTasks};
 // What `Board` takes and gives; what only a backend's author needs stays in its module.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 #[doc(inline)]

@@ -32,6 +32,19 @@ enum Text {
     Shared(Arc<str>),
 }
 
+/// The longest name, in bytes: databases keep names in columns of this size.
+pub(crate) const LONGEST_NAME: usize = 200;
+
+/// What is wrong with a name, if anything is; `what` says what it is the name of. One rule for all names, because storage
+/// that cannot keep a name fails when it is asked for it.
+pub(crate) fn name_fault(what: &str, name: &str) -> Option<String> {
+    let fault = name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control);
+    fault.then(|| {
+        let shown: String = name.chars().take(40).collect();
+        format!("{what} {shown:?} must have 1 to {LONGEST_NAME} bytes and no control characters")
+    })
+}
+
 impl Name {
     /// A name known when the program was compiled: it costs no allocation, and may be a constant.
     pub const fn of(text: &'static str) -> Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use callboard::backend::{BackendError, memory::Memory};
 use callboard::testing::{Fault, Faulty};
-use callboard::{Board, BoardBuilder, Outcome, PushError, Retry, TaskError, TaskState};
+use callboard::{Board, BoardBuilder, BoardError, NewTask, Outcome, PushError, Retry, TaskError, TaskId, TaskState};
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -159,4 +159,67 @@ async fn a_pop_that_does_not_want_to_wait_does_not_wait_for_storage_either() {
     assert!(soon(board.pop("default", Some(Duration::ZERO))).await.unwrap().is_none());
     assert!(storage.left() > 900, "it waited for storage");
     board.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_claim_that_storage_refuses_takes_no_push_with_it() {
+    for blocks in [true, false] {
+        let storage = Faulty::new(Arc::new(Memory::new()), blocks);
+        storage.refuse_claims(Some("sick"));
+        let builder = Board::builder().backend(storage.clone()).queue("sick", 2).queue("well", 4);
+        let board = builder.handler("x", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
+        let pops = join_all((0..2).map(|_| board.pop("sick", None)));
+        let pushes = join_all((0..20).map(|_| board.push(NewTask::new("x", &()).queue("well"))));
+        let others = async {
+            for pushed in pushes.await {
+                let task = board.wait(pushed.unwrap().task_id).await.unwrap();
+                assert_eq!(task.state, TaskState::Completed);
+            }
+        };
+        let (pops, ()) = soon(async { tokio::join!(pops, others) }).await;
+        for pop in pops {
+            let error = pop.unwrap_err();
+            assert!(matches!(error, BoardError::Storage(BackendError::Permanent { .. })), "{error}");
+        }
+        // Storage has been mended: the queue is asked for again as soon as there may be something in it.
+        storage.refuse_claims(None);
+        let pushed = soon(board.push(NewTask::new("x", &()).queue("sick"))).await.unwrap();
+        assert_eq!(soon(board.wait(pushed.task_id)).await.unwrap().state, TaskState::Completed);
+        soon(board.stop()).await;
+    }
+}
+
+#[actix_rt::test]
+async fn the_rest_of_a_refused_batch_does_not_wait_for_the_next_look() {
+    let (storage, builder) = poisoned(true);
+    let hours = |config: &mut callboard::Config| {
+        (config.check_interval, config.push_deadline) = (Duration::from_secs(36_000), Duration::from_secs(36_000));
+    };
+    let board = builder.configure(hours).start().await.unwrap();
+    // So that they share commits.
+    storage.slow_down(Duration::from_millis(5));
+    for _ in 0..5 {
+        let pushes = (0..40).map(|n| {
+            let note = if n % 13 == 5 { "poison" } else { "fine" };
+            board.push(json!({"type": "nobody knows it", "params": {"note": note}}))
+        });
+        let answers = soon(join_all(pushes)).await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 3, "{answers:?}");
+    }
+    soon(board.stop()).await;
+}
+
+#[actix_rt::test]
+async fn a_push_whose_first_sending_got_through_is_not_told_that_it_failed() {
+    for later in [Fault::Away, Fault::Refuse] {
+        let storage = Faulty::new(Arc::new(Memory::new()), true);
+        let deadline = |config: &mut callboard::Config| config.push_deadline = Duration::from_millis(50);
+        let board = Board::builder().backend(storage.clone()).configure(deadline).start().await.unwrap();
+        storage.next_commits([Fault::AnswerLost].into_iter().chain([later; 1_000]));
+        let task_id = TaskId::new(board.clock().now());
+        let error = soon(board.push(NewTask::new("x", &()).task_id(task_id))).await.unwrap_err();
+        assert!(matches!(error, PushError::Storage(BackendError::Unknown { .. })), "{later:?}: {error}");
+        assert!(board.get(task_id).await.unwrap().is_some());
+        board.stop().await;
+    }
 }

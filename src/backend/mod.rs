@@ -32,9 +32,9 @@ pub use schedules::{Fired, Instance, Passed, Run, Saved, ScheduleChanges, Schedu
 pub use types::Buried;
 pub use types::{
     Capabilities, ClaimRequest, Claimed, Commit, Cursor, Edit, EditAction, EditReport, Execution, ExecutionEnd,
-    InsertGroup, Inserted, Insertion, NodeBeat, NodeRecord, Outdated, ProgressUpdate, QueueChange, QueueSettings,
-    Receipt, Released, Rescued, Retention, Selection, Settled, Settlement, StateCount, Sweep, SweepReport,
-    TaskFilter, TaskOrder, TaskPage,
+    InLine, InsertGroup, Inserted, Insertion, NodeBeat, NodeRecord, Outdated, ProgressUpdate, QueueChange,
+    QueueSettings, Receipt, Released, Rescued, Retention, Selection, Settled, Settlement, StateCount, Sweep,
+    SweepReport, TaskFilter, TaskOrder, TaskPage,
 };
 pub(crate) use types::{MOST_LOOKED_AT, check_texts};
 
@@ -238,6 +238,17 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// Any [`BackendError`].
     fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError>;
+
+    /// What is first in line: of up to `queues` queues that have pending tasks, those after the name `after`, by name, the
+    /// first `most` pending tasks in the order in which they would be claimed, counted by type. Reads no more rows than
+    /// that. Nothing where storage cannot say it.
+    ///
+    /// # Errors
+    /// Any [`BackendError`].
+    fn in_line(&self, after: Option<&str>, queues: usize, most: usize) -> Result<Vec<InLine>, BackendError> {
+        let _ = (after, queues, most);
+        Ok(Vec::new())
+    }
 
     /// Stores a schedule: a new one without `turn`, else over the row that has this `turn`. Its row gets the next turn,
     /// whatever `record` says, and becomes part of [`schedule_changes`](Backend::schedule_changes).

@@ -335,6 +335,10 @@ pub struct NodeBeat {
     pub version: String,
     /// Its queues with their concurrency.
     pub queues: Vec<(Name, usize)>,
+    /// The types that it has handlers for.
+    pub types: Vec<Name>,
+    /// The queues that somebody on it pulls from, whatever the type.
+    pub pulls: Vec<Name>,
 }
 
 /// A node as storage knows it.
@@ -355,6 +359,11 @@ pub struct NodeRecord {
     /// Its queues with their concurrency. [`Board::nodes`](crate::Board::nodes) shows what
     /// [`set_concurrency`](crate::Board::set_concurrency) has set, a backend what the node was configured with.
     pub queues: Vec<(Name, usize)>,
+    /// The types that it has handlers for, by name.
+    pub types: Vec<Name>,
+    /// The queues that somebody on it pulls from with [`Board::pop`](crate::Board::pop), or did in the last ten minutes,
+    /// by name; 1,000 at most.
+    pub pulls: Vec<Name>,
 }
 
 impl NodeRecord {
@@ -362,6 +371,21 @@ impl NodeRecord {
     pub fn heartbeat_age(&self, now: Timestamp) -> Duration {
         now.since(self.heartbeat_at)
     }
+}
+
+/// The pending tasks of one type in one queue, as [`in_line`](super::Backend::in_line) tells of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InLine {
+    /// The queue.
+    pub queue: Name,
+    /// The type.
+    pub kind: Name,
+    /// How many of those that were looked at.
+    pub tasks: u64,
+    /// The earliest `run_at` of them.
+    pub oldest: Timestamp,
+    /// As many tasks of the queue were looked at as was asked for: it may have more.
+    pub more: bool,
 }
 
 /// What [`release`](super::Backend::release) gave back.

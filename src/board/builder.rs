@@ -104,7 +104,12 @@ impl BoardBuilder {
         self
     }
 
-    /// A queue and how many of its tasks may run here at a time. The first call replaces the default queue.
+    /// A queue and how many of its tasks may run here at a time. The first call takes the place of the default queue: a
+    /// node that is to run tasks of both needs `.queue("default", 10)` as well.
+    ///
+    /// With 0 the node knows the queue and runs nothing of it, until
+    /// [`set_concurrency`](Board::set_concurrency) says otherwise. So a node says that it leaves a queue to others on
+    /// purpose: there is no [warning](crate::HealthWarning) then. Tasks that no live node runs are told of all the same.
     pub fn queue(mut self, queue: impl Into<Name>, concurrency: usize) -> Self {
         if std::mem::take(&mut self.default_queues) {
             self.config.queues.clear();

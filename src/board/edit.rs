@@ -1,5 +1,6 @@
 //! Changes to stored tasks and to queues.
 
+use super::names::named;
 use super::{Board, stop};
 use crate::backend::{Cursor, Edit, EditAction, EditReport, QueueChange, QueueSettings, Selection, TaskFilter};
 use crate::clock::Timestamp;
@@ -148,9 +149,9 @@ impl Board {
     /// Claims nothing more from a queue, on every node, until it is resumed; what runs goes on.
     ///
     /// # Errors
-    /// [`BoardError::Storage`].
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when the queue is no name.
     pub async fn pause(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
-        let queue = queue.into();
+        let queue = named("queue", queue)?;
         self.change_queue(QueueChange { paused: Some(true), ..QueueChange::of(queue.clone()) }).await?;
         self.core.events.publish(|| Event::QueuePaused { queue });
         Ok(())
@@ -159,9 +160,9 @@ impl Board {
     /// Lets a paused queue go on.
     ///
     /// # Errors
-    /// [`BoardError::Storage`].
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when the queue is no name.
     pub async fn resume(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
-        let queue = queue.into();
+        let queue = named("queue", queue)?;
         self.change_queue(QueueChange { paused: Some(false), ..QueueChange::of(queue.clone()) }).await?;
         self.core.events.publish(|| Event::QueueResumed { queue });
         Ok(())
@@ -170,9 +171,9 @@ impl Board {
     /// Pauses a queue and resolves when nothing of it runs on this node.
     ///
     /// # Errors
-    /// [`BoardError::Storage`].
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when the queue is no name.
     pub async fn drain(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
-        let queue = queue.into();
+        let queue = named("queue", queue)?;
         self.pause(queue.clone()).await?;
         stop::idle(&self.core, Some(queue)).await
     }
@@ -180,7 +181,7 @@ impl Board {
     /// Changes how many tasks of a queue run at a time on each node; nothing to go back to each node's own setting.
     ///
     /// # Errors
-    /// [`BoardError::Storage`]; [`BoardError::Invalid`] over 100,000.
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] over 100,000, or when the queue is no name.
     pub async fn set_concurrency(
         &self,
         queue: impl Into<Name>,
@@ -189,6 +190,7 @@ impl Board {
         if concurrency.is_some_and(|n| n > 100_000) {
             return Err(BoardError::Invalid("a concurrency of at most 100000 is allowed".into()));
         }
+        let queue = named("queue", queue)?;
         self.change_queue(QueueChange { concurrency: Some(concurrency), ..QueueChange::of(queue) }).await
     }
 

@@ -1,6 +1,7 @@
 //! Limits over all nodes.
 
 use super::Board;
+use super::names::named;
 use crate::backend::{Limit, LimitScope};
 use crate::error::BoardError;
 use crate::name::Name;
@@ -47,9 +48,10 @@ impl Board {
     /// 1 s.
     ///
     /// # Errors
-    /// [`BoardError::Storage`].
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when it is no name.
     pub async fn remove_limit(&self, scope: LimitScope, name: impl Into<Name>) -> Result<bool, BoardError> {
-        let removed = self.core.ask_open(RemoveLimit { scope, name: name.into() }).await?;
+        let name = named(&format!("the name of a {scope} limit"), name)?;
+        let removed = self.core.ask_open(RemoveLimit { scope, name }).await?;
         self.configure().await?;
         Ok(removed)
     }

@@ -7,6 +7,7 @@ mod house;
 mod keeper;
 mod leaving;
 mod limits;
+mod names;
 mod push;
 mod schedules;
 mod start;
@@ -26,6 +27,7 @@ use tokio::sync::oneshot;
 pub use builder::BoardBuilder;
 pub use edit::Edited;
 pub use health::{Health, PartHealth, PartState, QueueHealth};
+use names::named;
 pub(crate) use push::push_from_within;
 use push::{checked, hand_in, one, push, push_specs};
 pub use schedules::{ScheduleDetails, Schedules};
@@ -126,7 +128,8 @@ impl Board {
     /// all with a timeout of zero.
     ///
     /// # Errors
-    /// [`BoardError::Closed`] when the board stops.
+    /// [`BoardError::Closed`] when the board stops; [`BoardError::Invalid`] when the queue is no name;
+    /// [`BoardError::Storage`] when storage refuses for good to look into it.
     pub async fn pop(
         &self,
         queue: impl Into<Name>,
@@ -135,7 +138,8 @@ impl Board {
         if self.core.stage() != Stage::Running {
             return Err(BoardError::Closed);
         }
-        let queue = queue.into();
+        let queue = named("queue", queue)?;
+        let _pulling = self.core.unrun.pulls.begin(&queue, &self.core.clock);
         let once = timeout.is_some_and(|timeout| timeout.is_zero());
         let mut time = timeout.map(|timeout| self.core.timeout(timeout));
         loop {
@@ -150,12 +154,13 @@ impl Board {
                         // One may have come at the last moment; dropped unread it would give itself back, but it is
                         // wanted.
                         delivery.close();
-                        return Ok(delivery.try_recv().ok());
+                        return Ok(delivery.try_recv().ok().and_then(Result::ok));
                     }
                 },
             };
             match delivered {
-                Ok(delivery) => return Ok(Some(delivery)),
+                Ok(Ok(delivery)) => return Ok(Some(delivery)),
+                Ok(Err(error)) => return Err(error.into()),
                 Err(_) if self.core.stage() != Stage::Running => return Err(BoardError::Closed),
                 Err(_) if once => return Ok(None),
                 // The queue actor died with the request; its successor takes it.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Board;
+use super::names::named;
 use crate::backend::{Instance, ScheduleFilter};
 use crate::clock::Timestamp;
 use crate::core::Core;
@@ -22,7 +23,8 @@ const LAST_RUNS: usize = 20;
 
 /// The schedules of a board: see [`Board::schedules`].
 ///
-/// What is changed here is stored, holds for all nodes, and reaches them within a second.
+/// What is changed here is stored, holds for all nodes, and reaches them within a second. What is no name (1 to 200 bytes
+/// without control characters) is refused with [`BoardError::Invalid`].
 ///
 /// ```
 /// use callboard::{Board, NewTask, Schedule, Trigger, Zone};
@@ -89,7 +91,7 @@ impl Schedules<'_> {
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::ScheduleExists`] when the new name is another's;
     /// [`BoardError::Invalid`]; [`BoardError::Storage`].
     pub async fn update(&self, name: impl Into<Name>, schedule: Schedule) -> Result<ScheduleRecord, BoardError> {
-        self.operate(Update(name.into(), schedule)).await
+        self.operate(Update(of_schedule(name)?, schedule)).await
     }
 
     /// Makes a schedule, or [updates](Self::update) the one with its name.
@@ -105,7 +107,7 @@ impl Schedules<'_> {
     /// # Errors
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when it is finished; [`BoardError::Storage`].
     pub async fn pause(&self, name: impl Into<Name>) -> Result<ScheduleRecord, BoardError> {
-        self.operate(Pause(name.into(), None)).await
+        self.operate(Pause(of_schedule(name)?, None)).await
     }
 
     /// Lets a schedule wait until `until`; times that fall into the pause are left out.
@@ -117,7 +119,7 @@ impl Schedules<'_> {
         name: impl Into<Name>,
         until: impl Into<Timestamp>,
     ) -> Result<ScheduleRecord, BoardError> {
-        self.operate(Pause(name.into(), Some(until.into()))).await
+        self.operate(Pause(of_schedule(name)?, Some(until.into()))).await
     }
 
     /// Lets a paused schedule go on; failures count anew.
@@ -127,7 +129,7 @@ impl Schedules<'_> {
     /// row makes no sense;
     /// [`BoardError::Storage`].
     pub async fn resume(&self, name: impl Into<Name>, resume: Resume) -> Result<ScheduleRecord, BoardError> {
-        self.operate(GoOn(name.into(), resume)).await
+        self.operate(GoOn(of_schedule(name)?, resume)).await
     }
 
     /// Runs a schedule's task at once, whatever else of it runs, also when it is paused. Its times and its run limit are
@@ -136,7 +138,7 @@ impl Schedules<'_> {
     /// # Errors
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its row makes no sense; [`BoardError::Storage`].
     pub async fn trigger(&self, name: impl Into<Name>) -> Result<TaskId, BoardError> {
-        self.operate(TriggerNow(name.into())).await
+        self.operate(TriggerNow(of_schedule(name)?)).await
     }
 
     /// Deletes a schedule. What it has made stays; its history is kept for 30 days, and its name is free at once: one that is
@@ -146,7 +148,7 @@ impl Schedules<'_> {
     /// # Errors
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::Storage`].
     pub async fn delete(&self, name: impl Into<Name>) -> Result<(), BoardError> {
-        self.operate(Delete(name.into())).await.map(drop)
+        self.operate(Delete(of_schedule(name)?)).await.map(drop)
     }
 
     /// Makes the tasks of the nominal times from `from` to `to`, both included, that have made none; 10,000 at most.
@@ -162,7 +164,7 @@ impl Schedules<'_> {
         to: impl Into<Timestamp>,
         order: BackfillOrder,
     ) -> Result<Backfilled, BoardError> {
-        self.operate(Backfill { name: name.into(), from: from.into(), to: to.into(), order }).await
+        self.operate(Backfill { name: of_schedule(name)?, from: from.into(), to: to.into(), order }).await
     }
 
     /// Sets up to which time a schedule's times are dealt with: ahead to leave some out, back to have them come again.
@@ -176,7 +178,7 @@ impl Schedules<'_> {
         name: impl Into<Name>,
         to: impl Into<Timestamp>,
     ) -> Result<ScheduleRecord, BoardError> {
-        self.operate(MoveCursor(name.into(), to.into())).await
+        self.operate(MoveCursor(of_schedule(name)?, to.into())).await
     }
 
     /// A schedule with its next five times and its last 20 firings.
@@ -185,7 +187,7 @@ impl Schedules<'_> {
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::Storage`].
     pub async fn get(&self, name: impl Into<Name>) -> Result<ScheduleDetails, BoardError> {
         self.core().open()?;
-        let state = find(self.core(), &name.into()).await?;
+        let state = find(self.core(), &of_schedule(name)?).await?;
         let firings = self.firings_of(&state.record, None, LAST_RUNS).await?;
         let next_runs = state.record.preview(self.core().clock.now(), NEXT_RUNS);
         Ok(ScheduleDetails { next_runs, firings, live: state.live, fault: state.fault, schedule: state.record })
@@ -204,6 +206,11 @@ impl Schedules<'_> {
     ) -> Result<Vec<ScheduleRecord>, BoardError> {
         check_limit(limit)?;
         filter.check().map_err(BoardError::Invalid)?;
+        if after.as_ref().is_some_and(|name| name.contains('\0')) {
+            return Err(BoardError::Invalid(
+                "the name to go on after contains the character NUL; leave it out".into(),
+            ));
+        }
         self.core().ask_open(ListSchedules { filter, after, limit }).await
     }
 
@@ -219,7 +226,7 @@ impl Schedules<'_> {
     ) -> Result<Vec<Firing>, BoardError> {
         check_limit(limit)?;
         self.core().open()?;
-        let state = find(self.core(), &name.into()).await?;
+        let state = find(self.core(), &of_schedule(name)?).await?;
         self.firings_of(&state.record, before, limit).await
     }
 
@@ -239,10 +246,14 @@ impl Schedules<'_> {
     pub async fn preview(&self, name: impl Into<Name>, n: usize) -> Result<Vec<Timestamp>, BoardError> {
         check_limit(n)?;
         self.core().open()?;
-        let state = find(self.core(), &name.into()).await?;
+        let state = find(self.core(), &of_schedule(name)?).await?;
         state.record.read_trigger().map_err(|error| BoardError::Invalid(error.to_string()))?;
         Ok(state.record.preview(self.core().clock.now(), n))
     }
+}
+
+fn of_schedule(name: impl Into<Name>) -> Result<Name, BoardError> {
+    named("the name of a schedule", name)
 }
 
 fn check_limit(limit: usize) -> Result<(), BoardError> {

@@ -5,19 +5,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use slog::info;
+use slog::{info, warn};
 use tokio::sync::watch;
 
-use super::BoardBuilder;
 use super::house::House;
 use super::leaving::Patience;
+use super::{BoardBuilder, warning};
 use crate::backend::{self, BackendError, Limits, OpenOptions};
 use crate::clock::Timestamp;
-use crate::core::{Alarm, Awaited, Core, Counters, HeldQueues, Lease, Stage};
+use crate::core::{Alarm, Awaited, CodeSchedule, Core, Counters, HeldQueues, Lease, Stage, Unrun};
 use crate::error::{BoardError, StartError};
 use crate::events::{Event, Events};
 use crate::logging::keys;
-use crate::name::Name;
+use crate::name::{Name, name_fault};
 use crate::persistence::Persistence;
 use crate::queue::{desk::Desk, settings::Looks, shared::SharedLanes};
 use crate::scheduler::operations::{Define, Operation};
@@ -39,10 +39,16 @@ pub(super) async fn start(mut builder: BoardBuilder) -> Result<(Arc<Core>, House
     }
     let (clock, most, zone) = (&builder.config.clock, builder.config.max_params_bytes, builder.config.default_zone);
     faults.extend(schedules.iter().filter_map(|schedule| schedule.clone().check(clock, most, zone).err()));
+    faults.extend(builder.handlers.iter().filter_map(|(kind, _)| name_fault("the type of a handler", kind)));
     if !faults.is_empty() {
         return Err(StartError::Config(faults));
     }
     let core = open_core(builder)?;
+    let code = schedules.iter().filter_map(|schedule| {
+        let (kind, queue) = schedule.target()?;
+        Some(CodeSchedule { schedule: schedule.name.clone(), queue: queue.clone(), kind: kind.clone() })
+    });
+    core.unrun.code.get_or_init(|| code.collect());
     let mut house = House::build(&core).await?;
     match start_parts(&core, schedules).await {
         Ok(threads) => {
@@ -112,6 +118,7 @@ fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         counters: Counters::default(),
         looks: Looks::default(),
         held: HeldQueues::default(),
+        unrun: Unrun::default(),
         settings: Mutex::default(),
         limits: Mutex::default(),
         stage: watch::Sender::new(Stage::Running),
@@ -158,6 +165,9 @@ async fn start_parts(core: &Arc<Core>, schedules: Vec<Schedule>) -> Result<Threa
     }
     core.guardian.connect(Guardian::start_at(core, home));
     let threads = Threads::start(core, home, started_at)?;
+    for warning in warning::warnings(core) {
+        warn!(core.log, "{warning}");
+    }
     info!(core.log, "the board is running"; keys::QUEUES => core.config.queues.len(),
         keys::TYPES => core.registry.types().len());
     core.events.publish(|| Event::NodeStarted { node: core.node, at: started_at });

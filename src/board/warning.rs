@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::core::Core;
+use crate::core::{Core, UnrunReason, UnrunTasks};
 use crate::name::Name;
 use crate::scheduler::Silent;
 use crate::task::DEFAULT_QUEUE;
@@ -15,7 +15,7 @@ use crate::task::DEFAULT_QUEUE;
 #[serde(tag = "warning", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum HealthWarning {
-    /// Tasks of a type that has a handler on this node go to a queue that the node does not run.
+    /// Tasks of a typed handler go to a queue that this node does not have.
     QueueNotRun {
         /// The type.
         #[serde(rename = "type")]
@@ -33,6 +33,26 @@ pub enum HealthWarning {
         /// When it fires next.
         until: Timestamp,
     },
+    /// There are handlers of types whose pushes may name no queue, and this node does not have the default one: the first
+    /// [`queue`](crate::BoardBuilder::queue) takes its place.
+    DefaultQueueNotRun {
+        /// The types.
+        types: Vec<Name>,
+    },
+    /// Pending tasks that no live node runs, as they were found within the last minute.
+    TasksNotRun(UnrunTasks),
+    /// A schedule that this node's code defines makes tasks that no live node runs.
+    ScheduleNotRun {
+        /// The schedule.
+        schedule: Name,
+        /// The type of its tasks.
+        #[serde(rename = "type")]
+        kind: Name,
+        /// Their queue.
+        queue: Name,
+        /// Why nobody runs them.
+        reason: UnrunReason,
+    },
 }
 
 impl fmt::Display for HealthWarning {
@@ -41,7 +61,27 @@ impl fmt::Display for HealthWarning {
             Self::QueueNotRun { kind, queue } => write!(
                 f,
                 "tasks of type {kind:?} go to the queue {queue:?}, which this node does not run; add .queue({queue:?}, 10) \
-                 to its builder, or .queue({queue:?}, 0) if other nodes run it"
+                 to its builder, or .queue({queue:?}, 0) if only other nodes run it"
+            ),
+            Self::DefaultQueueNotRun { types } => write!(
+                f,
+                "a push that names no queue goes to {DEFAULT_QUEUE:?}, which this node does not run, for .queue(...) takes \
+                 its place; add .queue({DEFAULT_QUEUE:?}, 10) to its builder, or .queue({DEFAULT_QUEUE:?}, 0) if each push of \
+                 {types:?} names its queue"
+            ),
+            Self::TasksNotRun(UnrunTasks { queue, kind, tasks, more, oldest, reason }) => {
+                let more = if *more { " or more" } else { "" };
+                write!(
+                    f,
+                    "{tasks}{more} pending tasks of type {kind:?} in the queue {queue:?}, the oldest since {oldest}, are run by \
+                     no live node; {}",
+                    mend(*reason, queue, kind)
+                )
+            }
+            Self::ScheduleNotRun { schedule, kind, queue, reason } => write!(
+                f,
+                "the tasks of the schedule {schedule:?}, of type {kind:?} in the queue {queue:?}, are run by no live node; {}",
+                mend(*reason, queue, kind)
             ),
             Self::ScheduleSilent { schedule, leaves_out, until } => write!(
                 f,
@@ -53,13 +93,6 @@ impl fmt::Display for HealthWarning {
     }
 }
 
-/// Everything that there is to warn of now.
-pub(super) fn warnings(core: &Core) -> Vec<HealthWarning> {
-    let mut all = of_handlers(core);
-    all.extend(of_schedules(core));
-    all
-}
-
 fn of_schedules(core: &Core) -> impl Iterator<Item = HealthWarning> {
     let silent = core.agenda.silent(core.clock.now()).into_iter();
     silent.map(|Silent { name, leaves_out, until, .. }| HealthWarning::ScheduleSilent {
@@ -69,16 +102,47 @@ fn of_schedules(core: &Core) -> impl Iterator<Item = HealthWarning> {
     })
 }
 
-/// Handlers that never get a task by themselves.
+/// What to do about tasks that nobody runs.
+fn mend(reason: UnrunReason, queue: &Name, kind: &Name) -> String {
+    match reason {
+        UnrunReason::Queue => format!("add .queue({queue:?}, 10) to the builder of a node that has handlers"),
+        UnrunReason::Type => format!(
+            "register a handler with .task::<T>() or .handler({kind:?}, ...) on a node that runs the queue, or delete the tasks"
+        ),
+    }
+}
+
+/// Everything that there is to warn of now.
+pub(super) fn warnings(core: &Core) -> Vec<HealthWarning> {
+    let mut found = of_handlers(core);
+    found.extend(of_schedules(core));
+    found.extend(core.unrun.tasks.lock().iter().cloned().map(HealthWarning::TasksNotRun));
+    let schedules = core.unrun.schedules.lock().clone();
+    found.extend(schedules.into_iter().map(|(of, reason)| HealthWarning::ScheduleNotRun {
+        schedule: of.schedule,
+        kind: of.kind,
+        queue: of.queue,
+        reason,
+    }));
+    found
+}
+
+/// Handlers whose tasks go to a queue that this node does not have.
 fn of_handlers(core: &Core) -> Vec<HealthWarning> {
     let known = |queue: &str| core.config.queues.iter().any(|(name, _)| name == queue);
     let mut found = Vec::new();
+    let mut types = Vec::new();
     for (kind, queue) in core.registry.queues() {
-        // A push that names no queue goes to the default one.
-        let queue = queue.unwrap_or(DEFAULT_QUEUE);
-        if !known(queue) {
-            found.push(HealthWarning::QueueNotRun { kind: kind.clone(), queue: Name::from(queue) });
+        match queue {
+            Some(queue) if !known(queue) => {
+                found.push(HealthWarning::QueueNotRun { kind: kind.clone(), queue: Name::from(queue) });
+            }
+            None if !known(DEFAULT_QUEUE) => types.push(kind.clone()),
+            _ => {}
         }
+    }
+    if !types.is_empty() {
+        found.push(HealthWarning::DefaultQueueNotRun { types });
     }
     found
 }

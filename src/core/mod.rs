@@ -7,6 +7,7 @@ pub(crate) mod gone;
 mod held;
 mod lease;
 mod stage;
+mod unrun;
 
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
@@ -27,6 +28,8 @@ pub(crate) use self::counters::Counters;
 pub(crate) use self::held::HeldQueues;
 pub(crate) use self::lease::Lease;
 pub use self::stage::Stage;
+pub(crate) use self::unrun::{CodeSchedule, Unrun};
+pub use self::unrun::{UnrunReason, UnrunTasks};
 use crate::backend::{Backend, Claimed, Limits, QueueSettings};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
@@ -84,6 +87,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) looks: Looks,
     pub(crate) held: HeldQueues,
+    /// Tasks that no node runs, and the schedules of code that make such tasks.
+    pub(crate) unrun: Unrun,
     /// How queues are to be run, as storage says. Read before the first claim, and then with each round of upkeep.
     pub(crate) settings: Mutex<Vec<QueueSettings>>,
     /// The limits that this node knows of. Read before the first claim, and then with each round of upkeep.

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::backend::{Claimed, Rescued, Settlement};
 use crate::clock::Timestamp;
+use crate::core::UnrunTasks;
 use crate::name::Name;
 use crate::scheduler::{FiringCause, FiringStatus, ScheduleStatus};
 use crate::supervise::Part;
@@ -96,6 +97,8 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Pending tasks were found that no live node runs. Told once for each queue and type, by every node that looks.
+    TasksUnrun(UnrunTasks),
     /// A part of the board died and was started anew.
     PartRestarted {
         /// Which.

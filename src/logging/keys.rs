@@ -34,6 +34,8 @@ keys! {
     PART = "part";
     /// A file or directory.
     PATH = "path";
+    /// The name of a queue.
+    QUEUE = "queue";
     /// How many queues.
     QUEUES = "queues";
     /// Why.

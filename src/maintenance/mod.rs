@@ -11,6 +11,7 @@
 
 mod prune;
 mod sweep;
+mod unrun;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,15 @@ use crate::backend::BackendError;
 use crate::clock::{Clock, Timestamp};
 use crate::core::Core;
 use crate::logging::keys;
+use crate::name::Name;
 use crate::queue::delivery::next_deadline;
 use crate::supervise::Life;
 
 /// Time between two looks for what is no longer kept.
 const BETWEEN_PRUNES: Duration = Duration::from_secs(30);
+
+/// Time between two looks for tasks that no node runs.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(20);
 
 /// Something will be due then.
 #[derive(Message)]
@@ -58,6 +63,10 @@ pub(crate) struct Maintenance {
     waiters: Vec<oneshot::Sender<Result<(), BackendError>>>,
     last_prune: Option<Duration>,
     pruning: bool,
+    /// When the last look for tasks that no node runs began, and the queue where it ended, if it saw not all.
+    last_look: Option<Duration>,
+    looked_to: Option<Name>,
+    looking: bool,
     sweeping: bool,
     again: bool,
     life: Life,
@@ -74,6 +83,9 @@ impl Maintenance {
             waiters: Vec::new(),
             last_prune: None,
             pruning: false,
+            last_look: None,
+            looked_to: None,
+            looking: false,
             sweeping: false,
             again: false,
             life,
@@ -130,6 +142,7 @@ impl Maintenance {
         }
         self.sweeping = true;
         self.prune_when_due(ctx);
+        self.look_when_due(ctx);
         self.next_due = None;
         self.core.alarm.set(Timestamp::from_micros(i64::MAX));
         let waiters = std::mem::take(&mut self.waiters);
@@ -188,6 +201,27 @@ impl Maintenance {
         let core = Arc::clone(&self.core);
         let work = async move { prune_history(&core).await };
         let done = work.into_actor(self).map(|(), maintenance: &mut Self, _| maintenance.pruning = false);
+        ctx.spawn(done);
+    }
+}
+
+impl Maintenance {
+    /// Looks for tasks that no node runs, beside the rounds.
+    fn look_when_due(&mut self, ctx: &mut Context<Self>) {
+        let now = self.core.clock.elapsed();
+        let due = self.last_look.is_none_or(|last| now.saturating_sub(last) >= BETWEEN_LOOKS);
+        if self.looking || !due {
+            return;
+        }
+        self.looking = true;
+        self.last_look = Some(now);
+        let (core, after) = (Arc::clone(&self.core), self.looked_to.take());
+        let work = async move { unrun::look(&core, after).await };
+        let done = work.into_actor(self).map(|looked, maintenance: &mut Self, _| {
+            maintenance.looking = false;
+            // Storage that does not answer is told of by the rounds.
+            maintenance.looked_to = looked.unwrap_or_default();
+        });
         ctx.spawn(done);
     }
 }

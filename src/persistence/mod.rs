@@ -23,8 +23,8 @@ use tokio::sync::Semaphore;
 pub(crate) use requests::{
     ApplyEdit, ChangeQueue, CheckHealth, CodeToSchedule, CountStates, FindOutdated, FireSchedules, ForgetSchedules,
     GetTask, ListExecutions, ListFirings, ListLimits, ListNodes, ListQueues, ListSchedules, ListTasks, LookAhead,
-    LookForSchedules, NameToSchedule, PruneTasks, ReadSchedules, ReleaseClaims, RemoveLimit, Request, SaveLimit,
-    SaveSchedule, SweepTasks,
+    LookForSchedules, NameToSchedule, PruneTasks, ReadLine, ReadSchedules, ReleaseClaims, RemoveLimit, Request,
+    SaveLimit, SaveSchedule, SweepTasks,
 };
 
 use crate::backend::{Backend, BackendError, Commit, Receipt};

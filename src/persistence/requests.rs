@@ -1,9 +1,9 @@
 //! What storage is asked for, besides commits. Adding a request is one entry here.
 
 use crate::backend::{
-    Backend, BackendError, Cursor, Edit, EditReport, Fired, Limit, LimitScope, NodeRecord, Outdated, QueueChange,
-    QueueSettings, Released, Retention, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, StateCount, Sweep,
-    SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
+    Backend, BackendError, Cursor, Edit, EditReport, Fired, InLine, Limit, LimitScope, NodeRecord, Outdated,
+    QueueChange, QueueSettings, Released, Retention, Saved, ScheduleChanges, ScheduleFilter, ScheduleState,
+    StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
 use crate::name::Name;
@@ -82,6 +82,9 @@ requests! {
     ListQueues {} -> Vec<QueueSettings>, "queues", writes false, |backend, _this| backend.queues();
     /// Known nodes.
     ListNodes {} -> Vec<NodeRecord>, "nodes", writes false, |backend, _this| backend.nodes();
+    /// What is first in line.
+    ReadLine { after: Option<Name>, queues: usize, most: usize } -> Vec<InLine>, "in line", writes false,
+        |backend, this| backend.in_line(this.after.as_deref(), this.queues, this.most);
     /// Stores a schedule.
     SaveSchedule { record: ScheduleRecord, turn: Option<i64> } -> Saved, "save schedule", writes true,
         |backend, this| backend.save_schedule(&this.record, this.turn);

@@ -26,6 +26,20 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
+    fn new(lanes: &Lanes, rules: &Rules<'_>) -> Self {
+        let mut commit = Commit::new(rules.node, rules.now);
+        commit.limits = rules.limits.cloned();
+        Self {
+            commit,
+            settled: Vec::new(),
+            pushed: Vec::new(),
+            claims: Vec::new(),
+            uncertain: false,
+            ends: lanes.ends(),
+            limited_ends: lanes.limited_ends(),
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.commit.is_empty()
     }
@@ -33,6 +47,30 @@ impl Batch {
     /// How many things storage may take or refuse, claims left out.
     pub(crate) fn len(&self) -> usize {
         self.commit.settle.len() + self.commit.insert.len() + self.commit.progress.len()
+    }
+
+    fn claim_for_workers(&mut self, index: usize, lane: &mut Lane, rules: &Rules<'_>) {
+        let room = lane.room();
+        if room > 0 && lane.work.is_set() && !rules.types.is_empty() {
+            lane.outstanding += room;
+            self.claims.push(ClaimFor::Workers { lane: index, mark: lane.work.mark() });
+            self.commit.claim.push(ClaimRequest {
+                queue: lane.name.clone(),
+                types: Some(Arc::clone(rules.types)),
+                limit: room,
+            });
+        }
+    }
+
+    fn claim_for_poppers(&mut self, index: usize, lane: &mut Lane) {
+        if lane.pull.is_set() {
+            let poppers = lane.unserved_poppers();
+            if poppers > 0 {
+                lane.popping += poppers;
+                self.claims.push(ClaimFor::Poppers { lane: index, mark: lane.pull.mark() });
+                self.commit.claim.push(ClaimRequest { queue: lane.name.clone(), types: None, limit: poppers });
+            }
+        }
     }
 
     /// Takes the second half away, as a batch of its own. Claims stay here.
@@ -113,16 +151,9 @@ impl Rules<'_> {
 /// at once and never read back. In every other case it is stored as pending, and the claim of this or a later commit
 /// decides by priority, `run_at` and push order.
 pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) -> Batch {
-    let mut batch = Batch {
-        commit: Commit::new(rules.node, rules.now),
-        settled: Vec::with_capacity(gathered.settles.len()),
-        pushed: Vec::with_capacity(gathered.pushes.len()),
-        claims: Vec::new(),
-        uncertain: false,
-        ends: lanes.ends(),
-        limited_ends: lanes.limited_ends(),
-    };
-    batch.commit.limits = rules.limits.cloned();
+    let mut batch = Batch::new(lanes, rules);
+    batch.settled.reserve(gathered.settles.len());
+    batch.pushed.reserve(gathered.pushes.len());
     batch.commit.settle.reserve(gathered.settles.len());
     batch.commit.insert.reserve(gathered.pushes.len());
     if gathered.hint_all {
@@ -240,28 +271,37 @@ impl Fresh {
 
 fn request_claims(lanes: &mut Lanes, rules: &Rules<'_>, batch: &mut Batch) {
     for (index, lane) in lanes.iter_mut().enumerate() {
-        let room = lane.room();
-        if room > 0 && lane.work.is_set() && !rules.types.is_empty() {
-            lane.outstanding += room;
-            batch.claims.push(ClaimFor::Workers { lane: index, mark: lane.work.mark() });
-            batch.commit.claim.push(ClaimRequest {
-                queue: lane.name.clone(),
-                types: Some(Arc::clone(rules.types)),
-                limit: room,
-            });
+        if !lane.work.is_alone() {
+            batch.claim_for_workers(index, lane, rules);
         }
         if lane.paused {
             lane.turn_away_hasty();
         }
-        if lane.pull.is_set() {
-            let poppers = lane.unserved_poppers();
-            if poppers > 0 {
-                lane.popping += poppers;
-                batch.claims.push(ClaimFor::Poppers { lane: index, mark: lane.pull.mark() });
-                batch.commit.claim.push(ClaimRequest { queue: lane.name.clone(), types: None, limit: poppers });
-            }
+        if !lane.pull.is_alone() {
+            batch.claim_for_poppers(index, lane);
         }
     }
+}
+
+/// Makes a commit of one claim, and nothing else, of those that are to be asked for alone.
+pub(crate) fn compose_alone(lanes: &mut Lanes, rules: &Rules<'_>) -> Option<Batch> {
+    if !lanes.some_alone() || !rules.may_claim {
+        return None;
+    }
+    lanes.recount_alone();
+    let mut batch = Batch::new(lanes, rules);
+    for (index, lane) in lanes.iter_mut().enumerate() {
+        if lane.work.is_alone() {
+            batch.claim_for_workers(index, lane, rules);
+        }
+        if batch.is_empty() && lane.pull.is_alone() {
+            batch.claim_for_poppers(index, lane);
+        }
+        if !batch.is_empty() {
+            return Some(batch);
+        }
+    }
+    None
 }
 
 #[cfg(test)]

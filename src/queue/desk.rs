@@ -65,9 +65,12 @@ pub(crate) struct PopRequest {
     pub(crate) popper: Popper,
 }
 
+/// A task for somebody who pulls, or why storage refuses for good to look for one.
+pub(crate) type Pulled = Result<Delivery, BackendError>;
+
 /// Where a task is to be delivered.
 pub(crate) struct Popper {
-    pub(crate) answer: oneshot::Sender<Delivery>,
+    pub(crate) answer: oneshot::Sender<Pulled>,
     /// Turned away when storage has none right now, instead of waiting for one.
     pub(crate) once: bool,
 }

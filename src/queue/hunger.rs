@@ -8,6 +8,9 @@
 pub(crate) struct Hunger {
     maybe: bool,
     announced: u64,
+    /// Storage refused a commit with its claim in it, perhaps for the sake of that: it is asked for by itself until a claim
+    /// comes back.
+    alone: bool,
 }
 
 impl Hunger {
@@ -24,9 +27,26 @@ impl Hunger {
         self.announced
     }
 
+    /// From now on it is asked for by itself.
+    pub(crate) fn ask_alone(&mut self) {
+        self.alone = true;
+    }
+
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// Storage refused a claim composed at `mark` that came alone.
+    pub(crate) fn was_refused(&mut self, mark: u64) {
+        if self.announced == mark {
+            self.maybe = false;
+        }
+    }
+
     /// A claim composed at `mark` came back, short or full. A full one has read a row more, and kept it locked until it was
     /// over: one beside it may have passed that row over, and come back short.
     pub(crate) fn came_back(&mut self, short: bool, mark: u64) {
+        self.alone = false;
         if short {
             self.came_back_short(mark);
         } else {

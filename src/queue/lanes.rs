@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use super::batch::ClaimFor;
 use super::bench::Bench;
 use super::hunger::Hunger;
 use super::poppers::Poppers;
@@ -128,6 +129,8 @@ pub(crate) struct Lanes {
     settings: Vec<QueueSettings>,
     /// Storage holds a task on its last chance that has to wait until another one here has ended.
     passed_over: bool,
+    /// Some claims may have to be asked for alone.
+    some_alone: bool,
     /// Ends of runs here that storage has taken.
     ends: u64,
     /// Those of them that were under a limit of running tasks.
@@ -191,6 +194,28 @@ impl Lanes {
                 || !lane.idle_watchers.is_empty()
         };
         !self.quiet_watchers.is_empty() || self.lanes.iter().any(wants)
+    }
+
+    /// Storage refused a commit with these claims in it: each of them is asked for by itself until it comes back, so that
+    /// the one that storage cannot take is found, and nothing else is refused with it.
+    pub(crate) fn ask_alone(&mut self, claims: &[ClaimFor]) {
+        for claim in claims {
+            match *claim {
+                ClaimFor::Workers { lane, .. } => self.lanes[lane].work.ask_alone(),
+                ClaimFor::Poppers { lane, .. } => self.lanes[lane].pull.ask_alone(),
+            }
+            self.some_alone = true;
+        }
+    }
+
+    /// True when some claims may have to be asked for alone.
+    pub(crate) fn some_alone(&self) -> bool {
+        self.some_alone
+    }
+
+    /// Looks whether any are left.
+    pub(crate) fn recount_alone(&mut self) {
+        self.some_alone = self.lanes.iter().any(|lane| lane.work.is_alone() || lane.pull.is_alone());
     }
 
     /// Storage may hold pending tasks in any queue.

@@ -35,7 +35,7 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use tokio::sync::oneshot;
 
-use self::batch::{Batch, compose};
+use self::batch::{Batch, compose, compose_alone};
 use self::desk::Returned;
 use self::lanes::{Lane, Lanes};
 pub(crate) use self::settings::Configure;
@@ -138,7 +138,8 @@ impl Queue {
     }
 
     fn put_down(&self, lanes: Hold<'_>) {
-        lanes.put_down(!self.reconcile && !self.reconciling && !self.backing_off && self.failures == 0);
+        let sent = self.core.desk.again().is_empty();
+        lanes.put_down(sent && !self.reconcile && !self.reconciling && !self.backing_off && self.failures == 0);
     }
 
     /// Sends the next commit, if storage has room for it and there is something in it.
@@ -200,6 +201,10 @@ impl Queue {
         if let Some(batch) = self.core.desk.again().pop_front() {
             return Some(batch);
         }
+        let limits = self.core.limits.lock().clone();
+        if let Some(batch) = compose_alone(lanes, &rules(&self.core, limits.as_ref())) {
+            return Some(Box::new(batch));
+        }
         // From here on whoever hands something in must say so: it may come too late for this batch.
         self.core.desk.listen();
         if !self.lingered && self.may_linger(lanes) {
@@ -212,7 +217,6 @@ impl Queue {
             self.core.desk.give_back(returned);
         }
         let gathered = desk::Gathered { returned: Vec::new(), ..gathered };
-        let limits = self.core.limits.lock().clone();
         let batch = compose(lanes, gathered, &rules(&self.core, limits.as_ref()));
         if batch.is_empty() { None } else { Some(Box::new(batch)) }
     }

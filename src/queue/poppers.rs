@@ -61,9 +61,9 @@ mod tests {
 
     use super::*;
     use crate::core::gone::FEW;
-    use crate::queue::delivery::Delivery;
+    use crate::queue::desk::Pulled;
 
-    fn come(poppers: &mut Poppers) -> oneshot::Receiver<Delivery> {
+    fn come(poppers: &mut Poppers) -> oneshot::Receiver<Pulled> {
         let (answer, delivery) = oneshot::channel();
         poppers.add(Popper { answer, once: false });
         delivery

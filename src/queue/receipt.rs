@@ -208,6 +208,10 @@ fn take_inserted(
             core.due_at(expires_at);
         }
     }
+    if let Inserted::Replaced { state: TaskState::Pending, .. } = outcome {
+        // It may run now, in a queue of its own: the push may have named another.
+        lanes.announce_all();
+    }
     if let Inserted::New { state } = outcome {
         core.events.publish(|| Fact::pushed(state, spec, core.clock.now()));
     }
@@ -233,7 +237,7 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
                 while let Some(held) = delivery.take() {
                     let Some(popper) = lane.poppers.next() else { break };
                     // Gone: the next one gets it; dropped at the end, it gives itself back.
-                    delivery = popper.answer.send(held).err();
+                    delivery = popper.answer.send(Ok(held)).err().and_then(Result::ok);
                 }
             }
             if !lane.pull.is_set() {
@@ -247,6 +251,7 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
 pub(crate) fn refuse(batch: &mut Batch, give_up: impl Fn(Duration) -> bool, error: &BackendError) {
     let groups = mem::take(&mut batch.commit.insert);
     let replies = mem::take(&mut batch.pushed);
+    let error = if batch.uncertain { &in_doubt(error) } else { error };
     for (group, reply) in groups.into_iter().zip(replies) {
         if give_up(reply.deadline) {
             // Whoever no longer listens needs no answer.
@@ -255,6 +260,17 @@ pub(crate) fn refuse(batch: &mut Batch, give_up: impl Fn(Duration) -> bool, erro
             batch.commit.insert.push(group);
             batch.pushed.push(reply);
         }
+    }
+}
+
+/// What whoever pushed is told when an earlier sending may have got through, whatever storage says of the last one.
+fn in_doubt(error: &BackendError) -> BackendError {
+    match error {
+        BackendError::Unknown { .. } => error.clone(),
+        _ => BackendError::Unknown {
+            operation: "commit",
+            message: format!("the answer to an earlier sending was lost, and then: {error}"),
+        },
     }
 }
 

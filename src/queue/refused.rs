@@ -2,13 +2,16 @@
 //!
 //! A batch with something in it that storage cannot take is cut into halves until that one thing is alone. A push is
 //! answered with the error. The end of a run cannot be, for its task must not stay `running` for ever: it is stored once
-//! more without what the handler gave, with the reason in its place; a task that had succeeded is then dead.
+//! more without what the handler gave, with the reason in its place; a task that had succeeded is then dead. A claim is
+//! looked for before anything else: a commit that had claims is sent again without them, and each of those alone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use slog::error;
 
-use super::batch::Batch;
+use super::batch::{Batch, ClaimFor};
+use super::lanes::Lanes;
 use super::receipt::{Ended, Verdict};
 use crate::backend::{BackendError, Settlement};
 use crate::core::Core;
@@ -17,6 +20,39 @@ use crate::task::{ExecutionStatus, TaskState};
 
 /// Begins the error of a task whose end could not be stored as it was.
 const UNSTORABLE: &str = "the end of the run could not be stored";
+
+/// When a queue is asked for again that storage refused to look into.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Gives up the claim of a batch that is nothing else: whoever pulls is told when storage refuses it for good, and the
+/// queue is asked for again after a while.
+pub(super) fn give_up_claim(core: &Core, lanes: &mut Lanes, batch: &mut Batch, error: &BackendError) {
+    let claims = std::mem::take(&mut batch.claims).into_iter().zip(std::mem::take(&mut batch.commit.claim));
+    for (whom, request) in claims {
+        error!(core.log, "storage refuses to look for tasks in a queue; it is asked again after a while";
+            keys::QUEUE => request.queue.as_str(), keys::ERROR => %error);
+        match whom {
+            ClaimFor::Workers { lane, mark } => {
+                let lane = lanes.at(lane);
+                lane.give_room(request.limit);
+                lane.work.was_refused(mark);
+            }
+            ClaimFor::Poppers { lane, mark } => {
+                let lane = lanes.at(lane);
+                lane.popping = lane.popping.saturating_sub(request.limit);
+                lane.pull.was_refused(mark);
+                while !error.is_transient()
+                    && let Some(popper) = lane.poppers.next()
+                {
+                    // Whoever no longer listens needs no answer.
+                    drop(popper.answer.send(Err(error.clone())));
+                }
+                lane.turn_away_hasty();
+            }
+        }
+        core.hold(&request.queue, Some(core.clock.now() + ASK_AGAIN));
+    }
+}
 
 /// Makes of a batch with one thing in it what storage may take; true when a claim was given up that storage still has.
 pub(super) fn mend(core: &Arc<Core>, batch: &mut Batch, error: &BackendError) -> bool {

@@ -48,6 +48,25 @@ impl Queue {
         if matches!(error, BackendError::Unknown { .. }) {
             self.doubtful_until = now + LATE;
         }
+        let panicked = matches!(error, BackendError::Panicked { .. });
+        if (panicked || !error.is_transient()) && !batch.claims.is_empty() {
+            if (batch.len(), batch.claims.len()) == (0, 1) {
+                refused::give_up_claim(&self.core, lanes, &mut batch, &error);
+                self.back_off(ctx);
+                return;
+            }
+            // Perhaps it is one of them that storage cannot take: then nothing else is to be refused with it.
+            lanes.ask_alone(&batch.claims);
+            receipt::forget_claims(lanes, &mut batch);
+            if !panicked {
+                if batch.is_empty() {
+                    self.back_off(ctx);
+                } else {
+                    self.core.desk.again().push_front(batch);
+                }
+                return;
+            }
+        }
         // Claims are asked for again with what has gathered by then.
         receipt::forget_claims(lanes, &mut batch);
         if !error.is_transient() && batch.len() > 1 {

@@ -170,7 +170,7 @@ fn deliver(core: &Arc<Core>, mut lanes: Hold<'_>, batch: Box<Batch>, receipt: Re
     receipt::deliver(core, &mut lanes, *batch, receipt);
     // Before the look: whoever hands something in after it must say so.
     core.desk.listen();
-    let done = !lanes.want_more() && core.desk.peek(Gathered::is_empty);
+    let done = !lanes.want_more() && core.desk.again().is_empty() && core.desk.peek(Gathered::is_empty);
     if done {
         lanes.in_flight = lanes.in_flight.saturating_sub(1);
         core.persistence.taken_back(1);

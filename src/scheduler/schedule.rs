@@ -10,11 +10,8 @@ use super::template::TaskTemplate;
 use super::trigger::{Trigger, TriggerText, Zone};
 use crate::clock::{Clock, Timestamp};
 use crate::error::PushError;
-use crate::name::Name;
+use crate::name::{Name, name_fault};
 use crate::task::{IntoNewTask, NewTask};
-
-/// The longest name, in bytes.
-pub(super) const LONGEST_NAME: usize = 200;
 
 /// A schedule: a name, a trigger, the task that each firing makes, and the rules.
 ///
@@ -128,12 +125,20 @@ impl Schedule {
         self
     }
 
+    /// The type and the queue of its tasks; nothing when its task is refused anyway.
+    pub(crate) fn target(&self) -> Option<(&Name, &Name)> {
+        self.task.as_ref().ok().map(NewTask::target)
+    }
+
     /// Looks at all of it.
     pub(crate) fn check(self, clock: &Clock, max_params: usize, zone: Zone) -> Result<Definition, String> {
         let name = self.name;
         let of = |fault: String| format!("schedule {:?}: {fault}", name.chars().take(40).collect::<String>());
-        if name.is_empty() || name.len() > LONGEST_NAME || name.chars().any(char::is_control) {
-            return Err(of("a name has 1 to 200 bytes and no control characters".into()));
+        if let Some(fault) = name_fault("the name", &name) {
+            return Err(of(fault));
+        }
+        if self.description.as_ref().is_some_and(|text| text.contains('\0')) {
+            return Err(of("the description contains the character NUL; leave it out".into()));
         }
         let template = |task: NewTask| {
             task.into_template(clock, max_params).map_err(|error| match error {

@@ -81,6 +81,8 @@ pub(crate) fn beat(core: &Core, started_at: Timestamp) -> Result<(), BackendErro
         lease: config.lease,
         version: env!("CARGO_PKG_VERSION").into(),
         queues: config.queues.clone(),
+        types: core.registry.types().to_vec(),
+        pulls: core.unrun.pulls.now(sent),
     };
     core.backend.heartbeat(&beat)?;
     core.lease.renew(sent, config.lease);

@@ -9,7 +9,7 @@ use super::{Retry, Task, TaskId, Unique, UniqueMode, UniqueScope};
 use crate::backend::key_fault;
 use crate::clock::{Clock, Timestamp};
 use crate::error::PushError;
-use crate::name::Name;
+use crate::name::{Name, name_fault};
 use crate::scheduler::{FiringKey, TaskTemplate};
 
 /// The queue of tasks that name none.
@@ -343,6 +343,11 @@ impl NewTask {
         })
     }
 
+    /// The type and the queue.
+    pub(crate) fn target(&self) -> (&Name, &Name) {
+        (&self.kind, &self.queue)
+    }
+
     fn check(&self, params: usize, max_params: usize) -> Result<(), PushError> {
         let fault = |text: String| Err(PushError::Invalid(text));
         if params > max_params {
@@ -352,11 +357,8 @@ impl NewTask {
             ));
         }
         for (what, name) in [("type", &self.kind), ("queue", &self.queue)] {
-            if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-                return fault(format!(
-                    "{what} {:?} must have 1 to 200 bytes and no control characters",
-                    name.chars().take(40).collect::<String>()
-                ));
+            if let Some(text) = name_fault(what, name) {
+                return fault(text);
             }
         }
         if self.max_attempts == 0 {

@@ -76,6 +76,8 @@ impl World {
             lease,
             version: "1.2.3".into(),
             queues: vec![(DEFAULT_QUEUE.into(), 4)],
+            types: vec!["x".into()],
+            pulls: Vec::new(),
         };
         self.backend.heartbeat(&beat).expect("heartbeat");
     }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use crate::backend::{
-    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Fired, Limit, LimitScope, NodeBeat,
-    NodeRecord, Outdated, QueueChange, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
+    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Fired, InLine, Limit, LimitScope,
+    NodeBeat, NodeRecord, Outdated, QueueChange, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
     ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
@@ -39,6 +39,7 @@ pub struct Faulty {
     watches: Faults,
     pause: Mutex<Duration>,
     refused: Mutex<Option<String>>,
+    refused_claims: Mutex<Option<String>>,
     begun: AtomicU64,
     held: Mutex<bool>,
     let_go: Condvar,
@@ -55,6 +56,7 @@ impl Faulty {
             watches: Faults::default(),
             pause: Mutex::default(),
             refused: Mutex::default(),
+            refused_claims: Mutex::default(),
             begun: AtomicU64::new(0),
             held: Mutex::default(),
             let_go: Condvar::new(),
@@ -88,6 +90,11 @@ impl Faulty {
     /// contain `text`.
     pub fn refuse(&self, text: &str) {
         *self.refused.lock() = Some(text.into());
+    }
+
+    /// From now on storage refuses for good every commit that claims from this queue; nothing to take all again.
+    pub fn refuse_claims(&self, queue: Option<&str>) {
+        *self.refused_claims.lock() = queue.map(Into::into);
     }
 
     /// With true, looks for what is no longer kept do not come to their end, as over a history that takes long to count;
@@ -169,6 +176,13 @@ impl Backend for Faulty {
         if self.refused.lock().as_ref().is_some_and(|text| has_text(commit, text)) {
             return Err(BackendError::Permanent { operation: "commit", message: "made to refuse this".into() });
         }
+        let claims = self.refused_claims.lock().clone();
+        if claims.is_some_and(|queue| commit.claim.iter().any(|request| request.queue == *queue)) {
+            return Err(BackendError::Permanent {
+                operation: "commit",
+                message: "made to refuse these claims".into(),
+            });
+        }
         self.commits.around("commit", || self.inner.commit(commit))
     }
 
@@ -242,6 +256,10 @@ impl Backend for Faulty {
 
     fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError> {
         self.inner.nodes()
+    }
+
+    fn in_line(&self, after: Option<&str>, queues: usize, most: usize) -> Result<Vec<InLine>, BackendError> {
+        self.inner.in_line(after, queues, most)
     }
 
     fn save_schedule(&self, record: &ScheduleRecord, turn: Option<i64>) -> Result<Saved, BackendError> {

@@ -6,9 +6,11 @@ mod edits;
 mod events;
 mod handlers;
 mod limits;
+mod names;
 mod progress;
 mod pushes;
 mod queues;
+mod unrun;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -78,3 +78,20 @@ async fn a_push_that_a_stop_meets_is_stored_or_refused_and_never_in_doubt() {
         }
     }
 }
+
+#[actix_rt::test]
+async fn a_replaced_task_starts_in_its_own_queue_when_the_push_names_another() {
+    for mode in [UniqueMode::Replace, UniqueMode::KeepLatest] {
+        // Nothing is looked at without a wake-up.
+        let builder = Board::builder().configure(|config| config.check_interval = HOUR).queue("a", 1).queue("b", 1);
+        let board = builder.handler("x", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
+        let task = |queue| NewTask::new("x", &()).queue(queue).unique(Unique::key("k").mode(mode));
+        let holder = board.push(task("a").delay(HOUR)).await.unwrap();
+        assert_eq!(holder.state, TaskState::Scheduled);
+        let now = board.push(task("b")).await.unwrap();
+        assert_eq!((now.task_id, now.state), (holder.task_id, TaskState::Pending), "{mode}");
+        let done = soon(board.wait(holder.task_id)).await.unwrap();
+        assert_eq!((done.state, &*done.queue), (TaskState::Completed, "a"));
+        board.stop().await;
+    }
+}

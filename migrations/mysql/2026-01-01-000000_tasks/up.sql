@@ -159,6 +159,7 @@ CREATE TABLE IF NOT EXISTS schedule_run (
     PRIMARY KEY (schedule_id, nominal_at)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
+-- `types`: those with a handler; `pulls`: queues that somebody pulls from, whatever the type. JSON arrays.
 CREATE TABLE IF NOT EXISTS node (
     node_id      VARCHAR(36)   PRIMARY KEY NOT NULL,
     name         VARCHAR(200)   NOT NULL,
@@ -166,7 +167,9 @@ CREATE TABLE IF NOT EXISTS node (
     heartbeat_at BIGINT NOT NULL,
     lease_until  BIGINT NOT NULL,
     version      LONGTEXT   NOT NULL,
-    queues       LONGTEXT   NOT NULL
+    queues       LONGTEXT   NOT NULL,
+    types        LONGTEXT   NOT NULL,
+    pulls        LONGTEXT   NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
 -- How a queue is to be run; a queue without settings has no row.
@@ -221,7 +224,7 @@ SELECT task_id, execution_id, attempt, status, node,
 FROM task_execution;
 
 CREATE OR REPLACE VIEW node_view AS
-SELECT node_id, name, version, queues,
+SELECT node_id, name, version, queues, types, pulls,
        DATE_FORMAT(TIMESTAMPADD(MICROSECOND, started_at, '1970-01-01'), '%Y-%m-%dT%H:%i:%s.%fZ') AS started_at,
        DATE_FORMAT(TIMESTAMPADD(MICROSECOND, heartbeat_at, '1970-01-01'), '%Y-%m-%dT%H:%i:%s.%fZ') AS heartbeat_at,
        DATE_FORMAT(TIMESTAMPADD(MICROSECOND, lease_until, '1970-01-01'), '%Y-%m-%dT%H:%i:%s.%fZ') AS lease_until

@@ -161,6 +161,7 @@ CREATE TABLE schedule_run (
     PRIMARY KEY (schedule_id, nominal_at)
 );
 
+-- `types`: those with a handler; `pulls`: queues that somebody pulls from, whatever the type. JSON arrays.
 CREATE TABLE node (
     node_id      TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     name         TEXT COLLATE "C" NOT NULL,
@@ -168,7 +169,9 @@ CREATE TABLE node (
     heartbeat_at BIGINT NOT NULL,
     lease_until  BIGINT NOT NULL,
     version      TEXT   NOT NULL,
-    queues       TEXT   NOT NULL
+    queues       TEXT   NOT NULL,
+    types        TEXT   NOT NULL,
+    pulls        TEXT   NOT NULL
 );
 
 -- How a queue is to be run; a queue without settings has no row.
@@ -230,7 +233,7 @@ SELECT task_id, execution_id, attempt, status, node,
 FROM task_execution;
 
 CREATE VIEW node_view AS
-SELECT node_id, name, version, queues,
+SELECT node_id, name, version, queues, types, pulls,
        readable_time(started_at) AS started_at,
        readable_time(heartbeat_at) AS heartbeat_at,
        readable_time(lease_until) AS lease_until

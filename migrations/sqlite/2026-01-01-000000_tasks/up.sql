@@ -160,6 +160,7 @@ CREATE TABLE schedule_run (
     PRIMARY KEY (schedule_id, nominal_at)
 ) WITHOUT ROWID;
 
+-- `types`: those with a handler; `pulls`: queues that somebody pulls from, whatever the type. JSON arrays.
 CREATE TABLE node (
     node_id      TEXT   PRIMARY KEY NOT NULL,
     name         TEXT   NOT NULL,
@@ -167,7 +168,9 @@ CREATE TABLE node (
     heartbeat_at BIGINT NOT NULL,
     lease_until  BIGINT NOT NULL,
     version      TEXT   NOT NULL,
-    queues       TEXT   NOT NULL
+    queues       TEXT   NOT NULL,
+    types        TEXT   NOT NULL,
+    pulls        TEXT   NOT NULL
 );
 
 -- How a queue is to be run; a queue without settings has no row.
@@ -222,7 +225,7 @@ SELECT task_id, execution_id, attempt, status, node,
 FROM task_execution;
 
 CREATE VIEW node_view AS
-SELECT node_id, name, version, queues,
+SELECT node_id, name, version, queues, types, pulls,
        strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1000000.0, 'unixepoch') AS started_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', heartbeat_at / 1000000.0, 'unixepoch') AS heartbeat_at,
        strftime('%Y-%m-%dT%H:%M:%fZ', lease_until / 1000000.0, 'unixepoch') AS lease_until

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::gate::{Gate, LOOK_AHEAD, Start};
 use super::ClaimRequest;
 use crate::clock::{Timestamp, micros};
-use crate::name::Name;
+use crate::name::{Name, name_fault};
 use crate::task::{TaskSpec, spelled};
 
 /// The shortest and the longest period of a [`Rate`].
@@ -110,11 +110,8 @@ impl Limit {
     /// What is wrong with it, if anything is.
     pub(crate) fn fault(&self) -> Option<String> {
         let Self { scope, name, running, rate } = self;
-        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-            let name: String = name.chars().take(40).collect();
-            return Some(format!(
-                "the name {name:?} of a {scope} limit must have 1 to 200 bytes and no control characters"
-            ));
+        if let Some(fault) = name_fault(&format!("the name of a {scope} limit"), name) {
+            return Some(fault);
         }
         if running.is_none() && rate.is_none() {
             return Some(format!(

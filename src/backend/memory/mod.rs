@@ -25,9 +25,10 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::{
-    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, Limit, LimitScope,
-    NodeBeat, NodeRecord, Outdated, QueueChange, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
-    ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
+    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, InLine, Limit,
+    LimitScope, NodeBeat, NodeRecord, Outdated, QueueChange, QueueSettings, Receipt, Released, Retention, Saved,
+    ScheduleChanges, ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage,
+    Turn,
 };
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
@@ -146,6 +147,10 @@ impl Backend for Memory {
         let mut nodes: Vec<NodeRecord> = self.store.lock().nodes.values().cloned().collect();
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(nodes)
+    }
+
+    fn in_line(&self, after: Option<&str>, queues: usize, most: usize) -> Result<Vec<InLine>, BackendError> {
+        Ok(self.store.lock().queues.in_line(after.unwrap_or_default(), queues, most))
     }
 
     fn save_schedule(&self, record: &ScheduleRecord, turn: Option<i64>) -> Result<Saved, BackendError> {

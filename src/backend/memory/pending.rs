@@ -75,6 +75,16 @@ impl Pending {
         }
     }
 
+    /// The first `most` tasks in line, each with its type.
+    pub(super) fn first(&self, most: usize) -> Vec<(Place, &Name)> {
+        let lines = self.plain.0.iter().chain(&self.last_chance.0);
+        let mut first: Vec<(Place, &Name)> =
+            lines.flat_map(|(kind, line)| line.iter().take(most).map(move |place| (*place, kind))).collect();
+        first.sort_unstable_by_key(|(place, _)| *place);
+        first.truncate(most);
+        first
+    }
+
     /// True when a task of `types` is on its last chance.
     pub(super) fn any_on_last_chance(&self, types: Option<&[Name]>) -> bool {
         let lines = &self.last_chance.0;

@@ -1,9 +1,12 @@
 //! The queues that have tasks: their numbers, counts and pending tasks.
 
+use std::collections::BTreeMap;
+
 use super::hash::FastMap;
 use super::pending::Pending;
 use super::rows::ByState;
-use crate::backend::StateCount;
+use crate::backend::{InLine, StateCount};
+use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::task::TaskState;
 
@@ -80,6 +83,32 @@ impl Queues {
             self.free.push(number);
             self.latest = NONE;
         }
+    }
+
+    /// What is first in line in up to `most_queues` queues after the name `after`.
+    pub(super) fn in_line(&self, after: &str, most_queues: usize, most: usize) -> Vec<InLine> {
+        let queues = self.numbers.values().map(|number| self.get(*number));
+        let pending = |queue: &&Queue| queue.counts[TaskState::Pending as usize] > 0 && *queue.name > *after;
+        let mut queues: Vec<&Queue> = queues.filter(pending).collect();
+        queues.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let of_queue = |queue: &Queue| {
+            let first = queue.pending.first(most);
+            let more = first.len() >= most;
+            let mut types: BTreeMap<&Name, (u64, Timestamp)> = BTreeMap::new();
+            for (place, kind) in first {
+                let (tasks, oldest) = types.entry(kind).or_insert((0, place.run_at));
+                (*tasks, *oldest) = (*tasks + 1, place.run_at.min(*oldest));
+            }
+            let line = |(kind, (tasks, oldest)): (&Name, (u64, Timestamp))| InLine {
+                queue: queue.name.clone(),
+                kind: kind.clone(),
+                tasks,
+                oldest,
+                more,
+            };
+            types.into_iter().map(line).collect::<Vec<_>>()
+        };
+        queues.into_iter().take(most_queues).flat_map(of_queue).collect()
     }
 
     pub(super) fn counts(&self) -> Vec<StateCount> {

@@ -115,6 +115,8 @@ impl Store {
             lease_until: beat.now + beat.lease,
             version: beat.version.clone(),
             queues: beat.queues.clone(),
+            types: beat.types.clone(),
+            pulls: beat.pulls.clone(),
         };
         self.nodes.insert(beat.node_id, record);
     }

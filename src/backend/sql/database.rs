@@ -10,11 +10,12 @@ use super::conn::Conn;
 use super::errors::Abort;
 use super::mended;
 use super::transaction;
-use super::work::{self, Batch, limits, nodes, prune, read, rescue, schedules};
+use super::work::{self, Batch, in_line, limits, nodes, prune, read, rescue, schedules};
 use crate::backend::{
-    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, Limit, LimitScope,
-    NodeBeat, NodeRecord, Outdated, QueueChange, QueueSettings, Receipt, Released, Retention, Saved, ScheduleChanges,
-    ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
+    Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, InLine, Limit,
+    LimitScope, NodeBeat, NodeRecord, Outdated, QueueChange, QueueSettings, Receipt, Released, Retention, Saved,
+    ScheduleChanges, ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage,
+    Turn,
 };
 use crate::clock::Timestamp;
 use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
@@ -238,6 +239,10 @@ impl<D: Database> Backend for Sql<D> {
 
     fn limits(&self) -> Result<Vec<Limit>, BackendError> {
         self.0.read("limits", limits::limits)
+    }
+
+    fn in_line(&self, after: Option<&str>, queues: usize, most: usize) -> Result<Vec<InLine>, BackendError> {
+        self.0.read("in line", |conn| in_line::in_line(conn, after, queues, most))
     }
 
     fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError> {

@@ -219,6 +219,8 @@ pub(super) struct NodeRow {
     lease_until: i64,
     version: StoredText,
     queues: StoredText,
+    types: StoredText,
+    pulls: StoredText,
 }
 
 impl From<NodeRow> for NodeRecord {
@@ -232,6 +234,8 @@ impl From<NodeRow> for NodeRecord {
             lease_until: Timestamp::from_micros(row.lease_until),
             version: row.version.0,
             queues,
+            types: serde_json::from_str(&row.types).unwrap_or_default(),
+            pulls: serde_json::from_str(&row.pulls).unwrap_or_default(),
         }
     }
 }

@@ -61,6 +61,8 @@ diesel::table! {
         lease_until -> BigInt,
         version -> Text,
         queues -> Text,
+        types -> Text,
+        pulls -> Text,
     }
 }
 

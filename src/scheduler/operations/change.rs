@@ -1,13 +1,13 @@
 //! How a change to a schedule is read, made and written.
 
 use super::super::record::{ScheduleId, ScheduleRecord, ScheduleStatus};
-use super::super::schedule::{Definition, LONGEST_NAME, Schedule};
+use super::super::schedule::{Definition, Schedule};
 use super::super::trigger::Trigger;
 use crate::backend::{Saved, ScheduleState};
 use crate::clock::Timestamp;
 use crate::core::Core;
 use crate::error::BoardError;
-use crate::name::Name;
+use crate::name::{LONGEST_NAME, Name};
 use crate::persistence::{NameToSchedule, ReadSchedules, SaveSchedule};
 
 /// Times that a change is made anew when the row changed under it.

@@ -243,3 +243,33 @@ pub fn counts(h: &dyn Harness) {
     w.edit_where(TaskFilter { queues: vec!["a".into()], ..TaskFilter::default() }, EditAction::Delete, 10, None);
     assert!(w.backend.counts().expect("counts").iter().all(|count| &*count.queue == "b"));
 }
+
+/// What is first in line: queues by name, each with its types, no more rows than asked for, and nothing but what is pending.
+pub fn first_in_line(h: &dyn Harness) {
+    let w = World::new(h);
+    assert_eq!(w.backend.in_line(None, 10, 10).expect("in line"), []);
+    let new = |kind: &'static str, queue: &'static str| NewTask::new(kind, &()).queue(queue);
+    for (kind, queue) in [("x", "b"), ("y", "b"), ("x", "b"), ("y", "a"), ("x", "c")] {
+        w.push(new(kind, queue));
+        w.advance(std::time::Duration::from_secs(1));
+    }
+    w.push(new("later", "a").delay(std::time::Duration::from_secs(3600)));
+    let seen = |after: Option<&str>, queues, most| -> Vec<(String, String, u64, bool)> {
+        let lines = w.backend.in_line(after, queues, most).expect("in line");
+        let seen = lines.iter().map(|line| (line.queue.to_string(), line.kind.to_string(), line.tasks, line.more));
+        seen.collect()
+    };
+    let line = |queue: &str, kind: &str, tasks, more| (queue.to_owned(), kind.to_owned(), tasks, more);
+    let all =
+        [line("a", "y", 1, false), line("b", "x", 2, false), line("b", "y", 1, false), line("c", "x", 1, false)];
+    assert_eq!(seen(None, 10, 10), all);
+    assert_eq!(seen(None, 2, 10), all[..3]);
+    assert_eq!(seen(Some("b"), 10, 10), all[3..]);
+    assert_eq!(seen(Some("a"), 1, 2), [line("b", "x", 1, true), line("b", "y", 1, true)]);
+    let lines = w.backend.in_line(Some("a"), 1, 10).expect("in line");
+    let first = |kind: &str| lines.iter().find(|line| *line.kind == *kind).map(|line| line.oldest);
+    assert!(first("x") < first("y"), "{lines:?}");
+    // The most urgent are first.
+    w.push(new("urgent", "b").priority(-1));
+    assert_eq!(seen(Some("a"), 1, 1), [line("b", "urgent", 1, true)]);
+}

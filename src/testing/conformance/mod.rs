@@ -80,7 +80,7 @@ macro_rules! conformance_cases {
                 unknown_ids_are_passed_by filter_limit_and_more exact_limit_is_not_more each_task_is_met_once
                 filter_passes_by_what_cannot_change an_edit_looks_at_so_many;
             list: by_state by_queue_and_type by_tag by_time by_text fields_narrow_together pages_in_both_orders
-                cursor_is_stable cursors_at_the_ends few_among_many lists_show_whole_records counts;
+                cursor_is_stable cursors_at_the_ends few_among_many lists_show_whole_records counts first_in_line;
             sweep: promotes_what_is_due is_idempotent is_bounded retried_after_expiry expires started_once_never_expires
                 rescues_after_a_crash renewed_lease_keeps_tasks rescues_from_unknown_nodes
                 own_tasks_are_not_rescued crash_loop_is_dead rescued_with_cancel_is_cancelled ended_are_named settings_are_told clock_set_back;

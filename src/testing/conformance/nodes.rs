@@ -17,6 +17,8 @@ fn beat(node_id: NodeId, name: &str, seconds: u64) -> NodeBeat {
         lease: Duration::from_secs(15),
         version: "0.1.0-β".into(),
         queues: vec![("default".into(), 4), ("очередь".into(), 1)],
+        types: vec!["mail".into(), "почта \"1\"".into()],
+        pulls: vec!["by hand".into()],
     }
 }
 
@@ -34,11 +36,20 @@ pub fn heartbeat_renews(h: &dyn Harness) {
         lease_until: at(25),
         version: first.version.clone(),
         queues: first.queues.clone(),
+        types: first.types.clone(),
+        pulls: first.pulls.clone(),
     };
     assert_eq!(backend.nodes().expect("nodes"), std::slice::from_ref(&expected));
-    let next = NodeBeat { now: at(20), queues: vec![], ..first };
+    let next = NodeBeat { now: at(20), queues: vec![], types: vec![], pulls: vec![], ..first };
     backend.heartbeat(&next).expect("heartbeat");
-    let renewed = NodeRecord { heartbeat_at: at(20), lease_until: at(35), queues: vec![], ..expected };
+    let renewed = NodeRecord {
+        heartbeat_at: at(20),
+        lease_until: at(35),
+        queues: vec![],
+        types: vec![],
+        pulls: vec![],
+        ..expected
+    };
     assert_eq!(backend.nodes().expect("nodes"), [renewed]);
 }
 

@@ -4,6 +4,7 @@ mod claim;
 mod commit;
 mod edit;
 mod filter;
+pub(super) mod in_line;
 mod insert;
 mod limited;
 pub(super) mod limits;

@@ -14,10 +14,11 @@ use crate::backend::{NodeBeat, NodeRecord, QueueChange, QueueSettings};
 macro_rules! beat {
     ($when_there:literal) => {
         concat!(
-            "INSERT INTO node (node_id, name, started_at, heartbeat_at, lease_until, version, queues)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ",
+            "INSERT INTO node (node_id, name, started_at, heartbeat_at, lease_until, version, queues, types, pulls)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ",
             $when_there,
-            " name = ?2, started_at = ?3, heartbeat_at = ?4, lease_until = ?5, version = ?6, queues = ?7"
+            " name = ?2, started_at = ?3, heartbeat_at = ?4, lease_until = ?5, version = ?6, queues = ?7,
+            types = ?8, pulls = ?9"
         )
     };
 }
@@ -39,7 +40,8 @@ statements! {
         postgres beat!("ON CONFLICT (node_id) DO UPDATE SET");
         mysql beat!("ON DUPLICATE KEY UPDATE");
     };
-    Nodes -> node::SqlType: "SELECT node_id, name, started_at, heartbeat_at, lease_until, version, queues FROM node
+    Nodes -> node::SqlType: "SELECT node_id, name, started_at, heartbeat_at, lease_until, version, queues, types, pulls
+        FROM node
         ORDER BY name, node_id";
     ChangeQueue -> (): {
         sqlite change_queue!("ON CONFLICT (queue) DO UPDATE SET");
@@ -51,6 +53,7 @@ statements! {
 
 pub(in crate::backend::sql) fn beat<C: Conn>(conn: &mut C, beat: &NodeBeat) -> Result<(), Abort> {
     let (node_id, queues) = (beat.node_id.to_string(), serde_json::json!(beat.queues).to_string());
+    let (types, pulls) = (serde_json::json!(beat.types).to_string(), serde_json::json!(beat.pulls).to_string());
     let values = [
         Value::Text(&node_id),
         Value::Text(&beat.name),
@@ -59,6 +62,8 @@ pub(in crate::backend::sql) fn beat<C: Conn>(conn: &mut C, beat: &NodeBeat) -> R
         Value::Int((beat.now + beat.lease).as_micros()),
         Value::Text(&beat.version),
         Value::Text(&queues),
+        Value::Text(&types),
+        Value::Text(&pulls),
     ];
     conn.run::<Beat>(&values)?;
     Ok(())
