@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use callboard::backend::{BackendError, Commit, InsertGroup, Insertion, OpenOptions, Opened, open};
 use callboard::testing::World;
 use callboard::testing::at;
-use callboard::{Board, NewTask, Outcome, TaskState, Unique, UniqueMode};
+use callboard::{Board, Limit, NewTask, Outcome, TaskState, Unique, UniqueMode};
 use diesel::connection::SimpleConnection;
 use serde_json::json;
 
@@ -16,6 +16,7 @@ on_both!(
     a_claim_locks_what_it_takes,
     a_node_gives_back_what_it_has_beside_locked_tasks_of_others,
     an_end_passes_by_tasks_that_wait_for_others,
+    a_task_that_moves_down_the_line_meanwhile_is_claimed_once,
     a_sweep_is_told_to_others,
     conflicts_are_counted,
 );
@@ -122,6 +123,37 @@ async fn an_end_passes_by_tasks_that_wait_for_others<P: Place>() {
     let asked = Instant::now();
     world.complete(&claimed);
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+}
+
+/// A claim under limits reads the line without locks, so it meets such a task at both of its places.
+async fn a_task_that_moves_down_the_line_meanwhile_is_claimed_once<P: Place>() {
+    let place = P::new();
+    let world = World::on(opened(&place));
+    world.set_limit(&Limit::of_key("narrow").running(1));
+    let narrow = || task().limit_key("narrow");
+    let running = world.push(narrow());
+    assert_eq!(world.claim_ids(1), [running]);
+    let moved = world.push(task());
+    // They fill the first page and may not start, so the claim reads on.
+    world.push_all([narrow(), narrow()]);
+    let mut holder = place.by_hand();
+    let own = if P::IS_POSTGRES { "SELECT pg_backend_pid()::text AS text" } else { "SELECT '' AS text" };
+    let pid = P::rows(&mut holder, own).unwrap().remove(0);
+    holder.batch_execute("BEGIN").unwrap();
+    P::rows(&mut holder, "SELECT name AS text FROM task_limit FOR UPDATE").unwrap();
+    let claiming = std::thread::spawn(move || world.claim_ids(2));
+    let waits = if P::IS_POSTGRES {
+        format!("SELECT count(*)::text AS text FROM pg_stat_activity WHERE {pid} = ANY (pg_blocking_pids(pid))")
+    } else {
+        "SELECT CAST(count(*) AS CHAR) AS text FROM information_schema.innodb_trx t
+        JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+        WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()"
+            .into()
+    };
+    until("the claim has read the line", || (place.text(&waits) == "1").then_some(()));
+    place.execute(&format!("UPDATE task_queue SET priority = 5 WHERE task_id = '{moved}'"));
+    holder.batch_execute("COMMIT").unwrap();
+    assert_eq!(claiming.join().unwrap(), [moved]);
 }
 
 async fn a_sweep_is_told_to_others<P: Place>() {

@@ -114,7 +114,7 @@ fn page<C: Conn>(
 struct Claims {
     gate: Gate,
     known: Arc<Limits>,
-    /// Tasks that an earlier request of the commit has taken.
+    /// Tasks that the commit has taken so far.
     taken: HashSet<i64>,
     /// Whether a task on its last chance may start: found out when one is met.
     suspects: Option<bool>,
@@ -198,7 +198,11 @@ impl<C: Conn> Batch<'_, C> {
         loop {
             limits::look(self.conn, &mut claims.gate, page.labels(request))?;
             let chosen = self.choose(request, &page, claims, request.limit - tasks.len())?;
-            tasks.extend(self.take(request, &chosen, claims)?);
+            let taken = self.take(request, &chosen, claims)?;
+            // Pages are read without locks. A task that an edit moved down the line after the first look stands in a later
+            // page again, and must not be claimed twice.
+            claims.taken.extend(taken.iter().map(|task| task.seq));
+            tasks.extend(taken);
             seen += page.places.len();
             if tasks.len() >= request.limit || !page.full || seen >= LOOK_AHEAD {
                 break;
@@ -212,7 +216,6 @@ impl<C: Conn> Batch<'_, C> {
         if !tasks.is_empty() {
             let seqs: Vec<i64> = tasks.iter().map(|task| task.seq).collect();
             C::start(self, &seqs)?;
-            claims.taken.extend(seqs);
         }
         Ok(tasks)
     }
