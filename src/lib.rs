@@ -76,7 +76,8 @@
 //!
 //! In the repository: `examples/`, a ladder of small programs with their output; `docs/tasks.md` on options, retries,
 //! unique keys, cancelling and logs; `docs/scheduling.md`; `docs/limits.md` on limits over all nodes; `docs/operations.md`
-//! on database servers; `docs/supervision.md` on what happens when what dies; `docs/public-store.md`; and `ARCHITECTURE.md`, for those who change callboard.
+//! on database servers; `docs/supervision.md` on what happens when what dies;
+//! `docs/reliability.md` on how that is tested; `docs/public-store.md`; and `ARCHITECTURE.md`, for those who change callboard.
 //!
 //! [actix]: https://docs.rs/actix
 

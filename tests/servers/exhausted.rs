@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use callboard::backend::{BackendError, OpenOptions, TaskFilter, TaskOrder, open};
 use callboard::testing::World;
 use callboard::{Board, NewTask, Outcome, TaskState};
-use diesel::connection::SimpleConnection;
 use serde_json::json;
 
 use crate::place::{Place, on_both};
@@ -17,19 +16,11 @@ const CALLERS: usize = 12;
 /// Longer than any limit that a call has, one after the other: for a connection, and for a lock, some times.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Keeps everybody from the tasks, as a program that forgot its transaction does.
-pub(crate) fn lock<P: Place>(place: &P) -> P::Conn {
-    let mut conn = place.by_hand();
-    let lock = if P::IS_POSTGRES { "BEGIN; LOCK TABLE task_queue" } else { "LOCK TABLES task_queue WRITE" };
-    conn.batch_execute(lock).unwrap();
-    conn
-}
-
 async fn callers_wait_and_are_told<P: Place>() {
     let place = P::new();
     let options = OpenOptions { writers: 1, readers: 1, ..OpenOptions::default() };
     let world = World::on(open(&place.url(), &options).unwrap());
-    let locked = lock(&place);
+    let locked = place.lock();
     let asked = Instant::now();
     let answers: Vec<Result<(), BackendError>> = std::thread::scope(|scope| {
         let calls: Vec<_> = (0..CALLERS)
@@ -69,7 +60,7 @@ async fn a_board_outlasts_a_lock<P: Place>() {
         .unwrap();
     let first = board.push(NewTask::new("work", &json!({}))).await.unwrap().task_id;
     soon("the first", board.wait(first)).await.unwrap();
-    let locked = lock(&place);
+    let locked = place.lock();
     let pushes = (0..CALLERS).map(|_| board.push(NewTask::new("work", &json!({}))));
     let pushes = futures_util::future::join_all(pushes);
     let unlock = std::thread::spawn(move || {

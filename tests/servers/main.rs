@@ -7,6 +7,7 @@
 
 mod boards;
 mod claims;
+mod dying;
 mod edited;
 mod exact;
 mod examined;
@@ -16,7 +17,6 @@ mod load;
 mod locks;
 mod microseconds;
 mod migrations;
-mod mixed;
 mod network;
 mod notified;
 mod own;
@@ -33,8 +33,6 @@ mod sizes;
 mod tls;
 mod upgrades;
 
-#[path = "../support/firings.rs"]
-mod firings;
 #[path = "../support/frozen.rs"]
 mod frozen;
 #[path = "../support/ledger.rs"]

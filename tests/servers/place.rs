@@ -50,6 +50,14 @@ pub(crate) trait Place: Sized + Send + 'static {
         self.texts(sql).into_iter().next().unwrap_or_else(|| panic!("no row: {sql}"))
     }
 
+    /// Keeps everybody from the tasks, as a program that forgot its transaction does.
+    fn lock(&self) -> Self::Conn {
+        let mut conn = self.by_hand();
+        let lock = if Self::IS_POSTGRES { "BEGIN; LOCK TABLE task_queue" } else { "LOCK TABLES task_queue WRITE" };
+        conn.batch_execute(lock).expect(lock);
+        conn
+    }
+
     /// The URL with another `host:port` in it.
     fn url_by(&self, address: &str) -> String {
         let url = with_address(&self.url(), address);
@@ -59,9 +67,9 @@ pub(crate) trait Place: Sized + Send + 'static {
 }
 
 #[derive(QueryableByName)]
-struct Row {
+pub(crate) struct Row {
     #[diesel(sql_type = Text)]
-    text: String,
+    pub(crate) text: String,
 }
 
 macro_rules! place {

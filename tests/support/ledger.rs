@@ -47,8 +47,6 @@ impl Follower {
 pub(crate) struct Ledger {
     pub(crate) tried: HashSet<TaskId>,
     pub(crate) acknowledged: HashSet<TaskId>,
-    /// Pushes that an outage left without an answer: their tasks may be stored or not.
-    pub(crate) open: usize,
     pub(crate) groups: Vec<Vec<TaskId>>,
     pub(crate) cancels: HashSet<TaskId>,
     pub(crate) runs: HashMap<TaskId, usize>,
@@ -75,7 +73,6 @@ impl Ledger {
                     }
                 }
                 "ack" => ledger.acknowledged.extend(ids),
-                "open" => ledger.open += 1,
                 "cancel" => ledger.cancels.extend(ids),
                 "run" => ids.into_iter().for_each(|id| *ledger.runs.entry(id).or_default() += 1),
                 "fenced" => ledger.fenced += 1,

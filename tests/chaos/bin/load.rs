@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use callboard::backend::BackendError;
-use callboard::{Board, BoardError, NewTask, PushError, Retry, TaskId, Unique, UniqueMode};
+use callboard::{Board, NewTask, PushError, Retry, TaskId, Unique, UniqueMode};
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -16,6 +15,8 @@ use crate::ledger::Ledger;
 
 /// Tasks of a group.
 const GROUP: usize = 5;
+/// The longest pause between two pushes of one producer.
+const PACE_MS: u64 = 5;
 
 /// Runs the producers of the plan.
 pub(crate) async fn produce(board: Board, plan: Plan, ledger: Arc<Ledger>) {
@@ -35,14 +36,9 @@ struct Producer {
     pushed: Vec<TaskId>,
 }
 
-/// Storage was away, or its answer was lost: what was asked for may have happened or not.
-fn is_outage(error: &BackendError) -> bool {
-    matches!(error, BackendError::Transient { .. } | BackendError::Unknown { .. })
-}
-
 impl Producer {
     async fn work(mut self) {
-        let (mut done, &Plan { pushes, pace_ms, .. }) = (0, &self.plan);
+        let (mut done, pushes) = (0, self.plan.pushes);
         while pushes == 0 || done < pushes {
             done += 1;
             if !self.push().await {
@@ -52,7 +48,7 @@ impl Producer {
                 self.cancel().await;
             }
             // Less than storage can take, so that the ledger does not outgrow the test.
-            tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..pace_ms))).await;
+            tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..PACE_MS))).await;
         }
     }
 
@@ -62,38 +58,16 @@ impl Producer {
         let ids: Vec<TaskId> = (0..count).map(|_| self.id()).collect();
         let tasks: Vec<NewTask> = ids.iter().map(|id| self.task(*id, count == 1)).collect();
         self.ledger.note("try", &ids);
-        loop {
-            match self.board.push_many(tasks.clone()).await {
-                Ok(pushed) => {
-                    let pushed: Vec<TaskId> = pushed.iter().map(|pushed| pushed.task_id).collect();
-                    self.ledger.note("ack", &pushed);
-                    self.pushed.extend(pushed);
-                    return true;
-                }
-                Err(PushError::Closed) => return false,
-                Err(error) if self.is_open(&error) => {
-                    self.ledger.note("open", &ids);
-                    // With the same ids it gives the same tasks, whether they were stored the first time or not.
-                    if self.rng.random_bool(0.5) {
-                        return true;
-                    }
-                }
-                Err(error) => {
-                    self.ledger.error("push", &error);
-                    return true;
-                }
+        match self.board.push_many(tasks).await {
+            Ok(pushed) => {
+                let pushed: Vec<TaskId> = pushed.iter().map(|pushed| pushed.task_id).collect();
+                self.ledger.note("ack", &pushed);
+                self.pushed.extend(pushed);
             }
+            Err(PushError::Closed) => return false,
+            Err(error) => self.ledger.error("push", &error),
         }
-    }
-
-    /// True for the end of a push that an outage may bring about: nobody knows whether its tasks are stored.
-    fn is_open(&self, error: &PushError) -> bool {
-        self.plan.outages
-            && match error {
-                PushError::Unknown => true,
-                PushError::Storage(error) => is_outage(error),
-                _ => false,
-            }
+        true
     }
 
     fn id(&mut self) -> TaskId {
@@ -105,12 +79,7 @@ impl Producer {
         let ms = self.rng.random_range(0..15);
         let plain = || NewTask::new("plain", &json!({"ms": ms}));
         let task = match kind {
-            // So that a fault meets some that run.
-            0..5 if self.plan.long_ms > 0 => self.long(),
-            0..32 => plain(),
-            // Under limits where the test has set some.
-            32..36 => plain().limit_key("narrow"),
-            36..40 => plain().limit_key(format!("paced:{}", ms % 2)),
+            0..40 => plain(),
             40..50 => plain().delay(Duration::from_millis(ms * 40)).priority(1),
             50..65 => NewTask::new("flaky", &json!({"fail": ms % 4})).max_attempts(3),
             65..75 => NewTask::new("snooze", &json!({"ms": ms * 10})),
@@ -119,10 +88,6 @@ impl Producer {
             _ => plain().priority(-1),
         };
         task.task_id(id).retry(Retry::fixed(Duration::from_millis(20)))
-    }
-
-    fn long(&mut self) -> NewTask {
-        NewTask::new("plain", &json!({"ms": self.rng.random_range(0..self.plan.long_ms)}))
     }
 
     fn unique(&mut self, task: NewTask) -> NewTask {
@@ -137,10 +102,8 @@ impl Producer {
         let back = self.rng.random_range(0..self.pushed.len().min(8));
         let id = self.pushed[self.pushed.len() - 1 - back];
         self.ledger.note("cancel", &[id]);
-        match self.board.cancel(id, "by the load").await {
-            Ok(_) => {}
-            Err(BoardError::Storage(error)) if self.plan.outages && is_outage(&error) => {}
-            Err(error) => self.ledger.error("cancel", &error),
+        if let Err(error) = self.board.cancel(id, "by the load").await {
+            self.ledger.error("cancel", &error);
         }
     }
 }

@@ -9,6 +9,7 @@ mod handlers;
 mod ledger;
 mod load;
 mod overload;
+mod torture;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,15 +38,7 @@ struct Plan {
     producers: u64,
     /// Pushes of each producer; for ever when 0.
     pushes: u64,
-    /// The longest pause between two pushes of one producer.
-    pace_ms: u64,
     seed: u64,
-    /// What a few of the tasks take at most; all others take some milliseconds.
-    long_ms: u64,
-    /// Storage may be away: a push may end without an answer, and be repeated or not.
-    outages: bool,
-    /// How long a push waits for storage that is away.
-    push_ms: u64,
     /// Opens storage only when told to go.
     wait_for_go: bool,
     /// Ends when the producers are done and nothing is left to run.
@@ -59,6 +52,8 @@ struct Plan {
     every_ms: u64,
     /// Measures memory under overload, in place of all else.
     overload: bool,
+    /// Takes part in the torture, in place of all else.
+    torture: Option<torture::Plan>,
 }
 
 impl Default for Plan {
@@ -73,12 +68,7 @@ impl Default for Plan {
             ledger: None,
             producers: 0,
             pushes: 0,
-            pace_ms: 5,
             seed: 0,
-            long_ms: 0,
-            outages: false,
-            // A busy machine is no failure.
-            push_ms: 60_000,
             wait_for_go: false,
             leave_when_empty: false,
             tell: false,
@@ -86,6 +76,7 @@ impl Default for Plan {
             schedules: 0,
             every_ms: 1_000,
             overload: false,
+            torture: None,
         }
     }
 }
@@ -121,6 +112,9 @@ async fn run(plan: Plan) -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut commands = commands();
     let mut terminate = std::pin::pin!(terminated());
+    if let Some(plan) = &plan.torture {
+        return be_tortured(plan, commands, terminate).await;
+    }
     tell(&json!({"opening": plan.url}));
     if plan.wait_for_go && commands.recv().await.is_none() {
         return Ok(());
@@ -146,6 +140,41 @@ async fn run(plan: Plan) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
+/// The life of a node of the torture program.
+async fn be_tortured(
+    plan: &torture::Plan,
+    mut orders: mpsc::UnboundedReceiver<String>,
+    mut terminate: std::pin::Pin<&mut impl Future<Output = ()>>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let log = callboard::logging::terminal_or_json(slog::Level::Warning);
+    let member = torture::Member::start(plan, Board::builder().logger(log)).await?;
+    tell(&json!({"ready": member.board.node()}));
+    let (board, loads) = (member.board.clone(), plan.producers > 0);
+    let left = async move { if loads { std::future::pending().await } else { torture::nothing_left(&board).await } };
+    tokio::pin!(left);
+    loop {
+        tokio::select! {
+            () = &mut terminate => break,
+            () = &mut left => break,
+            order = orders.recv() => match order {
+                Some(order) if order == "health" => drop(actix_rt::spawn(obey(member.board.clone(), order))),
+                Some(order) => {
+                    let (board, ledger) = (member.board.clone(), Arc::clone(&member.ledger));
+                    actix_rt::spawn(async move {
+                        match torture::Member::obey(&board, &ledger, &order).await {
+                            Ok(()) => tell(&json!({"done": order})),
+                            Err(error) => tell(&json!({"refused": error.to_string(), "order": order})),
+                        }
+                    });
+                }
+                None => break,
+            },
+        }
+    }
+    member.stop().await;
+    Ok(())
+}
+
 async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, Box<dyn std::error::Error>> {
     let ms = Duration::from_millis;
     // Read by a test only when it fails.
@@ -156,7 +185,8 @@ async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, Box<dyn std::
     }
     let told = plan.tell;
     let facts = Arc::clone(ledger);
-    let (check, push) = (ms(plan.check_ms), ms(plan.push_ms));
+    // A busy machine is no failure.
+    let (check, push) = (ms(plan.check_ms), ms(60_000));
     builder = builder
         .cancel_grace(ms(plan.grace_ms))
         .configure(|c| (c.check_interval, c.push_deadline) = (check, push))

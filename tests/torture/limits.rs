@@ -9,14 +9,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use callboard::{Board, Limit};
-use diesel::Connection;
 
-use super::crowd::Crowd;
-use crate::place::Place;
-use crate::waiting::soon;
+use crate::storage::Rows;
 
 /// Tasks of the key `narrow` that run at a time.
-const RUNNING: usize = 2;
+pub(crate) const RUNNING: usize = 2;
 /// Starts of each key that begins with `paced:` in a period.
 const STARTS: usize = 4;
 const PERIOD: Duration = Duration::from_millis(500);
@@ -24,67 +21,68 @@ const PERIOD: Duration = Duration::from_millis(500);
 const BETWEEN: Duration = Duration::from_millis(50);
 
 /// Sets the limits.
-pub(super) async fn set(url: &str) {
-    let board = Board::builder().url(url).start().await.unwrap();
-    board.set_limit(Limit::of_key("narrow").running(RUNNING as u32)).await.unwrap();
-    board.set_limit(Limit::of_key("paced").rate(STARTS as u32, PERIOD)).await.unwrap();
-    soon("the stop", board.stop()).await;
+pub(crate) async fn set(board: &Board) {
+    board.set_limit(Limit::of_key("narrow").running(u32::try_from(RUNNING).unwrap())).await.unwrap();
+    board.set_limit(Limit::of_key("paced").rate(u32::try_from(STARTS).unwrap(), PERIOD)).await.unwrap();
 }
 
 /// What was seen.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     looks: usize,
     most_running: usize,
     most_started: usize,
 }
 
 impl Seen {
-    pub(super) fn check(&self) {
-        assert!(self.most_running <= RUNNING, "{self:?}");
-        assert!(self.most_started <= STARTS, "{self:?}");
-        assert!(self.looks > 100 && self.most_running > 0 && self.most_started > 0, "{self:?}");
+    /// What was exceeded, or not even met.
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| format!("{text}: {self:?}")));
+        fault(self.most_running > RUNNING, "more run than the limit allows");
+        fault(self.most_started > STARTS, "more started in a period than the rate allows");
+        fault(self.looks < 100 || self.most_running == 0 || self.most_started == 0, "the limits met no load");
+        faults
     }
 }
 
 /// Looks until it is told to end.
-pub(super) struct Limits {
+pub(crate) struct Limits {
     end: mpsc::Sender<()>,
     looks: JoinHandle<Seen>,
 }
 
 impl Limits {
-    pub(super) fn watch<P: Place>(crowd: &Crowd<P>) -> Self {
-        let (url, place) = (crowd.server.url(), crowd.place.name().to_owned());
+    /// `rows` asks the storage, whose tables' names begin with `prefix`.
+    pub(crate) fn watch(mut rows: Rows, prefix: String) -> Self {
         let (end, ended) = mpsc::channel();
         let looks = std::thread::spawn(move || {
-            let (mut seen, mut conn) = (Seen::default(), None);
+            let mut seen = Seen::default();
             while ended.recv_timeout(BETWEEN) == Err(mpsc::RecvTimeoutError::Timeout) {
-                // The server may be down, or full.
-                conn = conn.or_else(|| P::Conn::establish(&url).ok());
-                conn = conn.and_then(|mut conn| look::<P>(&mut conn, &place, &mut seen).map(|()| conn));
+                // The storage may be down, or full: then nothing is seen.
+                look(&mut rows, &prefix, &mut seen);
             }
             seen
         });
         Self { end, looks }
     }
 
-    pub(super) fn end(self) -> Seen {
+    pub(crate) fn end(self) -> Seen {
         drop(self.end);
         self.looks.join().unwrap()
     }
 }
 
-/// Nothing when the connection is gone.
-fn look<P: Place>(conn: &mut P::Conn, place: &str, seen: &mut Seen) -> Option<()> {
+/// Nothing when storage is away.
+fn look(rows: &mut Rows, prefix: &str, seen: &mut Seen) -> Option<()> {
     let running = format!(
-        "SELECT concat(count(*), '') AS text FROM {place}.task_queue WHERE state = 'running' AND limit_key = 'narrow'"
+        "SELECT concat(count(*), '') AS text FROM {prefix}task_queue WHERE state = 'running' AND limit_key = 'narrow'"
     );
-    let running = P::rows(conn, &running).ok()?.remove(0).parse().unwrap();
+    let running = rows(&running)?.first()?.parse().unwrap();
     let starts = format!(
-        "SELECT concat(subject, ' ', started_at, ' ', tasks) AS text FROM {place}.task_start WHERE name = 'paced'"
+        "SELECT concat(subject, ' ', started_at, ' ', tasks) AS text FROM {prefix}task_start WHERE name = 'paced'"
     );
-    let starts = P::rows(conn, &starts).ok()?;
+    let starts = rows(&starts)?;
     let mut subjects: HashMap<&str, Vec<(i64, usize)>> = HashMap::new();
     for start in &starts {
         let [subject, at, tasks] = start.split(' ').collect::<Vec<_>>()[..] else { panic!("{start}") };

@@ -1,0 +1,116 @@
+//! What ran when, and side by side with what.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use callboard::{ExecutionStatus, NodeId, TaskId};
+
+use super::{Evidence, micros};
+use crate::limits::RUNNING;
+use crate::nodes::note::How;
+
+/// A rescue is written by the clock of the database, a run by that of the machine; both are read at other moments.
+const SLACK: Duration = Duration::from_millis(250);
+/// How long after the fault a node may still be without the lease that it lost by it.
+const AFTER: Duration = Duration::from_secs(8);
+
+/// For how long a run had a right to its task, as far as the ledgers know: from its begin to its end, to the death of
+/// its process, or until it was rescued.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Interval {
+    pub(super) task: TaskId,
+    #[allow(dead_code, reason = "shown when it is wrong")]
+    node: NodeId,
+    pub(super) begin: i64,
+    pub(super) end: i64,
+}
+
+pub(super) fn intervals(evidence: &Evidence) -> Vec<Interval> {
+    let killed: HashMap<NodeId, i64> = evidence
+        .windows
+        .iter()
+        .filter(|window| window.end > i64::MAX / 4)
+        .filter_map(|window| Some((window.node?, window.begin)))
+        .collect();
+    let mut lost: HashMap<(TaskId, NodeId), Vec<i64>> = HashMap::new();
+    for run in evidence.executions(ExecutionStatus::Lost) {
+        let at = run.finished_at.map_or(i64::MAX, |at| at.as_micros());
+        lost.entry((run.task_id, run.node)).or_default().push(at);
+    }
+    let interval = |run: &crate::ledger::Run| {
+        let killed = killed.get(&run.node).copied().unwrap_or(i64::MAX);
+        let mut end = run.end.map_or(killed, |(end, _)| end);
+        if !evidence.accepted.contains_key(&(run.node, run.id)) {
+            let rescues = lost.get(&(run.id.task, run.node)).into_iter().flatten();
+            let rescued = rescues.filter(|at| **at >= run.begin - micros(SLACK)).min();
+            end = end.min(rescued.map_or(end, |at| at - micros(SLACK)));
+        }
+        Interval { task: run.id.task, node: run.node, begin: run.begin, end: end.max(run.begin) }
+    };
+    evidence.ledger.runs.iter().map(interval).collect()
+}
+
+/// Where more than `most` of these run at a time.
+pub(super) fn side_by_side(intervals: &[Interval], most: usize) -> Vec<String> {
+    let mut intervals = intervals.to_vec();
+    intervals.sort_by_key(|interval| interval.begin);
+    let mut running: Vec<Interval> = Vec::new();
+    let mut faults = Vec::new();
+    for interval in intervals {
+        running.retain(|earlier| earlier.end > interval.begin);
+        if running.len() >= most {
+            faults.push(format!("{} run side by side, {most} may: {running:?} and {interval:?}", running.len() + 1));
+        }
+        running.push(interval);
+    }
+    faults
+}
+
+/// No task runs twice at a time, what is accepted has run, and what was taken from a node was taken from one that was in
+/// trouble.
+pub(super) fn faults(evidence: &Evidence, intervals: &[Interval]) -> Vec<String> {
+    let mut of_task: HashMap<TaskId, Vec<Interval>> = HashMap::new();
+    for interval in intervals {
+        of_task.entry(interval.task).or_default().push(*interval);
+    }
+    let mut faults: Vec<String> = of_task.values().flat_map(|intervals| side_by_side(intervals, 1)).collect();
+    let begun: HashMap<_, _> = evidence.ledger.runs.iter().map(|run| ((run.node, run.id), run)).collect();
+    for (run, status) in &evidence.accepted {
+        // One that was called off before its begin has none.
+        if *status != ExecutionStatus::Cancelled && !begun.contains_key(run) {
+            faults.push(format!("accepted as {status}, and never begun: {run:?}"));
+        }
+    }
+    let lost: HashSet<(TaskId, NodeId)> =
+        evidence.executions(ExecutionStatus::Lost).map(|run| (run.task_id, run.node)).collect();
+    for (run, known) in &begun {
+        // One that was dropped, or heard that it is to end, may have been given back.
+        let ended =
+            known.end.is_some_and(|(_, how)| matches!(how, How::Done | How::Fatal | How::Failed | How::Snoozed));
+        if ended && !evidence.accepted.contains_key(run) && !lost.contains(&(run.1.task, run.0)) {
+            faults.push(format!("came to its end, and storage knows nothing of it: {known:?}"));
+        }
+    }
+    for run in evidence.executions(ExecutionStatus::Lost) {
+        let at = run.finished_at.map_or(0, |at| at.as_micros());
+        let in_trouble = evidence.windows.iter().any(|window| {
+            window.node.is_none_or(|node| node == run.node)
+                && window.begin <= at + micros(SLACK)
+                && at <= window.end.saturating_add(micros(AFTER))
+        });
+        if !in_trouble {
+            faults.push(format!("taken from a node that nothing has happened to: {run:?}"));
+        }
+    }
+    faults
+}
+
+/// The limit of running tasks, by the ledgers.
+pub(super) fn narrow(evidence: &Evidence, intervals: &[Interval]) -> Vec<String> {
+    let limited = |task: TaskId| {
+        let task = evidence.tasks.get(&task);
+        task.is_some_and(|(task, _)| task.limit_key.as_deref() == Some("narrow"))
+    };
+    let narrow: Vec<Interval> = intervals.iter().filter(|interval| limited(interval.task)).copied().collect();
+    side_by_side(&narrow, RUNNING)
+}

@@ -1,0 +1,71 @@
+//! The rules of unique keys.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use callboard::TaskId;
+
+use super::runs::{Interval, side_by_side};
+use super::{Evidence, micros};
+use crate::nodes::tasks::PERIOD;
+
+/// A period is counted by the clock of each node, which is a little off until it has heard the database's.
+const OFF: Duration = Duration::from_millis(500);
+
+pub(super) fn faults(evidence: &Evidence, intervals: &[Interval]) -> Vec<String> {
+    let ledger = &evidence.ledger;
+    let key = |task: &TaskId| ledger.wanted.get(task).and_then(|wanted| wanted.key.as_deref());
+    let mut by_key: HashMap<&str, Vec<Interval>> = HashMap::new();
+    for interval in intervals {
+        if let Some(key) = key(&interval.task) {
+            by_key.entry(key).or_default().push(*interval);
+        }
+    }
+    let mut faults = Vec::new();
+    for (key, intervals) in &by_key {
+        if key.starts_with("mixed") || key.starts_with("latest") {
+            let found = side_by_side(intervals, 1);
+            faults.extend(found.into_iter().map(|fault| format!("two with the key {key}: {fault}")));
+        }
+    }
+    faults.extend(latest_that_never_ran(evidence, &by_key));
+    faults.extend(within_a_period(evidence));
+    faults
+}
+
+/// Whoever has pushed with `keep_latest` sees a run that begins after the push.
+fn latest_that_never_ran(evidence: &Evidence, by_key: &HashMap<&str, Vec<Interval>>) -> Vec<String> {
+    let ledger = &evidence.ledger;
+    let none = Vec::new();
+    let mut faults = Vec::new();
+    for push in &ledger.acknowledged {
+        for id in &push.ids {
+            let Some(key) = ledger.wanted[id].key.as_deref().filter(|key| key.starts_with("latest")) else {
+                continue;
+            };
+            let runs = by_key.get(key).unwrap_or(&none);
+            if !runs.iter().any(|run| run.begin >= push.asked) {
+                faults.push(format!("the push {id} of {key} at {} was followed by no run", push.asked));
+            }
+        }
+    }
+    faults
+}
+
+/// Two tasks whose key is held for a period are as far apart.
+fn within_a_period(evidence: &Evidence) -> Vec<String> {
+    let mut pushed: HashMap<&str, Vec<(i64, TaskId)>> = HashMap::new();
+    for (id, wanted) in &evidence.ledger.wanted {
+        let key = wanted.key.as_deref().filter(|key| key.starts_with("period"));
+        if let (Some(key), Some((task, _))) = (key, evidence.tasks.get(id)) {
+            pushed.entry(key).or_default().push((task.created_at.as_micros(), *id));
+        }
+    }
+    let mut faults = Vec::new();
+    for (key, pushed) in &mut pushed {
+        pushed.sort_unstable();
+        let near = pushed.windows(2).filter(|pair| pair[1].0 - pair[0].0 < micros(PERIOD - OFF));
+        faults.extend(near.map(|pair| format!("two of {key} within a period: {pair:?}")));
+    }
+    faults
+}
