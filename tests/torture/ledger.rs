@@ -146,7 +146,7 @@ impl Ledger {
                     let node = node.expect("it is ready");
                     self.pauses.push(Pause { queue, node, begin: at, drained: i64::MAX, end: i64::MAX });
                 }
-                Note::Drained { .. } => self.pauses.last_mut().expect("it is paused").drained = at,
+                Note::Drained { .. } => self.pauses.last_mut().expect("it is paused first").drained = at,
                 Note::Resuming { queue } => resumes.push((at, queue)),
                 Note::Rescued { .. } => self.rescued += 1,
                 Note::Fenced { .. } => self.fenced += 1,

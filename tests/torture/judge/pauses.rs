@@ -15,7 +15,8 @@ pub(super) fn faults(evidence: &Evidence) -> Vec<String> {
             if queue.as_ref() != Some(&pause.queue) {
                 continue;
             }
-            let known = if run.node == pause.node { pause.drained - pause.begin } else { micros(KNOWN) };
+            let drained = pause.drained - pause.begin;
+            let known = if run.node == pause.node { drained.min(micros(KNOWN)) } else { micros(KNOWN) };
             // One that stands still, or is cut off, does not hear of it; what it had claimed begins when it goes on.
             let excused = run.node != pause.node
                 && evidence.windows.iter().any(|window| {

@@ -28,6 +28,9 @@ pub(crate) const LEASE: Duration = Duration::from_secs(3);
 /// How often a node looks at storage by itself.
 pub(crate) const CHECK: Duration = Duration::from_secs(1);
 
+/// How long a drain is waited for.
+const DRAIN: Duration = Duration::from_secs(5);
+
 /// What a node is to do.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
@@ -89,8 +92,12 @@ impl Member {
             Some(("drain", queue)) => {
                 repeated(async || board.pause(queue.to_owned()).await).await?;
                 ledger.note(Note::Paused { queue: queue.into() });
-                repeated(async || board.drain(queue.to_owned()).await).await?;
-                ledger.note(Note::Drained { queue: queue.into() });
+                // A node that is never at rest may take long to say so; the pause holds all the same.
+                let drain = repeated(async || board.drain(queue.to_owned()).await);
+                if let Ok(drained) = tokio::time::timeout(DRAIN, drain).await {
+                    drained?;
+                    ledger.note(Note::Drained { queue: queue.into() });
+                }
             }
             Some(("resume", queue)) => {
                 ledger.note(Note::Resuming { queue: queue.into() });
