@@ -3,7 +3,7 @@
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-#![allow(clippy::print_stdout, reason = "each test says what it did")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "each test says what it did")]
 
 mod faults;
 mod judge;

@@ -74,13 +74,13 @@ async fn work(params: Params, cx: &Context) -> (How, TaskResult) {
     let ms = if params.up_to_ms > 0 { rand::random_range(0..params.up_to_ms) } else { params.ms };
     tokio::select! {
         () = tokio::time::sleep(Duration::from_millis(ms)) => {}
-        () = cx.cancelled(), if !params.deaf => return (How::Heard, Err(TaskError::new("asked to end"))),
+        () = cx.cancelled(), if !params.deaf => return (How::Heard, Err(TaskError::new("asked to end").into())),
     }
     if params.fatal {
-        return (How::Fatal, Err(TaskError::fatal("never again")));
+        return (How::Fatal, Err(TaskError::fatal("never again").into()));
     }
     if cx.attempt() <= params.fail {
-        return (How::Failed, Err(TaskError::new("not yet")));
+        return (How::Failed, Err(TaskError::new("not yet").into()));
     }
     let age = cx.clock().now().since(cx.task().created_at);
     if age < Duration::from_millis(params.snooze_ms) {
