@@ -61,6 +61,7 @@ impl Task for Report {
     async fn run(self, cx: &Context) -> TaskResult<String> {
         let ink = cx.data::<Ink>().ok_or_else(|| TaskError::fatal("no ink was configured"))?;
         ink.0.acquire().await?.forget();
+        cx.progress(0.1, "the ink is there");
         tokio::time::sleep(cx.data::<Pen>().map_or(Duration::ZERO, |pen| pen.0)).await;
         Ok(format!("report of {}: 31 days", self.month))
     }

@@ -47,6 +47,7 @@ impl Task for Mail {
     type Output = String;
 
     async fn run(self, cx: &Context) -> TaskResult<String> {
+        cx.progress(0.1, "stamped");
         tokio::time::sleep(cx.data::<Post>().map_or(Duration::ZERO, |post| post.0)).await;
         Ok(format!("sent to {}", self.to))
     }

@@ -76,8 +76,9 @@ impl Server {
     fn push_and_see_it_run(&self, path: &str) -> TaskId {
         let pushed = self.request("POST", path);
         let task_id: TaskId = serde_json::from_value(pushed["task_id"].clone()).unwrap();
-        let state = || self.request("GET", &format!("/tasks/{task_id}"))["state"].as_str().map(str::to_owned);
-        until("the task runs", || state().filter(|state| state == "running"));
+        // `running` alone may mean that it is claimed and not begun: then a stop gives it back.
+        let task = || self.request("GET", &format!("/tasks/{task_id}"));
+        until("the handler runs", || task()["progress"].is_object().then_some(()));
         task_id
     }
 
