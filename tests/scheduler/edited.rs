@@ -138,8 +138,10 @@ async fn a_deleted_schedule_stays_deleted_whatever_its_row_says() {
     let code = builder().schedule(schedule("gone", every(OFTEN))).schedule(schedule("good", every(OFTEN)));
     let board = file.start(code).await;
     until(&board, "gone", |record, _| record.run_count > 2).await;
-    // Without a new version: this node believes that it is due.
-    file.execute("UPDATE scheduler_task SET status = 'deleted', overlap_policy = 'both' WHERE name = 'gone'");
+    // Without a new version: this node believes that it is due. With a new turn, or a firing under way would write its row anew.
+    file.execute(
+        "UPDATE scheduler_task SET status = 'deleted', overlap_policy = 'both', turn = turn + 1 WHERE name = 'gone'",
+    );
     good_goes_on(&board, 5).await;
     let deleted = ScheduleFilter { statuses: vec![ScheduleStatus::Deleted], ..ScheduleFilter::default() };
     assert_eq!(board.schedules().list(deleted, None, 10).await.unwrap().len(), 1);
