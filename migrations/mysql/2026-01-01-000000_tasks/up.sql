@@ -57,7 +57,8 @@ CREATE TABLE IF NOT EXISTS task_queue (
     KEY task_queue_waiting (waits_for),
     KEY task_queue_expires (expiring_at),
     KEY task_queue_finished (ended, finished_at),
-    -- One holder of a key. A task that waits for the holder has the key with the character 31 and `next` behind it.
+    -- One holder of a key. A task that waits for the holder has the character 31 and `>` before the key; a key that itself
+    -- begins with the character 31 has that and `=` before it.
     UNIQUE KEY task_queue_unique (unique_key),
     KEY task_queue_instances (instance_of),
     -- A firing happens once.
@@ -206,7 +207,8 @@ CREATE OR REPLACE VIEW task_queue_view AS
 SELECT seq, task_id, queue, type, params, state, priority,
        DATE_FORMAT(TIMESTAMPADD(MICROSECOND, run_at, '1970-01-01'), '%Y-%m-%dT%H:%i:%s.%fZ') AS run_at,
        attempt, max_attempts, crash_count, timeout / 1000000.0 AS timeout_seconds, retry,
-       replace(unique_key, concat(char(31 USING utf8mb4), 'next'), '') AS unique_key, parent_id, schedule_id,
+       CASE WHEN left(unique_key, 1) = char(31 USING utf8mb4) THEN substr(unique_key, 3) ELSE unique_key END AS unique_key,
+       parent_id, schedule_id,
        DATE_FORMAT(TIMESTAMPADD(MICROSECOND, nominal_at, '1970-01-01'), '%Y-%m-%dT%H:%i:%s.%fZ') AS nominal_at,
        tags, meta, progress, result, last_error, node, cancel_reason, limit_key,
        DATE_FORMAT(TIMESTAMPADD(MICROSECOND, expires_at, '1970-01-01'), '%Y-%m-%dT%H:%i:%s.%fZ') AS expires_at,

@@ -53,7 +53,8 @@ CREATE INDEX task_queue_waiting ON task_queue (parent_id) WHERE state = 'waiting
 -- Those that have started once do not expire any more.
 CREATE INDEX task_queue_expires ON task_queue (expires_at) WHERE expires_at IS NOT NULL AND started_at IS NULL
     AND state IN ('waiting', 'scheduled', 'pending', 'retrying');
--- One holder of a key. A task that waits for the holder has the key with the character 31 and `next` behind it.
+-- One holder of a key. A task that waits for the holder has the character 31 and `>` before the key; a key that itself
+-- begins with the character 31 has that and `=` before it.
 CREATE UNIQUE INDEX task_queue_unique ON task_queue (unique_key) WHERE unique_key IS NOT NULL;
 -- The tasks of a schedule that are not at their end.
 CREATE INDEX task_queue_instances ON task_queue (schedule_id)
@@ -215,7 +216,8 @@ CREATE VIEW task_queue_view AS
 SELECT seq, task_id, queue, type, params, state, priority,
        readable_time(run_at) AS run_at,
        attempt, max_attempts, crash_count, timeout / 1000000.0 AS timeout_seconds, retry,
-       replace(unique_key, chr(31) || 'next', '') AS unique_key, parent_id, schedule_id,
+       CASE WHEN left(unique_key, 1) = chr(31) THEN substr(unique_key, 3) ELSE unique_key END AS unique_key,
+       parent_id, schedule_id,
        readable_time(nominal_at) AS nominal_at,
        tags, meta, progress, result, last_error, node, cancel_reason, limit_key,
        readable_time(expires_at) AS expires_at,

@@ -142,7 +142,7 @@ impl From<TaskRow> for TaskRecord {
             timeout: row.timeout.map(span),
             retry: read_retry(&row.retry).unwrap_or_default(),
             limit_key: None,
-            unique_key: row.unique_key.map(|key| plain_key(key.0)),
+            unique_key: row.unique_key.map(|key| plain_key(&key).to_owned()),
             parent_id: row.parent_id.as_deref().and_then(|id| id.parse().ok()),
             firing: firing(row.schedule_id.as_deref(), row.nominal_at),
             tags: row.tags.as_deref().and_then(|tags| serde_json::from_str(tags).ok()).unwrap_or_default(),

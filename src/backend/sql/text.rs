@@ -1,5 +1,7 @@
 //! Values that are stored as text.
 
+use std::borrow::Cow;
+
 use crate::clock::Timestamp;
 use crate::task::{Extras, Retry, Unique, UniqueMode, UniqueScope};
 
@@ -10,7 +12,7 @@ pub(super) const EMPTY_ID: [u8; uuid::fmt::Hyphenated::LENGTH] = [0; uuid::fmt::
 const DEFAULT_RETRY: &str = "exponential 1000000 3600000000 0.2";
 
 /// The wait between attempts as text: `fixed DELAY` or `exponential BASE CAP JITTER`, in microseconds.
-pub(super) fn retry_text(retry: &Retry) -> std::borrow::Cow<'static, str> {
+pub(super) fn retry_text(retry: &Retry) -> Cow<'static, str> {
     match retry {
         Retry::Fixed { delay_us } => format!("fixed {delay_us}").into(),
         Retry::Exponential { base_us: 1_000_000, cap_us: 3_600_000_000, jitter } if *jitter == 0.2 => {
@@ -39,15 +41,31 @@ pub(super) fn read_retry(text: &str) -> Option<Retry> {
     words.next().is_none().then_some(retry)
 }
 
-/// What a task that waits for the holder of its key has behind the key.
-pub(super) const NEXT: &str = "\u{1f}next";
+/// Begins a stored key that is not the key as it was given: a letter says what follows.
+const MARK: char = '\u{1f}';
+/// What follows is the key that the task waits for.
+const FOLLOWS: &str = "\u{1f}>";
+/// What follows is a key that itself begins with the mark.
+const AS_GIVEN: &str = "\u{1f}=";
+
+/// A unique key as the task that holds it has it stored.
+pub(super) fn held_key(key: &str) -> Cow<'_, str> {
+    if key.starts_with(MARK) { format!("{AS_GIVEN}{key}").into() } else { key.into() }
+}
+
+/// A unique key as the task that waits for its holder has it stored. No key that a user may give is stored like this.
+pub(super) fn followed_key(key: &str) -> String {
+    format!("{FOLLOWS}{key}")
+}
+
+/// The key that a task waits for, if what it has stored says so.
+pub(super) fn key_followed(stored: &str) -> Option<&str> {
+    stored.strip_prefix(FOLLOWS)
+}
 
 /// The key as the pusher gave it.
-pub(super) fn plain_key(mut key: String) -> String {
-    if key.ends_with(NEXT) {
-        key.truncate(key.len() - NEXT.len());
-    }
-    key
+pub(super) fn plain_key(stored: &str) -> &str {
+    stored.strip_prefix(AS_GIVEN).or_else(|| key_followed(stored)).unwrap_or(stored)
 }
 
 /// How a key is held, what a second push gets, and the key: `until_done return_existing KEY`. The key is there
@@ -110,6 +128,27 @@ mod tests {
         for policy in policies {
             assert!(retry_text(&policy).len() <= 255, "it is too long for MySQL: {}", retry_text(&policy));
             assert_eq!(read_retry(&retry_text(&policy)), Some(policy));
+        }
+    }
+
+    #[test]
+    fn no_key_is_stored_like_another_and_each_comes_back_as_it_was() {
+        let mut keys: Vec<String> =
+            ["a", "a\u{1f}next", "a\u{1f}", "=a", ">a", "", "\u{1f}"].map(String::from).into();
+        // What a key is stored as is a key that a user may give, too.
+        for _ in 0..2 {
+            let stored = keys.iter().flat_map(|key| [held_key(key).into_owned(), followed_key(key)]);
+            keys.extend(stored.collect::<Vec<_>>());
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        let mut stored = std::collections::BTreeSet::new();
+        for key in &keys {
+            for (text, waits) in [(held_key(key).into_owned(), false), (followed_key(key), true)] {
+                assert_eq!(plain_key(&text), key, "{text:?}");
+                assert_eq!(key_followed(&text).is_some(), waits, "{text:?}");
+                assert!(stored.insert(text.clone()), "two are stored as {text:?}");
+            }
         }
     }
 

@@ -74,7 +74,7 @@ macro_rules! conformance_cases {
                 same_id_comes_before_the_key stored_state_is_told keep_latest_runs_once_after freed_only_when_somebody_waited
                 follower_waits_through_retries follower_may_be_scheduled follower_is_freed_by_other_ends
                 orphaned_follower_goes_on follower_can_be_called_off keep_latest_until_started
-                keep_latest_outlasts_its_period retry_needs_the_key;
+                keep_latest_outlasts_its_period retry_needs_the_key no_key_is_another;
             edit: cancel_in_each_state cancel_request_reaches_the_holder retry_in_each_state
                 retry_from_a_crash_loop delete_unless_running reprioritise reschedule reschedule_to_now
                 unknown_ids_are_passed_by filter_limit_and_more exact_limit_is_not_more each_task_is_met_once

@@ -293,3 +293,28 @@ pub fn retry_needs_the_key(h: &dyn Harness) {
     assert_eq!(w.record(first).unique_key.as_deref(), Some("k"));
     assert_eq!(w.offer(keyed(2, UniqueMode::Reject)), Inserted::Refused { existing: first });
 }
+
+/// Whatever letters a key has, it meets itself alone, and reads back as it was: what storage writes for its own sake is no key.
+pub fn no_key_is_another(h: &dyn Harness) {
+    let w = World::new(h);
+    let kept = |key: &str| task(0).unique(Unique::key(key).mode(UniqueMode::KeepLatest));
+    let first = w.push_claimed(kept("a"));
+    let second = w.push(kept("a"));
+    assert_eq!(w.state(second), TaskState::Waiting);
+    let keys = ["a\u{1f}next", "\u{1f}>a", "\u{1f}=a", "\u{1f}a", "\u{1f}", ">a", "=a", "a next", "until_done a"];
+    let others = keys.map(|key| (key, w.push(kept(key))));
+    assert_eq!(w.record(first.spec.task_id).unique_key.as_deref(), Some("a"));
+    assert_eq!(w.record(second).unique_key.as_deref(), Some("a"));
+    for (key, id) in others {
+        assert_eq!(w.record(id).unique_key.as_deref(), Some(key));
+        assert_eq!(w.offer(kept(key)), Inserted::Replaced { task_id: id, state: TaskState::Pending }, "{key:?}");
+    }
+    w.complete(&first);
+    assert_eq!(w.record(second).unique_key.as_deref(), Some("a"));
+    for (key, id) in others {
+        w.edit(&[id], EditAction::Cancel("no".into()));
+        assert_eq!(w.edit(&[id], EditAction::Retry).changed, [id], "{key:?}");
+        assert_eq!(w.record(id).unique_key.as_deref(), Some(key));
+    }
+    assert_eq!(w.offer(kept("a")), Inserted::Replaced { task_id: second, state: TaskState::Pending });
+}

@@ -11,7 +11,7 @@ use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
 use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::{Value, statements};
-use crate::backend::sql::text::read_rule;
+use crate::backend::sql::text::{held_key, read_rule};
 use crate::backend::{Cursor, Edit, EditAction, EditReport, MOST_LOOKED_AT, Selection, TaskFilter, TaskOrder};
 use crate::clock::Timestamp;
 use crate::name::Name;
@@ -186,7 +186,8 @@ fn retry<C: Conn>(conn: &mut C, row: &Row, now: Timestamp, woken: &mut BTreeSet<
     let (seq, time) = (Value::Int(row.seq), Value::Int(now.as_micros()));
     if row.state().is_terminal() {
         unique::take(conn, row.seq, row.key(), now)?;
-        conn.run::<RetryAnew>(&[seq, time, Value::MaybeText(row.key())])?;
+        let stored = row.key().map(held_key);
+        conn.run::<RetryAnew>(&[seq, time, Value::MaybeText(stored.as_deref())])?;
     } else {
         conn.run::<RetryNow>(&[seq, time])?;
     }

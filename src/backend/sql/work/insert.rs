@@ -8,7 +8,7 @@ use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
 use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::{Value, statements};
-use crate::backend::sql::text::{EMPTY_ID, ExtraTexts, NEXT, retry_text};
+use crate::backend::sql::text::{EMPTY_ID, ExtraTexts, followed_key, held_key, retry_text};
 use crate::backend::{Commit, InsertGroup, Inserted, Insertion};
 use crate::clock::micros;
 use crate::task::{TaskSpec, TaskState};
@@ -138,8 +138,10 @@ impl<'a, C: Conn> Batch<'a, C> {
     ) -> Result<Inserted, Abort> {
         let extras = spec.extras();
         let texts = ExtraTexts::new(extras, spec.created_at);
-        let suffix = if parent.is_some() { NEXT } else { "" };
-        let key = extras.unique.as_ref().map(|unique| format!("{}{suffix}", unique.key));
+        let key = extras.unique.as_ref().map(|unique| match parent {
+            Some(_) => followed_key(&unique.key).into(),
+            None => held_key(&unique.key),
+        });
         let retry = retry_text(&spec.retry);
         let mut id = EMPTY_ID;
         let schedule_id = extras.firing.map(|firing| firing.schedule_id.to_string());

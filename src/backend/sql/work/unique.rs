@@ -10,7 +10,7 @@ use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
 use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::{Value, statements};
-use crate::backend::sql::text::{NEXT, read_rule};
+use crate::backend::sql::text::{followed_key, held_key, key_followed, read_rule};
 use crate::backend::{InsertGroup, Inserted, Insertion};
 use crate::clock::Timestamp;
 use crate::name::Name;
@@ -76,8 +76,9 @@ struct Holder {
 }
 
 impl Holder {
-    fn find<C: Conn>(conn: &mut C, key: &str) -> QueryResult<Option<Self>> {
-        conn.first::<ByKey, Self>(&[Value::Text(key)])
+    /// The task that has this key stored.
+    fn find<C: Conn>(conn: &mut C, stored: &str) -> QueryResult<Option<Self>> {
+        conn.first::<ByKey, Self>(&[Value::Text(stored)])
     }
 
     fn state(&self) -> TaskState {
@@ -96,9 +97,9 @@ impl Holder {
     }
 }
 
-/// The task that holds `key` now; one that holds it no longer loses it.
-fn holder<C: Conn>(conn: &mut C, key: &str, now: Timestamp) -> QueryResult<Option<Holder>> {
-    let Some(holder) = Holder::find(conn, key)? else { return Ok(None) };
+/// The task that holds now what is stored as `stored`; one that holds it no longer loses it.
+fn holder<C: Conn>(conn: &mut C, stored: &str, now: Timestamp) -> QueryResult<Option<Holder>> {
+    let Some(holder) = Holder::find(conn, stored)? else { return Ok(None) };
     if holder.holds(now) {
         return Ok(Some(holder));
     }
@@ -120,15 +121,16 @@ pub(super) fn free_followers<C: Conn>(
     let waiting: Vec<(i64, StoredText, i64, Option<StoredText>)> = conn.load::<Waiting, _>(&[Value::Text(parent)])?;
     let mut freed = Vec::with_capacity(waiting.len());
     for (seq, queue, run_at, key) in waiting {
-        let plain = match key.as_deref().and_then(|key| key.strip_suffix(NEXT)) {
-            Some(plain) if pass_on(conn, plain, parent, now)? => Some(plain),
+        let followed = key.as_deref().and_then(key_followed).map(held_key);
+        let key = match &followed {
+            Some(held) if pass_on(conn, held, parent, now)? => Some(&**held),
             Some(_) => None,
             None => key.as_deref(),
         };
         let later = Timestamp::from_micros(run_at) > now;
         let state = if later { TaskState::Scheduled } else { TaskState::Pending };
         let values =
-            [Value::Int(seq), Value::Text(state.as_str()), Value::MaybeText(plain), Value::Int(now.as_micros())];
+            [Value::Int(seq), Value::Text(state.as_str()), Value::MaybeText(key), Value::Int(now.as_micros())];
         conn.run::<Free>(&values)?;
         freed.push((state, queue.into()));
     }
@@ -147,9 +149,9 @@ pub(super) fn free<C: Conn>(
     Ok(())
 }
 
-/// Makes `key` free for the task that waited for `parent`; false when a third task holds it.
-fn pass_on<C: Conn>(conn: &mut C, key: &str, parent: &str, now: Timestamp) -> QueryResult<bool> {
-    match holder(conn, key, now)? {
+/// Makes a stored key free for the task that waited for `parent`; false when a third task holds it.
+fn pass_on<C: Conn>(conn: &mut C, stored: &str, parent: &str, now: Timestamp) -> QueryResult<bool> {
+    match holder(conn, stored, now)? {
         // The parent may hold the key for a period yet: it passes it on.
         Some(holder) if *holder.task_id == *parent => {
             conn.run::<DropKey>(&[Value::Int(holder.seq)])?;
@@ -163,15 +165,15 @@ fn pass_on<C: Conn>(conn: &mut C, key: &str, parent: &str, now: Timestamp) -> Qu
 /// True when `seq` may come back to life with its key, because nobody else holds it.
 pub(super) fn is_free_for<C: Conn>(conn: &mut C, seq: i64, key: Option<&str>, now: Timestamp) -> QueryResult<bool> {
     let Some(key) = key else { return Ok(true) };
-    Ok(Holder::find(conn, key)?.is_none_or(|holder| holder.seq == seq || !holder.holds(now)))
+    Ok(Holder::find(conn, &held_key(key))?.is_none_or(|holder| holder.seq == seq || !holder.holds(now)))
 }
 
 /// Takes `key` from whoever had it last, for the task at `seq`.
 pub(super) fn take<C: Conn>(conn: &mut C, seq: i64, key: Option<&str>, now: Timestamp) -> QueryResult<()> {
-    if let Some(key) = key
-        && Holder::find(conn, key)?.is_some_and(|holder| holder.seq != seq)
+    if let Some(stored) = key.map(held_key)
+        && Holder::find(conn, &stored)?.is_some_and(|holder| holder.seq != seq)
     {
-        holder(conn, key, now)?;
+        holder(conn, &stored, now)?;
     }
     Ok(())
 }
@@ -180,13 +182,15 @@ impl<C: Conn> Batch<'_, C> {
     /// True when some task has the key of this one, as far as can be seen without locking anything.
     pub(super) fn is_taken(&mut self, spec: &TaskSpec) -> Result<bool, Abort> {
         let Some(unique) = &spec.extras().unique else { return Ok(false) };
-        Ok(self.conn.first::<Taken, (i64,)>(&[Value::Text(&unique.key)])?.is_some())
+        Ok(self.conn.first::<Taken, (i64,)>(&[Value::Text(&held_key(&unique.key))])?.is_some())
     }
 
     /// Treats a push by the mode of its key.
     pub(super) fn conflict(&mut self, task: &Insertion) -> Result<Conflict, Abort> {
         let Some(unique) = &task.spec.extras().unique else { return Ok(Conflict::None) };
-        let Some(holder) = holder(self.conn, &unique.key, self.commit.now)? else { return Ok(Conflict::None) };
+        let Some(holder) = holder(self.conn, &held_key(&unique.key), self.commit.now)? else {
+            return Ok(Conflict::None);
+        };
         let (task_id, state) = (holder.task_id(), holder.state());
         let duplicate = Inserted::Duplicate { task_id, state };
         let answer = match unique.mode {
@@ -207,7 +211,7 @@ impl<C: Conn> Batch<'_, C> {
 
     /// The task that waits for the holder of the key.
     fn follower(&mut self, unique: &Unique) -> Result<Option<Holder>, Abort> {
-        let found = holder(self.conn, &format!("{}{NEXT}", unique.key), self.commit.now)?;
+        let found = holder(self.conn, &followed_key(&unique.key), self.commit.now)?;
         let Some(follower) = found else { return Ok(None) };
         if follower.state() == TaskState::Waiting {
             return Ok(Some(follower));
@@ -280,7 +284,7 @@ impl<'a> Trial<'a> {
         let in_group = self.keys.iter().find(|(key, _)| *key == unique.key).map(|(_, id)| *id);
         let existing = match in_group {
             Some(id) => Some(id),
-            None => holder(batch.conn, &unique.key, now)?.map(|holder| holder.task_id()),
+            None => holder(batch.conn, &held_key(&unique.key), now)?.map(|holder| holder.task_id()),
         };
         if existing.is_some() {
             return Ok(existing.filter(|_| unique.mode == UniqueMode::Reject));
