@@ -3,17 +3,18 @@
 //! ```text
 //! cargo run --release --example bench -- SCENARIO [--url URL] [--tasks N] [--producers N] [--concurrency N]
 //!                                              [--payload BYTES] [--waiting N] [--scheduled N] [--schedules N]
-//!                                              [--seconds N] [--writers N] [--group N]
+//!                                              [--seconds N] [--writers N] [--group N] [--nodes N] [--keys N]
 //! ```
 //! Scenarios: `push` (one by one, by one producer or more), `bulk` (1,000 at a time), `flow` (push, run a no-op, complete;
 //! history kept), `drain` (a full queue, worked off), `latency` (push to start on an idle queue), `load` (the same at half
 //! load), `claim` (claims beside waiting tasks), `look` (what each node looks for by itself, beside waiting and scheduled
 //! tasks), `idle` (CPU and memory of a board at rest), `disk` (what the disk under a
-//! database can do), `hops` (what waking two threads costs), `schedules` (`--tasks` schedules: to load them, what they
+//! database can do), `hotkeys` (`--nodes` boards whose producers push the same `--keys` unique keys), `hops` (what waking two threads costs), `schedules` (`--tasks` schedules: to load them, what they
 //! cost, how late they fire, evenly spread or with `--group 2` all at once). Every number of a run is in its line, and so are its settings.
 
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
+mod keys;
 mod machine;
 mod options;
 mod scenarios;

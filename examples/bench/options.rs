@@ -18,12 +18,15 @@ pub(crate) struct Options {
     pub(crate) group: usize,
     /// Commits at a time, where the database takes several.
     pub(crate) writers: usize,
+    /// Boards on one database, and unique keys that they push.
+    pub(crate) nodes: usize,
+    pub(crate) keys: u64,
 }
 
 impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
         let scenario = args.next().ok_or(
-            "which scenario? push, bulk, flow, drain, latency, load, claim, look, idle, disk, hops or schedules",
+            "which scenario? push, bulk, flow, drain, latency, load, claim, look, idle, disk, hotkeys, hops or schedules",
         )?;
         let alone = ["push", "bulk"].contains(&&*scenario);
         let mut options = Self {
@@ -39,6 +42,8 @@ impl Options {
             seconds: 10,
             group: 1,
             writers: 2,
+            nodes: 1,
+            keys: 40,
         };
         while let Some(name) = args.next() {
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -55,6 +60,8 @@ impl Options {
                 "--schedules" => options.schedules = number()?,
                 "--seconds" => options.seconds = number()?,
                 "--writers" => options.writers = size()?,
+                "--nodes" => options.nodes = size()?,
+                "--keys" => options.keys = number()?,
                 "--group" => options.group = size()?,
                 _ => return Err(format!("unknown option {name}")),
             }
@@ -71,6 +78,7 @@ impl Options {
             "writers": self.writers, "tasks": self.tasks, "producers": self.producers, "concurrency": self.concurrency,
             "payload_bytes": self.payload, "waiting": self.waiting, "scheduled": self.scheduled,
             "schedules": self.schedules, "seconds": self.seconds, "group": self.group,
+            "nodes": self.nodes, "keys": self.keys,
         })
     }
 }

@@ -30,13 +30,14 @@ pub(crate) async fn run(options: &Options) -> Result<Value> {
         "idle" => idle(options).await,
         "disk" => disk(options),
         "hops" => hops(options),
+        "hotkeys" => super::keys::run(options).await,
         "schedules" => super::schedules::run(options).await,
         "make-schedules" => super::schedules::make(options).await,
         other => Err(format!("unknown scenario {other}").into()),
     }
 }
 
-fn builder(options: &Options) -> BoardBuilder {
+pub(crate) fn builder(options: &Options) -> BoardBuilder {
     Board::builder().url(&options.url).writers(options.writers).queue("default", options.concurrency)
 }
 
@@ -214,7 +215,7 @@ fn hops(options: &Options) -> Result<Value> {
     Ok(spread(samples))
 }
 
-fn spread(mut samples: Vec<Duration>) -> Value {
+pub(crate) fn spread(mut samples: Vec<Duration>) -> Value {
     samples.sort_unstable();
     let at = |share: f64| samples[((samples.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6;
     json!({"p50_us": at(0.5), "p90_us": at(0.9), "p99_us": at(0.99), "max_us": at(1.0), "samples": samples.len()})
@@ -313,6 +314,6 @@ fn disk(options: &Options) -> Result<Value> {
     Ok(json!({"forced_writes_per_s": rate(options.tasks, seconds)}))
 }
 
-fn rate(count: u64, seconds: f64) -> u64 {
+pub(crate) fn rate(count: u64, seconds: f64) -> u64 {
     (count as f64 / seconds) as u64
 }

@@ -82,6 +82,9 @@ pub trait Backend: Send + Sync + 'static {
     ///   `replace` and `keep_latest`. With `keep_latest` and a running holder the task is stored as `waiting` with
     ///   the holder as its parent; while one waits, also when its parent is back in line, the next push replaces
     ///   that one.
+    ///   A group whose key, and an end whose task, another transaction has locked is not waited for, at least not for longer
+    ///   than a second: it answers [`Inserted::Busy`] or [`Settled::Busy`] and is sent again later, with
+    ///   [`Commit::again`]. Storage in which no such transactions are gives neither answer.
     ///   An insertion with `claim` set becomes `running` under the commit's token at once, without being read back.
     /// - **Claim**: per request up to `limit` pending tasks of its queue and types, by priority, then
     ///   `run_at`, then push order. A claim writes node, token and start, and adds 1 to `crash_count`. Tasks whose

@@ -62,6 +62,8 @@ pub struct Commit {
     pub limits: Option<Arc<Limits>>,
     /// A run that ends here was under a limit of running tasks: other nodes may wait for its place.
     pub frees: bool,
+    /// It was answered with [`Inserted::Busy`] or [`Settled::Busy`] before: storage is not to wait for it even a moment.
+    pub again: bool,
 }
 
 impl Commit {
@@ -78,6 +80,7 @@ impl Commit {
             claim: Vec::new(),
             limits: None,
             frees: false,
+            again: false,
         }
     }
 
@@ -177,6 +180,9 @@ pub enum Inserted {
     },
     /// Another task of the group was refused.
     GroupRefused,
+    /// Nothing of the group was stored: another transaction, which has not ended, has the unique key in hand. The push is to be
+    /// sent again later, in a commit of its own.
+    Busy,
 }
 
 /// How far a running task has come.
@@ -258,6 +264,9 @@ pub enum Settled {
     Cancelled,
     /// The claim no longer holds; nothing was written.
     Fenced,
+    /// Nothing was written: another transaction, which has not ended, has locked the task. The end is to be sent again later, in
+    /// a commit of its own.
+    Busy,
 }
 
 /// One round of upkeep.

@@ -1,7 +1,7 @@
 //! What whoever pushed is told. Pure.
 
 use super::Pushed;
-use crate::backend::{Inserted, Insertion};
+use crate::backend::{BackendError, Inserted, Insertion};
 use crate::error::PushError;
 use crate::task::TaskState;
 
@@ -36,5 +36,12 @@ pub(crate) fn answer(insertion: &Insertion, outcome: Inserted) -> Result<Pushed,
         Inserted::GroupRefused => {
             Err(PushError::Invalid("another task of the same push_many was refused; nothing was stored".into()))
         }
+        Inserted::Busy => Err(PushError::Storage(key_is_busy())),
     }
+}
+
+/// Why a push whose key another transaction had in hand until its deadline came to nothing.
+pub(crate) fn key_is_busy() -> BackendError {
+    let message = "a transaction that has not ended holds the unique key of the push; end it, and push again";
+    BackendError::Transient { operation: "commit", message: message.into() }
 }

@@ -1,6 +1,7 @@
 //! Composes commits. Pure: no actix, no storage, no clock.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::desk::{Gathered, Holder, PushReply};
 use super::lanes::{Lane, Lanes};
@@ -23,6 +24,11 @@ pub(crate) struct Batch {
     /// Runs that had ended when it was composed, and those of them that were under a limit of running tasks.
     pub(crate) ends: u64,
     pub(crate) limited_ends: u64,
+    /// What handlers put into the ends of their runs was taken away, for storage had refused it.
+    pub(crate) stripped: bool,
+    /// How often storage has set it aside, and until when, on the clock's growing hand, it is not sent.
+    pub(crate) tries: u32,
+    pub(crate) not_before: Duration,
 }
 
 impl Batch {
@@ -37,6 +43,9 @@ impl Batch {
             uncertain: false,
             ends: lanes.ends(),
             limited_ends: lanes.limited_ends(),
+            stripped: false,
+            tries: 0,
+            not_before: Duration::ZERO,
         }
     }
 

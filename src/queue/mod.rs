@@ -12,6 +12,7 @@
 //! | [`AwaitIdle`] | the board, to drain a queue or to stop | when nothing of it runs here | yes: the answer then says so | yes |
 
 pub(crate) mod answer;
+mod aside;
 pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod delivery;
@@ -81,6 +82,8 @@ pub(crate) struct Queue {
     /// for after a pause.
     doubtful_until: Duration,
     looks_again: bool,
+    /// When it looks for what storage has set aside, on the clock's growing hand.
+    asks_at: Option<Duration>,
     /// Ends of runs wait for company; and their time is up.
     lingering: bool,
     lingered: bool,
@@ -107,6 +110,7 @@ impl Queue {
             reconciling: false,
             doubtful_until: Duration::ZERO,
             looks_again: false,
+            asks_at: None,
             lingering: false,
             lingered: false,
             life,
@@ -148,7 +152,8 @@ impl Queue {
             return false;
         }
         let Some(batch) = self.next_batch(lanes, ctx) else {
-            if lanes.in_flight == 0 && !self.lingering {
+            // What storage has set aside is not stored yet.
+            if lanes.in_flight == 0 && !self.lingering && self.core.desk.again().is_empty() {
                 let core = &self.core;
                 lanes.iter_mut().for_each(|lane| lane.tell_idle(|queue| core.delivers(queue)));
                 // They ask again, now that all is stored. By dropping the senders.
@@ -198,7 +203,7 @@ impl Queue {
     }
 
     fn next_batch(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
-        if let Some(batch) = self.core.desk.again().pop_front() {
+        if let Some(batch) = self.next_again(ctx) {
             return Some(batch);
         }
         let limits = self.core.limits.lock().clone();

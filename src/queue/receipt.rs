@@ -14,7 +14,7 @@ use super::bench::wake;
 use super::delivery::Delivery;
 use super::desk::Holder;
 use super::lanes::{Lane, Lanes};
-use super::{doubt, limited};
+use super::{aside, doubt, limited};
 use crate::backend::{BackendError, Buried, Claimed, Inserted, Insertion, Receipt, Settled, Settlement};
 use crate::clock::Timestamp;
 use crate::core::Core;
@@ -25,7 +25,8 @@ use crate::task::{TaskSpec, TaskState};
 
 /// Tells everyone what became of a batch.
 pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt: Receipt) {
-    let Batch { commit, settled, pushed, claims, uncertain, ends, limited_ends } = batch;
+    let Batch { commit, settled, pushed, claims, uncertain, ends, limited_ends, tries, .. } = batch;
+    let origin = aside::Origin { uncertain, tries };
     let limits = commit.limits.as_deref();
     if receipt.freed_waiting {
         lanes.announce_all();
@@ -34,6 +35,10 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
     let mut doubtful = Vec::new();
     let side_by_side = core.persistence.is_side_by_side();
     for ((settlement, outcome), (spec, holder)) in commit.settle.into_iter().zip(receipt.settled).zip(settled) {
+        if outcome == Settled::Busy {
+            aside::end(core, settlement, spec, holder, origin);
+            continue;
+        }
         if let (TaskState::Pending, true, Some(lane)) = (settlement.state, side_by_side, lanes.get(&spec.queue)) {
             // A claim beside this commit may have come back short without having seen it.
             lane.announce();
@@ -45,7 +50,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
             Settled::Cancelled => end.called_off().tell(core, Verdict::Taken),
             // A batch that was sent twice fences itself when its first sending had got through.
             Settled::Fenced if uncertain => doubtful.push(end),
-            Settled::Fenced => end.tell(core, Verdict::Fenced),
+            Settled::Fenced | Settled::Busy => end.tell(core, Verdict::Fenced),
         }
         lanes.made_room();
         if makes_room {
@@ -57,6 +62,18 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
     let mut fresh: Vec<(usize, Vec<Claimed>)> = Vec::new();
     let mut replies = Vec::with_capacity(pushed.len());
     for (group, reply) in commit.insert.into_iter().zip(pushed) {
+        if let Some(Inserted::Busy) = inserted.as_slice().first() {
+            inserted.by_ref().take(group.tasks.len()).for_each(drop);
+            for task in group.tasks.iter().filter(|task| task.claim) {
+                if let Some(lane) = lanes.get(&task.spec.queue) {
+                    lane.give_room(1);
+                    // It was not claimed because a task took its place.
+                    lane.announce();
+                }
+            }
+            aside::push(core, group, reply, origin);
+            continue;
+        }
         let outcomes = group.tasks.iter().zip(&mut inserted);
         let answers = outcomes.map(|(insertion, outcome)| {
             take_inserted(core, lanes, insertion, outcome, uncertain, &mut fresh, commit.token)

@@ -57,12 +57,14 @@ pub(super) fn give_up_claim(core: &Core, lanes: &mut Lanes, batch: &mut Batch, e
 /// Makes of a batch with one thing in it what storage may take; true when a claim was given up that storage still has.
 pub(super) fn mend(core: &Arc<Core>, batch: &mut Batch, error: &BackendError) -> bool {
     batch.commit.progress.clear();
+    // Not read from the text of the error: a handler may say the same.
+    let stripped = std::mem::replace(&mut batch.stripped, true);
     let mut given_up = false;
     let ends = std::mem::take(&mut batch.commit.settle).into_iter().zip(std::mem::take(&mut batch.settled));
     for (mut settlement, (spec, holder)) in ends {
         error!(core.log, "storage refuses the end of a run"; keys::TASK_ID => %settlement.task_id,
             keys::TYPE => spec.kind.as_str(), keys::STATE => %settlement.state, keys::ERROR => %error);
-        if strip(&mut settlement, error) {
+        if !stripped && strip(&mut settlement, error) {
             batch.commit.settle.push(settlement);
             batch.settled.push((spec, holder));
         } else {
@@ -74,12 +76,9 @@ pub(super) fn mend(core: &Arc<Core>, batch: &mut Batch, error: &BackendError) ->
     given_up
 }
 
-/// Takes away what a handler put into the end of its run; false when nothing of that is left.
+/// Takes away what a handler put into the end of its run; false when there is nothing of that.
 fn strip(settlement: &mut Settlement, error: &BackendError) -> bool {
     let Some(end) = &mut settlement.execution else { return false };
-    if end.error.as_deref().is_some_and(|text| text.starts_with(UNSTORABLE)) {
-        return false;
-    }
     end.result = None;
     end.error = Some(format!("{UNSTORABLE}: {error}").into());
     if settlement.state == TaskState::Completed {
@@ -87,4 +86,35 @@ fn strip(settlement: &mut Settlement, error: &BackendError) -> bool {
         end.status = ExecutionStatus::Failed;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::ExecutionEnd;
+    use crate::clock::Timestamp;
+    use crate::task::{ClaimToken, TaskId};
+
+    #[test]
+    fn what_a_handler_says_is_taken_away_whatever_it_is() {
+        let at = Timestamp::from_micros(1);
+        for error in [Some(UNSTORABLE.into()), Some("no".into()), None] {
+            let (status, result) = (ExecutionStatus::Success, Some("1".into()));
+            let end = ExecutionEnd { attempt: 1, status, started_at: at, finished_at: at, result, error };
+            let mut settlement = Settlement {
+                seq: 1,
+                task_id: TaskId::new(at),
+                token: ClaimToken::from_i64(7),
+                state: TaskState::Completed,
+                run_at: at,
+                attempt: 1,
+                execution: Some(end),
+            };
+            let refused = BackendError::Permanent { operation: "commit", message: "too long".into() };
+            assert!(strip(&mut settlement, &refused));
+            let end = settlement.execution.unwrap();
+            assert_eq!((settlement.state, end.status), (TaskState::Dead, ExecutionStatus::Failed));
+            assert!(end.result.is_none() && end.error.is_some_and(|error| error.contains("too long")));
+        }
+    }
 }

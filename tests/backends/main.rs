@@ -72,7 +72,7 @@ mod servers;
 /// A harness on a server: `open` makes a fresh place there, the other methods come back to it.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 macro_rules! on_server {
-    ($harness:ident, $place:ty) => {
+    ($harness:ident, $place:ty, locks_neighbours: $locks_neighbours:literal) => {
         struct $harness(std::cell::RefCell<Vec<$place>>);
 
         impl $harness {
@@ -100,6 +100,10 @@ macro_rules! on_server {
                 Some(self.latest())
             }
 
+            fn locks_neighbours(&self) -> bool {
+                $locks_neighbours
+            }
+
             /// Each commit waits for the disk.
             fn sequences(&self) -> u64 {
                 20
@@ -109,11 +113,11 @@ macro_rules! on_server {
 }
 
 #[cfg(feature = "postgres")]
-on_server!(OnPostgres, servers::Schema);
+on_server!(OnPostgres, servers::Schema, locks_neighbours: false);
 #[cfg(feature = "postgres")]
 callboard::conformance!(postgres, OnPostgres::new());
 
 #[cfg(feature = "mysql")]
-on_server!(OnMysql, servers::Database);
+on_server!(OnMysql, servers::Database, locks_neighbours: true);
 #[cfg(feature = "mysql")]
 callboard::conformance!(mysql, OnMysql::new());

@@ -13,6 +13,7 @@ mod exact;
 mod examined;
 mod exhausted;
 mod idle;
+mod keys;
 mod load;
 mod locks;
 mod microseconds;

@@ -5,7 +5,7 @@ use diesel::QueryResult;
 use super::dialect::Dialect;
 use super::errors::Abort;
 use super::statement::{Bound, Once, Statement, Value};
-use super::work::{Batch, Glance, NewRow};
+use super::work::{Batch, Glance, InsertNext, Kept, NewRow};
 use crate::backend::{BackendError, Sweep};
 use crate::clock::Timestamp;
 use crate::name::Name;
@@ -42,6 +42,18 @@ pub(super) trait Conn: Sized + 'static {
 
     /// What an error means; with `sent` the work was done and its commit failed.
     fn meaning(operation: &'static str, error: &diesel::result::Error, sent: bool) -> BackendError;
+
+    /// True when a lock was not free in time.
+    fn gave_up_waiting(_: &diesel::result::Error) -> bool {
+        false
+    }
+
+    /// Stores a task with a key that no row has, as far as can be seen, where storage numbers the rows. Does not wait for
+    /// another transaction that stores the same key.
+    fn insert_fresh(&mut self, _key: &str, values: &[Value<'_>]) -> Result<Kept<()>, Abort> {
+        self.run::<InsertNext>(values)?;
+        Ok(Kept::Stored(()))
+    }
 
     /// Settles the ends of runs, and writes their history.
     fn settle(batch: &mut Batch<'_, Self>) -> Result<(), Abort>;

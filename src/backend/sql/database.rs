@@ -10,7 +10,7 @@ use super::conn::Conn;
 use super::errors::Abort;
 use super::mended;
 use super::transaction;
-use super::work::{self, Batch, in_line, limits, nodes, prune, read, rescue, schedules};
+use super::work::{self, Aside, Batch, in_line, limits, nodes, prune, read, rescue, schedules};
 use crate::backend::{
     Backend, BackendError, Capabilities, Commit, Cursor, Edit, EditReport, Execution, Fired, InLine, Limit,
     LimitScope, NodeBeat, NodeRecord, Outdated, QueueChange, QueueSettings, Receipt, Released, Retention, Saved,
@@ -116,6 +116,30 @@ fn marked<C: Conn, T>(conn: &mut C, done: T) -> Result<T, Abort> {
     Ok(done)
 }
 
+/// Commits, and leaves out what another transaction has in hand.
+fn commit_around<D: Database>(database: &D, commit: &Commit) -> Result<Receipt, Abort> {
+    let packet = database.packet();
+    // What was left out before may be so now: nothing is to wait for it.
+    let (mut careful, mut aside) = (commit.again, Aside::default());
+    loop {
+        let alone = !careful && is_one_push(commit);
+        let work = |conn: &mut D::Conn| {
+            let batch = Batch { packet, alone, aside: aside.clone(), ..Batch::new(conn, commit, careful) };
+            match batch.run() {
+                Err(Abort::Busy) if !careful => Err(Abort::Surprise),
+                Err(Abort::Sql(error)) if !careful && D::Conn::gave_up_waiting(&error) => Err(Abort::Surprise),
+                outcome => outcome,
+            }
+        };
+        let outcome = if alone { database.write_alone("commit", work) } else { database.write("commit", work) };
+        match outcome {
+            Err(Abort::Surprise) if !careful => careful = true,
+            Err(Abort::Aside(group)) => aside.add(group),
+            outcome => return outcome,
+        }
+    }
+}
+
 impl<D: Database> Backend for Sql<D> {
     fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
@@ -132,17 +156,7 @@ impl<D: Database> Backend for Sql<D> {
             let claimed = commit.claim.iter().map(|_| Vec::new()).collect();
             return Ok(Receipt { claimed, ..Receipt::default() });
         }
-        let packet = self.0.packet();
-        let alone = is_one_push(commit);
-        let first = |conn: &mut D::Conn| Batch { packet, alone, ..Batch::new(conn, commit, false) }.run();
-        match if alone { self.0.write_alone("commit", first) } else { self.0.write("commit", first) } {
-            Err(Abort::Surprise) => {
-                self.0.write("commit", |conn| Batch { packet, ..Batch::new(conn, commit, true) }.run())
-            }
-            outcome => outcome,
-        }
-        .map_err(|abort| abort.into_error("commit"))
-        .inspect(|receipt| {
+        commit_around(&self.0, commit).map_err(|abort| abort.into_error("commit")).inspect(|receipt| {
             let pushed = commit.insert.iter().any(|group| group.tasks.iter().any(|task| !task.claim));
             if receipt.freed_waiting || pushed || commit.frees {
                 self.0.written();

@@ -16,6 +16,10 @@ pub(super) enum Abort {
     Failed(BackendError),
     /// The batch met a case that only the row by row form can treat; nothing was written.
     Surprise,
+    /// Another transaction, which has not ended, has locked what is to be changed; nothing was written.
+    Busy,
+    /// The same for this group of pushed tasks: the rest is to be done without it.
+    Aside(usize),
 }
 
 impl From<Error> for Abort {
@@ -43,6 +47,10 @@ impl Abort {
         match self {
             Self::Failed(error) => error,
             Self::Sql(error) => BackendError::Permanent { operation, message: error.to_string() },
+            Self::Busy | Self::Aside(_) => BackendError::Transient {
+                operation,
+                message: "another transaction has locked what is to be changed, and has not ended; try again".into(),
+            },
             Self::Surprise => BackendError::Permanent {
                 operation,
                 message: "the row by row form met a case for itself; please report this".into(),
@@ -58,6 +66,8 @@ pub(super) struct Messages {
     pub(super) broken: &'static [&'static str],
     /// Another transaction was in the way.
     pub(super) conflict: &'static [&'static str],
+    /// A lock was not free in time.
+    pub(super) waited: &'static [&'static str],
     /// Other failures that pass.
     pub(super) passing: &'static [&'static str],
     /// What to do about a failure that does not pass: for messages with one of these texts, this advice.
@@ -81,6 +91,11 @@ impl Messages {
             Error::DatabaseError(_, information) => has(information.message(), self.conflict),
             _ => false,
         }
+    }
+
+    /// True when a lock was not free in time.
+    pub(super) fn gave_up_waiting(&self, error: &Error) -> bool {
+        matches!(error, Error::DatabaseError(..)) && has(&message(error), self.waited)
     }
 
     /// With `sent` the work was done and its commit failed.
@@ -126,8 +141,13 @@ pub(super) fn message(error: &Error) -> String {
 mod tests {
     use super::*;
 
-    const MESSAGES: Messages =
-        Messages { broken: &["server closed"], conflict: &["deadlock"], passing: &["full"], advice: &[] };
+    const MESSAGES: Messages = Messages {
+        broken: &["server closed"],
+        conflict: &["deadlock"],
+        waited: &[],
+        passing: &["full"],
+        advice: &[],
+    };
 
     fn said(kind: DatabaseErrorKind, text: &str) -> Error {
         Error::DatabaseError(kind, Box::new(text.to_owned()))

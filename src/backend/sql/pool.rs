@@ -74,6 +74,8 @@ impl<S: Setup> ManageConnection for Manager<S> {
 
 /// Times that a transaction is tried when others are in its way or its connection had died before it began.
 const TRIES: u32 = 12;
+/// The same when another transaction has locked something out of the order in which it may be waited for.
+const BUSY_TRIES: u32 = 4;
 /// How long to wait for a free connection.
 const CHECKOUT: Duration = Duration::from_secs(2);
 
@@ -209,9 +211,14 @@ impl<S: Setup> Connections<S> {
                 self.conflicts.fetch_add(1, Ordering::Relaxed);
             }
             // What is not plainly the statement's fault may be the connection's.
-            link.broken = !matches!(abort, Abort::Surprise | Abort::Failed(BackendError::Permanent { .. }));
+            link.broken = !matches!(
+                abort,
+                Abort::Surprise | Abort::Busy | Abort::Aside(_) | Abort::Failed(BackendError::Permanent { .. })
+            );
             drop(link);
-            if !again || tried == TRIES || started.elapsed() > CHECKOUT {
+            // What another transaction keeps for longer is not waited for on this thread, which others need.
+            let most = if matches!(abort, Abort::Busy) { BUSY_TRIES } else { TRIES };
+            if !again || tried >= most || started.elapsed() > CHECKOUT {
                 return Err(abort);
             }
             pause(tried);
@@ -243,6 +250,7 @@ fn transaction<S: Setup, T>(
             AnsiTransactionManager::rollback_transaction(conn).ok();
             match abort {
                 Abort::Sql(error) => Err(failed(error, false, true)),
+                Abort::Busy => Err(Failed { abort, again: true, conflict: false }),
                 other => Err(other.into()),
             }
         }

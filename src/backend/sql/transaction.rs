@@ -94,7 +94,8 @@ fn attempt<D: Database>(database: &D, conn: &mut D::Conn, commit: &Commit, caref
     let mut reason = None;
     let outcome = conn.transaction(|conn| {
         let work = |conn: &mut D::Conn| {
-            Batch { blind: !careful, packet: database.packet(), ..Batch::new(conn, commit, careful) }.run()
+            Batch { blind: !careful, patient: true, packet: database.packet(), ..Batch::new(conn, commit, careful) }
+                .run()
         };
         database.visit(conn, work).map_err(|abort| {
             // A rollback that fails takes the place of what made it necessary.

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod list;
 pub mod model;
 pub mod nodes;
+pub mod pairs;
 pub mod prune;
 pub mod rates;
 pub mod schedules;
@@ -40,6 +41,12 @@ pub trait Harness {
     /// backend whose capabilities say `shared`.
     fn second(&self) -> Option<Opened> {
         None
+    }
+
+    /// True when storage may undo one of two transactions that were locked in the documented order: InnoDB locks the
+    /// neighbour, in its index, of a key that passes from task to task.
+    fn locks_neighbours(&self) -> bool {
+        false
     }
 
     /// How many random sequences the model cases try; fewer for storage that is slow.
@@ -103,6 +110,7 @@ macro_rules! conformance_cases {
                 one_follower_for_each_that_is_called_off a_buffered_run_waits_for_what_goes_on
                 a_decision_about_what_was_changed_is_lost failures_are_counted failures_outlast_their_tasks
                 a_nominal_time_is_remembered history_is_bounded;
+            pairs: no_two_operations_deadlock;
             model: random_histories;
         }
     };

@@ -14,7 +14,7 @@ use crate::backend::sql::errors::Abort;
 use crate::backend::sql::poll;
 use crate::backend::sql::rows::StoredText;
 use crate::backend::sql::statement::{Value, run_sized, sized_statements, statements};
-use crate::backend::sql::work::{Batch, Glance, NewRow, bulk};
+use crate::backend::sql::work::{Batch, Glance, InsertNext, Kept, NewRow, bulk};
 use crate::backend::{BackendError, Sweep};
 use crate::clock::Timestamp;
 use crate::name::Name;
@@ -25,6 +25,9 @@ statements! {
     /// The number of the first row that the last statement inserted, and how far the next one is from it.
     Numbers -> (BigInt, BigInt): "SELECT CAST(LAST_INSERT_ID() AS SIGNED),
         CAST(@@SESSION.auto_increment_increment AS SIGNED)";
+    /// Sees also what has not been committed, which an insert would wait for in the gap before the key: with the least of
+    /// all keys that is where all tasks without one belong.
+    KeyNow -> (BigInt,): "SELECT seq FROM task_queue WHERE unique_key = ?1 FOR UPDATE NOWAIT";
     Due -> (BigInt, Text): "SELECT seq, queue FROM task_queue WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2 {skip}";
     Finished -> (BigInt, BigInt): "SELECT finished_at, seq FROM task_queue WHERE ended = ?1 AND finished_at < ?2
         ORDER BY finished_at, seq LIMIT ?3";
@@ -88,6 +91,24 @@ impl Conn for MysqlConnection {
             Ok(())
         })?;
         Ok(seqs)
+    }
+
+    fn gave_up_waiting(error: &Error) -> bool {
+        MESSAGES.gave_up_waiting(error)
+    }
+
+    fn insert_fresh(&mut self, key: &str, values: &[Value<'_>]) -> Result<Kept<()>, Abort> {
+        match self.first::<KeyNow, (i64,)>(&[Value::Text(key)]) {
+            Ok(None) => {}
+            Ok(Some(_)) => return Ok(Kept::Taken),
+            Err(error) if MESSAGES.gave_up_waiting(&error) => return Ok(Kept::Busy),
+            Err(error) => return Err(error.into()),
+        }
+        match self.run::<InsertNext>(values) {
+            Ok(_) => Ok(Kept::Stored(())),
+            Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => Ok(Kept::Taken),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn last_seq(&mut self) -> QueryResult<i64> {

@@ -28,7 +28,7 @@ statements! {
 /// their own, which is a day by default. A session in which nothing comes for so long is ended by the server: its process
 /// is frozen or out of reach, and others wait for its locks. Messages are in English, for their texts say what they mean.
 const SETTINGS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
-    SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 5, lock_wait_timeout = 5, wait_timeout = 30,
+    SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 1, lock_wait_timeout = 5, wait_timeout = 30,
     group_concat_max_len = 1048576, lc_messages = 'en_US',
     sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO';";
 

@@ -15,6 +15,7 @@ pub(super) const MESSAGES: Messages = Messages {
         "Got timeout reading communication packets",
     ],
     conflict: &["Deadlock found", "Lock wait timeout", "Record has changed since last read"],
+    waited: &["Lock wait timeout", "NOWAIT is set"],
     passing: &[
         "Query execution was interrupted",
         "Too many connections",

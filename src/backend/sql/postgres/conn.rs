@@ -4,8 +4,10 @@ use std::collections::HashSet;
 
 use diesel::QueryResult;
 use diesel::pg::PgConnection;
+use diesel::result::Error;
 use diesel::sql_types::{BigInt, Bool, Text};
 
+use super::connect::LOCK_TIMEOUT;
 use super::meaning::MESSAGES;
 use crate::backend::sql::conn::{Conn, statements_by_diesel};
 use crate::backend::sql::dialect::Dialect;
@@ -14,7 +16,7 @@ use crate::backend::sql::poll;
 use crate::backend::sql::rows::StoredText;
 use crate::backend::sql::statement::{Value, statements};
 use crate::backend::sql::text::{EMPTY_ID, retry_text};
-use crate::backend::sql::work::{Batch, Glance, NewRow, begin, columns};
+use crate::backend::sql::work::{Batch, Glance, Kept, NewRow, begin, columns};
 use crate::backend::{BackendError, Settled, Settlement, Sweep};
 
 use crate::clock::{Timestamp, micros};
@@ -65,6 +67,16 @@ statements! {
             task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
         ON CONFLICT DO NOTHING RETURNING seq";
+    /// A task with everything, unless some row has its key or its id. For another transaction that stores the same and has
+    /// not ended it waits a moment only: most are over by then, and all that this one has locked waits with it.
+    InsertFresh -> (Text,): "WITH brief AS MATERIALIZED (SELECT set_config('lock_timeout', '5', true) AS said)
+        INSERT INTO task_queue (state, node, claim_token, started_at, crash_count, updated_at,
+            task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at,
+            unique_key, unique_rule, unique_until, tags, meta, expires_at, limit_key, parent_id, schedule_id, nominal_at)
+        SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+            ?24, ?25, ?26 FROM brief WHERE said IS NOT NULL
+        ON CONFLICT DO NOTHING RETURNING set_config('lock_timeout', ?27, true)";
+    LockTimeout -> (Text,): "SELECT set_config('lock_timeout', ?1, true)";
     Start -> (): "UPDATE task_queue SET state = 'running', node = ?1, claim_token = ?2, started_at = ?3,
         updated_at = ?3, crash_count = crash_count + 1 WHERE seq = ANY (?4)";
     LastSeq -> (BigInt,): "SELECT currval('task_queue_seq_seq')";
@@ -90,12 +102,13 @@ impl Conn for PgConnection {
         Ok(time.map(|(micros,)| Timestamp::from_micros(micros)))
     }
 
-    fn meaning(operation: &'static str, error: &diesel::result::Error, sent: bool) -> BackendError {
+    fn meaning(operation: &'static str, error: &Error, sent: bool) -> BackendError {
         MESSAGES.meaning(operation, error, sent)
     }
 
     fn settle(batch: &mut Batch<'_, Self>) -> Result<(), Abort> {
         let commit = batch.commit;
+        let busy = batch.busy_ends()?;
         // By their places, so that two commits which share rows lock them in one order. A claim that is given twice
         // ends once.
         let mut order: Vec<usize> = (0..commit.settle.len()).collect();
@@ -103,12 +116,13 @@ impl Conn for PgConnection {
         let mut seen = HashSet::with_capacity(order.len());
         order.retain(|place| {
             let settlement = &commit.settle[*place];
-            TaskState::Running.may_become(settlement.state)
+            !busy[*place]
+                && TaskState::Running.may_become(settlement.state)
                 && seen.insert((settlement.seq, settlement.token, settlement.task_id))
         });
         let rows: Vec<&Settlement> = order.iter().map(|place| &commit.settle[*place]).collect();
         let done = settle_rows(batch, &rows)?;
-        batch.receipt.settled = vec![Settled::Fenced; commit.settle.len()];
+        batch.receipt.settled = busy.iter().map(|busy| if *busy { Settled::Busy } else { Settled::Fenced }).collect();
         for (place, settled) in done {
             batch.receipt.settled[order[place]] = settled;
         }
@@ -125,6 +139,24 @@ impl Conn for PgConnection {
         }
         let running = stored.into_iter().zip(rows).filter(|(_, row)| row.state == TaskState::Running);
         Ok(running.map(|((seq,), _)| seq).collect())
+    }
+
+    fn gave_up_waiting(error: &Error) -> bool {
+        MESSAGES.gave_up_waiting(error)
+    }
+
+    fn insert_fresh(&mut self, _: &str, values: &[Value<'_>]) -> Result<Kept<()>, Abort> {
+        let usual = LOCK_TIMEOUT.as_millis().to_string();
+        let values = [values, &[Value::Text(&usual)]].concat();
+        match self.first::<InsertFresh, (String,)>(&values) {
+            Ok(Some(_)) => Ok(Kept::Stored(())),
+            Ok(None) => {
+                self.first::<LockTimeout, (String,)>(&[Value::Text(&usual)])?;
+                Ok(Kept::Taken)
+            }
+            Err(error) if MESSAGES.gave_up_waiting(&error) => Ok(Kept::Undone),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn last_seq(&mut self) -> QueryResult<i64> {

@@ -16,8 +16,9 @@ use crate::backend::sql::url::{Secrets, ServerUrl, decoded};
 
 /// A statement that takes longer is ended by the server: no operation of callboard has a reason to.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// A lock that is not free by then is waited for in a later try.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// A lock that is not free by then is waited for in a later try. Shorter than the second after which the server looks for
+/// deadlocks, and than anybody notices: what is locked for longer is an application's or an operator's.
+pub(super) const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// A transaction in which nothing comes for so long is ended by the server: its process is frozen or out of reach, and
 /// others wait for its locks.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);

@@ -15,6 +15,7 @@ pub(super) const MESSAGES: Messages = Messages {
         "SSL error",
     ],
     conflict: &["deadlock detected"],
+    waited: &["canceling statement due to lock timeout"],
     passing: &[
         "could not serialize access",
         "canceling statement due to",

@@ -108,8 +108,9 @@ pub(in crate::backend::sql) fn settle<C: Conn>(batch: &mut Batch<'_, C>) -> Resu
     let commit = batch.commit;
     batch.receipt.settled.reserve(commit.settle.len());
     let mut groups: Vec<Group<'_>> = Vec::new();
-    for settlement in &commit.settle {
+    for (settlement, busy) in commit.settle.iter().zip(batch.busy_ends()?) {
         let settled = match Group::of(settlement) {
+            _ if busy => Settled::Busy,
             Some(group) if !batch.careful => {
                 gather(&mut groups, group);
                 Settled::Accepted

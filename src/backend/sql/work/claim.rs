@@ -7,7 +7,7 @@ use diesel::sql_types::BigInt;
 
 use super::commit::Batch;
 use super::pending::{Row, RowTypes, columns, of_types};
-use super::unique;
+use super::unique::{self, Look};
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
 use crate::backend::sql::rows::count;
@@ -215,7 +215,7 @@ impl<C: Conn> Batch<'_, C> {
             self.conn.run::<Bury>(&[Value::Int(seq), Value::Text(&buried.reason), self.now()])?;
             if let Some(task_id) = buried.task_id {
                 // What waits for it need not wait any longer.
-                let freed = unique::free_followers(self.conn, &task_id.to_string(), self.commit.now)?;
+                let freed = unique::free_followers(self.conn, &task_id.to_string(), self.commit.now, Look::Try)?;
                 self.receipt.freed_waiting |= !freed.is_empty();
             }
             self.receipt.buried.push(buried);

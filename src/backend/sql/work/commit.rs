@@ -4,6 +4,8 @@
 //! statement changes fewer rows than it should; then the transaction is rolled back and done once more, row by
 //! row ([`Batch::careful`]).
 
+use std::collections::BTreeSet;
+
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
 use crate::backend::sql::statement::{Value, statements};
@@ -20,6 +22,22 @@ const MOST_BYTES: usize = 1 << 20;
 /// What a row has beside its largest text, at most.
 const REST_OF_A_ROW: usize = 16 << 10;
 
+/// What is left out of a commit, because another transaction, which has not ended, was found to have it in hand.
+#[derive(Clone, Debug, Default)]
+pub(in crate::backend::sql) struct Aside {
+    /// Groups of pushed tasks, by their place in the commit.
+    pub(in crate::backend::sql) groups: BTreeSet<usize>,
+    /// Other tasks with keys that no row has: each of them may be found like that by a try that is undone.
+    pub(in crate::backend::sql) fresh: bool,
+}
+
+impl Aside {
+    pub(in crate::backend::sql) fn add(&mut self, group: usize) {
+        self.groups.insert(group);
+        self.fresh = true;
+    }
+}
+
 /// A commit under way.
 pub(in crate::backend::sql) struct Batch<'a, C> {
     pub(in crate::backend::sql) conn: &'a mut C,
@@ -31,6 +49,11 @@ pub(in crate::backend::sql) struct Batch<'a, C> {
     pub(in crate::backend::sql) blind: bool,
     /// Outside of a transaction: what its first statement has written stays, whatever becomes of the next.
     pub(in crate::backend::sql) alone: bool,
+    /// In a transaction of the application, which waits for what others have locked. All others do not: see
+    /// [`locks`](super::locks).
+    pub(in crate::backend::sql) patient: bool,
+    /// What is left out.
+    pub(in crate::backend::sql) aside: Aside,
     /// The node as it is stored.
     pub(in crate::backend::sql) node: String,
     pub(in crate::backend::sql) receipt: Receipt,
@@ -41,14 +64,17 @@ pub(in crate::backend::sql) struct Batch<'a, C> {
 impl<'a, C: Conn> Batch<'a, C> {
     pub(in crate::backend::sql) fn new(conn: &'a mut C, commit: &'a Commit, careful: bool) -> Self {
         let node = commit.node.to_string();
+        let (aside, receipt) = (Aside::default(), Receipt::default());
         Self {
             conn,
             commit,
             careful,
             blind: false,
             alone: false,
+            patient: false,
+            aside,
             node,
-            receipt: Receipt::default(),
+            receipt,
             packet: usize::MAX,
         }
     }
@@ -98,7 +124,10 @@ impl<'a, C: Conn> Batch<'a, C> {
     fn progress(&mut self, update: &ProgressUpdate) -> Result<(), Abort> {
         let progress = serde_json::json!(update.progress).to_string();
         let values = [Value::Text(&progress), Value::Int(update.seq), Value::Int(update.token.as_i64())];
-        self.conn.run::<SetProgress>(&values)?;
+        // The next one says it again: it is not worth waiting for.
+        if !self.careful || self.patient || self.is_free(update.seq, update.token)? {
+            self.conn.run::<SetProgress>(&values)?;
+        }
         Ok(())
     }
 }

@@ -23,6 +23,7 @@ type RowTypes = (BigInt, Text, Text, Text, BigInt, BigInt, Nullable<Text>, Nulla
 const COLUMNS: &str = "seq, task_id, queue, state, priority, run_at, unique_rule, cancel_reason";
 
 statements! {
+    PlaceOf -> (BigInt,): "SELECT seq FROM task_queue WHERE task_id = ?1";
     /// Locked, so that what is found is what is changed.
     ById -> RowTypes: "SELECT seq, task_id, queue, state, priority, run_at, unique_rule, cancel_reason
         FROM task_queue WHERE task_id = ?1 {lock}";
@@ -112,13 +113,23 @@ pub(in crate::backend::sql) fn edit<C: Conn>(conn: &mut C, edit: &Edit) -> Resul
     Ok(report)
 }
 
+/// The tasks with these ids, locked in the order of their places, whatever order was asked for (see [`locks`](super::locks)).
 fn by_ids<C: Conn>(conn: &mut C, ids: &[TaskId]) -> QueryResult<Vec<Row>> {
     let mut seen = HashSet::new();
-    let mut rows = Vec::with_capacity(ids.len());
-    for id in ids.iter().filter(|id| seen.insert(**id)) {
-        rows.extend(conn.first::<ById, Row>(&[Value::Text(&id.to_string())])?);
+    let ids: Vec<String> = ids.iter().filter(|id| seen.insert(**id)).map(ToString::to_string).collect();
+    let mut places = Vec::with_capacity(ids.len());
+    for (asked, id) in ids.iter().enumerate() {
+        // One alone has no order.
+        let place = if ids.len() > 1 { conn.first::<PlaceOf, (i64,)>(&[Value::Text(id)])? } else { Some((0,)) };
+        places.extend(place.map(|(seq,)| (seq, asked)));
     }
-    Ok(rows)
+    places.sort_unstable();
+    let mut rows = Vec::with_capacity(places.len());
+    for (_, asked) in places {
+        rows.extend(conn.first::<ById, Row>(&[Value::Text(&ids[asked])])?.map(|row| (asked, row)));
+    }
+    rows.sort_unstable_by_key(|(asked, _)| *asked);
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 /// The tasks to change among the next [`MOST_LOOKED_AT`] places.

@@ -33,6 +33,32 @@ statements! {
         ?22, ?23, ?24, ?25, ?26)";
 }
 
+/// How often a key is looked at that others take in the meantime.
+const LOOKS: usize = 4;
+
+/// What became of a task whose key no row had, as far as could be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::backend::sql) enum Kept<T> {
+    Stored(T),
+    /// Some row has its key, or its id, by now.
+    Taken,
+    /// Another transaction stores the same key, and has not ended.
+    Busy,
+    /// The same, found out in a way that has undone the transaction.
+    Undone,
+}
+
+impl<T> Kept<T> {
+    fn map<U>(self, stored: impl FnOnce(T) -> Result<U, Abort>) -> Result<Kept<U>, Abort> {
+        Ok(match self {
+            Self::Stored(it) => Kept::Stored(stored(it)?),
+            Self::Taken => Kept::Taken,
+            Self::Busy => Kept::Busy,
+            Self::Undone => Kept::Undone,
+        })
+    }
+}
+
 /// A task without extras that is to be stored in a state: `running`, `pending` or `scheduled`.
 #[derive(Clone, Copy)]
 pub(in crate::backend::sql) struct NewRow<'a> {
@@ -44,14 +70,18 @@ impl<'a, C: Conn> Batch<'a, C> {
     pub(super) fn insert(&mut self) -> Result<(), Abort> {
         let commit = self.commit;
         let mut plain: Vec<(usize, NewRow<'_>)> = Vec::new();
-        for group in &commit.insert {
+        for (index, group) in commit.insert.iter().enumerate() {
+            if self.aside.groups.contains(&index) {
+                self.receipt.inserted.extend(group.tasks.iter().map(|_| Inserted::Busy));
+                continue;
+            }
             let fast = !self.careful && group.tasks.iter().all(|task| task.spec.extras.is_none());
             if fast {
                 self.gather(group, &mut plain);
             } else {
                 // What was pushed before comes before it.
                 self.insert_plain(&mut plain)?;
-                self.insert_group(group)?;
+                self.insert_group(index, group)?;
             }
         }
         self.insert_plain(&mut plain)
@@ -83,7 +113,7 @@ impl<'a, C: Conn> Batch<'a, C> {
     }
 
     /// Stores a group of which a task has extras, with a look at each before it is written, unless it is to be blind.
-    fn insert_group(&mut self, group: &InsertGroup) -> Result<(), Abort> {
+    fn insert_group(&mut self, index: usize, group: &InsertGroup) -> Result<(), Abort> {
         if self.blind {
             for task in &group.tasks {
                 if self.is_taken(&task.spec)? {
@@ -99,27 +129,52 @@ impl<'a, C: Conn> Batch<'a, C> {
             return Ok(());
         }
         for task in &group.tasks {
-            let answer = self.insert_one(task)?;
+            let answer = self.insert_one(index, task)?;
+            let undone = match answer {
+                Inserted::Busy => true,
+                // Somebody has come to hold the key since the look at the group, or since one of it was stored.
+                Inserted::Refused { .. } => !self.patient,
+                _ => false,
+            };
+            if undone && group.tasks.len() > 1 {
+                return Err(Abort::Aside(index));
+            }
             self.receipt.inserted.push(answer);
         }
         Ok(())
     }
 
-    fn insert_one(&mut self, task: &Insertion) -> Result<Inserted, Abort> {
-        if let Some(state) = self.known(&task.spec)? {
-            return Ok(Inserted::Duplicate { task_id: task.spec.task_id, state });
+    fn insert_one(&mut self, index: usize, task: &Insertion) -> Result<Inserted, Abort> {
+        for _ in 0..LOOKS {
+            if let Some(state) = self.known(&task.spec)? {
+                return Ok(Inserted::Duplicate { task_id: task.spec.task_id, state });
+            }
+            let (parent, fresh) = match self.conflict(task)? {
+                Conflict::Answered(answer) => return Ok(answer),
+                Conflict::Busy => return Ok(Inserted::Busy),
+                Conflict::Follow(parent) => (Some(parent), false),
+                Conflict::None { fresh } => (None, fresh && !self.patient),
+            };
+            let state = match task.claim {
+                _ if parent.is_some() => TaskState::Waiting,
+                true => TaskState::Running,
+                false => task.state,
+            };
+            if !fresh {
+                return self.insert_row(&task.spec, state, parent.as_deref());
+            }
+            if self.aside.fresh {
+                return Ok(Inserted::Busy);
+            }
+            match self.insert_fresh(&task.spec, state)? {
+                Kept::Stored(inserted) => return Ok(inserted),
+                Kept::Taken => {}
+                Kept::Busy => return Ok(Inserted::Busy),
+                Kept::Undone => return Err(Abort::Aside(index)),
+            }
         }
-        let parent = match self.conflict(task)? {
-            Conflict::Answered(answer) => return Ok(answer),
-            Conflict::Follow(parent) => Some(parent),
-            Conflict::None => None,
-        };
-        let state = match task.claim {
-            _ if parent.is_some() => TaskState::Waiting,
-            true => TaskState::Running,
-            false => task.state,
-        };
-        self.insert_row(&task.spec, state, parent.as_deref())
+        // It changes hands faster than one can look.
+        Ok(Inserted::Busy)
     }
 
     /// The state of a task that is stored already.
@@ -136,6 +191,39 @@ impl<'a, C: Conn> Batch<'a, C> {
         state: TaskState,
         parent: Option<&str>,
     ) -> Result<Inserted, Abort> {
+        let given = self.with_row(spec, state, parent, |conn, given, values| {
+            match given {
+                Some(_) => conn.run::<InsertAt>(values)?,
+                None => conn.run::<InsertNext>(values)?,
+            };
+            Ok(given)
+        })?;
+        self.stored(state, given)
+    }
+
+    /// Stores a task with a key that no row had, as far as can be seen.
+    fn insert_fresh(&mut self, spec: &TaskSpec, state: TaskState) -> Result<Kept<Inserted>, Abort> {
+        let key = spec.extras().unique.as_ref().map(|unique| held_key(&unique.key)).unwrap_or_default();
+        let kept = self.with_row(spec, state, None, |conn, given, values| {
+            Ok(match given {
+                Some(_) => {
+                    conn.run::<InsertAt>(values)?;
+                    Kept::Stored(given)
+                }
+                None => conn.insert_fresh(&key, values)?.map(|()| Ok(None))?,
+            })
+        })?;
+        kept.map(|given| self.stored(state, given))
+    }
+
+    /// Makes the values of a row; behind them its place in push order, where the program gives it.
+    fn with_row<T>(
+        &mut self,
+        spec: &TaskSpec,
+        state: TaskState,
+        parent: Option<&str>,
+        write: impl FnOnce(&mut C, Option<i64>, &[Value<'_>]) -> Result<T, Abort>,
+    ) -> Result<T, Abort> {
         let extras = spec.extras();
         let texts = ExtraTexts::new(extras, spec.created_at);
         let key = extras.unique.as_ref().map(|unique| match parent {
@@ -161,15 +249,11 @@ impl<'a, C: Conn> Batch<'a, C> {
             Value::MaybeInt(extras.firing.map(|firing| firing.nominal_at.as_micros())),
         ]);
         let given = self.conn.next_seq()?;
-        match given {
-            Some(seq) => {
-                values.push(Value::Int(seq));
-                self.conn.run::<InsertAt>(&values)?;
-            }
-            None => {
-                self.conn.run::<InsertNext>(&values)?;
-            }
-        }
+        values.extend(given.map(Value::Int));
+        write(self.conn, given, &values)
+    }
+
+    fn stored(&mut self, state: TaskState, given: Option<i64>) -> Result<Inserted, Abort> {
         if state != TaskState::Running {
             return Ok(Inserted::New { state });
         }

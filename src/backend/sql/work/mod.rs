@@ -8,6 +8,7 @@ pub(super) mod in_line;
 mod insert;
 mod limited;
 pub(super) mod limits;
+mod locks;
 pub(super) mod nodes;
 mod pending;
 pub(super) mod prune;
@@ -22,9 +23,9 @@ mod unique;
 pub(super) mod bulk;
 
 pub(super) use claim::any as any_claim;
-pub(super) use commit::Batch;
+pub(super) use commit::{Aside, Batch};
 pub(super) use edit::edit;
-pub(super) use insert::NewRow;
+pub(super) use insert::{InsertNext, Kept, NewRow};
 #[cfg(feature = "postgres")]
 pub(super) use insert::{begin, columns};
 pub(super) use sweep::{Glance, glance, look, work as sweep};

@@ -223,7 +223,7 @@ pub(in crate::backend::sql) fn release<C: Conn>(
         let crashes = crashes.saturating_sub(1).max(0);
         take_back(conn, seq, state, cancel.as_deref(), crashes, now)?;
         if state.is_terminal() {
-            unique::free_followers(conn, &task_id, now)?;
+            unique::free_followers(conn, &task_id, now, unique::Look::Try)?;
         }
         released.tasks += 1;
     }

@@ -1,19 +1,54 @@
 //! What follows the ends of runs, however a database writes them.
 
+use diesel::QueryResult;
+use diesel::sql_types::BigInt;
+
 use super::commit::Batch;
-use super::unique;
+use super::unique::{self, Look};
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
+use crate::backend::sql::statement::{Value, statements};
 use crate::backend::{Settled, Settlement};
+use crate::task::ClaimToken;
+
+statements! {
+    Held -> (BigInt,): "SELECT seq FROM task_queue WHERE seq = ?1 AND claim_token = ?2";
+    HeldIfFree -> (BigInt,): "SELECT seq FROM task_queue WHERE seq = ?1 AND claim_token = ?2 {skip}";
+}
 
 impl<'a, C: Conn> Batch<'a, C> {
+    /// Locks what the ends of runs change, and says of each whether another transaction has locked something of that. Only
+    /// where each is looked at; otherwise none is said to be.
+    pub(in crate::backend::sql) fn busy_ends(&mut self) -> QueryResult<Vec<bool>> {
+        let ends = &self.commit.settle;
+        if !self.careful || self.patient {
+            return Ok(vec![false; ends.len()]);
+        }
+        let waiting = unique::any_waiting(self.conn)?;
+        let mut busy = Vec::with_capacity(ends.len());
+        for end in ends {
+            let followed = waiting && end.state.is_terminal();
+            let free = self.is_free(end.seq, end.token)?
+                && (!followed || unique::lock_followers(self.conn, &end.task_id.to_string(), Look::Try)?.is_some());
+            busy.push(!free);
+        }
+        Ok(busy)
+    }
+
+    /// Locks a task under a claim; false when another transaction has locked it. One that is claimed no longer is free.
+    pub(super) fn is_free(&mut self, seq: i64, token: ClaimToken) -> QueryResult<bool> {
+        let held = [Value::Int(seq), Value::Int(token.as_i64())];
+        Ok(self.conn.first::<HeldIfFree, (i64,)>(&held)?.is_some()
+            || self.conn.first::<Held, (i64,)>(&held)?.is_none())
+    }
+
     pub(super) fn accepted(&self) -> impl Iterator<Item = &'a Settlement> {
         self.written().map(|(settlement, _)| settlement)
     }
 
     fn written(&self) -> impl Iterator<Item = (&'a Settlement, Settled)> {
         let both = self.commit.settle.iter().zip(self.receipt.settled.iter().copied());
-        both.filter(|(_, settled)| *settled != Settled::Fenced)
+        both.filter(|(_, settled)| !matches!(settled, Settled::Fenced | Settled::Busy))
     }
 
     /// Lets the tasks go on that waited for one which came to its end.
@@ -26,7 +61,8 @@ impl<'a, C: Conn> Batch<'a, C> {
             return Ok(());
         }
         for settlement in ended {
-            let freed = unique::free_followers(self.conn, &settlement.task_id.to_string(), self.commit.now)?;
+            let freed =
+                unique::free_followers(self.conn, &settlement.task_id.to_string(), self.commit.now, self.look())?;
             self.receipt.freed_waiting |= !freed.is_empty();
         }
         Ok(())

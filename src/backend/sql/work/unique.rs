@@ -23,23 +23,27 @@ macro_rules! by_key {
 }
 
 macro_rules! waiting {
-    ($which:literal) => {
-        concat!(
-            "SELECT seq, queue, run_at, unique_key FROM task_queue INDEXED BY task_queue_waiting WHERE ",
-            $which,
-            " {lock}"
-        )
+    ($columns:literal, $which:literal, $lock:literal) => {
+        concat!("SELECT ", $columns, " FROM task_queue INDEXED BY task_queue_waiting WHERE ", $which, $lock)
     };
 }
 
+/// The SQL types of a [`Holder`].
+type HolderTypes = (BigInt, Text, Text, Nullable<Text>, Nullable<BigInt>);
+/// Those of a task that waits: its place, queue, `run_at` and stored key.
+type WaitingTypes = (BigInt, Text, BigInt, Nullable<Text>);
+
 statements! {
-    // MySQL locks by the row's place: by the key it would, at REPEATABLE READ, lock the gap before the key as well, in which
-    // all tasks without a key belong when there is no lesser one. In a transaction of the application that lasts.
-    ByKey -> (BigInt, Text, Text, Nullable<Text>, Nullable<BigInt>): {
+    // In a transaction of the application, which waits for it. MySQL locks by the row's place: by the key it would, at
+    // REPEATABLE READ, lock the gap before the key as well, in which all tasks without a key belong when there is no lesser
+    // one. There that lasts.
+    ByKeyLocked -> HolderTypes: {
         sqlite by_key!("");
         postgres by_key!("FOR UPDATE");
         mysql by_key!("AND seq = (SELECT seq FROM task_queue WHERE unique_key = ?1) FOR UPDATE");
     };
+    ByKey -> HolderTypes: (by_key!(""));
+    ByKeyIfFree -> HolderTypes: (by_key!("AND seq = ?2 {skip}"));
     Taken -> (BigInt,): "SELECT seq FROM task_queue WHERE unique_key = ?1";
     DropKey -> (): "UPDATE task_queue SET unique_key = NULL WHERE seq = ?1";
     Replace -> (): "UPDATE task_queue SET updated_at = CASE WHEN state = ?5 THEN updated_at ELSE ?6 END,
@@ -47,22 +51,43 @@ statements! {
     AnyWaiting -> (BigInt,): "SELECT seq FROM task_queue INDEXED BY task_queue_waiting
         WHERE state = 'waiting' LIMIT 1";
     /// MySQL has a column of its own for it: by the state it would lock all tasks that wait.
-    Waiting -> (BigInt, Text, BigInt, Nullable<Text>): {
-        sqlite waiting!("state = 'waiting' AND parent_id = ?1");
-        postgres waiting!("state = 'waiting' AND parent_id = ?1");
-        mysql waiting!("waits_for = ?1");
+    Waiting -> WaitingTypes: {
+        sqlite waiting!("seq, queue, run_at, unique_key", "state = 'waiting' AND parent_id = ?1", " {skip}");
+        postgres waiting!("seq, queue, run_at, unique_key", "state = 'waiting' AND parent_id = ?1", " {skip}");
+        mysql waiting!("seq, queue, run_at, unique_key", "waits_for = ?1", " {skip}");
+    };
+    WaitingLocked -> WaitingTypes: {
+        sqlite waiting!("seq, queue, run_at, unique_key", "state = 'waiting' AND parent_id = ?1", " {lock}");
+        postgres waiting!("seq, queue, run_at, unique_key", "state = 'waiting' AND parent_id = ?1", " {lock}");
+        mysql waiting!("seq, queue, run_at, unique_key", "waits_for = ?1", " {lock}");
+    };
+    CountWaiting -> (BigInt,): {
+        sqlite waiting!("count(*)", "state = 'waiting' AND parent_id = ?1", "");
+        postgres waiting!("count(*)", "state = 'waiting' AND parent_id = ?1", "");
+        mysql waiting!("count(*)", "waits_for = ?1", "");
     };
     Free -> (): "UPDATE task_queue SET state = ?2, unique_key = ?3, updated_at = ?4 WHERE seq = ?1";
 }
 
 /// What is to be done with a push that has a unique key.
 pub(super) enum Conflict {
-    /// Nobody holds the key.
-    None,
+    /// Nobody holds the key. A `fresh` one stands in no row that can be seen.
+    None { fresh: bool },
     /// The push is answered without being stored.
     Answered(Inserted),
     /// It is stored, and waits for this task.
     Follow(String),
+    /// Another transaction, which has not ended, changes the task that has the key.
+    Busy,
+}
+
+/// How a task that has a key is looked for.
+#[derive(Clone, Copy)]
+pub(super) enum Look {
+    /// Its row is locked, and waited for.
+    Wait,
+    /// Its row is locked if nobody else has locked it.
+    Try,
 }
 
 /// A task that has a key, and may have lost it.
@@ -76,9 +101,14 @@ struct Holder {
 }
 
 impl Holder {
-    /// The task that has this key stored.
+    /// The task that has this key stored, not locked.
     fn find<C: Conn>(conn: &mut C, stored: &str) -> QueryResult<Option<Self>> {
         conn.first::<ByKey, Self>(&[Value::Text(stored)])
+    }
+
+    /// The same task, locked; nothing when it has another key now, or somebody else has locked it.
+    fn lock<C: Conn>(&self, conn: &mut C, stored: &str) -> QueryResult<Option<Self>> {
+        conn.first::<ByKeyIfFree, Self>(&[Value::Text(stored), Value::Int(self.seq)])
     }
 
     fn state(&self) -> TaskState {
@@ -97,14 +127,40 @@ impl Holder {
     }
 }
 
-/// The task that holds now what is stored as `stored`; one that holds it no longer loses it.
-fn holder<C: Conn>(conn: &mut C, stored: &str, now: Timestamp) -> QueryResult<Option<Holder>> {
-    let Some(holder) = Holder::find(conn, stored)? else { return Ok(None) };
-    if holder.holds(now) {
-        return Ok(Some(holder));
+/// Who has a key.
+enum Found {
+    /// A task that holds it, locked unless only `read` was asked for.
+    Held(Holder),
+    /// Nobody: one that held it no longer has lost it.
+    Free { fresh: bool },
+    /// Another transaction changes the task that has it.
+    Busy,
+}
+
+/// Locks the task that holds now what is stored as `stored`; one that holds it no longer loses it. One that holds it and is
+/// only `read` is not locked.
+fn holder<C: Conn>(conn: &mut C, stored: &str, now: Timestamp, read: bool, look: Look) -> QueryResult<Found> {
+    let locked = match look {
+        Look::Wait => match conn.first::<ByKeyLocked, Holder>(&[Value::Text(stored)])? {
+            Some(holder) => holder,
+            None => return Ok(Found::Free { fresh: true }),
+        },
+        Look::Try => {
+            let Some(seen) = Holder::find(conn, stored)? else { return Ok(Found::Free { fresh: true }) };
+            if read && seen.holds(now) {
+                return Ok(Found::Held(seen));
+            }
+            match seen.lock(conn, stored)? {
+                Some(holder) => holder,
+                None => return Ok(Found::Busy),
+            }
+        }
+    };
+    if locked.holds(now) {
+        return Ok(Found::Held(locked));
     }
-    conn.run::<DropKey>(&[Value::Int(holder.seq)])?;
-    Ok(None)
+    conn.run::<DropKey>(&[Value::Int(locked.seq)])?;
+    Ok(Found::Free { fresh: false })
 }
 
 /// True when some task waits for another; an empty index answers most of the time.
@@ -113,12 +169,16 @@ pub(super) fn any_waiting<C: Conn>(conn: &mut C) -> QueryResult<bool> {
 }
 
 /// Lets the tasks go on that wait for `parent`, and tells the queues in which they came to pending.
+///
+/// # Errors
+/// [`Abort::Busy`] when another transaction changes one of them.
 pub(super) fn free_followers<C: Conn>(
     conn: &mut C,
     parent: &str,
     now: Timestamp,
-) -> QueryResult<Vec<(TaskState, Name)>> {
-    let waiting: Vec<(i64, StoredText, i64, Option<StoredText>)> = conn.load::<Waiting, _>(&[Value::Text(parent)])?;
+    look: Look,
+) -> Result<Vec<(TaskState, Name)>, Abort> {
+    let waiting = lock_followers(conn, parent, look)?.ok_or(Abort::Busy)?;
     let mut freed = Vec::with_capacity(waiting.len());
     for (seq, queue, run_at, key) in waiting {
         let followed = key.as_deref().and_then(key_followed).map(held_key);
@@ -137,28 +197,45 @@ pub(super) fn free_followers<C: Conn>(
     Ok(freed)
 }
 
+type WaitingRow = (i64, StoredText, i64, Option<StoredText>);
+
+/// Locks the tasks that wait for `parent`; nothing when another transaction has locked one of them.
+pub(super) fn lock_followers<C: Conn>(
+    conn: &mut C,
+    parent: &str,
+    look: Look,
+) -> QueryResult<Option<Vec<WaitingRow>>> {
+    let parent = [Value::Text(parent)];
+    if matches!(look, Look::Wait) {
+        return conn.load::<WaitingLocked, _>(&parent).map(Some);
+    }
+    let all = conn.first::<CountWaiting, (i64,)>(&parent)?.map_or(0, |(all,)| all);
+    let waiting = if all > 0 { conn.load::<Waiting, _>(&parent)? } else { Vec::new() };
+    Ok(usize::try_from(all).is_ok_and(|all| all <= waiting.len()).then_some(waiting))
+}
+
 /// The same, for reports that name the queues in which tasks came to pending.
 pub(super) fn free<C: Conn>(
     conn: &mut C,
     parent: &str,
     now: Timestamp,
     woken: &mut BTreeSet<Name>,
-) -> QueryResult<()> {
-    let freed = free_followers(conn, parent, now)?;
+) -> Result<(), Abort> {
+    let freed = free_followers(conn, parent, now, Look::Try)?;
     woken.extend(freed.into_iter().filter(|(state, _)| *state == TaskState::Pending).map(|(_, queue)| queue));
     Ok(())
 }
 
-/// Makes a stored key free for the task that waited for `parent`; false when a third task holds it.
+/// Makes a stored key free for the task that waited for `parent`; false when a third task holds it, or may come to.
 fn pass_on<C: Conn>(conn: &mut C, stored: &str, parent: &str, now: Timestamp) -> QueryResult<bool> {
-    match holder(conn, stored, now)? {
+    match holder(conn, stored, now, false, Look::Try)? {
         // The parent may hold the key for a period yet: it passes it on.
-        Some(holder) if *holder.task_id == *parent => {
+        Found::Held(holder) if *holder.task_id == *parent => {
             conn.run::<DropKey>(&[Value::Int(holder.seq)])?;
             Ok(true)
         }
-        Some(_) => Ok(false),
-        None => Ok(true),
+        Found::Held(_) | Found::Busy => Ok(false),
+        Found::Free { .. } => Ok(true),
     }
 }
 
@@ -169,11 +246,15 @@ pub(super) fn is_free_for<C: Conn>(conn: &mut C, seq: i64, key: Option<&str>, no
 }
 
 /// Takes `key` from whoever had it last, for the task at `seq`.
-pub(super) fn take<C: Conn>(conn: &mut C, seq: i64, key: Option<&str>, now: Timestamp) -> QueryResult<()> {
+///
+/// # Errors
+/// [`Abort::Busy`] when another transaction changes the task that has it.
+pub(super) fn take<C: Conn>(conn: &mut C, seq: i64, key: Option<&str>, now: Timestamp) -> Result<(), Abort> {
     if let Some(stored) = key.map(held_key)
         && Holder::find(conn, &stored)?.is_some_and(|holder| holder.seq != seq)
+        && matches!(holder(conn, &stored, now, false, Look::Try)?, Found::Busy)
     {
-        holder(conn, &stored, now)?;
+        return Err(Abort::Busy);
     }
     Ok(())
 }
@@ -185,11 +266,19 @@ impl<C: Conn> Batch<'_, C> {
         Ok(self.conn.first::<Taken, (i64,)>(&[Value::Text(&held_key(&unique.key))])?.is_some())
     }
 
+    pub(super) fn look(&self) -> Look {
+        if self.patient { Look::Wait } else { Look::Try }
+    }
+
     /// Treats a push by the mode of its key.
     pub(super) fn conflict(&mut self, task: &Insertion) -> Result<Conflict, Abort> {
-        let Some(unique) = &task.spec.extras().unique else { return Ok(Conflict::None) };
-        let Some(holder) = holder(self.conn, &held_key(&unique.key), self.commit.now)? else {
-            return Ok(Conflict::None);
+        let Some(unique) = &task.spec.extras().unique else { return Ok(Conflict::None { fresh: false }) };
+        // What is only told of is not locked: others that are told of it need not wait for that.
+        let read = matches!(unique.mode, UniqueMode::Reject | UniqueMode::ReturnExisting);
+        let holder = match holder(self.conn, &held_key(&unique.key), self.commit.now, read, self.look())? {
+            Found::Held(holder) => holder,
+            Found::Free { fresh } => return Ok(Conflict::None { fresh }),
+            Found::Busy => return Ok(Conflict::Busy),
         };
         let (task_id, state) = (holder.task_id(), holder.state());
         let duplicate = Inserted::Duplicate { task_id, state };
@@ -197,11 +286,12 @@ impl<C: Conn> Batch<'_, C> {
             UniqueMode::Reject => Inserted::Refused { existing: task_id },
             UniqueMode::ReturnExisting => duplicate,
             UniqueMode::KeepLatest => match self.follower(unique)? {
+                Found::Busy => return Ok(Conflict::Busy),
                 // A follower is newer than the task it follows, so it is the one that gives way.
-                Some(follower) => self.replace(&follower, task)?,
-                None if state == TaskState::Running => return Ok(Conflict::Follow(holder.task_id.0)),
-                None if state.is_terminal() => duplicate,
-                None => self.replace(&holder, task)?,
+                Found::Held(follower) => self.replace(&follower, task)?,
+                Found::Free { .. } if state == TaskState::Running => return Ok(Conflict::Follow(holder.task_id.0)),
+                Found::Free { .. } if state.is_terminal() => duplicate,
+                Found::Free { .. } => self.replace(&holder, task)?,
             },
             UniqueMode::Replace if state == TaskState::Running || state.is_terminal() => duplicate,
             UniqueMode::Replace => self.replace(&holder, task)?,
@@ -210,15 +300,15 @@ impl<C: Conn> Batch<'_, C> {
     }
 
     /// The task that waits for the holder of the key.
-    fn follower(&mut self, unique: &Unique) -> Result<Option<Holder>, Abort> {
-        let found = holder(self.conn, &followed_key(&unique.key), self.commit.now)?;
-        let Some(follower) = found else { return Ok(None) };
+    fn follower(&mut self, unique: &Unique) -> Result<Found, Abort> {
+        let found = holder(self.conn, &followed_key(&unique.key), self.commit.now, false, self.look())?;
+        let Found::Held(follower) = found else { return Ok(found) };
         if follower.state() == TaskState::Waiting {
-            return Ok(Some(follower));
+            return Ok(Found::Held(follower));
         }
         // It was edited on its way; it does not wait any more.
         self.conn.run::<DropKey>(&[Value::Int(follower.seq)])?;
-        Ok(None)
+        Ok(Found::Free { fresh: false })
     }
 
     /// Gives a stored task that is not running the params, priority and `run_at` of a push.
@@ -284,7 +374,9 @@ impl<'a> Trial<'a> {
         let in_group = self.keys.iter().find(|(key, _)| *key == unique.key).map(|(_, id)| *id);
         let existing = match in_group {
             Some(id) => Some(id),
-            None => holder(batch.conn, &held_key(&unique.key), now)?.map(|holder| holder.task_id()),
+            None => Holder::find(batch.conn, &held_key(&unique.key))?
+                .filter(|holder| holder.holds(now))
+                .map(|holder| holder.task_id()),
         };
         if existing.is_some() {
             return Ok(existing.filter(|_| unique.mode == UniqueMode::Reject));

@@ -1,0 +1,181 @@
+//! Unique keys, and rows, that others have in hand: who waits for them, and who does not.
+
+use std::time::Duration;
+
+use callboard::{Board, Health, NewTask, Outcome, PushError, Pushed, TaskState, Unique, UniqueMode};
+use diesel::connection::{AnsiTransactionManager, TransactionManager};
+use futures_util::future::{join, join_all, try_join_all};
+use tokio::sync::mpsc;
+
+use crate::place::{Place, on_both};
+use crate::waiting::{eventually, soon};
+
+on_both!(
+    groups_in_both_orders_are_in_nobodys_way,
+    hot_keys_on_three_nodes,
+    only_the_push_of_an_awaited_key_waits,
+    an_awaited_key_is_given_up_at_the_deadline,
+    only_the_end_of_a_locked_task_waits,
+);
+
+const NEVER: Duration = Duration::from_secs(600);
+
+fn keyed(key: impl Into<String>) -> NewTask {
+    NewTask::new("work", &()).unique(Unique::key(key))
+}
+
+/// A board that finds nothing by a round of upkeep.
+async fn board<P: Place>(place: &P) -> Board {
+    let builder = Board::builder().url(place.url()).queue("default", 8).handler("work", |_, _| async { Ok(()) });
+    builder.configure(|c| c.check_interval = NEVER).start().await.unwrap()
+}
+
+/// InnoDB also locks the neighbour of a key in its index, so on MariaDB some are undone and done again.
+async fn check_conflicts<P: Place>(boards: &[Board]) {
+    let health: Vec<Health> = join_all(boards.iter().map(Board::health)).await;
+    let conflicts: u64 = health.iter().map(|health| health.storage_conflicts).sum();
+    println!("{conflicts} conflicts");
+    assert!(conflicts == 0 || !P::IS_POSTGRES, "{conflicts}");
+}
+
+/// Waits until a task has ended, on whatever board it ran.
+async fn completed(board: &Board, pushed: Pushed) {
+    let look = async || board.get(pushed.task_id).await.unwrap().filter(|task| task.state.is_terminal());
+    assert_eq!(eventually("its end", look).await.state, TaskState::Completed);
+}
+
+async fn groups_in_both_orders_are_in_nobodys_way<P: Place>() {
+    let place = P::new();
+    let boards = [board(&place).await, board(&place).await];
+    // They keep their keys to the end.
+    let keyed = |key: &str| keyed(key).delay(NEVER);
+    for round in 0..40 {
+        let [x, y] = ["x", "y"].map(|key| format!("{key} {round}"));
+        let (one, other) =
+            join(boards[0].push_many([keyed(&x), keyed(&y)]), boards[1].push_many([keyed(&y), keyed(&x)])).await;
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!(one.iter().chain(&other).filter(|pushed| !pushed.duplicate).count(), 2, "{one:?} {other:?}");
+    }
+    check_conflicts::<P>(&boards).await;
+}
+
+async fn hot_keys_on_three_nodes<P: Place>() {
+    let place = P::new();
+    let boards = [board(&place).await, board(&place).await, board(&place).await];
+    let pushers = (0..60_usize).map(|pusher| {
+        let board = &boards[pusher % boards.len()];
+        async move {
+            for push in 0..20 {
+                board.push(keyed(format!("hot {}", (pusher * 7 + push * 3) % 10))).await?;
+            }
+            Ok::<_, PushError>(())
+        }
+    });
+    soon("all pushes", try_join_all(pushers)).await.unwrap();
+    check_conflicts::<P>(&boards).await;
+    let live =
+        ["waiting", "scheduled", "pending", "running", "retrying"].map(|state| format!("'{state}'")).join(", ");
+    let none =
+        format!("SELECT unique_key AS text FROM task_queue WHERE state IN ({live}) AND unique_key IS NOT NULL");
+    eventually("all ends", async || place.texts(&none).is_empty().then_some(())).await;
+}
+
+/// Pushes a key in a transaction that stays open.
+fn hold<P: Place>(conn: &mut P::Conn, board: &Board, task: NewTask) -> Pushed {
+    AnsiTransactionManager::begin_transaction(conn).unwrap();
+    board.push_in(conn, task).unwrap()
+}
+
+async fn state_of(boards: &[Board], held: Pushed) -> TaskState {
+    boards[0].get(held.task_id).await.unwrap().unwrap().state
+}
+
+/// Plain tasks go on, on each board, and tasks with other keys.
+async fn go_on(boards: &[Board]) {
+    for round in 0..10 {
+        for board in boards {
+            let other = keyed(format!("other {}", uuid::Uuid::now_v7()));
+            for task in [NewTask::new("work", &round), other] {
+                let pushed = board.push(task).await.unwrap();
+                completed(board, pushed).await;
+            }
+        }
+    }
+}
+
+async fn only_the_push_of_an_awaited_key_waits<P: Place>() {
+    let place = P::new();
+    let boards = [board(&place).await, board(&place).await];
+    // Before the least of all keys is where tasks without one belong.
+    let first = boards[0].push(keyed("b")).await.unwrap();
+    completed(&boards[0], first).await;
+    for key in ["a", "b", "c"] {
+        let mut conn = place.by_hand();
+        let held = hold::<P>(&mut conn, &boards[0], keyed(key));
+        let waiting: Vec<_> = boards
+            .iter()
+            .cloned()
+            .map(|board| actix_rt::spawn(async move { board.push(keyed(key)).await }))
+            .collect();
+        go_on(&boards).await;
+        assert!(waiting.iter().all(|push| !push.is_finished()), "{key}: its holder has not ended");
+        AnsiTransactionManager::commit_transaction(&mut conn).unwrap();
+        for push in waiting {
+            let pushed = soon("an answer", push).await.unwrap().unwrap();
+            // It may have ended, and another one taken its place, before they looked.
+            assert!(
+                pushed.task_id == held.task_id || state_of(&boards, held).await.is_terminal(),
+                "{key}: {pushed:?}"
+            );
+        }
+        completed(&boards[0], held).await;
+    }
+    check_conflicts::<P>(&boards).await;
+}
+
+async fn an_awaited_key_is_given_up_at_the_deadline<P: Place>() {
+    let place = P::new();
+    let builder = Board::builder().url(place.url()).handler("work", |_, _| async { Ok(Outcome::done()) });
+    let board = builder.configure(|c| c.push_deadline = Duration::from_millis(300)).start().await.unwrap();
+    let mut conn = place.by_hand();
+    hold::<P>(&mut conn, &board, keyed("a"));
+    let refused = soon("an answer", board.push(keyed("a"))).await;
+    assert!(matches!(&refused, Err(PushError::Storage(error)) if error.is_transient()), "{refused:?}");
+    AnsiTransactionManager::rollback_transaction(&mut conn).unwrap();
+    assert!(!soon("an answer", board.push(keyed("a"))).await.unwrap().duplicate);
+}
+
+/// A task is locked by an application that replaces it, or by hand, when its run ends.
+async fn only_the_end_of_a_locked_task_waits<P: Place>() {
+    let place = P::new();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let (end, ended) = tokio::sync::watch::channel(false);
+    let builder = Board::builder().url(place.url()).queue("default", 8).handler("work", |_, _| async { Ok(()) });
+    let board = builder
+        .configure(|c| c.check_interval = NEVER)
+        .handler("long", move |_: serde_json::Value, _| {
+            let (tell, mut ended) = (tell.clone(), ended.clone());
+            async move {
+                tell.send(()).ok();
+                ended.wait_for(|ended| *ended).await.ok();
+                Ok(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let long = || NewTask::new("long", &()).unique(Unique::key("long").mode(UniqueMode::KeepLatest));
+    let running = board.push(long()).await.unwrap();
+    soon("its begin", told.recv()).await.unwrap();
+    let mut conn = place.by_hand();
+    let next = hold::<P>(&mut conn, &board, long());
+    assert_eq!(next.state, TaskState::Waiting, "the running one is locked now");
+    end.send(true).unwrap();
+    go_on(std::slice::from_ref(&board)).await;
+    assert_eq!(board.get(running.task_id).await.unwrap().unwrap().state, TaskState::Running);
+    AnsiTransactionManager::commit_transaction(&mut conn).unwrap();
+    for pushed in [running, next] {
+        completed(&board, pushed).await;
+    }
+    board.stop().await;
+}
