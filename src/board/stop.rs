@@ -83,7 +83,11 @@ pub(super) async fn idle(core: &Arc<Core>, queue: Option<Name>) -> Result<(), Bo
                     Ok(()) => return Ok(()),
                     // All is stored now, or the actor was replaced: ask again.
                     Err(TryRecvError::Closed) => {}
-                    Err(TryRecvError::Empty) => drop(told.await),
+                    Err(TryRecvError::Empty) => {
+                        if told.await.is_ok() {
+                            return Ok(());
+                        }
+                    }
                 }
             }
             // Without its threads the board has no timer, and no queue actor will come.

@@ -10,6 +10,7 @@ use super::Queue;
 use super::answer::key_is_busy;
 use super::batch::Batch;
 use super::desk::{Holder, PushReply};
+use super::epoch::Epoch;
 use crate::backend::{Commit, InsertGroup, Settlement};
 use crate::core::Core;
 use crate::error::PushError;
@@ -21,14 +22,14 @@ const SHORTEST: Duration = Duration::from_millis(2);
 const LONGEST: Duration = Duration::from_millis(100);
 
 /// Which batch something was set aside of.
-#[derive(Clone, Copy)]
 pub(super) struct Origin {
     pub(super) uncertain: bool,
+    pub(super) epoch: Arc<Epoch>,
     pub(super) tries: u32,
 }
 
 /// Sends a group of pushed tasks again later, or answers that its time is up.
-pub(super) fn push(core: &Core, mut group: InsertGroup, reply: PushReply, origin: Origin) {
+pub(super) fn push(core: &Core, mut group: InsertGroup, reply: PushReply, origin: &Origin) {
     if reply.deadline <= core.clock.elapsed() {
         // Whoever no longer listens needs no answer.
         drop(reply.answer.send(Err(PushError::Storage(key_is_busy()))));
@@ -42,7 +43,7 @@ pub(super) fn push(core: &Core, mut group: InsertGroup, reply: PushReply, origin
 }
 
 /// Sends the end of a run again later.
-pub(super) fn end(core: &Core, settlement: Settlement, spec: Arc<TaskSpec>, holder: Holder, origin: Origin) {
+pub(super) fn end(core: &Core, settlement: Settlement, spec: Arc<TaskSpec>, holder: Holder, origin: &Origin) {
     let mut batch = blank(core, origin);
     batch.commit.limits = core.limits.lock().clone();
     batch.commit.frees = batch.commit.limits.as_ref().is_some_and(|limits| limits.hold_room_of(&spec));
@@ -51,7 +52,7 @@ pub(super) fn end(core: &Core, settlement: Settlement, spec: Arc<TaskSpec>, hold
     core.desk.again().push_back(Box::new(batch));
 }
 
-fn blank(core: &Core, Origin { uncertain, tries }: Origin) -> Batch {
+fn blank(core: &Core, &Origin { uncertain, ref epoch, tries }: &Origin) -> Batch {
     let pause = SHORTEST.saturating_mul(1 << tries.min(10)).min(LONGEST);
     // Never the same for two that met.
     let pause = pause.mul_f64(rand::random_range(0.5..1.0));
@@ -61,6 +62,7 @@ fn blank(core: &Core, Origin { uncertain, tries }: Origin) -> Batch {
         pushed: Vec::new(),
         claims: Vec::new(),
         uncertain,
+        epoch: Arc::clone(epoch),
         ends: 0,
         limited_ends: 0,
         stripped: false,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::desk::{Gathered, Holder, PushReply};
+use super::epoch::Epoch;
 use super::lanes::{Lane, Lanes};
 use crate::backend::{ClaimRequest, Commit, InsertGroup, Insertion, Limits};
 use crate::clock::Timestamp;
@@ -21,6 +22,8 @@ pub(crate) struct Batch {
     pub(crate) claims: Vec<ClaimFor>,
     /// It was sent before and may have happened.
     pub(crate) uncertain: bool,
+    /// Held until it is over, for those who wait for it.
+    pub(crate) epoch: Arc<Epoch>,
     /// Runs that had ended when it was composed, and those of them that were under a limit of running tasks.
     pub(crate) ends: u64,
     pub(crate) limited_ends: u64,
@@ -41,6 +44,7 @@ impl Batch {
             pushed: Vec::new(),
             claims: Vec::new(),
             uncertain: false,
+            epoch: Arc::clone(&lanes.epoch),
             ends: lanes.ends(),
             limited_ends: lanes.limited_ends(),
             stripped: false,
@@ -101,6 +105,7 @@ impl Batch {
             settled: self.settled.split_off(settled),
             pushed: self.pushed.split_off(inserted),
             claims: Vec::new(),
+            epoch: Arc::clone(&self.epoch),
             ..*self
         }
     }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::batch::ClaimFor;
 use super::bench::Bench;
+use super::epoch::Epoch;
 use super::hunger::Hunger;
 use super::poppers::Poppers;
 use crate::backend::QueueSettings;
@@ -34,7 +35,7 @@ pub(crate) struct Lane {
     /// Poppers that a commit under way asks for.
     pub(crate) popping: usize,
     pub(crate) bench: Arc<Bench>,
-    /// Those who wait until nothing of this lane runs here.
+    /// Those who wait until nothing of this lane runs here; they ask again then.
     pub(crate) idle_watchers: Vec<oneshot::Sender<()>>,
 }
 
@@ -96,13 +97,10 @@ impl Lane {
         self.outstanding = self.outstanding.saturating_sub(tasks);
     }
 
-    /// Nothing is on its way to storage: if nothing of this lane runs either, those who wait for that are told.
-    pub(crate) fn tell_idle(&mut self, delivers: impl Fn(&str) -> bool) {
-        if !self.idle_watchers.is_empty() && self.outstanding == 0 && !delivers(&self.name) {
-            for watcher in self.idle_watchers.drain(..) {
-                // Whoever no longer listens needs no answer.
-                watcher.send(()).ok();
-            }
+    /// If nothing of this lane runs any more, those who wait for that ask again. By dropping their senders.
+    pub(crate) fn tell_idle(&mut self, is_busy: impl Fn(&Self) -> bool) {
+        if !self.idle_watchers.is_empty() && !is_busy(self) {
+            self.idle_watchers.clear();
         }
     }
 
@@ -123,6 +121,8 @@ pub(crate) struct Lanes {
     by_name: HashMap<Name, usize>,
     /// Commits that storage has, or has given back without that the queue actor has seen it.
     pub(crate) in_flight: usize,
+    /// What the next commit belongs to.
+    pub(crate) epoch: Arc<Epoch>,
     /// Those who wait until all that was handed in is stored, and for no lane.
     pub(crate) quiet_watchers: Vec<oneshot::Sender<()>>,
     /// What storage says of queues, for lanes that are made later.

@@ -18,6 +18,7 @@ pub(crate) mod bench;
 pub(crate) mod delivery;
 pub(crate) mod desk;
 pub(crate) mod doubt;
+pub(crate) mod epoch;
 mod hunger;
 pub(crate) mod lanes;
 mod limited;
@@ -38,6 +39,7 @@ use tokio::sync::oneshot;
 
 use self::batch::{Batch, compose, compose_alone};
 use self::desk::Returned;
+use self::epoch::Epoch;
 use self::lanes::{Lane, Lanes};
 pub(crate) use self::settings::Configure;
 use self::settings::Look;
@@ -141,7 +143,8 @@ impl Queue {
         ctx.notify(Poke);
     }
 
-    fn put_down(&self, lanes: Hold<'_>) {
+    fn put_down(&self, mut lanes: Hold<'_>) {
+        lanes.iter_mut().for_each(|lane| lane.tell_idle(|lane| is_busy(&self.core, lane)));
         let sent = self.core.desk.again().is_empty();
         lanes.put_down(sent && !self.reconcile && !self.reconciling && !self.backing_off && self.failures == 0);
     }
@@ -154,8 +157,6 @@ impl Queue {
         let Some(batch) = self.next_batch(lanes, ctx) else {
             // What storage has set aside is not stored yet.
             if lanes.in_flight == 0 && !self.lingering && self.core.desk.again().is_empty() {
-                let core = &self.core;
-                lanes.iter_mut().for_each(|lane| lane.tell_idle(|queue| core.delivers(queue)));
                 // They ask again, now that all is stored. By dropping the senders.
                 lanes.quiet_watchers.clear();
             }
@@ -282,7 +283,6 @@ impl Handler<AwaitIdle> for Queue {
     fn handle(&mut self, AwaitIdle(name): AwaitIdle, _: &mut Self::Context) -> Self::Result {
         let (tell, told) = oneshot::channel();
         // Whoever asks for all queues is about to stop: a push that is sent after the answer would lose its own.
-        let all = name.is_none();
         let core = Arc::clone(&self.core);
         let mut lanes = core.lanes.take_up();
         if core.stage() > Stage::Running {
@@ -292,18 +292,28 @@ impl Handler<AwaitIdle> for Queue {
         // Of several busy lanes one is watched; whoever asks for all asks again when it has become idle.
         let quiet = lanes.in_flight == 0
             && core.desk.again().is_empty()
-            && core.desk.peek(|g| g.settles.is_empty() && (!all || g.pushes.is_empty()));
+            && core.desk.peek(|g| g.settles.is_empty() && g.pushes.is_empty());
         let asked = |lane: &Lane| name.as_ref().is_none_or(|name| *name == lane.name);
-        let busy = |lane: &Lane| lane.outstanding > 0 || core.delivers(&lane.name);
-        let place = lanes.iter().position(|lane| asked(lane) && busy(lane));
+        let place = lanes.iter().position(|lane| asked(lane) && is_busy(&core, lane));
         match place {
             Some(index) => lanes.at(index).idle_watchers.push(tell),
+            // The last ends of its runs may be on their way. A node under load is never without a commit, so only those
+            // that are sent by now are waited for.
+            None if name.is_some() => Epoch::end(&mut lanes.epoch, tell),
             None if quiet => drop(tell.send(())),
             None => lanes.quiet_watchers.push(tell),
         }
         self.put_down(lanes);
         actix::MessageResult(told)
     }
+}
+
+/// True while something of the lane runs here, or its end has not been sent to storage.
+fn is_busy(core: &Core, lane: &Lane) -> bool {
+    lane.outstanding > 0
+        || lane.popping > 0
+        || core.delivers(&lane.name)
+        || core.desk.peek(|g| g.settles.iter().any(|settle| settle.spec.queue == lane.name))
 }
 
 #[cfg(feature = "testing")]

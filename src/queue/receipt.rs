@@ -25,8 +25,8 @@ use crate::task::{TaskSpec, TaskState};
 
 /// Tells everyone what became of a batch.
 pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt: Receipt) {
-    let Batch { commit, settled, pushed, claims, uncertain, ends, limited_ends, tries, .. } = batch;
-    let origin = aside::Origin { uncertain, tries };
+    let Batch { commit, settled, pushed, claims, uncertain, epoch, ends, limited_ends, tries, .. } = batch;
+    let origin = aside::Origin { uncertain, epoch, tries };
     let limits = commit.limits.as_deref();
     if receipt.freed_waiting {
         lanes.announce_all();
@@ -36,7 +36,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
     let side_by_side = core.persistence.is_side_by_side();
     for ((settlement, outcome), (spec, holder)) in commit.settle.into_iter().zip(receipt.settled).zip(settled) {
         if outcome == Settled::Busy {
-            aside::end(core, settlement, spec, holder, origin);
+            aside::end(core, settlement, spec, holder, &origin);
             continue;
         }
         if let (TaskState::Pending, true, Some(lane)) = (settlement.state, side_by_side, lanes.get(&spec.queue)) {
@@ -71,7 +71,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
                     lane.announce();
                 }
             }
-            aside::push(core, group, reply, origin);
+            aside::push(core, group, reply, &origin);
             continue;
         }
         let outcomes = group.tasks.iter().zip(&mut inserted);

@@ -16,6 +16,8 @@ pub(super) fn lanes(core: &Core, old: &Lanes) -> Lanes {
         lanes.get_or_make(&lane.name);
     }
     lanes.in_flight = core.persistence.commits_in_flight();
+    // What the one that died has sent is waited for as well.
+    lanes.epoch = Arc::clone(&old.epoch);
     count_outstanding(core, &mut lanes);
     lanes
 }

@@ -1,11 +1,13 @@
 //! Concurrency and draining, deliveries, and tasks that nobody here runs.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use callboard::backend::memory::Memory;
 use callboard::testing::Faulty;
 use callboard::{Board, CancelReason, DeliveryError, Event, ExecutionStatus, NewTask, Outcome, TaskState};
+use futures_util::future::{Either, join_all, select};
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -85,6 +87,27 @@ async fn draining_a_queue_waits_for_what_runs_and_starts_nothing() {
     board.resume("default").await.unwrap();
     board.settle().await;
     board.assert_state(pushed[1].task_id, TaskState::Completed);
+}
+
+/// A node under load is never without a commit, and other queues are nobody's business.
+#[actix_rt::test]
+async fn draining_a_queue_does_not_wait_for_the_load_of_others() {
+    let storage = Faulty::new(Arc::new(Memory::new()), true);
+    let board = Board::builder().backend(Arc::clone(&storage) as _).start().await.unwrap();
+    // So that there is always one under way.
+    storage.slow_down(Duration::from_millis(5));
+    let producer = async || {
+        for _ in 0..100 {
+            soon(board.push(NewTask::new("never run", &()).delay(HOUR))).await.unwrap();
+        }
+    };
+    let load = join_all((0..8).map(|_| producer()));
+    let drained = soon(board.drain("other"));
+    match select(pin!(drained), pin!(load)).await {
+        Either::Left((drained, _)) => drained.unwrap(),
+        Either::Right(_) => panic!("the load of another queue is over first"),
+    }
+    soon(board.stop()).await;
 }
 
 #[actix_rt::test]

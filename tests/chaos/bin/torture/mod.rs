@@ -29,7 +29,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(3);
 pub(crate) const CHECK: Duration = Duration::from_secs(1);
 
 /// How long a drain is waited for.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// What a node is to do.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ impl Member {
             Some(("drain", queue)) => {
                 repeated(async || board.pause(queue.to_owned()).await).await?;
                 ledger.note(Note::Paused { queue: queue.into() });
-                // A node that is never at rest may take long to say so; the pause holds all the same.
+                // Storage may be away for long; the pause holds all the same.
                 let drain = repeated(async || board.drain(queue.to_owned()).await);
                 if let Ok(drained) = tokio::time::timeout(DRAIN, drain).await {
                     drained?;
