@@ -200,7 +200,7 @@ struct End(Arc<AtomicUsize>);
 impl Drop for End {
     fn drop(&mut self) {
         // Gives whoever does not wait every chance to be first.
-        (0..1_000).for_each(|_| std::thread::yield_now());
+        (0..50).for_each(|_| std::thread::yield_now());
         self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
