@@ -104,6 +104,14 @@ pub(crate) fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
+/// The machine's moment `span` from now. One that it cannot show is a hundred years away.
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+pub(crate) fn moment_after(span: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    let now = Instant::now();
+    now.checked_add(span).unwrap_or_else(|| now + CENTURY)
+}
+
 /// Where time comes from: the system, or a test's hand. Cloning is cheap and shares the hands.
 ///
 /// ```
@@ -196,6 +204,11 @@ impl Clock {
         }
     }
 
+    /// What [`elapsed`](Self::elapsed) will show after `span`; one that is too long for it ends with the range.
+    pub(crate) fn after(&self, span: Duration) -> Duration {
+        self.elapsed().saturating_add(span)
+    }
+
     /// A mark from which others can tell how long ago this was; nothing on a clock whose hands are held.
     pub(crate) fn mark(&self) -> Option<Instant> {
         matches!(self.0, Source::System(..)).then(Instant::now)
@@ -208,7 +221,7 @@ impl Clock {
             let elapsed = {
                 let mut hands = manual.hands.lock();
                 hands.wall = hands.wall + by;
-                hands.elapsed += by;
+                hands.elapsed = hands.elapsed.saturating_add(by);
                 hands.elapsed
             };
             manual.announce.send_replace(elapsed);
@@ -227,7 +240,7 @@ impl Clock {
     /// runtime.
     pub fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send + 'static {
         // Read now, not at the first poll: the span counts from the call.
-        self.sleep_until(self.elapsed().saturating_add(span))
+        self.sleep_until(self.after(span))
     }
 
     /// Resolves when the growing hand, [`elapsed`](Self::elapsed), has come to `until`. Else as [`sleep`](Self::sleep).
@@ -259,7 +272,7 @@ impl Clock {
 
     /// Blocks this thread until `span` has passed (false) or `signal` says stop (true).
     pub(crate) fn wait(&self, span: Duration, signal: &Signal) -> bool {
-        let until = self.elapsed().saturating_add(span);
+        let until = self.after(span);
         let mut stopped = signal.stopped.lock();
         while !*stopped {
             let left = until.saturating_sub(self.elapsed());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::backend::Synchronous;
+use crate::backend::{MOST_CONNECTIONS, Synchronous};
 use crate::clock::Clock;
 use crate::name::{Name, name_fault};
 use crate::scheduler::trigger::Zone;
@@ -25,21 +25,30 @@ pub struct Config {
     pub node_name: String,
     /// Queues with their concurrency on this node. `default` with 10 by default.
     pub queues: Vec<(Name, usize)>,
-    /// Threads that run async handlers. The number of cores by default.
+    /// Threads that run async handlers. The number of cores by default, 1,024 at most.
     pub worker_threads: usize,
     /// Threads that run blocking handlers, made when needed. 32 by default.
     pub blocking_threads: usize,
-    /// How long after its last sign of life a node is believed alive. 15 s by default; heartbeats come three times
+    /// How long after its last sign of life a node is believed alive. 15 s by default, 1,000 years at most; heartbeats come three times
     /// as often.
     pub lease: Duration,
-    /// How often storage is looked at without a wake-up. 1 s by default.
+    /// How often storage is looked at without a wake-up. 1 s by default, 1,000 years at most.
     pub check_interval: Duration,
     /// How long a push waits for storage that is away before it fails. 10 s by default.
     pub push_deadline: Duration,
     /// Pushes that may wait for storage at a time; further ones await their turn. 10,000 by default.
     pub max_waiting_pushes: usize,
-    /// The largest params, in bytes of JSON. 1 MiB by default.
+    /// The largest params of a task, in bytes of JSON. 1 MiB by default.
     pub max_params_bytes: usize,
+    /// The largest [`meta`](crate::NewTask::meta) of a task, in bytes of JSON. 64 KiB by default.
+    pub max_meta_bytes: usize,
+    /// The largest result of a run, in bytes of JSON. 1 MiB by default. A run that returns more fails for good, with the
+    /// number in its error.
+    pub max_result_bytes: usize,
+    /// Bytes up to which `memory:` takes new tasks, finished ones that are kept included; a task takes about 480 and those of
+    /// its texts. 2 GiB by default. Above that a push fails with [`PushError::NoRoom`](crate::PushError::NoRoom), and what is
+    /// under way comes to its end. A database takes what its disk does.
+    pub max_memory_bytes: usize,
     /// How long a stop lets running tasks go on before it cancels them. 20 s by default: a stop takes `drain` +
     /// `cancel_grace` + 2 s at most, and Kubernetes kills a process 30 s after it has asked it to end.
     pub drain: Duration,
@@ -71,12 +80,12 @@ pub struct Config {
     pub task_log_level: slog::Level,
     /// How durable a commit is, where the backend lets one choose. Full by default.
     pub synchronous: Synchronous,
-    /// Threads that read from storage. 2 by default.
+    /// Threads that read from storage. 2 by default, 1,000 at most.
     pub readers: usize,
-    /// Threads that commit side by side, where the database takes several commits at a time. 2 by default: more of
+    /// Threads that commit side by side, where the database takes several commits at a time. 2 by default, 1,000 at most: more of
     /// them means smaller commits, which pays when the server is far away or has cores to spare.
     pub writers: usize,
-    /// Events that wait for a slow subscriber before further ones are counted as missed. 1,024 by default.
+    /// Events that wait for a slow subscriber before further ones are counted as missed. 1,024 by default, 10,000,000 at most.
     pub event_buffer: usize,
     /// What the public store may hold.
     pub store_limits: StoreLimits,
@@ -96,6 +105,8 @@ pub struct Keep {
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Longer than any program runs, and short enough to be added to any time.
+const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 24 * 3600);
 
 impl Default for Config {
     fn default() -> Self {
@@ -111,6 +122,9 @@ impl Default for Config {
             push_deadline: Duration::from_secs(10),
             max_waiting_pushes: 10_000,
             max_params_bytes: 1 << 20,
+            max_meta_bytes: 64 << 10,
+            max_result_bytes: 1 << 20,
+            max_memory_bytes: crate::backend::memory::MOST_BYTES,
             drain: Duration::from_secs(20),
             cancel_grace: Duration::from_secs(3),
             crash_limit: 3,
@@ -148,7 +162,7 @@ impl std::fmt::Debug for Config {
             }};
         }
         show!(node_name queues worker_threads blocking_threads lease check_interval push_deadline max_waiting_pushes
-            max_params_bytes drain cancel_grace crash_limit retention keep_finished_schedules default_zone task_logs
+            max_params_bytes max_meta_bytes max_result_bytes max_memory_bytes drain cancel_grace crash_limit retention keep_finished_schedules default_zone task_logs
             task_log_bytes task_log_level
             synchronous readers writers event_buffer store_limits clock)
     }
@@ -167,7 +181,15 @@ impl Config {
         fault(self.blocking_threads == 0, "blocking_threads is 0; at least 1 is needed");
         fault(self.readers == 0, "readers is 0; at least 1 is needed");
         fault(self.writers == 0, "writers is 0; at least 1 is needed");
+        fault(self.worker_threads > 1_024, "worker_threads is over 1,024; each of them is started at once");
+        fault(self.readers > MOST_CONNECTIONS, "readers is over 1,000; each has a connection of its own");
+        fault(self.writers > MOST_CONNECTIONS, "writers is over 1,000; each has a connection of its own");
         fault(self.lease < Duration::from_millis(100), "lease is under 100 ms; heartbeats could not keep it");
+        fault(self.lease > LONGEST, "lease is over 1,000 years; tasks of a dead node would wait that long");
+        fault(
+            self.check_interval > LONGEST,
+            "check_interval is over 1,000 years; dead nodes would not be noticed for that long",
+        );
         fault(self.check_interval.is_zero(), "check_interval is 0; storage would be asked without a pause");
         fault(self.max_waiting_pushes == 0, "max_waiting_pushes is 0; nothing could be pushed");
         fault(
@@ -176,6 +198,7 @@ impl Config {
         );
         fault(self.crash_limit == 0, "crash_limit is 0; every task would be dead before its first run");
         fault(self.event_buffer == 0, "event_buffer is 0; no subscriber would hear anything");
+        fault(self.event_buffer > 10_000_000, "event_buffer is over 10,000,000; memory would not bound it");
         faults.extend(name_fault("node_name", &self.node_name));
         for (queue, concurrency) in &self.queues {
             faults.extend(name_fault("queue name", queue));
@@ -204,24 +227,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_password_of_the_url_is_not_shown() {
-        let config = Config { url: "mysql://u:secret@h/d".into(), ..Config::default() };
-        let shown = format!("{config:?}");
-        assert!(shown.contains("mysql://***@h/d") && !shown.contains("secret"), "{shown}");
-        let builder = format!("{:?}", crate::Board::builder().url("postgres://u:secret@h/d"));
-        assert!(!builder.contains("secret"), "{builder}");
-    }
-
-    #[test]
-    fn a_node_name_fits_every_database() {
-        let faults = |name: String| Config { node_name: name, ..Config::default() }.faults();
-        assert_eq!(faults("n".repeat(200)), Vec::<String>::new());
-        for name in ["n".repeat(201), "a\0b".into(), String::new()] {
-            assert!(faults(name.clone()).iter().any(|fault| fault.contains("node_name")), "{name:?}");
-        }
-    }
-}
+mod tests;

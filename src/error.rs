@@ -34,6 +34,9 @@ pub enum PushError {
     /// after the commit was sent; pushing it again with the same `task_id` or unique key gives one task.
     #[error("storage did not accept the push in time: {0}; push again with the same task_id")]
     Storage(BackendError),
+    /// Storage has no room for more tasks; the text says how much there is and what to do. Nothing was stored.
+    #[error("{0}")]
+    NoRoom(String),
     /// It could not be made part of a transaction of the application, and nothing of it is left there.
     #[error("the task was not pushed: {0}; roll the transaction back")]
     Transaction(BackendError),

@@ -88,6 +88,8 @@ mod config;
 mod core;
 mod error;
 mod events;
+mod files;
+mod json;
 pub mod logging;
 mod maintenance;
 mod name;

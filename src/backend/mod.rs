@@ -25,7 +25,7 @@ pub use error::BackendError;
 pub(crate) use limit::Labels;
 pub(crate) use limit::key_fault;
 pub use limit::{HeldBack, Limit, LimitScope, Limits, Rate};
-pub(crate) use open::redact;
+pub(crate) use open::{MOST_CONNECTIONS, redact};
 pub use open::{OpenOptions, Opened, Synchronous, open};
 pub(crate) use schedules::{Chain, MOST_FIRED, next_turn, replacing};
 pub use schedules::{Fired, Instance, Passed, Run, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, Turn};
@@ -62,6 +62,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn time(&self) -> Result<Option<Timestamp>, BackendError> {
         Ok(None)
+    }
+
+    /// Why there is no room for new tasks, when there is none: pushes are refused with it. What is under way is written all
+    /// the same. Asked for each push, so it takes no lock and no time.
+    fn full(&self) -> Option<String> {
+        None
     }
 
     /// One transaction that records progress, settles finished runs, inserts pushed tasks, and claims the next

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Backend, BackendError};
 use crate::clock::Clock;
+use crate::scheduler::trigger::nearest;
 
 /// How a database makes commits durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,12 +24,29 @@ pub struct OpenOptions {
     pub clock: Clock,
     /// How long to wait for a connection or a lock before the attempt counts as failed.
     pub busy_timeout: Duration,
-    /// Connections for reading beside the writers.
+    /// Connections for reading beside the writers, 1,000 at most.
     pub readers: usize,
-    /// Commits at a time, where the database takes several.
+    /// Commits at a time, where the database takes several; 1,000 at most.
     pub writers: usize,
     /// How durable a commit is.
     pub synchronous: Synchronous,
+    /// Bytes up to which [`memory:`](super::memory::Memory::with_room) takes new tasks.
+    pub memory_bytes: usize,
+}
+
+/// Connections of one kind at most: their pool makes room for all of them at once.
+pub(crate) const MOST_CONNECTIONS: usize = 1_000;
+
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+impl OpenOptions {
+    pub(super) fn readers(&self) -> usize {
+        self.readers.clamp(1, MOST_CONNECTIONS)
+    }
+
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
+    pub(super) fn writers(&self) -> usize {
+        self.writers.clamp(1, MOST_CONNECTIONS)
+    }
 }
 
 impl Default for OpenOptions {
@@ -39,6 +57,7 @@ impl Default for OpenOptions {
             readers: 2,
             writers: 2,
             synchronous: Synchronous::Full,
+            memory_bytes: super::memory::MOST_BYTES,
         }
     }
 }
@@ -52,11 +71,12 @@ pub type Opened = Arc<dyn Backend>;
 ///
 /// # Errors
 /// [`BackendError::BadUrl`] for a scheme that this program does not have, and whatever opening can meet.
-#[cfg_attr(not(feature = "sqlite"), allow(unused_variables, reason = "only databases have options"))]
 pub fn open(url: &str, options: &OpenOptions) -> Result<Opened, BackendError> {
     let bad = |reason: &str| BackendError::BadUrl { url: redact(url), reason: reason.into() };
     match url.split_once(':').map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest)) {
-        Some((scheme, "")) if scheme == "memory" => Ok(Arc::new(super::memory::Memory::new())),
+        Some((scheme, "")) if scheme == "memory" => {
+            Ok(Arc::new(super::memory::Memory::with_room(options.memory_bytes)))
+        }
         Some((scheme, _)) if scheme == "memory" => Err(bad("nothing may follow memory:")),
         #[cfg(feature = "sqlite")]
         Some((scheme, path)) if scheme == "sqlite" => Ok(Arc::new(super::sql::Sqlite::open(path, options)?)),
@@ -83,9 +103,13 @@ pub fn open(url: &str, options: &OpenOptions) -> Result<Opened, BackendError> {
             postgres://..., which the dashboard shows under Connect",
         )),
         Some((scheme, _)) => Err(bad(&format!(
-            "{scheme:?} is no backend of this program; allowed are memory:, sqlite:PATH, mysql://... and postgres://..."
+            "{scheme:?} is no backend of this program{}; allowed are {FORMS}",
+            meant(&scheme).map(|form| format!("; did you mean {form}?")).unwrap_or_default()
         ))),
-        None => Err(bad("a URL such as sqlite:tasks.db or memory: is expected")),
+        None => Err(bad(&format!(
+            "it names no backend{}; allowed are {FORMS}",
+            meant_without_colon(url).map(|form| format!("; did you mean {form}?")).unwrap_or_default()
+        ))),
     }
 }
 
@@ -93,9 +117,47 @@ fn is_postgres(scheme: &str) -> bool {
     matches!(scheme, "postgres" | "postgresql")
 }
 
+const FORMS: &str = "memory:, sqlite:PATH, mysql://... and postgres://...";
+
+/// Each scheme with other names that people give it, and the form of its URLs.
+const SCHEMES: [(&[&str], &str); 4] = [
+    (&["memory", "mem", "inmemory", "in-memory"], "memory:"),
+    (&["sqlite", "sqlite3", "file"], "sqlite:PATH"),
+    (&["mysql", "mariadb", "maria"], "mysql://..."),
+    (&["postgres", "postgresql", "psql", "pgsql", "pg"], "postgres://..."),
+];
+
+/// The form of URL that an unknown scheme may have been meant for.
+fn meant(scheme: &str) -> Option<&'static str> {
+    let scheme = scheme.to_ascii_lowercase();
+    let names = || SCHEMES.iter().flat_map(|(names, form)| names.iter().map(move |name| (*name, *form)));
+    let name = names().find(|(name, _)| *name == scheme).map(|(name, _)| name);
+    let name = name.or_else(|| nearest(&scheme, names().map(|(name, _)| name)))?;
+    names().find(|(known, _)| *known == name).map(|(_, form)| form)
+}
+
+fn meant_without_colon(url: &str) -> Option<&'static str> {
+    let is_file = [".db", ".sqlite", ".sqlite3"].iter().any(|end| url.ends_with(end));
+    if is_file { Some("sqlite:PATH") } else { meant(url) }
+}
+
 /// The URL without what may be secret: what stands before an `@`, a port that is none, and the options.
 pub(crate) fn redact(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("//") else { return url.into() };
+    let is_scheme = |text: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter));
+    let (scheme, rest) = match url.split_once(':') {
+        // What follows is a path, or nothing.
+        Some((scheme, _)) if ["sqlite", "memory"].iter().any(|file| scheme.eq_ignore_ascii_case(file)) => {
+            return url.into();
+        }
+        Some((scheme, rest)) if is_scheme(scheme) => match rest.strip_prefix("//") {
+            Some(rest) => (format!("{scheme}:"), rest),
+            // Perhaps USER:PASSWORD@HOST without a scheme: then what stands before the colon is no secret.
+            None => return format!("{scheme}:***"),
+        },
+        Some(_) => return "***".into(),
+        None if url.contains(['@', '?']) => return "***".into(),
+        None => return url.into(),
+    };
     let (mask, rest) = match rest.rsplit_once('@') {
         Some((_, host)) => ("***@", host),
         None => ("", rest),
@@ -134,6 +196,27 @@ mod tests {
     }
 
     #[test]
+    fn a_scheme_that_is_nearly_right_is_answered_with_the_right_form() {
+        for (url, form) in [
+            ("memory", "memory:"),
+            ("Memory", "memory:"),
+            ("memroy:", "memory:"),
+            ("sqlite3:a.db", "sqlite:PATH"),
+            ("tasks.db", "sqlite:PATH"),
+            ("postgre://h/d", "postgres://..."),
+            ("psql://h/d", "postgres://..."),
+            ("mysq://h/d", "mysql://..."),
+        ] {
+            let error = open(url, &OpenOptions::default()).map(drop).expect_err(url).to_string();
+            assert!(error.contains(&format!("did you mean {form}?")), "{url}: {error}");
+        }
+        for url in ["redis://h", "amqp://h"] {
+            let error = open(url, &OpenOptions::default()).map(drop).expect_err(url).to_string();
+            assert!(!error.contains("did you mean") && error.contains(FORMS), "{url}: {error}");
+        }
+    }
+
+    #[test]
     fn no_part_of_a_password_is_shown() {
         for (url, shown) in [
             ("sqlite:a.db", "sqlite:a.db"),
@@ -142,6 +225,18 @@ mod tests {
             ("mysql://u:secret", "mysql://***"),
             ("mysql://u:se/cret@h/d?password=secret", "mysql://***@h/d"),
             ("https://x.supabase.co?apikey=secret", "https://x.supabase.co"),
+            ("postgres:u:secret@h/d", "postgres:***"),
+            ("postgres:/u:secret@h/d", "postgres:***"),
+            ("postgres:u:se//cret@h/d", "postgres:***"),
+            ("mysql:secret", "mysql:***"),
+            ("u:secret@h/d", "u:***"),
+            ("u@x:secret@h//d", "***"),
+            ("secret@h", "***"),
+            ("h/d?password=secret", "***"),
+            ("postgres://u:secret/d", "postgres://***"),
+            ("SQLITE:a@b.db", "SQLITE:a@b.db"),
+            ("tasks.db", "tasks.db"),
+            ("memory", "memory"),
         ] {
             assert_eq!(redact(url), shown, "{url}");
         }

@@ -216,7 +216,9 @@ mod tests {
     fn turn(follows: &[Option<u128>], cancel: &[u128]) -> Turn {
         let now = Timestamp::default();
         let run = |follows: &Option<u128>| {
-            let spec = NewTask::new("work", &()).into_spec(&Clock::manual(now), usize::MAX).expect("a valid task");
+            let spec = NewTask::new("work", &())
+                .into_spec(&Clock::manual(now), crate::task::Bounds::all(usize::MAX))
+                .expect("a valid task");
             Run { spec: Arc::new(spec), follows: follows.map(id), cause: FiringCause::Schedule }
         };
         Turn {

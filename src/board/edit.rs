@@ -9,7 +9,7 @@ use crate::events::Event;
 use crate::name::Name;
 use crate::persistence::{ApplyEdit, ChangeQueue, ListLimits, ListQueues};
 use crate::queue::Configure;
-use crate::task::TaskId;
+use crate::task::{TaskId, text_fault};
 use crate::worker::CancelReason;
 
 /// Tasks changed in one transaction of an edit by filter.
@@ -29,7 +29,7 @@ impl Board {
     /// call off.
     ///
     /// # Errors
-    /// [`BoardError::Storage`].
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] for a reason of more than 10,000 bytes.
     pub async fn cancel(&self, task_id: TaskId, reason: impl Into<String>) -> Result<bool, BoardError> {
         self.edit_one(task_id, EditAction::Cancel(reason.into())).await
     }
@@ -114,8 +114,10 @@ impl Board {
         after: Option<Cursor>,
     ) -> Result<EditReport, BoardError> {
         let core = &self.core;
-        if matches!(&action, EditAction::Cancel(reason) if reason.contains('\0')) {
-            return Err(BoardError::Invalid("the reason contains the character NUL; leave it out".into()));
+        if let EditAction::Cancel(reason) = &action
+            && let Some(fault) = text_fault("the reason", reason)
+        {
+            return Err(BoardError::Invalid(fault));
         }
         if let Selection::Filter(filter) = &selection {
             filter.check().map_err(BoardError::Invalid)?;

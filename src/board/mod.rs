@@ -104,7 +104,7 @@ impl Board {
     /// [`PushError`].
     pub async fn try_push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
         let spec = checked(&self.core, task)?;
-        let place = self.core.desk.try_place(1, spec.params.len())?;
+        let place = self.core.desk.try_place(1, spec.weight())?;
         one(hand_in(&self.core, vec![spec], place, push::deadline(&self.core)).await?)
     }
 
@@ -120,7 +120,7 @@ impl Board {
         if specs.is_empty() {
             return Ok(Vec::new());
         }
-        let bytes = specs.iter().map(|spec| spec.params.len()).sum();
+        let bytes = specs.iter().map(|spec| spec.weight()).sum();
         push_specs(&self.core, specs, bytes).await
     }
 

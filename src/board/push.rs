@@ -15,19 +15,19 @@ use crate::error::PushError;
 use crate::queue::Pushed;
 use crate::queue::desk::{PushReply, PushRequest};
 use crate::queue::shared;
-use crate::task::{IntoNewTask, TaskSpec};
+use crate::task::{Bounds, IntoNewTask, TaskSpec};
 
 /// Pushes one task for a handler that runs.
 pub(crate) async fn push_from_within(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
     let spec = checked(core, task)?;
     let deadline = deadline(core);
-    let place = in_time(core, deadline, core.desk.inner_place(1, spec.params.len())).await?;
+    let place = in_time(core, deadline, core.desk.inner_place(1, spec.weight())).await?;
     one(hand_in(core, vec![spec], place, deadline).await?)
 }
 
 pub(super) async fn push(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
     let spec = checked(core, task)?;
-    let bytes = spec.params.len();
+    let bytes = spec.weight();
     one(push_specs(core, vec![spec], bytes).await?)
 }
 
@@ -44,7 +44,7 @@ pub(super) async fn push_specs(
 
 /// When a push that begins now is given up, on the clock's growing hand.
 pub(super) fn deadline(core: &Core) -> Duration {
-    core.clock.elapsed() + core.config.push_deadline
+    core.clock.after(core.config.push_deadline)
 }
 
 /// Waits for a place no longer than a push may wait for storage. There is no timer for each: thousands may wait.
@@ -69,7 +69,10 @@ async fn in_time<T>(
 
 /// A task that may be stored, with what its pusher left open filled in.
 pub(super) fn checked(core: &Core, task: impl IntoNewTask) -> Result<Arc<TaskSpec>, PushError> {
-    Ok(Arc::new(task.into_new_task()?.into_spec(&core.clock, core.config.max_params_bytes)?))
+    if let Some(reason) = core.backend.full() {
+        return Err(PushError::NoRoom(reason));
+    }
+    Ok(Arc::new(task.into_new_task()?.into_spec(&core.clock, Bounds::of(&core.config))?))
 }
 
 pub(super) fn one(answers: Vec<Pushed>) -> Result<Pushed, PushError> {

@@ -24,7 +24,7 @@ use crate::scheduler::operations::{Define, Operation};
 use crate::scheduler::{Agenda, Schedule};
 use crate::store::{Kept, StoreHandle};
 use crate::supervise::{Guardian, Line, Part, Parts, Threads, beat, follow_storage, start_part};
-use crate::task::NodeId;
+use crate::task::{Bounds, NodeId};
 use crate::worker::log::{TaskLogOptions, TaskLogs};
 use crate::worker::{BlockingPool, Crew, Registry};
 
@@ -37,8 +37,8 @@ pub(super) async fn start(mut builder: BoardBuilder) -> Result<(Arc<Core>, House
     if let Some(name) = name_of_two(&schedules) {
         return Err(StartError::TwoSchedules(name));
     }
-    let (clock, most, zone) = (&builder.config.clock, builder.config.max_params_bytes, builder.config.default_zone);
-    faults.extend(schedules.iter().filter_map(|schedule| schedule.clone().check(clock, most, zone).err()));
+    let (clock, bounds, zone) = (&builder.config.clock, Bounds::of(&builder.config), builder.config.default_zone);
+    faults.extend(schedules.iter().filter_map(|schedule| schedule.clone().check(clock, bounds, zone).err()));
     faults.extend(builder.handlers.iter().filter_map(|(kind, _)| name_fault("the type of a handler", kind)));
     if !faults.is_empty() {
         return Err(StartError::Config(faults));
@@ -142,6 +142,7 @@ fn open_backend(config: &crate::config::Config) -> Result<backend::Opened, Backe
         readers: config.readers,
         writers: config.writers,
         synchronous: config.synchronous,
+        memory_bytes: config.max_memory_bytes,
         ..OpenOptions::default()
     };
     backend::open(&config.url, &options)
@@ -176,7 +177,7 @@ async fn start_parts(core: &Arc<Core>, schedules: Vec<Schedule>) -> Result<Threa
 
 /// Tries for as long as a push would: another process may hold the lock for a while.
 fn first_beat(core: &Core) -> Result<Timestamp, BackendError> {
-    let deadline = core.clock.elapsed() + core.config.push_deadline;
+    let deadline = core.clock.after(core.config.push_deadline);
     loop {
         let first = follow_storage(core).and_then(|()| {
             let started_at = core.clock.now();

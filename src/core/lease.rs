@@ -20,7 +20,7 @@ impl Lease {
         if healthy == 0 || lapsed {
             self.healthy_since.store(micros(sent).max(1), Ordering::Relaxed);
         }
-        self.until.store(micros(sent + lease), Ordering::Release);
+        self.until.store(micros(sent.saturating_add(lease)), Ordering::Release);
     }
 
     /// A heartbeat failed.
@@ -30,7 +30,7 @@ impl Lease {
 
     /// True while claims are safe: the lease holds for another `margin`.
     pub(crate) fn is_safe(&self, now: Duration, margin: Duration) -> bool {
-        micros(now + margin) < self.until.load(Ordering::Acquire)
+        micros(now.saturating_add(margin)) < self.until.load(Ordering::Acquire)
     }
 
     /// How long heartbeats have got through without a miss.

@@ -163,6 +163,12 @@ impl Core {
         self.deliveries.lock().values().any(|held| held.claimed.spec.queue == *queue)
     }
 
+    /// The queues of which somebody has pulled a task and holds it.
+    pub(crate) fn delivered_queues(&self) -> Vec<Name> {
+        let queue = |held: &Held| held.claimed.spec.queue.clone();
+        self.deliveries.lock().values().map(queue).collect()
+    }
+
     /// Ends a delivery's hold; false when it had none any more.
     pub(crate) fn forget_delivery(&self, task_id: TaskId, token: ClaimToken) -> bool {
         let mut held = self.deliveries.lock();
@@ -262,7 +268,8 @@ impl Core {
     /// How often to look at storage without being told. Where it tells by itself what others change, looking is for what a
     /// broken connection did not deliver, and for nodes that died.
     pub(crate) fn between_looks(&self) -> Duration {
-        self.config.check_interval * if self.backend.capabilities().notifies { RARELY } else { 1 }
+        let times = if self.backend.capabilities().notifies { RARELY } else { 1 };
+        self.config.check_interval.saturating_mul(times)
     }
 
     /// Storage may hold pending tasks in any queue.

@@ -104,7 +104,7 @@ impl Maintenance {
             None => check,
         };
         self.core.alarm.set(now + pause);
-        self.round_at = self.core.clock.elapsed() + pause;
+        self.round_at = self.core.clock.after(pause);
         self.set_timer(ctx);
     }
 
@@ -113,7 +113,7 @@ impl Maintenance {
     /// square of their number, because actix cleans up after all of them.
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
         let (now, elapsed) = (self.core.clock.now(), self.core.clock.elapsed());
-        let held = self.core.held.next().map(|until| elapsed + until.since(now));
+        let held = self.core.held.next().map(|until| elapsed.saturating_add(until.since(now)));
         self.timer.send_replace(held.map_or(self.round_at, |held| held.min(self.round_at)));
         if std::mem::replace(&mut self.timer_runs, true) {
             return;

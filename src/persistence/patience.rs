@@ -32,13 +32,13 @@ impl Core {
     ///
     /// What may have happened is not repeated: the answer to a second try would not tell of the first.
     pub(crate) async fn ask<R: Request>(&self, request: R) -> Result<R::Reply, BackendError> {
-        let deadline = self.clock.elapsed() + self.config.push_deadline;
+        let deadline = self.clock.after(self.config.push_deadline);
         let mut pause = Duration::from_millis(10);
         loop {
             let outcome = self.persistence.ask(request.clone()).await;
             let again = matches!(outcome, Err(BackendError::Transient { .. }))
                 && self.stage() < Stage::Stopped
-                && self.clock.elapsed() + pause < deadline;
+                && self.clock.after(pause) < deadline;
             if !again {
                 return outcome;
             }

@@ -120,6 +120,15 @@ impl Bench {
         idle.into_iter().map(|worker| seats.call(worker)).collect()
     }
 
+    /// Takes idle workers out, at most so many, that are to go: none of them has been woken.
+    pub(crate) fn dismiss(&self, workers: usize) -> Vec<Addr<Worker>> {
+        let mut seats = self.0.lock();
+        let stay = seats.idle.len().saturating_sub(workers);
+        let gone = seats.idle.split_off(stay);
+        seats.idle.shrink_to(2 * stay);
+        gone
+    }
+
     /// The claims that wait here.
     pub(crate) fn waiting(&self) -> Vec<(crate::task::TaskId, crate::task::ClaimToken)> {
         self.0.lock().ready.iter().map(|claimed| (claimed.spec.task_id, claimed.token)).collect()
@@ -180,7 +189,8 @@ mod tests {
         }
 
         fn put(&self, tasks: usize) -> Option<Call> {
-            let spec = Arc::new(NewTask::new("x", &()).into_spec(&self.clock, 1_000).unwrap());
+            let spec =
+                Arc::new(NewTask::new("x", &()).into_spec(&self.clock, crate::task::Bounds::all(1_000)).unwrap());
             let task = Claimed { spec, seq: 1, token: ClaimToken::random(), attempt: 0 };
             self.bench.put(std::iter::repeat_n(task, tasks), &self.clock)
         }

@@ -13,7 +13,8 @@ use crate::backend::{Claimed, ExecutionEnd, Settlement};
 use crate::clock::Timestamp;
 use crate::core::Core;
 use crate::error::DeliveryError;
-use crate::task::{ClaimToken, ExecutionStatus, TaskId, TaskSpec, TaskState};
+use crate::json;
+use crate::task::{Bounds, ClaimToken, ExecutionStatus, LONGEST_ERROR, TaskId, TaskSpec, TaskState};
 use crate::worker::{Cancel, CancelReason};
 
 /// A task taken with [`Board::pop`](crate::Board::pop); settle it with [`ack`](Delivery::ack) or one of its kin.
@@ -118,13 +119,15 @@ impl Delivery {
         self.end(TaskState::Completed, ExecutionStatus::Success, None, None).await
     }
 
-    /// Done, keeping `result` with the task. A result that cannot be written as JSON is kept as its error text.
+    /// Done, keeping `result` with the task. A result that cannot be written as JSON, or is larger than
+    /// [`max_result_bytes`](crate::Config::max_result_bytes) allows, is kept as its error text.
     ///
     /// # Errors
     /// [`DeliveryError`] when the claim no longer holds, or no answer came.
     pub async fn ack_with(self, result: &impl Serialize) -> Result<(), DeliveryError> {
-        let text = serde_json::to_string(result)
-            .unwrap_or_else(|error| Value::String(format!("not JSON: {error}")).to_string());
+        let bounds = Bounds::of(&self.core.config);
+        let text = json::written(result).and_then(|text| bounds.result_fault(&text).map_or(Ok(text), Err));
+        let text = text.unwrap_or_else(|error| Value::String(format!("not kept: {error}")).to_string());
         self.end(TaskState::Completed, ExecutionStatus::Success, Some(text.into()), None).await
     }
 
@@ -257,6 +260,7 @@ pub(crate) fn ended(
     error: Option<Box<str>>,
 ) -> Settlement {
     let attempt = claimed.attempt + 1;
+    let error = error.map(|text| json::cut(text, LONGEST_ERROR));
     Settlement {
         seq: claimed.seq,
         task_id: claimed.spec.task_id,

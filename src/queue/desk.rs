@@ -147,7 +147,7 @@ impl Desk {
         }
     }
 
-    /// A place for a push of `tasks` tasks with `bytes` of params, when there is one.
+    /// A place for a push of `tasks` tasks with `bytes` in all, when there is one.
     pub(crate) fn try_place(&self, tasks: usize, bytes: usize) -> Result<OwnedSemaphorePermit, PushError> {
         self.check_open()?;
         Arc::clone(&self.places).try_acquire_many_owned(self.weight(tasks, bytes)).map_err(|_| PushError::Full)
@@ -168,7 +168,7 @@ impl Desk {
         place.map_err(|_| PushError::Closed)
     }
 
-    // Large params take more places, so that the bound holds for memory as well as for numbers.
+    // Large tasks take more places, so that the bound holds for memory as well as for numbers.
     fn weight(&self, tasks: usize, bytes: usize) -> u32 {
         u32::try_from(tasks.max(bytes / 4096)).unwrap_or(u32::MAX).clamp(1, self.most_places)
     }

@@ -11,6 +11,7 @@ use super::epoch::Epoch;
 use super::hunger::Hunger;
 use super::poppers::Poppers;
 use crate::backend::QueueSettings;
+use crate::core::gone::FEW;
 use crate::name::Name;
 
 /// The most tasks that one claim asks for, so that a lane with a huge concurrency keeps commits short.
@@ -70,6 +71,19 @@ impl Lane {
         if self.paused { 0 } else { self.concurrency().saturating_sub(self.outstanding).min(MOST_PER_CLAIM) }
     }
 
+    /// True when this node only pulled from it, and nobody does any more.
+    fn is_unused(&mut self) -> bool {
+        let may_go = self.configured.is_none()
+            && self.popping == 0
+            && self.outstanding == 0
+            && !self.held
+            && self.idle_watchers.is_empty();
+        if may_go {
+            self.poppers.forget_gone();
+        }
+        may_go && self.poppers.is_empty()
+    }
+
     /// How many who pull have not been asked for yet; those who went away are dropped.
     pub(crate) fn unserved_poppers(&mut self) -> usize {
         if self.paused {
@@ -119,6 +133,10 @@ impl Lane {
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     by_name: HashMap<Name, usize>,
+    /// Places of lanes that were forgotten, for those that are made next: commits under way name the others by place.
+    free: Vec<usize>,
+    /// So many lanes that were made here were left by the last look for those that are of no use any more.
+    left: usize,
     /// Commits that storage has, or has given back without that the queue actor has seen it.
     pub(crate) in_flight: usize,
     /// What the next commit belongs to.
@@ -151,9 +169,49 @@ impl Lanes {
 
     fn add(&mut self, mut lane: Lane) -> usize {
         lane.apply(self.settings.iter().find(|s| s.queue == lane.name));
-        self.by_name.insert(lane.name.clone(), self.lanes.len());
-        self.lanes.push(lane);
-        self.lanes.len() - 1
+        let place = self.free.pop().unwrap_or(self.lanes.len());
+        self.by_name.insert(lane.name.clone(), place);
+        match self.lanes.get_mut(place) {
+            Some(free) => *free = lane,
+            None => self.lanes.push(lane),
+        }
+        place
+    }
+
+    /// Gives each lane the place that it has in `old`, whose first lanes are these.
+    pub(crate) fn take_places_of(&mut self, old: &Self) {
+        for (place, lane) in old.lanes.iter().enumerate().skip(self.lanes.len()) {
+            let lane = Lane::new(lane.name.clone(), None, Arc::default());
+            if old.free.contains(&place) {
+                self.lanes.push(lane);
+            } else {
+                self.add(lane);
+            }
+        }
+        self.free.clone_from(&old.free);
+    }
+
+    /// Forgets lanes that were made for those who pull, when nobody pulls from them any more and no commit names them.
+    pub(crate) fn forget_unused(&mut self) {
+        for place in 0..self.lanes.len() {
+            let lane = &mut self.lanes[place];
+            if self.by_name.get(&lane.name) == Some(&place) && lane.is_unused() {
+                self.by_name.remove(&lane.name);
+                self.free.push(place);
+            }
+        }
+        // Free places at the end cost each commit a look.
+        self.free.sort_unstable();
+        while self.free.last().is_some_and(|place| *place + 1 == self.lanes.len()) {
+            self.free.pop();
+            self.lanes.pop();
+        }
+        self.left = self.made();
+    }
+
+    /// Lanes that are in use.
+    fn made(&self) -> usize {
+        self.by_name.len()
     }
 
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
@@ -169,7 +227,13 @@ impl Lanes {
     pub(crate) fn get_or_make(&mut self, name: &Name) -> &mut Lane {
         let index = match self.index(name) {
             Some(index) => index,
-            None => self.add(Lane::new(name.clone(), None, Arc::default())),
+            None => {
+                // Each lane that is made pays for a look at two, however many there are.
+                if self.made() >= FEW.max(self.left * 2) {
+                    self.forget_unused();
+                }
+                self.add(Lane::new(name.clone(), None, Arc::default()))
+            }
         };
         &mut self.lanes[index]
     }
@@ -282,6 +346,7 @@ impl Lanes {
             lane.apply(settings.iter().find(|s| s.queue == lane.name));
         }
         self.settings = settings;
+        self.forget_unused();
     }
 }
 
@@ -310,6 +375,46 @@ mod tests {
         let settings = QueueSettings { queue: Name::from("late"), paused: true, concurrency: None };
         let mut lanes = Lanes::new([], vec![settings]);
         assert!(lanes.get_or_make(&Name::from("late")).paused);
+    }
+
+    fn puller(lane: &mut Lane) -> impl Sized + use<> {
+        let (answer, delivery) = oneshot::channel();
+        lane.poppers.add(crate::queue::desk::Popper { answer, once: false });
+        delivery
+    }
+
+    #[test]
+    fn a_lane_that_nobody_pulls_from_any_more_is_forgotten() {
+        let mut lanes = lanes();
+        for number in 0..20_000 {
+            drop(puller(lanes.get_or_make(&format!("q{number}").into())));
+        }
+        assert!(lanes.iter().count() <= FEW + 1, "{}", lanes.iter().count());
+        lanes.apply(Vec::new());
+        assert_eq!(lanes.iter().count(), 1, "the one that has workers");
+    }
+
+    #[test]
+    fn a_lane_keeps_its_place_while_a_commit_or_somebody_who_pulls_needs_it() {
+        let mut lanes = lanes();
+        let names: Vec<Name> = (0..6).map(|number| format!("q{number}").into()).collect();
+        let waits = puller(lanes.get_or_make(&names[2]));
+        for name in &names {
+            lanes.get_or_make(name);
+        }
+        lanes.get_or_make(&names[4]).popping = 1;
+        let places = [lanes.index("q2").unwrap(), lanes.index("q4").unwrap()];
+        lanes.forget_unused();
+        assert_eq!([lanes.index("q2").unwrap(), lanes.index("q4").unwrap()], places);
+        assert!([0, 1, 3, 5].iter().all(|number| lanes.index(&names[*number]).is_none()));
+        // Its successor finds the same places, and gives the free ones away.
+        let mut next = Lanes::new([(Name::from("q"), 1, Arc::default())], Vec::new());
+        next.take_places_of(&lanes);
+        assert_eq!([next.index("q2").unwrap(), next.index("q4").unwrap()], places);
+        let count = next.iter().count();
+        next.get_or_make(&Name::from("new"));
+        assert_eq!(next.iter().count(), count);
+        drop(waits);
     }
 
     #[test]

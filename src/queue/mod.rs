@@ -271,6 +271,7 @@ impl Handler<Configure> for Queue {
         limited::obey(&core, &mut lanes, limits);
         for lane in lanes.iter().filter(|lane| core.benches.contains_key(&lane.name)) {
             core.crew.ensure(&core, &lane.name, lane.concurrency());
+            core.crew.dismiss(&core, &lane.name, lane.concurrency());
         }
         self.put_down(lanes);
         self.life.tick(&self.core.clock);
@@ -288,6 +289,10 @@ impl Handler<AwaitIdle> for Queue {
         if core.stage() > Stage::Running {
             // Who pulls gets nothing more; told by dropping their senders.
             lanes.iter_mut().for_each(|lane| lane.poppers.clear());
+        }
+        // A lane that is only pulled from may be forgotten while somebody has a task of it.
+        for queue in core.delivered_queues() {
+            lanes.get_or_make(&queue);
         }
         // Of several busy lanes one is watched; whoever asks for all asks again when it has become idle.
         let quiet = lanes.in_flight == 0

@@ -12,9 +12,7 @@ pub(super) fn lanes(core: &Core, old: &Lanes) -> Lanes {
     let queues = core.config.queues.iter();
     let queues = queues.map(|(name, n)| (name.clone(), *n, Arc::clone(&core.benches[name])));
     let mut lanes = Lanes::new(queues, core.settings.lock().clone());
-    for lane in old.iter() {
-        lanes.get_or_make(&lane.name);
-    }
+    lanes.take_places_of(old);
     lanes.in_flight = core.persistence.commits_in_flight();
     // What the one that died has sent is waited for as well.
     lanes.epoch = Arc::clone(&old.epoch);

@@ -10,8 +10,9 @@ use super::template::TaskTemplate;
 use super::trigger::{Trigger, TriggerText, Zone};
 use crate::clock::{Clock, Timestamp};
 use crate::error::PushError;
+use crate::json;
 use crate::name::{Name, name_fault};
-use crate::task::{IntoNewTask, NewTask};
+use crate::task::{Bounds, IntoNewTask, NewTask, text_fault};
 
 /// A schedule: a name, a trigger, the task that each firing makes, and the rules.
 ///
@@ -131,23 +132,21 @@ impl Schedule {
     }
 
     /// Looks at all of it.
-    pub(crate) fn check(self, clock: &Clock, max_params: usize, zone: Zone) -> Result<Definition, String> {
+    pub(crate) fn check(self, clock: &Clock, bounds: Bounds, zone: Zone) -> Result<Definition, String> {
         let name = self.name;
         let of = |fault: String| format!("schedule {:?}: {fault}", name.chars().take(40).collect::<String>());
         if let Some(fault) = name_fault("the name", &name) {
             return Err(of(fault));
         }
-        if self.description.as_ref().is_some_and(|text| text.contains('\0')) {
-            return Err(of("the description contains the character NUL; leave it out".into()));
-        }
         let template = |task: NewTask| {
-            task.into_template(clock, max_params).map_err(|error| match error {
+            task.into_template(clock, bounds).map_err(|error| match error {
                 PushError::Invalid(fault) => fault,
                 other => other.to_string(),
             })
         };
         let task = self.task.and_then(template).map_err(of)?;
-        match task.fault().or_else(|| task.misplaced()).or_else(|| self.policy.fault()) {
+        let description = self.description.as_deref().and_then(|text| text_fault("the description", text));
+        match task.fault().or_else(|| task.misplaced()).or_else(|| self.policy.fault()).or(description) {
             Some(fault) => Err(of(fault)),
             None => Ok(Definition {
                 given: self.trigger.to_text(),
@@ -183,8 +182,8 @@ impl Definition {
     pub(crate) fn code(&self) -> Value {
         let Self { name, given, trigger: _, task, policy, description, paused: _ } = self;
         let mut task = lean(json!(task));
-        // As a value: texts differ when a map was written in another order.
-        task["params"] = serde_json::from_str(&self.task.params).unwrap_or(Value::Null);
+        // Texts differ when a map was written in another order, and values when a number is larger than they can hold.
+        task["params"] = json::canonical(&self.task.params).into();
         let (mut rules, usual) = (json!(policy), json!(Policy::default()));
         if let Value::Object(rules) = &mut rules {
             rules.retain(|rule, value| usual.get(rule) != Some(value));
@@ -278,13 +277,16 @@ mod tests {
     fn definition(params: &str) -> Definition {
         let task = NewTask::new("work", &serde_json::from_str::<Box<serde_json::value::RawValue>>(params).unwrap());
         let schedule = Schedule::new("s", Trigger::every(Duration::from_secs(1)).unwrap(), task).run_limit(3);
-        schedule.check(&Clock::manual(Timestamp::default()), 1_000, Zone::UTC).unwrap()
+        schedule.check(&Clock::manual(Timestamp::default()), Bounds::all(1_000), Zone::UTC).unwrap()
     }
 
     #[test]
     fn code_is_the_same_whatever_the_order_of_its_params() {
         let one = definition(r#"{"a":1,"b":[1,2]}"#);
         assert!(one.is_code(Some(&definition(r#"{"b": [1,2], "a": 1}"#).code().to_string())));
+        let large = definition("[18446744073709551616]");
+        assert!(large.is_code(Some(&definition("[ 18446744073709551616 ]").code().to_string())));
+        assert!(!large.is_code(Some(&definition("[18446744073709551617]").code().to_string())));
         for other in [r#"{"a":1,"b":[2,1]}"#, r#"{"a":1}"#, "null", "{}"] {
             assert!(!one.is_code(Some(&definition(other).code().to_string())), "{other}");
         }

@@ -67,7 +67,8 @@ mod tests {
 
     fn told(trigger: &Trigger, cursor: i64, now: i64, change: fn(&mut ScheduleRecord)) -> Option<(i64, i64)> {
         let schedule = Schedule::new("s", trigger.clone(), NewTask::new("work", &()));
-        let definition = schedule.check(&Clock::manual(seconds(0)), 1_000, Zone::UTC).unwrap();
+        let definition =
+            schedule.check(&Clock::manual(seconds(0)), crate::task::Bounds::all(1_000), Zone::UTC).unwrap();
         let mut record = definition.record(seconds(cursor));
         change(&mut record);
         let silent = silent(&record, seconds(now))?;

@@ -10,6 +10,7 @@ use super::record::{FiringKey, ScheduleId};
 #[cfg(doc)]
 use super::trigger::Trigger;
 use crate::clock::Timestamp;
+use crate::json;
 use crate::name::Name;
 use crate::task::{Extras, Retry, TaskId, TaskSpec};
 
@@ -86,12 +87,11 @@ impl Places<'_> {
 impl TaskTemplate {
     /// Why it cannot be filled, if it cannot: the params are no JSON, or name a place that there is not.
     pub(crate) fn fault(&self) -> Option<String> {
-        let mut params: Value = match serde_json::from_str(&self.params) {
-            Ok(params) => params,
-            Err(error) => return Some(format!("params are no JSON: {error}")),
-        };
+        if let Err(error) = serde_json::from_str::<Value>(&self.params) {
+            return Some(format!("params are no JSON: {error}"));
+        }
         let mut unknown = None;
-        each_text(&mut params, &mut |text| {
+        json::filled(&self.params, |text| {
             fill(text, |place| {
                 if !PLACES.contains(&place) {
                     unknown.get_or_insert_with(|| place.to_owned());
@@ -123,7 +123,7 @@ impl TaskTemplate {
         self.tags.iter().for_each(|tag| drop(note("a tag", tag)));
         self.limit_key.iter().for_each(|key| drop(note("limit_key", key)));
         if let Some(meta) = &self.meta {
-            each_text(&mut meta.clone(), &mut |text| note("meta", text));
+            json::filled(&meta.to_string(), |text| note("meta", text));
         }
         found
     }
@@ -156,28 +156,9 @@ impl TaskTemplate {
         if !self.params.contains("{{") {
             return self.params.clone();
         }
-        match serde_json::from_str::<Value>(&self.params) {
-            Ok(mut params) => {
-                each_text(&mut params, &mut |text| fill(text, |place| places.value(place)));
-                params.to_string().into()
-            }
-            // Looked at before: a row with such params is parked.
-            Err(_) => self.params.clone(),
-        }
-    }
-}
-
-/// Gives each text in a JSON value to `change`; names of fields stay as they are.
-fn each_text(value: &mut Value, change: &mut impl FnMut(&str) -> Option<String>) {
-    match value {
-        Value::String(text) => {
-            if let Some(new) = change(text) {
-                *text = new;
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| each_text(item, change)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| each_text(field, change)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        // What is no JSON was looked at before: a row with such params is parked.
+        let filled = json::filled(&self.params, |text| fill(text, |place| places.value(place)));
+        filled.map_or_else(|| self.params.clone(), String::into_boxed_str)
     }
 }
 
@@ -275,6 +256,11 @@ mod tests {
             assert_eq!(filled(params), params);
         }
         assert_eq!(filled(r#"["{{schedule}} {{open"]"#), r#"["night {{open"]"#);
+        // Numbers, order and spaces too.
+        assert_eq!(
+            filled(r#"{"z": 18446744073709551616, "a":["{{schedule}}", 1.10]}"#),
+            r#"{"z": 18446744073709551616, "a":["night", 1.10]}"#
+        );
     }
 
     #[test]

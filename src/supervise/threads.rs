@@ -111,13 +111,13 @@ fn heartbeats(
         #[cfg(feature = "testing")]
         pulse.crash_when_told();
         let period = if failing { core.config.heartbeat() / 4 } else { core.config.heartbeat() };
-        let left = (last + period).saturating_sub(core.clock.elapsed());
+        let left = last.saturating_add(period).saturating_sub(core.clock.elapsed());
         if core.clock.wait(pause(core.stage(), left), signal) {
             return;
         }
         watch_guardian(core, home);
         // A board that gave up lets its lease run out, so that others take over.
-        if core.stage() == Stage::Failed || core.clock.elapsed() < last + period {
+        if core.stage() == Stage::Failed || core.clock.elapsed() < last.saturating_add(period) {
             continue;
         }
         last = core.clock.elapsed();

@@ -1,8 +1,10 @@
 //! Tasks: what is pushed, how it runs, and what is known of it afterwards.
 
+mod bounds;
 mod failure;
 mod id;
 mod outcome;
+mod read;
 mod record;
 mod retry;
 mod spec;
@@ -10,6 +12,7 @@ mod state;
 mod typed;
 mod unique;
 
+pub(crate) use bounds::{Bounds, LONGEST_ERROR, LONGEST_REPORT, text_fault};
 pub use failure::{BoxError, TaskError};
 pub(crate) use id::uuid_id;
 pub use id::{ClaimToken, InvalidTaskId, NodeId, TaskId};

@@ -6,12 +6,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{BoxError, TaskError};
+use crate::json;
 
 /// How a run went, when it did not fail.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// Done; the value is kept as the task's result.
     Done(Option<Value>),
+    /// Done; the JSON text is kept as the task's result, as it is written.
+    Json(Box<str>),
     /// Not yet: run again after this time. Uses up no attempt.
     Snooze(Duration),
     /// Gives the task back: it is `pending` at once, and runs again, here or on another node. Uses up no attempt and
@@ -36,11 +39,13 @@ impl Outcome {
     /// Done, keeping `value` as the task's result.
     ///
     /// # Errors
-    /// A fatal [`TaskError`] when `value` cannot be written as JSON.
+    /// A fatal [`TaskError`] when `value` cannot be written as JSON that can be read again: NaN, or more than 127 levels.
     pub fn output(value: &impl Serialize) -> TaskResult {
-        serde_json::to_value(value)
-            .map(|value| Self::Done(Some(value)))
-            .map_err(|error| TaskError::fatal(format!("the result cannot be written as JSON: {error}")).into())
+        match json::written(value) {
+            Ok(text) if text == "null" => Ok(Self::Done(Some(Value::Null))),
+            Ok(text) => Ok(Self::Json(text.into())),
+            Err(fault) => Err(TaskError::fatal(format!("the result cannot be written as JSON: {fault}")).into()),
+        }
     }
 }
 

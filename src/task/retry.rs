@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::read::RetryParts;
+
 /// How long to wait between a failed attempt and the next.
 ///
 /// ```
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(waits, [1, 2, 4, 8, 10]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", try_from = "RetryParts")]
 pub enum Retry {
     /// The same wait each time.
     Fixed {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
-use super::{Retry, Task, TaskId, Unique, UniqueMode, UniqueScope};
+use super::bounds::{Bounds, tags_fault};
+use super::{Retry, Task, TaskId, Unique};
 use crate::backend::key_fault;
 use crate::clock::{Clock, Timestamp};
 use crate::error::PushError;
+use crate::json;
 use crate::name::{Name, name_fault};
 use crate::scheduler::{FiringKey, TaskTemplate};
 
@@ -60,6 +62,12 @@ pub struct Extras {
 }
 
 impl TaskSpec {
+    /// The bytes of all that its pusher gave, by which a push takes its place.
+    pub(crate) fn weight(&self) -> usize {
+        let own = self.params.len() + self.kind.len() + self.queue.len();
+        self.extras.as_deref().map_or(own, |extras| own.saturating_add(extras.weight()))
+    }
+
     /// The extras, or the empty ones.
     pub fn extras(&self) -> &Extras {
         static NONE: Extras =
@@ -68,9 +76,17 @@ impl TaskSpec {
     }
 }
 
+impl Extras {
+    fn weight(&self) -> usize {
+        let Self { unique, tags, meta, expires_at: _, firing: _, limit_key } = self;
+        let texts = tags.iter().chain(limit_key).chain(unique.as_ref().map(|unique| &unique.key));
+        texts.map(String::len).sum::<usize>() + meta.as_ref().map_or(0, json::size)
+    }
+}
+
 /// When a pushed task may run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum When {
+pub(super) enum When {
     Now,
     After(Duration),
     At(Timestamp),
@@ -92,16 +108,16 @@ enum When {
 /// ```
 #[derive(Clone, Debug)]
 pub struct NewTask {
-    task_id: Option<TaskId>,
+    pub(super) task_id: Option<TaskId>,
     kind: Name,
-    queue: Name,
+    pub(super) queue: Name,
     params: Result<Box<str>, String>,
-    priority: i32,
-    when: When,
-    max_attempts: u32,
-    timeout: Option<Duration>,
-    retry: Retry,
-    expires: Option<When>,
+    pub(super) priority: i32,
+    pub(super) when: When,
+    pub(super) max_attempts: u32,
+    pub(super) timeout: Option<Duration>,
+    pub(super) retry: Retry,
+    pub(super) expires: Option<When>,
     extras: Option<Box<Extras>>,
 }
 
@@ -114,7 +130,7 @@ impl NewTask {
             task_id: None,
             kind: kind.into(),
             queue: Name::of(DEFAULT_QUEUE),
-            params: serde_json::to_string(params).map(String::into_boxed_str).map_err(|e| e.to_string()),
+            params: json::written(params).map(String::into_boxed_str),
             priority: 0,
             when: When::Now,
             max_attempts: 5,
@@ -148,9 +164,7 @@ impl NewTask {
     /// [`PushError::Invalid`] when a field is unknown, missing or of the wrong kind, or when two fields say different
     /// things about the same, such as `run_at` and `delay_seconds`.
     pub fn from_json(value: Value) -> Result<Self, PushError> {
-        let raw: RawTask =
-            serde_json::from_value(value).map_err(|error| PushError::Invalid(format!("not a task: {error}")))?;
-        raw.into_new_task()
+        super::read::new_task(value)
     }
 
     /// Chooses the id; pushing the same id again gives the same task.
@@ -273,11 +287,11 @@ impl NewTask {
     }
 
     /// Checks it and fills in what was left open.
-    pub(crate) fn into_spec(mut self, clock: &Clock, max_params: usize) -> Result<TaskSpec, PushError> {
+    pub(crate) fn into_spec(mut self, clock: &Clock, bounds: Bounds) -> Result<TaskSpec, PushError> {
         let now = clock.now();
         let params = std::mem::replace(&mut self.params, Ok(Box::from("null")))
             .map_err(|error| PushError::Invalid(format!("params cannot be written as JSON: {error}")))?;
-        self.check(params.len(), max_params)?;
+        self.check(params.len(), bounds)?;
         if let Some(expires) = self.expires {
             self.extras().expires_at = Some(at(expires, now));
         }
@@ -303,7 +317,7 @@ impl NewTask {
     }
 
     /// Its options for a schedule, which says itself when a task runs, and which.
-    pub(crate) fn into_template(self, clock: &Clock, max_params: usize) -> Result<TaskTemplate, PushError> {
+    pub(crate) fn into_template(self, clock: &Clock, bounds: Bounds) -> Result<TaskTemplate, PushError> {
         let refuse = |what: &str, instead: &str| {
             Err(PushError::Invalid(format!("the task of a schedule must not have {what}: {instead}")))
         };
@@ -326,7 +340,7 @@ impl NewTask {
             }
             Some(When::Now) | None => None,
         };
-        let spec = self.into_spec(clock, max_params)?;
+        let spec = self.into_spec(clock, bounds)?;
         let extras = spec.extras.unwrap_or_default();
         Ok(TaskTemplate {
             kind: spec.kind,
@@ -348,13 +362,10 @@ impl NewTask {
         (&self.kind, &self.queue)
     }
 
-    fn check(&self, params: usize, max_params: usize) -> Result<(), PushError> {
+    fn check(&self, params: usize, bounds: Bounds) -> Result<(), PushError> {
         let fault = |text: String| Err(PushError::Invalid(text));
-        if params > max_params {
-            return fault(format!(
-                "params take {params} bytes, more than the {max_params} that `max_params_bytes` allows; \
-                 store the data elsewhere and push a reference to it"
-            ));
+        if let Some(text) = bounds.params_fault(params) {
+            return fault(text);
         }
         for (what, name) in [("type", &self.kind), ("queue", &self.queue)] {
             if let Some(text) = name_fault(what, name) {
@@ -376,6 +387,11 @@ impl NewTask {
         {
             return fault(format!("a unique key has 1 to 250 bytes, this one {}", unique.key.len()));
         }
+        let meta = extras.and_then(|extras| extras.meta.as_ref());
+        let too_large = meta.and_then(|meta| bounds.meta_fault(meta));
+        if let Some(text) = too_large.or_else(|| tags_fault(&extras?.tags)) {
+            return fault(text);
+        }
         let tags = extras.into_iter().flat_map(|extras| &extras.tags);
         let keys = extras.and_then(|extras| Some(&extras.unique.as_ref()?.key));
         if let Some(text) = tags.chain(keys).find(|text| text.contains('\0')) {
@@ -396,155 +412,6 @@ fn at(when: When, now: Timestamp) -> Timestamp {
         When::After(delay) => now + delay,
         When::At(time) => time,
     }
-}
-
-/// The untyped form as it comes in JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTask {
-    task_id: Option<TaskId>,
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    params: Value,
-    queue: Option<String>,
-    priority: Option<i32>,
-    run_at: Option<Timestamp>,
-    delay_seconds: Option<f64>,
-    max_attempts: Option<u32>,
-    retry_count: Option<u32>,
-    retry_delay_seconds: Option<f64>,
-    retry: Option<RawRetry>,
-    timeout_seconds: Option<f64>,
-    expires_at: Option<Timestamp>,
-    expires_in_seconds: Option<f64>,
-    unique: Option<RawUnique>,
-    tags: Option<Vec<String>>,
-    meta: Option<Value>,
-    limit_key: Option<String>,
-}
-
-impl RawTask {
-    fn into_new_task(self) -> Result<NewTask, PushError> {
-        not_both("run_at", self.run_at.is_some(), "delay_seconds", self.delay_seconds.is_some())?;
-        not_both("expires_at", self.expires_at.is_some(), "expires_in_seconds", self.expires_in_seconds.is_some())?;
-        not_both("retry", self.retry.is_some(), "retry_delay_seconds", self.retry_delay_seconds.is_some())?;
-        not_both("max_attempts", self.max_attempts.is_some(), "retry_count", self.retry_count.is_some())?;
-        let mut new = NewTask::new(self.kind, &self.params);
-        new.task_id = self.task_id;
-        new.queue = self.queue.map_or(new.queue, Name::from);
-        new.priority = self.priority.unwrap_or(0);
-        if let Some(time) = self.run_at {
-            new.when = When::At(time);
-        } else if let Some(delay) = seconds("delay_seconds", self.delay_seconds)? {
-            new.when = When::After(delay);
-        }
-        if let Some(count) = self.retry_count {
-            new = new.retry_count(count, 1);
-        }
-        if let Some(delay) = seconds("retry_delay_seconds", self.retry_delay_seconds)? {
-            new.retry = Retry::fixed(delay);
-        }
-        new.max_attempts = self.max_attempts.unwrap_or(new.max_attempts);
-        new.retry = self.retry.map(RawRetry::read).transpose()?.unwrap_or(new.retry);
-        new.timeout = seconds("timeout_seconds", self.timeout_seconds)?;
-        let expires_in = seconds("expires_in_seconds", self.expires_in_seconds)?;
-        new.expires = self.expires_at.map(When::At).or(expires_in.map(When::After));
-        if self.unique.is_some() || self.tags.is_some() || self.meta.is_some() || self.limit_key.is_some() {
-            let extras = new.extras();
-            extras.unique = self.unique.map(RawUnique::read).transpose()?;
-            extras.tags = self.tags.unwrap_or_default();
-            extras.meta = self.meta;
-            extras.limit_key = self.limit_key;
-        }
-        Ok(new)
-    }
-}
-
-/// A retry policy as it comes in JSON: spans in seconds, or in microseconds as [`Retry`] writes them.
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-enum RawRetry {
-    Fixed {
-        delay_us: Option<u64>,
-        delay_seconds: Option<f64>,
-    },
-    Exponential {
-        base_us: Option<u64>,
-        base_seconds: Option<f64>,
-        cap_us: Option<u64>,
-        cap_seconds: Option<f64>,
-        jitter: Option<f64>,
-    },
-}
-
-impl RawRetry {
-    fn read(self) -> Result<Retry, PushError> {
-        match self {
-            Self::Fixed { delay_us, delay_seconds } => {
-                let delay = span("retry.delay_us", delay_us, "retry.delay_seconds", delay_seconds)?;
-                let missing = || PushError::Invalid("retry.delay_seconds is missing".into());
-                Ok(Retry::fixed(delay.ok_or_else(missing)?))
-            }
-            Self::Exponential { base_us, base_seconds, cap_us, cap_seconds, jitter } => {
-                let base = span("retry.base_us", base_us, "retry.base_seconds", base_seconds)?;
-                let cap = span("retry.cap_us", cap_us, "retry.cap_seconds", cap_seconds)?;
-                let mut retry = Retry::exponential(base.unwrap_or(Duration::from_secs(1)));
-                if let Some(cap) = cap {
-                    retry = retry.cap(cap);
-                }
-                // As it is: the push says so when it is no share.
-                if let (Retry::Exponential { jitter, .. }, Some(given)) = (&mut retry, jitter) {
-                    *jitter = given;
-                }
-                Ok(retry)
-            }
-        }
-    }
-}
-
-/// A unique key as it comes in JSON.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawUnique {
-    key: String,
-    scope: Option<UniqueScope>,
-    mode: Option<UniqueMode>,
-    period_us: Option<u64>,
-    period_seconds: Option<f64>,
-}
-
-impl RawUnique {
-    fn read(self) -> Result<Unique, PushError> {
-        let mut unique = Unique::key(self.key);
-        unique.scope = self.scope.unwrap_or(unique.scope);
-        unique.mode = self.mode.unwrap_or(unique.mode);
-        let period = span("unique.period_us", self.period_us, "unique.period_seconds", self.period_seconds)?;
-        Ok(match period {
-            Some(period) => unique.period(period),
-            None => unique,
-        })
-    }
-}
-
-/// Refuses two fields that say the same thing twice.
-fn not_both(one: &str, has_one: bool, other: &str, has_other: bool) -> Result<(), PushError> {
-    if has_one && has_other {
-        return Err(PushError::Invalid(format!("{one} and {other} contradict each other; give one of them")));
-    }
-    Ok(())
-}
-
-/// A span that was given in microseconds or in seconds.
-fn span(micros: &str, us: Option<u64>, field: &str, secs: Option<f64>) -> Result<Option<Duration>, PushError> {
-    not_both(micros, us.is_some(), field, secs.is_some())?;
-    Ok(us.map(Duration::from_micros).or(seconds(field, secs)?))
-}
-
-/// A span that was given in seconds.
-fn seconds(field: &str, given: Option<f64>) -> Result<Option<Duration>, PushError> {
-    let span = given.map(Duration::try_from_secs_f64).transpose();
-    span.map_err(|error| PushError::Invalid(format!("{field} {}: {error}", given.unwrap_or_default())))
 }
 
 /// What can be pushed: a typed [`Task`], a [`NewTask`], or JSON in the untyped form.
@@ -579,9 +446,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::task::UniqueMode;
 
     fn pushed(new: NewTask) -> Result<TaskSpec, String> {
-        new.into_spec(&Clock::system(), 1_000).map_err(|error| error.to_string())
+        new.into_spec(&Clock::system(), Bounds::all(1_000)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_task_weighs_all_that_its_pusher_gave() {
+        let weight = |task: NewTask| pushed(task).unwrap().weight();
+        let (plain, text) = (weight(NewTask::new("work", &())), "x".repeat(190));
+        assert_eq!(plain, "work".len() + "default".len() + "null".len());
+        for task in [
+            NewTask::new("work", &text),
+            NewTask::new("work", &()).meta(json!({"text": text})),
+            NewTask::new("work", &()).tag(text.clone()),
+            NewTask::new("work", &()).unique(Unique::key(text.clone())),
+            NewTask::new("work", &()).limit_key(text.clone()),
+            NewTask::new("work", &()).queue(text.clone()),
+            NewTask::new(text.clone(), &()),
+        ] {
+            let weight = weight(task.clone());
+            assert!(weight >= plain - "default".len() + 190, "{weight}: {task:?}");
+        }
     }
 
     #[test]
@@ -606,7 +493,7 @@ mod tests {
     fn a_period_beyond_the_last_time_is_kept_as_storage_keeps_it() {
         let clock = Clock::manual(Timestamp::from_micros(1_000));
         let endless = NewTask::new("a", &()).unique(Unique::key("k").period(Duration::MAX));
-        let unique = endless.into_spec(&clock, usize::MAX).unwrap().extras().unique.clone().unwrap();
+        let unique = endless.into_spec(&clock, Bounds::all(usize::MAX)).unwrap().extras().unique.clone().unwrap();
         assert_eq!(unique.period_us, Some(i64::MAX.unsigned_abs() - 1_000));
         assert_eq!(unique.until(clock.now()), Some(Timestamp::from_micros(i64::MAX)));
     }

@@ -113,7 +113,8 @@ impl World {
 
     /// What is stored for `task`: pending, or scheduled when its time lies ahead.
     pub fn insertion(&self, task: NewTask) -> Insertion {
-        let spec = task.into_spec(&Clock::manual(self.now()), usize::MAX).expect("a valid task");
+        let spec =
+            task.into_spec(&Clock::manual(self.now()), crate::task::Bounds::all(usize::MAX)).expect("a valid task");
         let state = if spec.run_at > self.now() { TaskState::Scheduled } else { TaskState::Pending };
         Insertion { spec: Arc::new(spec), state, claim: false }
     }

@@ -170,6 +170,10 @@ impl Backend for Faulty {
         Capabilities { never_blocks: inner.never_blocks && !self.blocks, ..inner }
     }
 
+    fn full(&self) -> Option<String> {
+        self.inner.full()
+    }
+
     fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         self.wait();

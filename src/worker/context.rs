@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::Value;
 use slog::Logger;
 
 use super::cancel::{Cancel, CancelReason};
@@ -19,15 +18,16 @@ use crate::core::{Core, Stage};
 use crate::error::CompleteError;
 use crate::error::PushError;
 use crate::events::Fact;
+use crate::json;
 use crate::logging::keys;
 use crate::queue::Pushed;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 use crate::queue::delivery::ended;
 use crate::queue::progress::Pace;
 use crate::store::StoreHandle;
+use crate::task::{Bounds, IntoNewTask, LONGEST_REPORT, Progress, TaskError, TaskId, TaskSpec};
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 use crate::task::{ExecutionStatus, TaskState};
-use crate::task::{IntoNewTask, Progress, TaskError, TaskId, TaskSpec};
 
 /// What a running handler has in hand: its task, a logger, progress, cancellation, shared data, the public store and the
 /// board. Cloning is cheap; a clone may outlive the run, but can no longer change the task then.
@@ -41,7 +41,7 @@ struct Inner {
     cancel: Cancel,
     log: OnceLock<Logger>,
     attempt_log: OnceLock<AttemptLog>,
-    result: Mutex<Option<Value>>,
+    result: Mutex<Option<Box<str>>>,
     // What is to be said of a run that completes its task all the same.
     note: OnceLock<String>,
     // What a transaction of the handler has written, if it has committed.
@@ -108,10 +108,12 @@ impl Context {
     }
 
     /// Says how far the task has come, 0 to 1, and what it is doing. Stored at most twice a second, the last report in the
-    /// end too; events carry every report.
+    /// end too; events carry every report. A message of more than 4 KiB is cut.
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
         let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
-        let progress = Progress { fraction, message: message.into() };
+        // Cut, and not refused: a run does not fail for what it says of itself.
+        let message = json::cut(message.into().into(), LONGEST_REPORT).into();
+        let progress = Progress { fraction, message };
         let core = &self.0.core;
         core.events.publish(|| Fact::progress(&self.0.claimed, self.0.core.clock.now(), progress.clone()));
         let update = ProgressUpdate { seq: self.0.claimed.seq, token: self.0.claimed.token, progress };
@@ -181,11 +183,15 @@ impl Context {
     /// Keeps `value` as the task's result, unless the handler returns one.
     ///
     /// # Errors
-    /// A fatal error when `value` cannot be written as JSON.
+    /// A fatal error when `value` cannot be written as JSON, or is larger than
+    /// [`max_result_bytes`](crate::Config::max_result_bytes) allows.
     pub fn set_result(&self, value: &impl Serialize) -> Result<(), TaskError> {
-        let value = serde_json::to_value(value)
-            .map_err(|error| TaskError::fatal(format!("the result cannot be written as JSON: {error}")))?;
-        *self.0.result.lock() = Some(value);
+        let text = json::written(value)
+            .map_err(|fault| TaskError::fatal(format!("the result cannot be written as JSON: {fault}")))?;
+        if let Some(fault) = Bounds::of(&self.0.core.config).result_fault(&text) {
+            return Err(TaskError::fatal(fault));
+        }
+        *self.0.result.lock() = Some(text.into());
         Ok(())
     }
 
@@ -229,8 +235,12 @@ impl Context {
     /// another run does as well. Other [`CompleteError`]s; nothing of the completion is left in the transaction then.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub fn complete_in<C: AppConnection>(&self, conn: &mut C, output: &impl Serialize) -> Result<(), CompleteError> {
-        let output = Some(serde_json::to_value(output)?).filter(|output| !output.is_null());
-        let text = output.or_else(|| self.0.result.lock().clone()).map(|output| output.to_string().into_boxed_str());
+        let refused = |fault| CompleteError::Output(serde::ser::Error::custom(fault));
+        let output = json::written(output).map_err(refused)?.into_boxed_str();
+        let text = Some(output).filter(|output| **output != *"null").or_else(|| self.0.result.lock().clone());
+        if let Some(fault) = text.as_deref().and_then(|text| Bounds::of(&self.0.core.config).result_fault(text)) {
+            return Err(refused(fault));
+        }
         let (now, state) = (self.0.core.clock.now(), TaskState::Completed);
         let settlement = ended(self.claimed(), self.started_at(), now, state, ExecutionStatus::Success, text, None);
         // Before it is written: whatever comes of it, the end of the run looks.
@@ -253,7 +263,7 @@ impl Context {
         self.0.note.get().cloned()
     }
 
-    pub(crate) fn take_result(&self) -> Option<Value> {
+    pub(crate) fn take_result(&self) -> Option<Box<str>> {
         self.0.result.lock().take()
     }
 

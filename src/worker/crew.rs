@@ -1,6 +1,6 @@
 //! All workers of a board: where they sit, and what they run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use actix::{Actor, Addr};
 use actix_rt::Arbiter;
 use parking_lot::Mutex;
 
-use super::{BlockingPool, CancelReason, Context, Worker};
+use super::{BlockingPool, CancelReason, Context, Dismiss, Worker};
 use crate::backend::Claimed;
 use crate::clock::Clock;
 use crate::core::Core;
@@ -125,6 +125,34 @@ impl Crew {
         }
     }
 
+    /// Lets idle workers of a lane go that has more than `wanted`; those that run a task stay until a later call.
+    #[allow(
+        clippy::mutable_key_type,
+        reason = "an address hashes as the actor that it leads to, which never changes"
+    )]
+    pub(crate) fn dismiss(&self, core: &Core, lane: &str, wanted: usize) {
+        let Some((posts, bench)) = self.lanes.get(lane).zip(core.benches.get(lane)) else { return };
+        let mut posts = posts.lock();
+        let excess = posts.len().saturating_sub(wanted);
+        if excess == 0 {
+            return;
+        }
+        let gone: HashSet<Addr<Worker>> = bench.dismiss(excess).into_iter().collect();
+        // First from the list: what is in it and has ended counts as dead.
+        posts.retain(|post| !gone.contains(&post.worker));
+        posts.shrink_to(2 * wanted);
+        drop(posts);
+        for worker in gone {
+            worker.do_send(Dismiss);
+        }
+    }
+
+    /// How many workers a lane has.
+    #[cfg(test)]
+    fn workers(&self, lane: &str) -> usize {
+        self.lanes[lane].lock().len()
+    }
+
     fn hire(&self, core: &Arc<Core>, lane: &str, slot: &Arc<Slot>) -> Option<Addr<Worker>> {
         let halls = self.threads.lock();
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
@@ -207,5 +235,34 @@ impl Crew {
     pub(crate) fn crash_one(&self) -> bool {
         let worker = self.lanes.values().find_map(|posts| posts.lock().first().map(|post| post.worker.clone()));
         worker.inspect(|worker| worker.do_send(crate::supervise::Crash)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Board, NewTask, Outcome, TaskState};
+
+    #[actix_rt::test]
+    async fn workers_that_a_smaller_concurrency_does_not_need_are_let_go() {
+        let builder = Board::builder().handler("n", |_, _| async { Ok(Outcome::done()) });
+        let board = builder.start().await.unwrap();
+        let crew = &board.core().crew;
+        board.set_concurrency("default", Some(500)).await.unwrap();
+        assert_eq!(crew.workers("default"), 500);
+        let fewer = async {
+            // Those that are not yet idle go with a later look.
+            while crew.workers("default") > 3 {
+                board.set_concurrency("default", Some(3)).await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(90), fewer).await.expect("the workers are let go");
+        assert!(!crew.has_dead());
+        let pushed = board.push_many((0..100).map(|n| NewTask::new("n", &n))).await.unwrap();
+        for task in pushed {
+            assert_eq!(board.wait(task.task_id).await.unwrap().state, TaskState::Completed);
+        }
+        board.stop().await;
     }
 }

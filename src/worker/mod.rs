@@ -3,6 +3,7 @@
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
 //! | [`Wake`] | the queue, or another worker, when the lane's bench has a task; the guardian, when one that was woken does not look | none | only with its worker, which the guardian replaces | yes, but it is sent to idle workers only |
+//! | [`Dismiss`] | the queue, when a lane has more workers than its concurrency | none | only with its worker | yes |
 //!
 //! A panic of a handler stops at the door in [`run`]; a panic of the worker itself ends its actor, and the guardian puts
 //! a fresh one in its place.
@@ -18,7 +19,7 @@ mod run;
 
 use std::sync::Arc;
 
-use actix::{Actor, AsyncContext, Context as ActorContext, Handler, Message, WrapFuture};
+use actix::{Actor, ActorContext as _, AsyncContext, Context as ActorContext, Handler, Message, WrapFuture};
 
 pub(crate) use blocking::BlockingPool;
 pub(crate) use cancel::Cancel;
@@ -38,6 +39,11 @@ use crate::supervise::Life;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Wake(pub(crate) CallNumber);
+
+/// It is not needed any more. Sent to idle workers that nobody can wake any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Dismiss;
 
 /// Tasks that a worker runs without a pause before the others on its thread get their turn.
 const TASKS_PER_TURN: u32 = 64;
@@ -89,6 +95,13 @@ impl Handler<Wake> for Worker {
     type Result = ();
     fn handle(&mut self, Wake(call): Wake, ctx: &mut Self::Context) {
         self.work(ctx, Some(call));
+    }
+}
+
+impl Handler<Dismiss> for Worker {
+    type Result = ();
+    fn handle(&mut self, _: Dismiss, ctx: &mut Self::Context) {
+        ctx.stop();
     }
 }
 

@@ -21,7 +21,7 @@ use crate::persistence::ListExecutions;
 use crate::queue::delivery::{self, ended, released};
 use crate::queue::desk::{Holder, SettleRequest};
 use crate::queue::doubt::is_written;
-use crate::task::{ExecutionStatus, Outcome, RunResult, TaskError, TaskState};
+use crate::task::{Bounds, ExecutionStatus, Outcome, RunResult, TaskError, TaskState};
 
 /// Runs a claimed task and hands in its settlement.
 pub(crate) async fn run(core: &Arc<Core>, claimed: Claimed, slot: &Arc<Slot>) {
@@ -186,16 +186,20 @@ fn settle(core: &Core, handler: &dyn Handle, cx: &Context, end: End) -> Settleme
         // Also for a handler that takes every request to end for a cancellation.
         (End::Returned(Ok(Outcome::Cancel(_))), Some(CancelReason::Shutdown))
         | (End::Returned(Ok(Outcome::Release)), _) => released(cx.claimed()),
-        (End::Returned(Ok(Outcome::Done(value))), _) => done(core, cx, value),
+        (End::Returned(Ok(Outcome::Done(value))), _) => done(core, cx, value.map(|value| value.to_string().into())),
+        (End::Returned(Ok(Outcome::Json(text))), _) => done(core, cx, Some(text)),
         (End::Returned(Ok(Outcome::Snooze(wait))), _) => snoozed(core, cx, wait),
         (End::Returned(Ok(Outcome::Cancel(reason))), _) => cancelled(core, cx, reason),
         (End::Returned(Err(error)), _) => failure(core, Some(handler), cx, &error, ExecutionStatus::Failed),
     }
 }
 
-fn done(core: &Core, cx: &Context, value: Option<serde_json::Value>) -> Settlement {
-    let value = value.or_else(|| cx.take_result());
-    let text = value.map(|value| value.to_string().into_boxed_str());
+fn done(core: &Core, cx: &Context, text: Option<Box<str>>) -> Settlement {
+    let text = text.or_else(|| cx.take_result());
+    let bounds = Bounds::of(&core.config);
+    if let Some(fault) = text.as_deref().and_then(|text| bounds.result_fault(text)) {
+        return failure(core, None, cx, &TaskError::fatal(fault), ExecutionStatus::Failed);
+    }
     let now = core.clock.now();
     let note = cx.noted().map(String::into_boxed_str);
     ended(cx.claimed(), cx.started_at(), now, TaskState::Completed, ExecutionStatus::Success, text, note)

@@ -4,7 +4,7 @@ use callboard::backend::{OpenOptions, open};
 use callboard::{Board, NewTask};
 
 use crate::place::Place;
-use crate::servers::Schema;
+use crate::servers::{Schema, mysql_url, postgres_url};
 
 /// Nobody listens there, so what the client library makes of the URL is all that is said.
 const NOWHERE: &str = "127.0.0.1:1";
@@ -32,6 +32,25 @@ fn passwords_are_in_no_error() {
         let url = format!("{scheme}://{NOWHERE}/d?password=cret&x=1");
         let error = open(&url, &OpenOptions::default()).map(drop).expect_err(&url).to_string();
         assert!(!error.contains("cret"), "{url}: {error}");
+    }
+}
+
+#[test]
+fn a_server_that_answers_is_not_said_to_be_out_of_reach() {
+    let error = |url: &str| open(url, &OpenOptions::default()).map(drop).expect_err(url).to_string();
+    let (postgres, _) =
+        postgres_url().rsplit_once('/').map(|(server, name)| (server.to_owned(), name.to_owned())).unwrap();
+    for (url, advice) in [
+        (format!("{postgres}/no_such_one"), "createdb no_such_one"),
+        (format!("{}/no_such_one", mysql_url()), "CREATE DATABASE no_such_one"),
+    ] {
+        let error = error(&url);
+        assert!(error.contains(advice) && error.contains("does not exist"), "{error}");
+        assert!(!error.contains("cannot be reached"), "{error}");
+    }
+    for scheme in ["postgres", "mysql"] {
+        let error = error(&format!("{scheme}://u:cret@{NOWHERE}/d"));
+        assert!(error.contains("it cannot be reached"), "{error}");
     }
 }
 

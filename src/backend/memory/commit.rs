@@ -12,7 +12,7 @@ use crate::backend::{
     ClaimRequest, Claimed, Commit, InsertGroup, Inserted, Insertion, ProgressUpdate, Receipt, Settled, Settlement,
 };
 use crate::clock::Timestamp;
-use crate::task::TaskState;
+use crate::task::{TaskSpec, TaskState};
 
 impl Store {
     pub(super) fn commit(&mut self, commit: &Commit) -> Receipt {
@@ -112,6 +112,7 @@ impl Store {
             crash_count: 0,
             queue: self.queues.number(&spec.queue),
             slot: 0,
+            weight: weight(spec),
             state: insertion.state,
         }
     }
@@ -150,6 +151,11 @@ impl Store {
         let row = self.rows.get(seq)?;
         Some(Claimed { spec: Arc::clone(&row.spec), seq, token: commit.token, attempt: row.attempt })
     }
+}
+
+/// What a task weighs in its row.
+pub(super) fn weight(spec: &TaskSpec) -> u32 {
+    u32::try_from(spec.weight()).unwrap_or(u32::MAX)
 }
 
 impl Commit {

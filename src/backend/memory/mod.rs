@@ -20,6 +20,7 @@ mod sweep;
 mod unique;
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -44,15 +45,41 @@ use store::Store;
 /// assert_eq!(backend.counts()?, []);
 /// # Ok::<(), callboard::backend::BackendError>(())
 /// ```
-#[derive(Default)]
 pub struct Memory {
     store: Mutex<Store>,
+    most: usize,
+    /// What `store` holds, for those who ask without its lock: bytes, and tasks.
+    used: (AtomicUsize, AtomicUsize),
 }
 
+/// Bytes that tasks may take where nobody says otherwise.
+pub(crate) const MOST_BYTES: usize = 2 << 30;
+
 impl Memory {
-    /// An empty one.
+    /// An empty one, that takes new tasks up to 2 GiB.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_room(MOST_BYTES)
+    }
+
+    /// An empty one, that takes new tasks up to so many bytes of tasks and their history, finished ones included. The bytes
+    /// are reckoned, about 480 for a task and those of its texts. What is under way comes to its end beyond that.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { store: Mutex::default(), most: bytes, used: Default::default() }
+    }
+
+    /// Does something that may change how much there is.
+    fn change<T>(&self, work: impl FnOnce(&mut Store) -> T) -> T {
+        let mut store = self.store.lock();
+        let done = work(&mut store);
+        self.used.0.store(store.bytes, Ordering::Relaxed);
+        self.used.1.store(store.tasks, Ordering::Relaxed);
+        done
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -68,7 +95,19 @@ impl Backend for Memory {
     }
 
     fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError> {
-        Ok(self.store.lock().commit(commit))
+        Ok(self.change(|store| store.commit(commit)))
+    }
+
+    fn full(&self) -> Option<String> {
+        let bytes = self.used.0.load(Ordering::Relaxed);
+        (bytes >= self.most).then(|| {
+            format!(
+                "memory: holds {} tasks of {bytes} bytes, and `max_memory_bytes` allows {}; let finished tasks go sooner by \
+                 `retention`, raise it, or keep tasks in a database",
+                self.used.1.load(Ordering::Relaxed),
+                self.most
+            )
+        })
     }
 
     fn sweep(&self, sweep: &Sweep) -> Result<SweepReport, BackendError> {
@@ -113,7 +152,7 @@ impl Backend for Memory {
     }
 
     fn edit(&self, edit: &Edit) -> Result<EditReport, BackendError> {
-        Ok(self.store.lock().edit(edit))
+        Ok(self.change(|store| store.edit(edit)))
     }
 
     fn change_queue(&self, change: &QueueChange) -> Result<(), BackendError> {
@@ -187,7 +226,7 @@ impl Backend for Memory {
     }
 
     fn fire(&self, turns: &[Turn]) -> Result<Vec<Fired>, BackendError> {
-        Ok(self.store.lock().fire(turns))
+        Ok(self.change(|store| store.fire(turns)))
     }
 
     fn firings(
@@ -209,7 +248,7 @@ impl Backend for Memory {
     }
 
     fn prune(&self, tasks: &[Outdated]) -> Result<Vec<TaskId>, BackendError> {
-        Ok(self.store.lock().prune(tasks))
+        Ok(self.change(|store| store.prune(tasks)))
     }
 
     fn health(&self) -> Result<(), BackendError> {

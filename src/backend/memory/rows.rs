@@ -25,6 +25,8 @@ pub(super) struct Row {
     pub(super) queue: u32,
     /// Its index in the list of running tasks; means nothing in other states.
     pub(super) slot: u32,
+    /// Bytes of what its pusher gave.
+    pub(super) weight: u32,
     pub(super) state: TaskState,
 }
 
@@ -52,7 +54,19 @@ pub(super) struct Rare {
     pub(super) follower: Option<i64>,
 }
 
+/// Bytes of a row without texts, with its share of the indexes. An estimate: it was not measured.
+const PLAIN: usize = 480;
+
 impl Row {
+    /// Bytes that it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        let of_end =
+            |end: &ExecutionEnd| end.result.as_deref().map_or(0, str::len) + end.error.as_deref().map_or(0, str::len);
+        let own = PLAIN + self.weight as usize + self.end.as_ref().map_or(0, of_end);
+        let earlier = self.rare.as_deref().map_or(&[][..], |rare| &rare.earlier);
+        own + earlier.iter().map(|(_, end)| size_of_val(end) + of_end(end)).sum::<usize>()
+    }
+
     pub(super) fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }

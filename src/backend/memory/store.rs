@@ -44,6 +44,10 @@ pub(super) struct Store {
     pub(super) woken: BTreeSet<Name>,
     /// A task that waited for another went on, in the call under way.
     pub(super) freed: bool,
+    /// Bytes of all rows.
+    pub(super) bytes: usize,
+    /// Tasks.
+    pub(super) tasks: usize,
 }
 
 /// The terminal tasks of one state.
@@ -180,6 +184,8 @@ impl Store {
     fn enter(&mut self, seq: i64) {
         let Some(row) = self.rows.get_mut(seq) else { return };
         let state = row.state;
+        self.bytes += row.bytes();
+        self.tasks += 1;
         let queue = self.queues.get_mut(row.queue);
         queue.counts[state as usize] += 1;
         match state {
@@ -213,6 +219,8 @@ impl Store {
     fn leave(&mut self, seq: i64) {
         let Some(row) = self.rows.get(seq) else { return };
         let state = row.state;
+        self.bytes -= row.bytes();
+        self.tasks -= 1;
         let queue = self.queues.get_mut(row.queue);
         queue.counts[state as usize] -= 1;
         if let Some(time) = row.expires_at() {

@@ -84,6 +84,7 @@ impl Store {
             spec.params.clone_from(&new.params);
             spec.priority = new.priority;
             spec.run_at = new.run_at;
+            row.weight = super::commit::weight(spec);
             row.run_at = new.run_at;
             if row.state != TaskState::Waiting && row.state != insertion.state {
                 row.state = insertion.state;

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use super::conn::Conn;
 use super::statement::statements;
 use crate::backend::BackendError;
+use crate::clock::moment_after;
 
 statements! {
     Look -> (Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>): "SELECT (SELECT max(seq) FROM task_queue),
@@ -63,7 +64,7 @@ impl Poll {
         timeout: Duration,
         look: impl Fn(&Self) -> Result<bool, BackendError>,
     ) -> Result<bool, BackendError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = moment_after(timeout);
         loop {
             let next = self.0.lock().next;
             if next > deadline {

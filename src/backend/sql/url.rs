@@ -97,6 +97,14 @@ impl ServerUrl {
         Some(self.options.remove(place).1)
     }
 
+    /// The name of the first option that is not one of these. One without a value may be a part of a password, and has an
+    /// empty name.
+    #[cfg(feature = "mysql")]
+    pub(super) fn other_than(&self, known: &[&str]) -> Option<&str> {
+        let (name, value) = self.options.iter().find(|(name, _)| !known.contains(&name.as_str()))?;
+        Some(if value.is_empty() { "" } else { name })
+    }
+
     /// Adds an option unless the user has given it.
     pub(super) fn default(&mut self, name: &str, value: &str) {
         if !self.options.iter().any(|(option, _)| option == name) {

@@ -77,14 +77,18 @@ fn task() -> NewTask {
 
 fn group(tasks: impl IntoIterator<Item = NewTask>) -> PushRequest {
     let clock = Clock::manual(now());
-    let specs = tasks.into_iter().map(|task| Arc::new(task.into_spec(&clock, 1_000).unwrap())).collect();
+    let specs = tasks
+        .into_iter()
+        .map(|task| Arc::new(task.into_spec(&clock, crate::task::Bounds::all(1_000)).unwrap()))
+        .collect();
     let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     let (answer, _) = oneshot::channel();
     PushRequest { specs, reply: PushReply { answer, deadline: Duration::ZERO, _place: place } }
 }
 
 fn settle(queue: &'static str, state: TaskState) -> SettleRequest {
-    let spec = Arc::new(task().queue(queue).into_spec(&Clock::manual(now()), 1_000).unwrap());
+    let spec =
+        Arc::new(task().queue(queue).into_spec(&Clock::manual(now()), crate::task::Bounds::all(1_000)).unwrap());
     let claimed = Claimed { spec: Arc::clone(&spec), seq: 1, token: ClaimToken::random(), attempt: 0 };
     let settlement = crate::backend::Settlement { state, ..released(&claimed) };
     SettleRequest { settlement, spec, holder: Holder::Worker }

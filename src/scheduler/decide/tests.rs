@@ -76,7 +76,8 @@ impl Case {
 
     fn decision_with(&self, trigger: &Trigger) -> Option<Decision> {
         let schedule = Schedule::new("s", trigger.clone(), NewTask::new("work", &())).policy(self.policy.clone());
-        let definition = schedule.check(&Clock::manual(minute(0)), 1_000, Zone::UTC).unwrap();
+        let definition =
+            schedule.check(&Clock::manual(minute(0)), crate::task::Bounds::all(1_000), Zone::UTC).unwrap();
         let mut record = definition.record(minute(self.cursor));
         record.run_count = self.run_count;
         (self.change)(&mut record);

@@ -9,12 +9,13 @@ use crate::core::Core;
 use crate::error::BoardError;
 use crate::name::{LONGEST_NAME, Name};
 use crate::persistence::{NameToSchedule, ReadSchedules, SaveSchedule};
+use crate::task::Bounds;
 
 /// Times that a change is made anew when the row changed under it.
 pub(super) const TRIES: usize = 50;
 
 pub(super) fn check(core: &Core, schedule: Schedule) -> Result<Definition, BoardError> {
-    schedule.check(&core.clock, core.config.max_params_bytes, core.config.default_zone).map_err(BoardError::Invalid)
+    schedule.check(&core.clock, Bounds::of(&core.config), core.config.default_zone).map_err(BoardError::Invalid)
 }
 
 pub(in crate::scheduler) fn trigger(record: &ScheduleRecord) -> Result<Trigger, BoardError> {

@@ -192,7 +192,7 @@ pub(super) fn cut(given: &str) -> String {
 }
 
 /// The candidate that differs least from `given` in letters inserted, removed or changed; none when little is alike.
-pub(super) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let given: Vec<char> = given.chars().take(64).map(fold).collect();
     let distance = |name: &str| {
         let whole: Vec<char> = name.chars().map(fold).collect();

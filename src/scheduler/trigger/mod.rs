@@ -35,6 +35,7 @@ use chrono::{DateTime, FixedOffset, Offset, Utc};
 
 pub use calendar::{CalendarUnit, ShortMonth};
 pub use describe::Language;
+pub(crate) use error::nearest;
 pub use error::{CronField, TriggerError};
 pub use text::TriggerText;
 pub use zone::Zone;

@@ -15,7 +15,10 @@ use crate::testing::factory::{World, at};
 pub(super) fn record(name: &'static str) -> ScheduleRecord {
     let trigger = Trigger::every(Duration::from_secs(10)).expect("a valid trigger");
     let schedule = Schedule::new(name, trigger, NewTask::new("work", &json!({"at": "{{nominal_time}}"})));
-    schedule.check(&Clock::manual(at(0)), usize::MAX, Zone::UTC).expect("a valid schedule").record(at(0))
+    schedule
+        .check(&Clock::manual(at(0)), crate::task::Bounds::all(usize::MAX), Zone::UTC)
+        .expect("a valid schedule")
+        .record(at(0))
 }
 
 pub(super) fn save(w: &World, record: &ScheduleRecord, turn: Option<i64>) -> i64 {

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::LogForm;
 use super::line::CUT;
 use crate::clock::Timestamp;
+use crate::files::{FOR_THE_GROUP, with_mode};
 
 /// A file that is opened at its first line, appended to by whole lines, and cut at a size with one line that says so.
 pub(super) struct CappedFile {
@@ -85,7 +86,9 @@ impl Open {
             refuse_link(directory)?;
         }
         refuse_link(path)?;
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let mut options = OpenOptions::new();
+        options.create(true).read(true).append(true);
+        let mut file = with_mode(&mut options, FOR_THE_GROUP).open(path)?;
         let bytes = mend(&mut file, form)?;
         let cut = is_cut(&mut file, form, bytes)?;
         Ok(Self { file, bytes, cut })

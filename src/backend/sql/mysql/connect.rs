@@ -93,7 +93,6 @@ impl Target {
     fn establish(&self) -> Result<MysqlConnection, BackendError> {
         MysqlConnection::establish(&self.way.url).map_err(|error| {
             let said = self.secrets.hidden(&error.to_string());
-            let message = format!("{} cannot be reached: {said}", self.shown);
             let forever = [
                 "Access denied",
                 "Unknown database",
@@ -102,6 +101,17 @@ impl Target {
                 "certificate",
                 "SSL is required",
             ];
+            let away =
+                ["Can't connect", "Unknown MySQL server host", "Unknown server host", "Lost connection", "host="];
+            let fault = match said.split_once("Unknown database '") {
+                Some((_, name)) => {
+                    let name = name.split('\'').next().unwrap_or_default();
+                    format!("the database does not exist: {said}; make it first: CREATE DATABASE {name}")
+                }
+                None if away.iter().any(|text| said.contains(text)) => format!("it cannot be reached: {said}"),
+                None => format!("it gives no connection: {said}"),
+            };
+            let message = format!("{}: {fault}", self.shown);
             if forever.iter().any(|text| said.contains(text)) {
                 return BackendError::Permanent { operation: "open", message: MESSAGES.advised(message) };
             }

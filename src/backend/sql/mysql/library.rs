@@ -5,6 +5,7 @@
 
 use crate::backend::BackendError;
 use crate::backend::sql::url::ServerUrl;
+use crate::scheduler::trigger::nearest;
 
 /// Seconds until a connection that does not come about is given up, the greeting of the server included.
 const CONNECT_TIMEOUT: &str = "connect-timeout=5";
@@ -27,6 +28,29 @@ const MODES: [(&str, Mode); 5] = [
     ("verify_identity", Mode::VerifyIdentity),
 ];
 
+/// All options, with the spelling of Diesel beside that of MySQL's own clients.
+const OPTIONS: [(&str, &str); 5] = [
+    ("ssl-mode", "ssl_mode"),
+    ("ssl-ca", "ssl_ca"),
+    ("ssl-cert", "ssl_cert"),
+    ("ssl-key", "ssl_key"),
+    ("unix_socket", "unix-socket"),
+];
+
+/// What PostgreSQL calls them: whoever changes the database may leave them as they were.
+const ELSEWHERE: [(&str, &str); 3] = [("sslrootcert", "ssl-ca"), ("sslcert", "ssl-cert"), ("sslkey", "ssl-key")];
+
+/// The client library would pass an option by that it does not know, and the server would be reached without TLS.
+fn no_option(unknown: &str) -> String {
+    let letters = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    let same = |name: &str| letters(name) == letters(unknown);
+    let known = OPTIONS.iter().map(|(name, _)| *name);
+    let meant = ELSEWHERE.iter().find(|(other, _)| same(other)).map(|(_, own)| *own);
+    let meant = meant.or_else(|| known.clone().find(|name| same(name))).or_else(|| nearest(unknown, known.clone()));
+    let hint = meant.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+    format!("there is no such option: {unknown:?}{hint} There are {}", known.collect::<Vec<_>>().join(", "))
+}
+
 /// How the server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Way {
@@ -44,6 +68,10 @@ impl Way {
     /// # Errors
     /// For a mode that is none, and for one that this library cannot do.
     pub(super) fn new(mut url: ServerUrl, mariadb: bool) -> Result<Self, BackendError> {
+        let known = OPTIONS.iter().flat_map(|(name, other)| [*name, *other]).collect::<Vec<_>>();
+        if let Some(unknown) = url.other_than(&known) {
+            return Err(url.bad(no_option(unknown)));
+        }
         let said = url.take("ssl-mode").or_else(|| url.take("ssl_mode"));
         let mode = said.map(|said| read(&url, &said)).transpose()?;
         let mut files = false;
@@ -122,6 +150,26 @@ mod tests {
         }
         let files = way("mysql://u@h/d?ssl-ca=/Etc/CA.pem", true).unwrap();
         assert!(files.encrypted && files.url.ends_with("?ssl_ca=/Etc/CA.pem"));
+    }
+
+    #[test]
+    fn an_option_that_is_not_known_is_refused_with_the_right_spelling() {
+        for (given, meant) in [
+            ("sslmode", "ssl-mode"),
+            ("SSL-Mode", "ssl-mode"),
+            ("sslrootcert", "ssl-ca"),
+            ("ssl-cart", "ssl-cert"),
+            ("unixsocket", "unix_socket"),
+        ] {
+            for mariadb in [true, false] {
+                let refused = way(&format!("mysql://u:secret@h/d?{given}=x"), mariadb).unwrap_err().to_string();
+                assert!(refused.contains(&format!("did you mean {meant}?")), "{refused}");
+                assert!(!refused.contains("secret"), "{refused}");
+            }
+        }
+        let refused = way("mysql://u@h/d?charset=utf8", true).unwrap_err().to_string();
+        assert!(refused.contains("\"charset\"") && refused.contains("There are ssl-mode, ssl-ca"), "{refused}");
+        assert!(way("mysql://u@h/d?unix_socket=/run/s&ssl_ca=/a&ssl-mode=required", true).is_ok());
     }
 
     #[test]

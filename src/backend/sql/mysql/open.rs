@@ -17,9 +17,9 @@ impl Mysql {
     pub fn open(url: &str, options: &OpenOptions) -> Result<Self, BackendError> {
         let target = Target::new(url)?;
         migrate::run(&target)?;
-        let writers = options.writers.max(1);
+        let writers = options.writers();
         // Two more: the heartbeat must not wait behind commits and lists.
-        let connections = Connections::new(target, writers + options.readers.max(1) + 2);
+        let connections = Connections::new(target, writers + options.readers() + 2);
         Ok(Sql(Server { connections, writers, poll: Poll::new() }))
     }
 

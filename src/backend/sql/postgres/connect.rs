@@ -29,6 +29,17 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections at rest are given up before the server ends their sessions.
 const REST: Duration = Duration::from_secs(20);
+/// What the client library says of a server that does not answer.
+const AWAY: [&str; 8] = [
+    "Connection refused",
+    "could not connect",
+    "could not translate host name",
+    "timeout expired",
+    "timed out",
+    "No route to host",
+    "unreachable",
+    "No such file or directory",
+];
 
 /// What is the same for all connections.
 #[derive(Clone)]
@@ -140,7 +151,18 @@ impl Target {
     pub(super) fn raw(&self) -> Result<PgConnection, BackendError> {
         PgConnection::establish(&self.url).map_err(|error| {
             let said = self.secrets.hidden(error.to_string().trim());
-            let message = format!("{} cannot be reached: {said}", self.shown);
+            let missing = said.split_once("database \"").filter(|(_, behind)| behind.contains("does not exist"));
+            let fault = match missing {
+                Some((_, behind)) => {
+                    let name = behind.split('"').next().unwrap_or_default();
+                    format!("the database does not exist: {said}; make it first: createdb {name}")
+                }
+                // The server answers.
+                None if said.contains("FATAL:") => format!("it gives no connection: {said}"),
+                None if AWAY.iter().any(|text| said.contains(text)) => format!("it cannot be reached: {said}"),
+                None => format!("no connection can be made: {said}"),
+            };
+            let message = format!("{}: {fault}", self.shown);
             let forever = [
                 "authentication failed",
                 "does not exist",

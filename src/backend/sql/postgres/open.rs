@@ -22,9 +22,9 @@ impl Postgres {
         let target = Target::new(url)?;
         // Says at once, and in its own words, what a pool would try again for a while.
         drop(target.connect()?);
-        let writers = options.writers.max(1);
+        let writers = options.writers();
         // Two more: the heartbeat must not wait behind commits and lists.
-        let connections = Arc::new(Connections::new(target, writers + options.readers.max(1) + 2));
+        let connections = Arc::new(Connections::new(target, writers + options.readers() + 2));
         migrate::run(&connections)?;
         let wake = Wake::new(&connections)?;
         let place = Place::of(&connections)?;

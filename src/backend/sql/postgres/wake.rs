@@ -17,6 +17,7 @@ use crate::backend::sql::conn::Conn;
 use crate::backend::sql::poll::Poll;
 use crate::backend::sql::pool::Connections;
 use crate::backend::sql::statement::{Value, statements};
+use crate::clock::moment_after;
 
 statements! {
     Notify -> (Text,): "SELECT pg_notify(?1, ?2)::text";
@@ -78,7 +79,7 @@ impl Wake {
             }
             Self::Notified { ear, own, .. } => (ear, own),
         };
-        let deadline = Instant::now() + timeout;
+        let deadline = moment_after(timeout);
         loop {
             if hear(ear, own, connections.setup())? {
                 return Ok(true);

@@ -12,6 +12,7 @@ use super::meaning::backend_error;
 use super::open::Setup;
 use crate::backend::BackendError;
 use crate::backend::sql::errors::Abort;
+use crate::clock::moment_after;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -32,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Turns the file into a database with a write-ahead log, if it is not one yet, and runs the missing migrations.
 pub(super) fn prepare(path: &str, setup: &Setup) -> Result<(), BackendError> {
-    let deadline = Instant::now() + PATIENCE.max(setup.busy_timeout());
+    let deadline = moment_after(PATIENCE.max(setup.busy_timeout()));
     loop {
         match setup.connect(path).and_then(|mut conn| prepare_on(&mut conn, path)) {
             Err(error) if error.is_transient() && is_lock(&error) && Instant::now() < deadline => {

@@ -14,6 +14,7 @@ use super::turn::Turn;
 use super::watch::Watch;
 use super::{File, Manager, Sqlite, migrate};
 use crate::backend::{BackendError, OpenOptions, Synchronous};
+use crate::files::{PRIVATE, with_mode};
 
 /// Memory for pages, in KiB: what the writer changes again and again stays at hand, and an idle program small.
 const WRITER_CACHE_KIB: u32 = 8 * 1024;
@@ -44,7 +45,7 @@ impl Sqlite {
         let writer = Setup { watch: Some(Arc::clone(&watch)), ..setup };
         Ok(Self(File {
             writer: pool(&path, 1, 1, writer),
-            readers: pool(&path, u32::try_from(options.readers.max(1)).unwrap_or(u32::MAX), 0, Setup::new(options)),
+            readers: pool(&path, u32::try_from(options.readers()).unwrap_or(u32::MAX), 0, Setup::new(options)),
             busy_timeout: options.busy_timeout,
             turn: Turn::new(&path),
             path,
@@ -62,13 +63,18 @@ pub(super) fn file_path(path: &str) -> Result<String, BackendError> {
         "" => Err(bad("a path is missing; give one, such as sqlite:tasks.db")),
         ":memory:" => Err(bad("SQLite in memory is not supported; use memory: instead")),
         _ if file.contains('\0') => Err(bad("a path has no zero bytes; remove them")),
+        _ if file.contains('?') => Err(bad(
+            "a path takes no options, and `?` would become a part of the file's name; leave out what begins with it, and \
+            use the board's own settings, such as `synchronous`",
+        )),
         // SQLite itself would read such a path as a URL with options.
         _ if file.starts_with("file:") => Err(bad("write the path without file:")),
         _ => Ok(file.into()),
     }
 }
 
-/// Finds what would make SQLite say no more than "unable to open database file".
+/// Finds what would make SQLite say no more than "unable to open database file", and makes a file that is missing: SQLite
+/// itself would let every user of the machine read it.
 fn check(path: &str) -> Result<(), BackendError> {
     let bad = |reason: String| BackendError::BadUrl { url: format!("sqlite:{path}"), reason };
     let file = Path::new(path);
@@ -79,10 +85,18 @@ fn check(path: &str) -> Result<(), BackendError> {
     if !directory.is_dir() {
         return Err(bad(format!("the directory {} does not exist; make it first", directory.display())));
     }
-    match std::fs::OpenOptions::new().read(true).write(true).open(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(bad(format!("it cannot be opened for writing ({error}); check its owner and mode"))),
+    // SQLite gives the files beside it, of which one is the log of what was written, the mode that it has.
+    let is_new = !file.exists();
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    match with_mode(&mut options, PRIVATE).open(file) {
         Ok(_) => Ok(()),
+        Err(error) if is_new => Err(bad(format!(
+            "the file does not exist and cannot be made ({error}); let this user write to the directory {}, or name \
+            another one",
+            directory.display()
+        ))),
+        Err(error) => Err(bad(format!("it cannot be opened for writing ({error}); check its owner and mode"))),
     }
 }
 

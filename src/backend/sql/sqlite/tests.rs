@@ -320,3 +320,37 @@ fn a_connection_whose_thread_panicked_is_made_anew() {
     assert_eq!(board.queues().unwrap(), []);
     board.commit(&push(vec![spec(1)], false)).unwrap();
 }
+
+/// What stands in them is nobody else's business.
+#[cfg(unix)]
+#[test]
+fn only_its_owner_can_read_a_database() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = Dir::new();
+    let sqlite = dir.open();
+    sqlite.health().unwrap();
+    for end in ["", "-wal", "-shm", "-turn"] {
+        let mode = std::fs::metadata(format!("{}{end}", dir.file())).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{end}");
+    }
+}
+
+/// Also for root, which may write to any directory of a disk.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_new_file_that_cannot_be_made_says_why_and_what_next() {
+    let error = Sqlite::open("/sys/tasks.db", &OpenOptions::default()).unwrap_err().to_string();
+    assert!(
+        error.contains("the file does not exist and cannot be made (") && error.contains("directory /sys"),
+        "{error}"
+    );
+}
+
+#[test]
+fn options_are_refused_and_make_no_file() {
+    let dir = Dir::new();
+    let file = format!("{}?mode=ro", dir.file());
+    let error = Sqlite::open(&file, &OpenOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("takes no options"), "{error}");
+    assert!(!std::path::Path::new(&file).exists());
+}

@@ -7,6 +7,8 @@
 use std::fs::{File, TryLockError};
 use std::time::Duration;
 
+use crate::files::{PRIVATE, with_mode};
+
 /// A process that has waited so long says so.
 const LONG: Duration = Duration::from_millis(30);
 /// Longer than the pause between two tries of a process that waits.
@@ -18,8 +20,9 @@ pub(super) struct Turn(Option<File>);
 
 impl Turn {
     pub(super) fn new(path: &str) -> Self {
-        let file = File::options().create(true).truncate(false).write(true).open(format!("{path}-turn"));
-        Self(file.ok())
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true);
+        Self(with_mode(&mut options, PRIVATE).open(format!("{path}-turn")).ok())
     }
 
     /// Before a transaction: whoever has waited for long goes first.

@@ -14,6 +14,7 @@ use super::open::Setup;
 use crate::backend::BackendError;
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::statement::statements;
+use crate::clock::moment_after;
 
 /// How often to look.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -91,7 +92,7 @@ impl Watch {
 
 impl File {
     pub(super) fn watch_for(&self, timeout: Duration) -> Result<bool, BackendError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = moment_after(timeout);
         loop {
             if self.foreign_write()? {
                 return Ok(true);

@@ -1,0 +1,82 @@
+//! How large the fields of a task may be: all of it is weighed before anything is sent to storage.
+
+use crate::config::Config;
+use crate::json;
+
+/// Tags of one task.
+pub(crate) const MOST_TAGS: usize = 100;
+/// Bytes of one tag.
+pub(crate) const LONGEST_TAG: usize = 200;
+/// Bytes of a text that a caller gives: the reason of a cancellation, the description of a schedule.
+pub(crate) const LONGEST_TEXT: usize = 10_000;
+/// Bytes of an error that is kept; what is longer is cut.
+pub(crate) const LONGEST_ERROR: usize = 64 << 10;
+/// Bytes of what a progress report says; what is longer is cut.
+pub(crate) const LONGEST_REPORT: usize = 4 << 10;
+
+/// What a board's settings allow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    params: usize,
+    meta: usize,
+    result: usize,
+}
+
+impl Bounds {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self { params: config.max_params_bytes, meta: config.max_meta_bytes, result: config.max_result_bytes }
+    }
+
+    /// The same for all of them.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn all(bytes: usize) -> Self {
+        Self { params: bytes, meta: bytes, result: bytes }
+    }
+
+    /// Why params are too large, if they are.
+    pub(super) fn params_fault(self, bytes: usize) -> Option<String> {
+        too_large("params", bytes, self.params, "max_params_bytes", "push")
+    }
+
+    /// Why meta is too large or too deep, if it is.
+    pub(super) fn meta_fault(self, meta: &serde_json::Value) -> Option<String> {
+        let text = meta.to_string();
+        too_large("meta", text.len(), self.meta, "max_meta_bytes", "push")
+            .or_else(|| json::too_deep(&text).map(|fault| format!("meta cannot be kept: {fault}")))
+    }
+
+    /// Why the result of a run is too large or too deep, if it is.
+    pub(crate) fn result_fault(self, text: &str) -> Option<String> {
+        too_large("the result", text.len(), self.result, "max_result_bytes", "return")
+            .or_else(|| json::too_deep(text).map(|fault| format!("the result cannot be kept: {fault}")))
+    }
+}
+
+fn too_large(what: &str, bytes: usize, most: usize, setting: &str, verb: &str) -> Option<String> {
+    (bytes > most).then(|| {
+        let take = if what == "params" { "take" } else { "takes" };
+        format!(
+            "{what} {take} {bytes} bytes, more than the {most} that `{setting}` allows; store the data elsewhere and \
+             {verb} a reference to it"
+        )
+    })
+}
+
+/// Why there are too many tags, or one is no tag.
+pub(super) fn tags_fault(tags: &[String]) -> Option<String> {
+    if tags.len() > MOST_TAGS {
+        return Some(format!("a task has at most {MOST_TAGS} tags, this one {}", tags.len()));
+    }
+    let tag = tags.iter().find(|tag| tag.is_empty() || tag.len() > LONGEST_TAG)?;
+    let shown: String = tag.chars().take(40).collect();
+    Some(format!("a tag has 1 to {LONGEST_TAG} bytes, {shown:?} has {}", tag.len()))
+}
+
+/// Why a text that a caller gives is refused, if it is.
+pub(crate) fn text_fault(what: &str, text: &str) -> Option<String> {
+    if text.contains('\0') {
+        return Some(format!("{what} contains the character NUL; leave it out"));
+    }
+    let bytes = text.len();
+    (bytes > LONGEST_TEXT).then(|| format!("{what} takes {bytes} bytes; at most {LONGEST_TEXT} are allowed"))
+}
