@@ -93,6 +93,7 @@ mod json;
 pub mod logging;
 mod maintenance;
 mod name;
+mod panics;
 mod persistence;
 mod queue;
 mod scheduler;

@@ -69,7 +69,7 @@ async fn parts_with_nothing_to_do_show_that_they_live_and_a_blocked_thread_does_
 
 #[cfg(feature = "sqlite")]
 #[actix_rt::test]
-async fn a_thread_that_is_gone_is_down_and_takes_no_actor_with_it() {
+async fn a_thread_that_dies_is_started_anew_and_takes_no_actor_with_it() {
     use callboard::PartState;
     use callboard::testing::crash;
 
@@ -79,11 +79,12 @@ async fn a_thread_that_is_gone_is_down_and_takes_no_actor_with_it() {
         let board = Board::builder().url(url).start().await.unwrap();
         assert!(board.health().await.healthy);
         assert!(crash(&board, part));
-        let state_of = async |part| board.health().await.parts.iter().find(|p| p.part == part).unwrap().state;
-        until(async || state_of(part).await == PartState::Down).await;
+        let health_of = async |part| board.health().await.parts.into_iter().find(|p| p.part == part).unwrap();
+        until(async || health_of(part).await.restarts == 1).await;
+        until(async || health_of(part).await.state == PartState::Up).await;
         let health = board.health().await;
-        assert!(!health.healthy, "{part}");
-        assert_eq!(health.parts.iter().filter(|part| part.state == PartState::Down).count(), 1, "{part}");
+        assert!(health.healthy, "{part}");
+        assert_eq!(health.parts.iter().map(|part| part.restarts).sum::<u32>(), 1, "{part}");
         soon(board.stop()).await;
     }
 }

@@ -13,7 +13,7 @@ use callboard::testing::{Fault, Faulty, crash};
 use callboard::{
     Backend, BackfillOrder, Board, BoardBuilder, BoardError, BoxError, CancelReason, Clock, Context, DeliveryError,
     EditAction, Limit, LimitScope, NewTask, Outcome, Part, PushError, Resume, Schedule, ScheduleFilter, Stage,
-    StoreError, TaskFilter, TaskOrder, TaskState, Timestamp, Trigger, Zone,
+    StoreError, TaskError, TaskFilter, TaskOrder, TaskState, Timestamp, Trigger, Zone,
 };
 use serde_json::json;
 use slog::Drain;
@@ -125,6 +125,37 @@ async fn a_stop_that_was_given_up_half_way_can_be_called_again() {
     assert!(!soon(board.ended()).await);
     let record = storage.get(pushed.task_id).unwrap().unwrap();
     assert_eq!((record.state, record.attempt), (TaskState::Pending, 0), "given back without using up an attempt");
+}
+
+#[actix_rt::test]
+async fn an_error_in_the_grace_of_a_stop_uses_up_no_attempt_unless_it_is_fatal() {
+    let storage = Arc::new(Memory::new());
+    let begun = Arc::new(tokio::sync::Semaphore::new(0));
+    let tell = Arc::clone(&begun);
+    let board = Board::builder()
+        .backend(storage.clone())
+        .drain(Duration::ZERO)
+        .handler("fails", move |params, cx| {
+            tell.add_permits(1);
+            async move {
+                cx.cancelled().await;
+                let fatal = params == json!("fatal");
+                Err::<Outcome, BoxError>(
+                    if fatal { TaskError::fatal("bad input") } else { TaskError::new("cut short") }.into(),
+                )
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let task = |params| board.push(NewTask::new("fails", &params));
+    let (fatal, other) = (task("fatal").await.unwrap(), task("other").await.unwrap());
+    drop(soon(begun.acquire_many(2)).await.unwrap());
+    soon(board.stop()).await;
+    let record = |pushed: callboard::Pushed| storage.get(pushed.task_id).unwrap().unwrap();
+    let (fatal, other) = (record(fatal), record(other));
+    assert_eq!((fatal.state, fatal.attempt, fatal.last_error.as_deref()), (TaskState::Dead, 1, Some("bad input")));
+    assert_eq!((other.state, other.attempt, other.last_error), (TaskState::Pending, 0, None));
 }
 
 #[actix_rt::test]

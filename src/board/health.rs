@@ -47,6 +47,9 @@ pub struct Health {
     pub rescued: u64,
     /// Events that some subscriber was too slow for.
     pub missed_events: u64,
+    /// Log records that the application's logger panicked at, as one that `fuse`s its drain does when its disk is full. They
+    /// are lost, and hurt nothing else.
+    pub lost_log_records: u64,
     /// What works, but hardly as it was meant: see [`HealthWarning`]. It leaves `healthy` as it is.
     pub warnings: Vec<HealthWarning>,
 }
@@ -74,7 +77,7 @@ pub enum PartState {
     Up,
     /// It is there, but its last round failed: storage refused it. Its last tick is that of the last round that did not.
     Failing,
-    /// It died. Actors and storage threads are being started anew, the threads of heartbeat and watch are not.
+    /// It died, and is being started anew, unless the board has failed.
     Down,
 }
 
@@ -118,6 +121,7 @@ impl Board {
             late_runs: core.counters.late.load(Ordering::Relaxed),
             rescued: core.counters.rescued.load(Ordering::Relaxed),
             missed_events: core.events.missed_by_all(),
+            lost_log_records: core.app_log.lost(),
             warnings: warnings(core),
         }
     }

@@ -16,6 +16,7 @@ use crate::clock::Timestamp;
 use crate::core::{Alarm, Awaited, CodeSchedule, Core, Counters, HeldQueues, Lease, Stage, Unrun};
 use crate::error::{BoardError, StartError};
 use crate::events::{Event, Events};
+use crate::logging::guarded::Guarded;
 use crate::logging::keys;
 use crate::name::{Name, name_fault};
 use crate::persistence::Persistence;
@@ -79,7 +80,8 @@ fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         None => open_backend(&config)?,
     };
     let node = NodeId::new(clock.now());
-    let log = log.new(slog::o!(keys::NODE => node.to_string()));
+    let app_log = Guarded::new(log.new(slog::o!(keys::NODE => node.to_string())));
+    let log = app_log.logger();
     let parts = Parts::new();
     let queue = Line::new("queue");
     let store_line = Line::new("store");
@@ -91,7 +93,7 @@ fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
     let pulse = Arc::clone(parts.pulse(Part::Persistence));
     let task_logs = config.task_logs.as_ref().map(|dir| {
         let options = TaskLogOptions { max_bytes: config.task_log_bytes, level: config.task_log_level };
-        TaskLogs::new(dir, options, clock.clone(), log.clone())
+        TaskLogs::guarded(dir, options, clock.clone(), app_log.clone())
     });
     let core = Core {
         desk: Desk::new(config.max_waiting_pushes, queue.clone()),
@@ -128,6 +130,7 @@ fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         config,
         clock,
         log,
+        app_log,
         node,
         backend,
         registry,

@@ -34,6 +34,7 @@ use crate::backend::{Backend, Claimed, Limits, QueueSettings};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::events::{Events, Fact};
+use crate::logging::guarded::Guarded;
 use crate::maintenance::Maintenance;
 use crate::name::Name;
 use crate::persistence::{GetTask, Persistence};
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) log: Logger,
+    /// The application's logger, which `log` logs to.
+    pub(crate) app_log: Guarded,
     pub(crate) node: NodeId,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) registry: Registry,

@@ -24,6 +24,7 @@ pub use fact::{Event, TaskFact};
 
 use crate::clock::Clock;
 use crate::logging::keys;
+use crate::panics::caught;
 use crate::supervise::{Life, Line, RollCall};
 
 /// Names a subscription.
@@ -209,9 +210,7 @@ impl Fanout {
                 let arrived = match &subscriber.to {
                     Target::Recipient(recipient) => recipient.send(event).await.is_ok(),
                     Target::Callback(callback) => {
-                        let call = std::panic::AssertUnwindSafe(|| callback(&event));
-                        if let Err(panic) = std::panic::catch_unwind(call) {
-                            let text = crate::worker::panic_text(&*panic);
+                        if let Err(text) = caught(|| callback(&event)) {
                             error!(log, "a callback panicked; it is called with the next event again"; keys::ERROR => text);
                         }
                         true

@@ -4,6 +4,7 @@
 //! [`terminal_or_json`].
 
 pub(crate) mod escape;
+pub(crate) mod guarded;
 pub mod keys;
 mod terminal;
 

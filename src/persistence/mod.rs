@@ -11,7 +11,6 @@
 mod patience;
 mod requests;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -31,6 +30,7 @@ use crate::backend::{Backend, BackendError, Commit, Receipt};
 use crate::clock::Clock;
 use crate::core::Core;
 use crate::logging::keys;
+use crate::panics::caught;
 use crate::queue::batch::Batch;
 use crate::queue::desk::Returned;
 use crate::queue::shared;
@@ -193,14 +193,13 @@ impl Shared {
         operation: &'static str,
         work: impl FnOnce(&dyn Backend) -> Result<T, BackendError>,
     ) -> (Result<T, BackendError>, bool) {
-        match catch_unwind(AssertUnwindSafe(|| work(&*self.backend))) {
+        match caught(|| work(&*self.backend)) {
             Ok(result) => {
                 // It has come back, with whatever answer: health tells of errors elsewhere.
                 self.pulse.tick(&self.clock);
                 (result, false)
             }
-            Err(panic) => {
-                let text = crate::worker::panic_text(&*panic);
+            Err(text) => {
                 error!(self.log, "storage panicked"; keys::OPERATION => operation, keys::ERROR => text);
                 self.pulse.restarted();
                 (Err(BackendError::Panicked { operation }), true)

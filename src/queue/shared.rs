@@ -7,7 +7,6 @@
 //! ordinary they leave to it.
 
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -18,6 +17,7 @@ use super::lanes::Lanes;
 use super::receipt;
 use crate::backend::{Limits, Receipt};
 use crate::core::{Core, Stage};
+use crate::panics::caught;
 use crate::supervise::Part;
 
 /// The lanes of a board.
@@ -134,7 +134,7 @@ pub(crate) fn send_here(core: &Arc<Core>, push: PushRequest) -> Result<(), PushR
             lanes.put_down(true);
         }
     };
-    if catch_unwind(AssertUnwindSafe(send)).is_err() {
+    if caught(send).is_err() {
         core.poke_queue();
     }
     Ok(())
@@ -160,7 +160,7 @@ fn commit(core: &Arc<Core>, lanes: Hold<'_>, batch: Box<Batch>) {
 pub(crate) fn deliver_here(core: &Arc<Core>, batch: Box<Batch>, receipt: Receipt) -> Option<Returned> {
     let Some(lanes) = core.lanes.take_up_if_free() else { return Some(Returned::Batch(batch, Ok(receipt))) };
     // As above: the queue actor, which is told of the return then, finds the lanes in hand.
-    let done = catch_unwind(AssertUnwindSafe(|| deliver(core, lanes, batch, receipt))).unwrap_or(false);
+    let done = caught(|| deliver(core, lanes, batch, receipt)).unwrap_or(false);
     (!done).then_some(Returned::Delivered)
 }
 

@@ -8,7 +8,7 @@
 //! More than [`MOST_RESTARTS`] restarts of core parts within [`WINDOW`] mean that restarting does not help: the board
 //! gives up, loudly, and its stage becomes `failed`; whoever runs it should exit non-zero for its service manager.
 //!
-//! The guardian itself is watched by the heartbeat thread.
+//! The guardian itself is watched by the heartbeat thread, whose rounds, like those of the watch, go on after a panic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,7 +104,7 @@ impl Guardian {
 
     /// Starts a part anew, after a pause that grows with the number of restarts.
     fn mend(&mut self, part: Part, ctx: &mut Context<Self>) {
-        // These three are not the guardian's: the heartbeat watches it, and threads of their own are not started anew.
+        // These three are not the guardian's: the heartbeat watches it, and threads of their own start themselves anew.
         let not_mine = matches!(part, Part::Guardian | Part::Heartbeat | Part::Watch);
         if not_mine || self.mending.contains(&part) || !self.core.is_down(part) {
             return;
@@ -180,7 +180,8 @@ pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {
     }
 }
 
-fn give_up(core: &Core, part: Part) {
+/// Restarting does not help: the board fails, and says so.
+pub(super) fn give_up(core: &Core, part: Part) {
     if core.fail() {
         crit!(core.log, "a part died too often; the board gives up, start it anew"; keys::PART => %part);
     }

@@ -68,7 +68,7 @@ impl Pulse {
         self.gone.load(Ordering::Acquire)
     }
 
-    /// Makes its thread panic, as a bug in it would.
+    /// Makes its thread panic once, as a bug in it would.
     #[cfg(feature = "testing")]
     pub(crate) fn crash(&self) {
         self.to_crash.store(true, Ordering::Release);
@@ -77,7 +77,7 @@ impl Pulse {
     /// Panics when told to.
     #[cfg(feature = "testing")]
     pub(super) fn crash_when_told(&self) {
-        assert!(!self.to_crash.load(Ordering::Acquire), "told to crash");
+        assert!(!self.to_crash.swap(false, Ordering::AcqRel), "told to crash");
     }
 
     pub(crate) fn age(&self, clock: &Clock) -> Option<Duration> {

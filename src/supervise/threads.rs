@@ -4,7 +4,6 @@
 //! They are threads of their own because a flooded actor's timers do not run, and a lease that is not renewed in time
 //! hands the node's tasks to others.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,13 +11,16 @@ use std::time::Duration;
 use actix_rt::ArbiterHandle;
 use slog::{crit, error, info, warn};
 
+use super::guardian::{MOST_RESTARTS, WINDOW, give_up};
 use super::life::Presence;
-use super::{Guardian, Part, Pulse};
+use super::{Guardian, Part};
 use crate::backend::{BackendError, NodeBeat};
 use crate::clock::{Signal, Timestamp};
 use crate::core::{Core, Stage};
+use crate::events::Event;
 use crate::logging::keys;
 use crate::maintenance::SweepNow;
+use crate::panics::caught;
 
 /// How long the watch blocks in storage before it looks whether it should end.
 const WATCH_SLICE: Duration = Duration::from_millis(200);
@@ -37,25 +39,39 @@ impl Threads {
     pub(crate) fn start(core: &Arc<Core>, home: &ArbiterHandle, started_at: Timestamp) -> std::io::Result<Self> {
         let signal = Arc::new(Signal::default());
         let mut threads = Self { signal: Arc::clone(&signal), handles: Vec::new() };
-        let (inner, home) = (Arc::clone(core), home.clone());
         // Read here: the lease runs already, however late the thread gets its first turn.
-        let last = core.clock.elapsed();
-        threads.spawn("callboard-heartbeat", core.parts.pulse(Part::Heartbeat), {
-            let signal = Arc::clone(&signal);
-            move || heartbeats(&inner, &home, (started_at, last), &signal)
+        let mut heart = Heart { started_at, last: core.clock.elapsed(), failing: false };
+        threads.spawn(core, Part::Heartbeat, "callboard-heartbeat", {
+            let (core, home, signal) = (Arc::clone(core), home.clone(), Arc::clone(&signal));
+            move || while !heart.round(&core, &home, &signal) {}
         })?;
         if core.backend.capabilities().shared {
-            let inner = Arc::clone(core);
-            threads.spawn("callboard-watch", core.parts.pulse(Part::Watch), move || watches(&inner, &signal))?;
+            let mut watch = Watch { swept: Duration::ZERO, to_sweep: false };
+            threads.spawn(core, Part::Watch, "callboard-watch", {
+                let core = Arc::clone(core);
+                move || while !watch.round(&core, &signal) {}
+            })?;
         }
         Ok(threads)
     }
 
-    fn spawn(&mut self, name: &str, pulse: &Arc<Pulse>, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-        let presence = Presence(Arc::clone(pulse));
+    /// Starts a thread for a part. What it panics at it is started anew after, as an actor is: on the same thread.
+    fn spawn(
+        &mut self,
+        core: &Arc<Core>,
+        part: Part,
+        name: &str,
+        mut work: impl FnMut() + Send + 'static,
+    ) -> std::io::Result<()> {
+        let (core, signal) = (Arc::clone(core), Arc::clone(&self.signal));
+        let presence = Presence(Arc::clone(core.parts.pulse(part)));
         let work = move || {
             let _presence = presence;
-            work();
+            while let Err(text) = caught(&mut work) {
+                if !outlives(&core, part, &text) || core.clock.wait(GUARDIAN_LOOK, &signal) {
+                    return;
+                }
+            }
         };
         self.handles.push(std::thread::Builder::new().name(name.into()).spawn(work)?);
         Ok(())
@@ -66,6 +82,29 @@ impl Threads {
         self.signal.stop();
         self.handles
     }
+}
+
+/// Notes that a part has panicked and is started anew; false when that has come too often, and the board gives up.
+fn outlives(core: &Core, part: Part, text: &str) -> bool {
+    let pulse = core.parts.pulse(part);
+    pulse.restarted();
+    let restarts = pulse.restarts();
+    error!(core.log, "a part died and is started anew"; keys::PART => %part, keys::RESTARTS => restarts,
+        keys::ERROR => text);
+    if is_one_too_many(core, part) {
+        return false;
+    }
+    core.events.publish(|| Event::PartRestarted { part, restarts });
+    true
+}
+
+/// Counts a restart; true when restarting does not help and the board has given up.
+fn is_one_too_many(core: &Core, part: Part) -> bool {
+    let over = core.parts.note_restart(core.clock.elapsed(), WINDOW) > MOST_RESTARTS;
+    if over {
+        give_up(core, part);
+    }
+    over
 }
 
 /// Sends one sign of life; the lease runs from when it was sent.
@@ -98,37 +137,44 @@ pub(crate) fn follow_storage(core: &Core) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// Renews the lease, from the beat at `last` on.
-fn heartbeats(
-    core: &Arc<Core>,
-    home: &ArbiterHandle,
-    (started_at, mut last): (Timestamp, Duration),
-    signal: &Signal,
-) {
-    let mut failing = false;
-    let pulse = core.parts.pulse(Part::Heartbeat);
-    loop {
+/// Renews the lease; goes on where it was when it is started anew.
+struct Heart {
+    started_at: Timestamp,
+    /// When the last beat was sent, on the clock's growing hand.
+    last: Duration,
+    failing: bool,
+}
+
+impl Heart {
+    /// Waits for the next look or beat; true when it is to end.
+    fn round(&mut self, core: &Arc<Core>, home: &ArbiterHandle, signal: &Signal) -> bool {
         #[cfg(feature = "testing")]
-        pulse.crash_when_told();
-        let period = if failing { core.config.heartbeat() / 4 } else { core.config.heartbeat() };
-        let left = last.saturating_add(period).saturating_sub(core.clock.elapsed());
+        core.parts.pulse(Part::Heartbeat).crash_when_told();
+        let heartbeat = core.config.heartbeat();
+        let period = if self.failing { heartbeat / 4 } else { heartbeat };
+        let left = self.last.saturating_add(period).saturating_sub(core.clock.elapsed());
         if core.clock.wait(pause(core.stage(), left), signal) {
-            return;
+            return true;
         }
         watch_guardian(core, home);
         // A board that gave up lets its lease run out, so that others take over.
-        if core.stage() == Stage::Failed || core.clock.elapsed() < last.saturating_add(period) {
-            continue;
+        if core.stage() != Stage::Failed && core.clock.elapsed() >= self.last.saturating_add(period) {
+            self.beat(core);
         }
-        last = core.clock.elapsed();
+        false
+    }
+
+    fn beat(&mut self, core: &Core) {
+        let pulse = core.parts.pulse(Part::Heartbeat);
+        self.last = core.clock.elapsed();
         let was_safe = core.may_claim();
-        let result = catch_unwind(AssertUnwindSafe(|| beat(core, started_at))).unwrap_or_else(|_| {
+        let result = caught(|| beat(core, self.started_at)).unwrap_or_else(|_| {
             pulse.restarted();
             Err(BackendError::Panicked { operation: "heartbeat" })
         });
         match result {
             Ok(()) => {
-                if std::mem::take(&mut failing) {
+                if std::mem::take(&mut self.failing) {
                     info!(core.log, "heartbeats get through again");
                 }
                 if !was_safe {
@@ -140,7 +186,7 @@ fn heartbeats(
             }
             Err(error) => {
                 core.lease.missed();
-                if !std::mem::replace(&mut failing, true) {
+                if !std::mem::replace(&mut self.failing, true) {
                     warn!(core.log, "no heartbeat; nothing is claimed once the lease is over"; keys::ERROR => %error);
                 }
             }
@@ -155,7 +201,7 @@ fn pause(stage: Stage, left: Duration) -> Duration {
 }
 
 fn watch_guardian(core: &Arc<Core>, home: &ArbiterHandle) {
-    if core.guardian.is_connected() {
+    if core.guardian.is_connected() || core.stage() >= Stage::Stopped {
         return;
     }
     if !core.has_threads() {
@@ -170,41 +216,51 @@ fn watch_guardian(core: &Arc<Core>, home: &ArbiterHandle) {
     let pulse = core.parts.pulse(Part::Guardian);
     pulse.restarted();
     error!(core.log, "the guardian died and is started anew"; keys::RESTARTS => pulse.restarts());
+    if is_one_too_many(core, Part::Guardian) {
+        return;
+    }
     core.guardian.connect(Guardian::start_at(core, home));
 }
 
 /// Sweeps that others' changes bring about come at most so often: what is pending is claimed at once in any case.
 const BETWEEN_SWEEPS: Duration = Duration::from_millis(200);
 
-fn watches(core: &Arc<Core>, signal: &Signal) {
-    let pulse = core.parts.pulse(Part::Watch);
-    let (mut swept, mut to_sweep) = (Duration::ZERO, false);
-    while !signal.is_stopped() {
+/// Waits for other processes' changes; goes on where it was when it is started anew.
+struct Watch {
+    swept: Duration,
+    to_sweep: bool,
+}
+
+impl Watch {
+    /// Waits for a change, or for a while; true when it is to end.
+    fn round(&mut self, core: &Core, signal: &Signal) -> bool {
+        let pulse = core.parts.pulse(Part::Watch);
         #[cfg(feature = "testing")]
         pulse.crash_when_told();
-        let changed = catch_unwind(AssertUnwindSafe(|| core.backend.watch(WATCH_SLICE))).unwrap_or_else(|_| {
+        let changed = caught(|| core.backend.watch(WATCH_SLICE)).unwrap_or_else(|_| {
             pulse.restarted();
             Err(BackendError::Panicked { operation: "watch" })
         });
         match changed {
             Ok(true) => {
                 core.look_for_work();
-                to_sweep = true;
+                self.to_sweep = true;
             }
             Ok(false) => {}
             // Not an endless loop at full speed when storage is away.
             Err(_) => {
                 if core.clock.wait(WATCH_SLICE, signal) {
-                    return;
+                    return true;
                 }
             }
         }
-        if to_sweep && core.clock.elapsed() >= swept + BETWEEN_SWEEPS {
-            (swept, to_sweep) = (core.clock.elapsed(), false);
+        if self.to_sweep && core.clock.elapsed() >= self.swept + BETWEEN_SWEEPS {
+            (self.swept, self.to_sweep) = (core.clock.elapsed(), false);
             core.maintenance.poke(SweepNow);
             core.agenda.ring();
         }
         pulse.tick(&core.clock);
+        signal.is_stopped()
     }
 }
 

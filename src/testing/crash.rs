@@ -4,7 +4,7 @@ use crate::board::Board;
 use crate::supervise::{Crash, Part};
 
 /// Makes a part panic, as a bug in it would. Returns false for the one that has nothing of its own to kill: persistence,
-/// which [`Faulty`](super::Faulty) makes panic. The threads of heartbeat and watch end with it, for good.
+/// which [`Faulty`](super::Faulty) makes panic.
 pub fn crash(board: &Board, part: Part) -> bool {
     let core = board.core();
     match part {

@@ -43,6 +43,7 @@ pub struct Faulty {
     begun: AtomicU64,
     held: Mutex<bool>,
     let_go: Condvar,
+    panics: Mutex<Vec<String>>,
     blocks: bool,
 }
 
@@ -60,6 +61,7 @@ impl Faulty {
             begun: AtomicU64::new(0),
             held: Mutex::default(),
             let_go: Condvar::new(),
+            panics: Mutex::default(),
             blocks,
         })
     }
@@ -113,6 +115,27 @@ impl Faulty {
         let pause = *self.pause.lock();
         if !pause.is_zero() {
             std::thread::sleep(pause);
+        }
+    }
+
+    /// The next call of this method of [`Backend`] panics before it does anything.
+    pub fn panic_at(&self, method: &str) {
+        self.panics.lock().push(method.into());
+    }
+
+    /// Panics that no call has met yet.
+    pub fn panics_left(&self) -> usize {
+        self.panics.lock().len()
+    }
+
+    fn step(&self, method: &str) {
+        let mut panics = self.panics.lock();
+        let place = panics.iter().position(|wanted| wanted == method);
+        let hit = place.map(|place| panics.swap_remove(place));
+        // A panic must not come under the lock.
+        drop(panics);
+        if let Some(method) = hit {
+            panic!("storage was made to panic in {method}");
         }
     }
 
@@ -174,8 +197,14 @@ impl Backend for Faulty {
         self.inner.full()
     }
 
+    fn time(&self) -> Result<Option<Timestamp>, BackendError> {
+        self.step("time");
+        self.inner.time()
+    }
+
     fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError> {
         self.begun.fetch_add(1, Ordering::SeqCst);
+        self.step("commit");
         self.wait();
         if self.refused.lock().as_ref().is_some_and(|text| has_text(commit, text)) {
             return Err(BackendError::Permanent { operation: "commit", message: "made to refuse this".into() });
@@ -191,14 +220,17 @@ impl Backend for Faulty {
     }
 
     fn commit_in(&self, conn: &mut dyn std::any::Any, commit: &Commit) -> Result<Receipt, BackendError> {
+        self.step("commit_in");
         self.inner.commit_in(conn, commit)
     }
 
     fn sweep(&self, sweep: &Sweep) -> Result<SweepReport, BackendError> {
+        self.step("sweep");
         self.inner.sweep(sweep)
     }
 
     fn heartbeat(&self, beat: &NodeBeat) -> Result<(), BackendError> {
+        self.step("heartbeat");
         self.heartbeats.around("heartbeat", || self.inner.heartbeat(beat))
     }
 
@@ -209,14 +241,17 @@ impl Backend for Faulty {
         retire: bool,
         now: Timestamp,
     ) -> Result<Released, BackendError> {
+        self.step("release");
         self.inner.release(node, keep, retire, now)
     }
 
     fn get(&self, task_id: TaskId) -> Result<Option<TaskRecord>, BackendError> {
+        self.step("get");
         self.inner.get(task_id)
     }
 
     fn executions(&self, task_id: TaskId) -> Result<Vec<Execution>, BackendError> {
+        self.step("executions");
         self.inner.executions(task_id)
     }
 
@@ -227,38 +262,47 @@ impl Backend for Faulty {
         after: Option<Cursor>,
         limit: usize,
     ) -> Result<TaskPage, BackendError> {
+        self.step("list");
         self.inner.list(filter, order, after, limit)
     }
 
     fn counts(&self) -> Result<Vec<StateCount>, BackendError> {
+        self.step("counts");
         self.inner.counts()
     }
 
     fn edit(&self, edit: &Edit) -> Result<EditReport, BackendError> {
+        self.step("edit");
         self.inner.edit(edit)
     }
 
     fn change_queue(&self, change: &QueueChange) -> Result<(), BackendError> {
+        self.step("change_queue");
         self.inner.change_queue(change)
     }
 
     fn queues(&self) -> Result<Vec<QueueSettings>, BackendError> {
+        self.step("queues");
         self.inner.queues()
     }
 
     fn save_limit(&self, limit: &Limit) -> Result<(), BackendError> {
+        self.step("save_limit");
         self.inner.save_limit(limit)
     }
 
     fn remove_limit(&self, scope: LimitScope, name: &str) -> Result<bool, BackendError> {
+        self.step("remove_limit");
         self.inner.remove_limit(scope, name)
     }
 
     fn limits(&self) -> Result<Vec<Limit>, BackendError> {
+        self.step("limits");
         self.inner.limits()
     }
 
     fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError> {
+        self.step("nodes");
         self.inner.nodes()
     }
 
@@ -267,26 +311,32 @@ impl Backend for Faulty {
     }
 
     fn save_schedule(&self, record: &ScheduleRecord, turn: Option<i64>) -> Result<Saved, BackendError> {
+        self.step("save_schedule");
         self.inner.save_schedule(record, turn)
     }
 
     fn schedule_changes(&self, version: i64) -> Result<ScheduleChanges, BackendError> {
+        self.step("schedule_changes");
         self.inner.schedule_changes(version)
     }
 
     fn schedules_ahead(&self, now: Timestamp, limit: usize) -> Result<Vec<ScheduleId>, BackendError> {
+        self.step("schedules_ahead");
         self.inner.schedules_ahead(now, limit)
     }
 
     fn schedules(&self, ids: &[ScheduleId]) -> Result<Vec<ScheduleState>, BackendError> {
+        self.step("schedules");
         self.inner.schedules(ids)
     }
 
     fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
+        self.step("schedule_named");
         self.inner.schedule_named(name)
     }
 
     fn schedule_defined(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
+        self.step("schedule_defined");
         self.inner.schedule_defined(name)
     }
 
@@ -296,10 +346,12 @@ impl Backend for Faulty {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<ScheduleRecord>, BackendError> {
+        self.step("list_schedules");
         self.inner.list_schedules(filter, after, limit)
     }
 
     fn fire(&self, turns: &[Turn]) -> Result<Vec<Fired>, BackendError> {
+        self.step("fire");
         self.wait();
         self.commits.around("fire", || self.inner.fire(turns))
     }
@@ -310,27 +362,33 @@ impl Backend for Faulty {
         before: Option<Timestamp>,
         limit: usize,
     ) -> Result<Vec<Firing>, BackendError> {
+        self.step("firings");
         self.inner.firings(schedule_id, before, limit)
     }
 
     fn forget_schedules(&self, deleted: Timestamp, finished: Option<Timestamp>) -> Result<(), BackendError> {
+        self.step("forget_schedules");
         self.inner.forget_schedules(deleted, finished)
     }
 
     fn outdated(&self, rules: &[Retention], now: Timestamp, limit: usize) -> Result<Vec<Outdated>, BackendError> {
+        self.step("outdated");
         self.let_go.wait_while(&mut self.held.lock(), |held| *held);
         self.inner.outdated(rules, now, limit)
     }
 
     fn prune(&self, tasks: &[Outdated]) -> Result<Vec<TaskId>, BackendError> {
+        self.step("prune");
         self.inner.prune(tasks)
     }
 
     fn health(&self) -> Result<(), BackendError> {
+        self.step("health");
         self.inner.health()
     }
 
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError> {
+        self.step("watch");
         self.watches.around("watch", || self.inner.watch(timeout))
     }
 

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use crate::panics::{caught, let_go};
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// How long a thread without work stays.
@@ -41,7 +43,7 @@ impl BlockingPool {
         if state.abandoned {
             // Not under the lock: what is dropped may wake somebody.
             drop(state);
-            drop(job);
+            let_go(job);
             return;
         }
         state.jobs.push_back(job);
@@ -70,8 +72,8 @@ impl BlockingPool {
         (state.closed, state.abandoned) = (true, true);
         let jobs = std::mem::take(&mut state.jobs);
         drop(state);
-        drop(jobs);
         self.0.work.notify_all();
+        jobs.into_iter().for_each(let_go);
     }
 }
 
@@ -87,7 +89,8 @@ impl Shared {
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
-                job();
+                // A job tells of its own panics. What it drops belongs to the application, and must not take the thread along.
+                caught(job).ok();
                 state = self.state.lock();
                 continue;
             }

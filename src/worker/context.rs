@@ -101,7 +101,7 @@ impl Context {
                 None => self.0.core.log.new(values),
                 Some(logs) => {
                     let files = self.0.attempt_log.get_or_init(|| logs.attempt(spec.task_id, self.attempt()));
-                    files.logger(&self.0.core.log, values)
+                    files.logger(&self.0.core.app_log, values)
                 }
             }
         })

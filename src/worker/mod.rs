@@ -29,7 +29,6 @@ pub(crate) use crew::{Crew, Slot};
 pub use handlers::Run;
 pub(crate) use handlers::{ActorHandler, AsyncFn, BlockingFn, Handle, Typed};
 pub(crate) use registry::Registry;
-pub(crate) use run::panic_text;
 
 use crate::core::Core;
 use crate::queue::bench::{Bench, CallNumber, Seat, wake};

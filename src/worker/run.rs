@@ -1,7 +1,6 @@
 //! One run of one task: the panic door, the timeout, cancellation, and what the end means.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{CatchUnwind, LocalBoxFuture};
 use slog::{debug, info, warn};
 
 use super::{CancelReason, Context, Handle, Slot};
@@ -17,6 +16,7 @@ use crate::backend::{Claimed, Settlement};
 use crate::core::Core;
 use crate::events::Fact;
 use crate::logging::keys;
+use crate::panics::{self, let_go, said};
 use crate::persistence::ListExecutions;
 use crate::queue::delivery::{self, ended, released};
 use crate::queue::desk::{Holder, SettleRequest};
@@ -109,14 +109,14 @@ async fn supervise(core: &Core, handler: &dyn Handle, cx: &Context) -> End {
     // From here, not from the first await on: the time up to there is the run's as well.
     let deadline = cx.task().timeout.map(|timeout| core.clock.elapsed().saturating_add(timeout));
     // The handler may panic before it returns its future, too.
-    let mut work = match catch_unwind(AssertUnwindSafe(|| handler.run(cx.clone()))) {
-        Ok(work) => AssertUnwindSafe(work).catch_unwind(),
-        Err(panic) => return End::Returned(Err(panicked(&*panic))),
+    let mut work = match panics::caught(|| handler.run(cx.clone())) {
+        Ok(work) => Work(Some(AssertUnwindSafe(work).catch_unwind())),
+        Err(text) => return End::Returned(Err(panicked(&text))),
     };
     // Most short tasks are done at the first poll, and then need neither timer nor cancellation.
-    let first = std::future::poll_fn(|task| Poll::Ready(Pin::new(&mut work).poll_unpin(task))).await;
+    let first = std::future::poll_fn(|task| Poll::Ready(work.poll_unpin(task))).await;
     let end = match first {
-        Poll::Ready(result) => End::Returned(result.unwrap_or_else(|panic| Err(panicked(&*panic)))),
+        Poll::Ready(result) => End::Returned(result),
         Poll::Pending => slow(core, cx, deadline, &mut work).await,
     };
     tell_if_late(core, cx, deadline, &end);
@@ -142,7 +142,23 @@ fn tell_if_late(core: &Core, cx: &Context, deadline: Option<Duration>, end: &End
     cx.note(text);
 }
 
-type Work = futures_util::future::CatchUnwind<AssertUnwindSafe<LocalBoxFuture<'static, RunResult>>>;
+/// What a handler does, behind the panic door to its very end: what is left of it when it is given up is dropped there too.
+struct Work(Option<CatchUnwind<AssertUnwindSafe<LocalBoxFuture<'static, RunResult>>>>);
+
+impl Future for Work {
+    type Output = RunResult;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut std::task::Context<'_>) -> Poll<RunResult> {
+        let Some(work) = &mut self.0 else { return Poll::Pending };
+        work.poll_unpin(task).map(|result| result.unwrap_or_else(|panic| Err(panicked(&said(panic)))))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let_go(self.0.take());
+    }
+}
 
 async fn slow(core: &Core, cx: &Context, deadline: Option<Duration>, work: &mut Work) -> End {
     let deadline = async {
@@ -153,7 +169,7 @@ async fn slow(core: &Core, cx: &Context, deadline: Option<Duration>, work: &mut 
     };
     tokio::select! {
         biased;
-        result = &mut *work => return End::Returned(result.unwrap_or_else(|panic| Err(panicked(&*panic)))),
+        result = &mut *work => return End::Returned(result),
         () = cx.cancelled() => {}
         () = deadline => {
             cx.cancel(CancelReason::Timeout);
@@ -163,7 +179,7 @@ async fn slow(core: &Core, cx: &Context, deadline: Option<Duration>, work: &mut 
     // Cooperative first: the handler may tidy up, and what it returns counts.
     tokio::select! {
         biased;
-        result = work => End::Returned(result.unwrap_or_else(|panic| Err(panicked(&*panic)))),
+        result = work => End::Returned(result),
         () = core.clock.sleep(core.config.cancel_grace) => End::Dropped,
     }
 }
@@ -181,8 +197,9 @@ fn settle(core: &Core, handler: &dyn Handle, cx: &Context, end: End) -> Settleme
             let error = TaskError::new(format!("timed out after {timeout:?}"));
             failure(core, Some(handler), cx, &error, ExecutionStatus::Timeout)
         }
-        // Stopped with the board: it runs again, and has used up no attempt.
-        (End::Dropped, _) | (End::Returned(Err(_)), Some(CancelReason::Shutdown)) => released(cx.claimed()),
+        // Stopped with the board: it runs again, and has used up no attempt. What is fatal is so whenever it comes.
+        (End::Dropped, _) => released(cx.claimed()),
+        (End::Returned(Err(error)), Some(CancelReason::Shutdown)) if !error.is_fatal() => released(cx.claimed()),
         // Also for a handler that takes every request to end for a cancellation.
         (End::Returned(Ok(Outcome::Cancel(_))), Some(CancelReason::Shutdown))
         | (End::Returned(Ok(Outcome::Release)), _) => released(cx.claimed()),
@@ -249,26 +266,19 @@ fn failure(
 /// What the type's own rule says of the wait. It is the user's code like the handler, and behind the same door: a panic
 /// in it would take the worker with it, and the handler's error as well.
 fn own_delay(core: &Core, handler: &dyn Handle, cx: &Context, error: &TaskError) -> Option<Duration> {
-    let asked = catch_unwind(AssertUnwindSafe(|| handler.retry_delay(cx.attempt(), error)));
-    asked.unwrap_or_else(|panic| {
+    panics::caught(|| handler.retry_delay(cx.attempt(), error)).unwrap_or_else(|text| {
         warn!(core.log, "the retry_delay of a type panicked, so its task waits as its retry policy says";
             keys::TASK_ID => %cx.task_id(), keys::TYPE => cx.task().kind.as_str(), keys::ATTEMPT => cx.attempt(),
-            keys::ERROR => panic_text(&*panic));
+            keys::ERROR => text);
         None
     })
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> TaskError {
-    TaskError::new(format!("the handler panicked: {}", panic_text(panic)))
+fn panicked(text: &str) -> TaskError {
+    TaskError::new(format!("the handler panicked: {text}"))
 }
 
 /// Runs a blocking handler behind the panic door.
 pub(crate) fn caught(work: impl FnOnce() -> RunResult) -> RunResult {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panicked(&*panic)))
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic without a text")
+    panics::caught(work).unwrap_or_else(|text| Err(panicked(&text)))
 }

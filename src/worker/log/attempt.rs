@@ -9,6 +9,8 @@ use slog::{Drain, Level, Logger, Never, OwnedKV, OwnedKVList, Record, SendSyncRe
 use super::file::CappedFile;
 use super::line::Line;
 use super::{LogForm, MOST_FILES, TaskLogs};
+use crate::logging::guarded::Guarded;
+use crate::panics::caught;
 use crate::task::TaskId;
 
 /// The log of one run of an attempt: a drain that writes each record to a readable file and to one of JSON lines.
@@ -36,7 +38,7 @@ impl AttemptLog {
 
     /// A logger for the attempt: every record goes to its files and to the program's logger too, with `values` and
     /// with the values of the program's logger.
-    pub(crate) fn logger<T>(&self, program: &Logger, values: OwnedKV<T>) -> Logger
+    pub(crate) fn logger<T>(&self, program: &Guarded, values: OwnedKV<T>) -> Logger
     where
         T: SendSyncRefUnwindSafeKV + 'static,
     {
@@ -108,7 +110,7 @@ impl Drain for AttemptLog {
 }
 
 struct Both {
-    program: Logger,
+    program: Guarded,
     attempt: AttemptLog,
 }
 
@@ -117,7 +119,10 @@ impl Drain for Both {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        self.attempt.write(record, &[values, self.program.list()]);
+        // Values of the application's own are read here, and what they do must not become the end of the run.
+        if let Err(text) = caught(|| self.attempt.write(record, &[values, self.program.list()])) {
+            self.attempt.0.logs.failed(&std::io::Error::other(text));
+        }
         Drain::log(&self.program, record, values)
     }
 

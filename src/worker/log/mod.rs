@@ -23,6 +23,7 @@ pub use show::LogSlice;
 use slog::{Level, Logger, error, warn};
 
 use crate::clock::{Clock, Timestamp};
+use crate::logging::guarded::Guarded;
 use crate::logging::keys;
 use crate::task::{TaskId, spelled};
 
@@ -62,7 +63,7 @@ struct Inner {
     directory: PathBuf,
     options: TaskLogOptions,
     clock: Clock,
-    program: Logger,
+    program: Guarded,
     failures: AtomicU64,
 }
 
@@ -70,6 +71,15 @@ impl TaskLogs {
     /// Logs under `directory`, which is made when the first line is logged. That a log cannot be written is told to
     /// `program`, once.
     pub fn new(directory: impl Into<PathBuf>, options: TaskLogOptions, clock: Clock, program: Logger) -> Self {
+        Self::guarded(directory, options, clock, Guarded::new(program))
+    }
+
+    pub(crate) fn guarded(
+        directory: impl Into<PathBuf>,
+        options: TaskLogOptions,
+        clock: Clock,
+        program: Guarded,
+    ) -> Self {
         let options = TaskLogOptions { max_bytes: options.max_bytes.max(1 << 10), ..options };
         Self(Arc::new(Inner { directory: directory.into(), options, clock, program, failures: AtomicU64::new(0) }))
     }
@@ -91,7 +101,7 @@ impl TaskLogs {
             }
         }
         if let Some((task_id, fault)) = faults.first() {
-            warn!(self.0.program, "logs of tasks could not be removed; check who owns them";
+            warn!(self.0.program.logger(), "logs of tasks could not be removed; check who owns them";
                 keys::COUNT => faults.len(), keys::TASK_ID => %task_id, keys::ERROR => %fault);
         }
         removed
@@ -104,7 +114,7 @@ impl TaskLogs {
 
     fn failed(&self, fault: &io::Error) {
         if self.0.failures.fetch_add(1, Ordering::Relaxed) == 0 {
-            error!(self.0.program, "a task's log cannot be written; tasks go on, this is said once";
+            error!(self.0.program.logger(), "a task's log cannot be written; tasks go on, this is said once";
                 keys::PATH => %self.0.directory.display(), keys::ERROR => %fault);
         }
     }

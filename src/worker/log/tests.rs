@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::{LogForm, TaskLogOptions, TaskLogs};
 use crate::clock::{Clock, Timestamp};
+use crate::logging::guarded::Guarded;
 use crate::logging::keys;
 use crate::task::TaskId;
 
@@ -47,7 +48,7 @@ impl slog::Serializer for Keys {
 struct World {
     place: TempDir,
     clock: Clock,
-    program: Logger,
+    program: Guarded,
     told: Memory,
     logs: TaskLogs,
     task_id: TaskId,
@@ -62,8 +63,8 @@ impl World {
         let place = tempfile::tempdir().unwrap();
         let clock = Clock::manual(Timestamp::from_micros(1_767_225_600_000_001));
         let told = Memory::default();
-        let program = Logger::root(told.clone(), o!(keys::NODE => "alpha"));
-        let logs = TaskLogs::new(place.path().join("tasks"), options, clock.clone(), program.clone());
+        let program = Guarded::new(Logger::root(told.clone(), o!(keys::NODE => "alpha")));
+        let logs = TaskLogs::guarded(place.path().join("tasks"), options, clock.clone(), program.clone());
         let task_id = TaskId::new(clock.now());
         Self { place, clock, program, told, logs, task_id }
     }
@@ -231,7 +232,7 @@ impl fmt::Display for Refuses {
 #[test]
 fn a_value_that_refuses_to_be_shown_harms_nobody() {
     let world = World::new();
-    let program = Logger::root(slog::Discard, o!());
+    let program = Guarded::new(Logger::root(slog::Discard, o!()));
     let log = world.logs.attempt(world.task_id, 1).logger(&program, o!());
     info!(log, "text"; "bad" => %Refuses, "good" => 1);
     assert_eq!(world.json()[0]["bad"], "<cannot be shown>");
@@ -248,7 +249,7 @@ fn a_value_that_logs_when_it_is_shown_does_not_block() {
         }
     }
     let world = World::new();
-    let log = world.logs.attempt(world.task_id, 1).logger(&Logger::root(slog::Discard, o!()), o!());
+    let log = world.logs.attempt(world.task_id, 1).logger(&Guarded::new(Logger::root(slog::Discard, o!())), o!());
     let chatty = Chatty(log.clone());
     info!(log, "text"; "chatty" => %chatty);
     assert_eq!(world.json().len(), 2);
