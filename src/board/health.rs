@@ -47,6 +47,9 @@ pub struct Health {
     pub rescued: u64,
     /// Events that some subscriber was too slow for.
     pub missed_events: u64,
+    /// Threads of blocking handlers that go on after their run was given up, because of its timeout or a cancel. They keep their
+    /// places in their queues until they end.
+    pub overdue_threads: usize,
     /// Log records that the application's logger panicked at, as one that `fuse`s its drain does when its disk is full. They
     /// are lost, and hurt nothing else.
     pub lost_log_records: u64,
@@ -86,7 +89,7 @@ pub enum PartState {
 pub struct QueueHealth {
     /// Its name.
     pub queue: String,
-    /// Tasks of it that run here.
+    /// Tasks of it that run here, and those blocking runs that were given up while their thread goes on.
     pub running: usize,
 }
 
@@ -121,6 +124,7 @@ impl Board {
             late_runs: core.counters.late.load(Ordering::Relaxed),
             rescued: core.counters.rescued.load(Ordering::Relaxed),
             missed_events: core.events.missed_by_all(),
+            overdue_threads: core.crew.blocking().overdue().load(Ordering::Relaxed),
             lost_log_records: core.app_log.lost(),
             warnings: warnings(core),
         }

@@ -47,13 +47,16 @@ pub(crate) struct SettleRequest {
 pub(crate) enum Holder {
     /// A worker of the lane with the task's queue.
     Worker,
-    /// The same, and there is nothing to store: the run has completed its task in a transaction of its own.
+    /// The same, and there is nothing to store: the run has completed its task in a transaction of its own, or is settled.
     WorkerDone,
+    /// The same, and its place in the lane is not free yet: the thread of its run goes on. A second request gives it back.
+    WorkerStays,
     /// A delivery; it may await the outcome.
     Delivery(Option<oneshot::Sender<Result<(), DeliveryError>>>),
 }
 
 impl Holder {
+    /// True when the place in the lane is free with this end.
     pub(crate) fn is_worker(&self) -> bool {
         matches!(self, Self::Worker | Self::WorkerDone)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -21,6 +22,7 @@ struct Shared {
     work: Condvar,
     name: &'static str,
     most: usize,
+    overdue: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -35,7 +37,12 @@ struct State {
 impl BlockingPool {
     /// A pool of at most `most` threads with this name.
     pub(crate) fn new(name: &'static str, most: usize) -> Self {
-        Self(Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), name, most }))
+        Self(Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), name, most, overdue: Arc::default() }))
+    }
+
+    /// How many of its threads have outlasted the runs that they were given.
+    pub(crate) fn overdue(&self) -> &Arc<AtomicUsize> {
+        &self.0.overdue
     }
 
     pub(crate) fn spawn(&self, job: Job) {

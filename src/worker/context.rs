@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use slog::Logger;
 
+use super::RunThread;
 use super::cancel::{Cancel, CancelReason};
 use super::log::AttemptLog;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -48,6 +49,8 @@ struct Inner {
     completed: Mutex<Option<Settlement>>,
     // Most runs report no progress.
     pace: OnceLock<Arc<Pace>>,
+    // Of a blocking run.
+    thread: OnceLock<Arc<RunThread>>,
 }
 
 impl Context {
@@ -63,6 +66,7 @@ impl Context {
             note: OnceLock::new(),
             completed: Mutex::new(None),
             pace: OnceLock::new(),
+            thread: OnceLock::new(),
         }))
     }
 
@@ -273,6 +277,17 @@ impl Context {
 
     pub(crate) fn cancel(&self, reason: CancelReason) {
         self.0.cancel.raise(reason);
+    }
+
+    /// The thread of the run, when it is a blocking one.
+    pub(crate) fn thread(&self) -> Option<&Arc<RunThread>> {
+        self.0.thread.get()
+    }
+
+    /// The run is a blocking one.
+    pub(crate) fn needs_thread(&self) -> Arc<RunThread> {
+        let make = || RunThread::new(self.blocking_pool().overdue());
+        Arc::clone(self.0.thread.get_or_init(make))
     }
 
     pub(crate) fn blocking_pool(&self) -> &super::BlockingPool {

@@ -29,6 +29,8 @@ enum Hand {
     /// Taken from the bench, not begun.
     Taken(TaskId, ClaimToken),
     Running(Context),
+    /// The run is settled, and its thread goes on: its place in the lane is not free yet.
+    Outlasted(Context),
 }
 
 impl Slot {
@@ -40,6 +42,10 @@ impl Slot {
         *self.0.lock() = Hand::Running(context);
     }
 
+    pub(crate) fn outlasted(&self, context: Context) {
+        *self.0.lock() = Hand::Outlasted(context);
+    }
+
     pub(crate) fn clear(&self) {
         *self.0.lock() = Hand::Empty;
     }
@@ -48,14 +54,22 @@ impl Slot {
         match &*self.0.lock() {
             Hand::Empty => None,
             Hand::Taken(task_id, token) => Some((*task_id, *token)),
-            Hand::Running(context) => Some((context.task_id(), context.claimed().token)),
+            Hand::Running(context) | Hand::Outlasted(context) => Some((context.task_id(), context.claimed().token)),
         }
     }
 
     pub(crate) fn context(&self) -> Option<Context> {
         match &*self.0.lock() {
             Hand::Running(context) => Some(context.clone()),
-            Hand::Empty | Hand::Taken(..) => None,
+            Hand::Empty | Hand::Taken(..) | Hand::Outlasted(_) => None,
+        }
+    }
+
+    /// The run that is settled and whose thread goes on.
+    pub(crate) fn outlasting(&self) -> Option<Context> {
+        match &*self.0.lock() {
+            Hand::Outlasted(context) => Some(context.clone()),
+            Hand::Empty | Hand::Taken(..) | Hand::Running(_) => None,
         }
     }
 }

@@ -130,14 +130,16 @@ where
         };
         let work = self.0.clone();
         let (tell, told) = oneshot::channel();
-        let inner = cx.clone();
+        let (inner, thread) = (cx.clone(), cx.needs_thread());
         cx.blocking_pool().spawn(Box::new(move || {
             // Given up while it waited for a thread: its task is somebody else's by now, or nobody's.
-            if tell.is_closed() {
+            let busy = if tell.is_closed() { None } else { thread.begin() };
+            if busy.is_none() {
                 return;
             }
             // The run may be given up meanwhile, too: then nobody listens.
             drop(tell.send(super::run::caught(|| returned(work(task, &inner)))));
+            drop(busy);
         }));
         Box::pin(async move {
             told.await.unwrap_or_else(|_| Err(TaskError::new("the blocking thread ended without an answer")))

@@ -16,6 +16,7 @@ mod handlers;
 pub(crate) mod log;
 mod registry;
 mod run;
+mod thread;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub(crate) use crew::{Crew, Slot};
 pub use handlers::Run;
 pub(crate) use handlers::{ActorHandler, AsyncFn, BlockingFn, Handle, Typed};
 pub(crate) use registry::Registry;
+pub(crate) use thread::RunThread;
 
 use crate::core::Core;
 use crate::queue::bench::{Bench, CallNumber, Seat, wake};

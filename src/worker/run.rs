@@ -11,9 +11,9 @@ use futures_util::FutureExt;
 use futures_util::future::{CatchUnwind, LocalBoxFuture};
 use slog::{debug, info, warn};
 
-use super::{CancelReason, Context, Handle, Slot};
+use super::{CancelReason, Context, Handle, RunThread, Slot};
 use crate::backend::{Claimed, Settlement};
-use crate::core::Core;
+use crate::core::{Core, Stage};
 use crate::events::Fact;
 use crate::logging::keys;
 use crate::panics::{self, let_go, said};
@@ -35,18 +35,68 @@ pub(crate) async fn run(core: &Arc<Core>, claimed: Claimed, slot: &Arc<Slot>) {
     let guard = Guard { core, slot };
     core.events.publish(|| Fact::started(cx.claimed(), cx.started_at()));
     let end = supervise(core, handler, &cx).await;
+    let thread = outlasting(&cx, &end);
+    if let Some(thread) = thread
+        && is_counted(core, &cx)
+    {
+        freed(core, thread).await;
+    }
     cx.close_log();
     let (settlement, holder) = match completed(core, &cx).await {
         Some(settlement) => (told(core, &cx, settlement, &end), Holder::WorkerDone),
         None => (settle(core, handler, &cx, end), Holder::Worker),
     };
     let spec = Arc::clone(&cx.claimed().spec);
+    let mut request = SettleRequest { settlement, spec, holder };
+    if let Some(thread) = thread.filter(|thread| thread.outlasts()) {
+        request = settle_first(core, &cx, slot, request);
+        freed(core, thread).await;
+    }
     // In one step: at no time may the claim be in nobody's hands, or a reconciliation would give it away.
     core.desk.hand_in(|g| {
-        g.settles.push(SettleRequest { settlement, spec, holder });
+        g.settles.push(request);
         slot.clear();
     });
     drop(guard);
+}
+
+/// The thread of a blocking run that was given up, when it goes on: it cannot be ended from outside.
+fn outlasting<'a>(cx: &'a Context, end: &End) -> Option<&'a RunThread> {
+    let given_up = matches!(end, End::TimedOut(_) | End::Dropped);
+    let thread = cx.thread().filter(|thread| given_up && thread.outlasts())?;
+    warn!(
+        cx.log(),
+        "the run is given up and its thread goes on, in its place in the queue until it ends: let the handler look \
+        at is_cancelled()"
+    );
+    Some(thread)
+}
+
+/// True when a limit over all nodes counts the run for as long as it is not settled.
+fn is_counted(core: &Core, cx: &Context) -> bool {
+    core.limits.lock().as_ref().is_some_and(|limits| limits.hold_room_of(cx.task()))
+}
+
+/// Resolves when the thread is free, or the board stops: that cannot wait for what nobody can end.
+async fn freed(core: &Core, thread: &RunThread) {
+    let mut stage = core.stage.subscribe();
+    tokio::select! {
+        () = thread.freed() => {}
+        () = async { stage.wait_for(|stage| *stage > Stage::Running).await.ok(); } => {}
+    }
+}
+
+/// Hands in the end of a run whose thread goes on, for its task must not wait for that; returns what gives its place back.
+fn settle_first(core: &Core, cx: &Context, slot: &Slot, request: SettleRequest) -> SettleRequest {
+    let SettleRequest { settlement, spec, holder } = request;
+    let place = SettleRequest { settlement: settlement.clone(), spec: Arc::clone(&spec), holder: Holder::WorkerDone };
+    core.desk.hand_in(|g| {
+        if matches!(holder, Holder::Worker) {
+            g.settles.push(SettleRequest { settlement, spec, holder: Holder::WorkerStays });
+        }
+        slot.outlasted(cx.clone());
+    });
+    place
 }
 
 /// The end that storage has already, because a transaction of the handler wrote it and has committed.
@@ -84,6 +134,14 @@ struct Guard<'a> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
+        if let Some(cx) = self.slot.outlasting() {
+            // Settled: all there is to do is to give its place back.
+            let (settlement, spec) = (released(cx.claimed()), Arc::clone(&cx.claimed().spec));
+            self.core.desk.hand_in(|g| {
+                g.settles.push(SettleRequest { settlement, spec, holder: Holder::WorkerDone });
+                self.slot.clear();
+            });
+        }
         // Empty when the board stops and has taken the run back already.
         if let Some(cx) = self.slot.context() {
             let error = TaskError::new("its worker died");
