@@ -137,7 +137,12 @@ async fn two_nodes(storage: impl Fn(BoardBuilder) -> BoardBuilder) {
     let clock = clock();
     let (first, mut told) = node(handled(storage(Board::builder()).queue("a", 1), "x"), &clock).await;
     let (second, mut second_told) = node(handled(storage(Board::builder()).queue("b", 1), "y"), &clock).await;
-    for (kind, queue) in [("x", "a"), ("y", "b"), ("x", "b"), ("y", "a"), ("x", "c")] {
+    // What each of them runs is over before it pulls from the same queue.
+    for (board, kind, queue) in [(&first, "x", "a"), (&second, "y", "b")] {
+        let pushed = board.push(NewTask::new(kind, &()).queue(queue)).await.unwrap();
+        soon(board.wait(pushed.task_id)).await.unwrap();
+    }
+    for (kind, queue) in [("x", "b"), ("y", "a"), ("x", "c")] {
         first.push(NewTask::new(kind, &()).queue(queue)).await.unwrap();
     }
     clock.advance(Duration::from_secs(30));
