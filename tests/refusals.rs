@@ -196,6 +196,8 @@ async fn the_rest_of_a_refused_batch_does_not_wait_for_the_next_look() {
         (config.check_interval, config.push_deadline) = (Duration::from_secs(36_000), Duration::from_secs(36_000));
     };
     let board = builder.configure(hours).start().await.unwrap();
+    // A queue that claims nothing asks storage for nothing, and so nothing else looks at what is left.
+    board.pause("default").await.unwrap();
     // So that they share commits.
     storage.slow_down(Duration::from_millis(5));
     for _ in 0..5 {

@@ -1,12 +1,14 @@
 //! Schedules, as an application changes and sees them.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::Board;
 use super::names::named;
 use crate::backend::{Instance, ScheduleFilter};
 use crate::clock::Timestamp;
-use crate::core::Core;
+use crate::core::{Core, Stage};
 use crate::error::BoardError;
 use crate::name::Name;
 use crate::persistence::{ListFirings, ListSchedules};
@@ -18,6 +20,8 @@ use crate::task::TaskId;
 
 /// Next times that [`Schedules::get`] names.
 const NEXT_RUNS: usize = 5;
+/// The pause before a scheduler that has died is asked again: its successor comes within milliseconds.
+const NEXT_SCHEDULER: Duration = Duration::from_millis(5);
 /// Firings that it names.
 const LAST_RUNS: usize = 20;
 
@@ -72,7 +76,18 @@ impl Schedules<'_> {
     }
 
     async fn operate<O: Operation>(&self, operation: O) -> Result<O::Answer, BoardError> {
-        self.core().scheduler.ask(Operate(operation)).await?
+        let core = self.core();
+        let operate = Operate::new(operation);
+        let deadline = core.clock.elapsed().saturating_add(core.config.push_deadline);
+        loop {
+            let answer = core.scheduler.ask(operate.clone()).await;
+            let again = operate.is_untouched() && core.stage() < Stage::Stopped && core.clock.elapsed() < deadline;
+            match answer {
+                // The scheduler has just died: its successor takes it in a moment.
+                Err(BoardError::NotAnswering { .. }) if again => core.timeout(NEXT_SCHEDULER).await,
+                answer => return answer?,
+            }
+        }
     }
 
     /// Makes a schedule that has times to come. They count from now; that of a deleted one with the same name it takes over.

@@ -58,6 +58,8 @@ struct Shared {
     pulse: Arc<Pulse>,
     in_flight: AtomicUsize,
     living: [AtomicUsize; 2],
+    /// Those of them that have been asked for and have not begun yet.
+    coming: [AtomicUsize; 2],
 }
 
 /// Which of the two sync arbiters.
@@ -75,8 +77,15 @@ impl Persistence {
         clock: Clock,
         pulse: Arc<Pulse>,
     ) -> Self {
-        let shared =
-            Shared { backend, log, clock, pulse, in_flight: AtomicUsize::new(0), living: Default::default() };
+        let shared = Shared {
+            backend,
+            log,
+            clock,
+            pulse,
+            in_flight: AtomicUsize::new(0),
+            living: Default::default(),
+            coming: Default::default(),
+        };
         Self {
             shared: Arc::new(shared),
             writers: RwLock::default(),
@@ -127,6 +136,9 @@ impl Persistence {
                 continue;
             }
             let shared = Arc::clone(&self.shared);
+            // Counted before they are there: a look at a board that has just started must not take them for dead.
+            shared.coming[side as usize].fetch_add(threads, Ordering::AcqRel);
+            shared.living[side as usize].fetch_add(threads, Ordering::AcqRel);
             *line = Some(SyncArbiter::start(threads, move || StorageThread::new(Arc::clone(&shared), side)));
         }
     }
@@ -260,7 +272,11 @@ pub(crate) struct StorageThread {
 
 impl StorageThread {
     fn new(shared: Arc<Shared>, side: Side) -> Self {
-        shared.living[side as usize].fetch_add(1, Ordering::AcqRel);
+        let coming = |left: usize| left.checked_sub(1);
+        if shared.coming[side as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, coming).is_err() {
+            // One that panicked is made anew.
+            shared.living[side as usize].fetch_add(1, Ordering::AcqRel);
+        }
         Self { shared, side }
     }
 }
@@ -293,5 +309,24 @@ impl<R: Request> Handler<Door<R>> for StorageThread {
             actix::ActorContext::stop(ctx);
         }
         result
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::backend::memory::Memory;
+    use crate::testing::Faulty;
+
+    #[actix_rt::test]
+    async fn threads_that_have_just_been_started_are_not_taken_for_dead() {
+        for _ in 0..50 {
+            let backend = Faulty::new(Arc::new(Memory::new()), true);
+            let log = Logger::root(slog::Discard, slog::o!());
+            let persistence = Persistence::new(backend, 2, log, Clock::system(), Arc::default());
+            persistence.start();
+            assert!(persistence.is_alive());
+            persistence.stop();
+        }
     }
 }

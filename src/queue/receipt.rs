@@ -82,7 +82,12 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
     }
     // Workers first: whoever pushed is woken by its answer, and would take a core from the task.
     for (lane, tasks) in fresh {
-        wake(lanes.at(lane).bench.put(tasks, &core.clock));
+        let lane = lanes.at(lane);
+        if lane.paused {
+            tasks.into_iter().for_each(|claimed| core.give_back(claimed, Holder::Worker));
+        } else {
+            wake(lane.bench.put(tasks, &core.clock));
+        }
     }
     for (reply, answer) in replies {
         // Whoever no longer listens needs no answer.
@@ -243,6 +248,11 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
             let lane = lanes.at(lane);
             lane.give_room(limit.saturating_sub(got));
             lane.work.came_back(got < limit, mark);
+            if lane.paused {
+                // They were claimed before the pause, and storage answered late: nothing begins in a paused queue.
+                tasks.into_iter().for_each(|claimed| core.give_back(claimed, Holder::Worker));
+                return;
+            }
             wake(lane.bench.put(tasks, &core.clock));
         }
         ClaimFor::Poppers { lane, mark } => {
@@ -251,7 +261,10 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
             lane.pull.came_back(got < limit, mark);
             for claimed in tasks {
                 let mut delivery = Some(Delivery::new(claimed, Arc::clone(core)));
-                while let Some(held) = delivery.take() {
+                // In a paused queue it is dropped, and gives itself back.
+                while !lane.paused
+                    && let Some(held) = delivery.take()
+                {
                     let Some(popper) = lane.poppers.next() else { break };
                     // Gone: the next one gets it; dropped at the end, it gives itself back.
                     delivery = popper.answer.send(Ok(held)).err().and_then(Result::ok);
@@ -311,4 +324,54 @@ pub(crate) fn forget_claims(lanes: &mut Lanes, batch: &mut Batch) {
     lanes.announce_all();
     // Those who want no more than a look are not kept waiting for storage.
     lanes.iter_mut().for_each(Lane::turn_away_hasty);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::compose;
+    use super::super::desk::Gathered;
+    use super::super::shared::rules;
+    use super::*;
+    use crate::backend::{ClaimRequest, Commit};
+    use crate::task::NewTask;
+    use crate::{Board, Outcome};
+
+    #[actix_rt::test]
+    async fn what_was_claimed_before_a_pause_and_comes_back_after_it_does_not_begin() {
+        let board = Board::builder().handler("x", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
+        let core = board.core();
+        board.pause("default").await.unwrap();
+        let task = board.push(NewTask::new("x", &())).await.unwrap().task_id;
+        for pulled in [false, true] {
+            // As a commit that was sent before the pause, and hung.
+            let mut commit = Commit::new(core.node, core.clock.now());
+            commit.claim.push(ClaimRequest { queue: "default".into(), types: None, limit: 1 });
+            let receipt = core.backend.commit(&commit).unwrap();
+            assert_eq!(receipt.claimed[0].len(), 1);
+            let mut lanes = core.lanes.take_up();
+            let lane = lanes.index("default").unwrap();
+            let whom = if pulled {
+                lanes.at(lane).popping += 1;
+                ClaimFor::Poppers { lane, mark: lanes.at(lane).pull.mark() }
+            } else {
+                lanes.at(lane).outstanding += 1;
+                ClaimFor::Workers { lane, mark: lanes.at(lane).work.mark() }
+            };
+            let mut batch = compose(&mut lanes, Gathered::default(), &rules(core, None));
+            batch.commit = commit;
+            batch.claims = vec![whom];
+            deliver(core, &mut lanes, batch, receipt);
+            lanes.put_down(false);
+            core.poke_queue();
+            let given_back = async {
+                while board.get(task).await.unwrap().unwrap().state == TaskState::Running {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), given_back).await.expect("it is given back");
+            let record = board.get(task).await.unwrap().unwrap();
+            assert_eq!((record.state, record.attempt), (TaskState::Pending, 0));
+        }
+        board.stop().await;
+    }
 }

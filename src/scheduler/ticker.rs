@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture};
+use parking_lot::Mutex;
 use slog::{info, warn};
 
 use super::operations::Operation;
@@ -26,8 +27,26 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// The longest nap, because a clock that is set tells nobody, and a look at it costs nothing.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Do this to a schedule.
-pub(crate) struct Operate<O>(pub(crate) O);
+/// Do this to a schedule. The operation lies where the asker sees whether an actor has taken it: one that no actor has
+/// taken is not done, and may be handed to the next.
+pub(crate) struct Operate<O>(Arc<Mutex<Option<O>>>);
+
+impl<O> Operate<O> {
+    pub(crate) fn new(operation: O) -> Self {
+        Self(Arc::new(Mutex::new(Some(operation))))
+    }
+
+    /// True while no actor has begun with it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.0.lock().is_some()
+    }
+}
+
+impl<O> Clone for Operate<O> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
 
 impl<O: Operation> Message for Operate<O> {
     type Result = Result<O::Answer, BoardError>;
@@ -123,7 +142,13 @@ impl<O: Operation> Handler<Operate<O>> for Scheduler {
     type Result = ResponseFuture<Result<O::Answer, BoardError>>;
     fn handle(&mut self, Operate(operation): Operate<O>, _: &mut Self::Context) -> Self::Result {
         let core = Arc::clone(&self.core);
-        Box::pin(async move { operation.apply(&core).await })
+        let operation = operation.lock().take();
+        Box::pin(async move {
+            match operation {
+                Some(operation) => operation.apply(&core).await,
+                None => Err(BoardError::NotAnswering { part: "scheduler" }),
+            }
+        })
     }
 }
 

@@ -201,6 +201,7 @@ fn pause(stage: Stage, left: Duration) -> Duration {
 }
 
 fn watch_guardian(core: &Arc<Core>, home: &ArbiterHandle) {
+    // A board that has stopped has let go of its guardian before this thread is told.
     if core.guardian.is_connected() || core.stage() >= Stage::Stopped {
         return;
     }
@@ -267,6 +268,21 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[actix_rt::test]
+    async fn a_board_that_has_stopped_gets_no_new_guardian() {
+        let board = crate::Board::builder().start().await.unwrap();
+        let core = board.core();
+        let home = core.home.get().unwrap().clone();
+        // As in the moment between the end of a stop and that of its threads.
+        core.stage.send_replace(Stage::Stopped);
+        core.guardian.disconnect();
+        watch_guardian(core, &home);
+        assert!(core.guardian.address().is_none());
+        assert_eq!(core.parts.pulse(Part::Guardian).restarts(), 0);
+        core.stage.send_replace(Stage::Running);
+        board.stop().await;
+    }
 
     #[test]
     fn a_board_that_gave_up_does_not_keep_a_core_busy() {

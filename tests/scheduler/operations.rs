@@ -319,3 +319,15 @@ async fn health_shows_the_scheduler_and_the_guardian_starts_it_anew() {
     assert_eq!(fired(&board, "s").await, [3_600, 7_200]);
     assert_eq!(history(&board, "s").await.len(), 2);
 }
+
+#[actix_rt::test]
+async fn what_is_asked_right_after_the_scheduler_died_waits_for_its_successor() {
+    let board = Board::builder().schedule(schedule("s", every(HOUR))).start().await.unwrap();
+    for _ in 0..3 {
+        assert!(crash(&board, Part::Scheduler));
+        let task_id = board.schedules().trigger("s").await.unwrap();
+        assert!(board.get(task_id).await.unwrap().is_some());
+    }
+    assert_eq!(board.counts().await.unwrap().iter().map(|count| count.tasks).sum::<u64>(), 3, "each ran once");
+    board.stop().await;
+}

@@ -85,7 +85,7 @@ impl Open {
             fs::create_dir_all(directory)?;
             refuse_link(directory)?;
         }
-        refuse_link(path)?;
+        refuse_special(path)?;
         let mut options = OpenOptions::new();
         options.create(true).read(true).append(true);
         let mut file = with_mode(&mut options, FOR_THE_GROUP).open(path)?;
@@ -186,6 +186,18 @@ pub(super) fn read_at(file: &mut File, start: u64, end: u64) -> io::Result<Vec<u
     file.seek(SeekFrom::Start(start))?;
     file.take(end.saturating_sub(start)).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What is no plain file holds no log. A pipe would block whoever opens it until somebody is at its other end.
+pub(super) fn refuse_special(path: &Path) -> io::Result<()> {
+    refuse_link(path)?;
+    match fs::symlink_metadata(path) {
+        Ok(what) if !what.is_file() => Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} is no plain file, and a log is kept in nothing else; remove it", path.display()),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A link in the place of a log leads to a file that is not ours to read or write.

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 
-use super::file::{read_at, refuse_link};
+use super::file::{read_at, refuse_link, refuse_special};
 use super::{LogForm, MOST_FILES, TaskLogs};
 use crate::task::TaskId;
 
@@ -60,7 +60,7 @@ impl TaskLogs {
         let mut files = Vec::new();
         for place in 1..=MOST_FILES {
             let path = self.path(task_id, attempt, place, form);
-            refuse_link(&path)?;
+            refuse_special(&path)?;
             match File::open(path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 file => files.push(file.and_then(|file| Ok((file.metadata()?.len(), file)))?),

@@ -548,3 +548,22 @@ fn reading_on_from_the_end_of_each_piece_gives_the_whole_file() {
     }
     assert_eq!(whole, world.file("attempt-1.log"));
 }
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_the_place_of_a_log_is_neither_read_nor_written() {
+    let w = World::new();
+    let path = w.logs.path(w.task_id, 1, 1, LogForm::Readable);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let (logs, task_id) = (w.logs.clone(), w.task_id);
+    let (tell, told) = std::sync::mpsc::channel();
+    // On a thread of its own: a pipe blocks for ever who opens it.
+    std::thread::spawn(move || {
+        let log = logs.attempt(task_id, 1);
+        info!(log.logger(&Guarded::new(Logger::root(slog::Discard, o!())), o!()), "said into the pipe");
+        tell.send(logs.read(task_id, 1, LogForm::Readable, 0..100)).unwrap_or(());
+    });
+    let read = told.recv_timeout(std::time::Duration::from_secs(60)).expect("it must not hang");
+    assert!(read.unwrap_err().to_string().contains("no plain file"));
+}

@@ -165,7 +165,7 @@ impl Conn for PgConnection {
 
     fn start(batch: &mut Batch<'_, Self>, seqs: &[i64]) -> Result<(), Abort> {
         let token = Value::Int(batch.commit.token.as_i64());
-        let values = [Value::Text(&batch.node), token, batch.now(), Value::Ints(seqs)];
+        let values = [Value::Text(&batch.node), token, batch.starts_at(), Value::Ints(seqs)];
         batch.conn.run::<Start>(&values)?;
         Ok(())
     }

@@ -229,7 +229,7 @@ impl<'a, C: Conn> Batch<'a, C> {
 pub(in crate::backend::sql) fn start<C: Conn>(batch: &mut Batch<'_, C>, seqs: &[i64]) -> Result<(), Abort> {
     for seqs in chunks(seqs, C::MOST_ROWS) {
         let mut values = Vec::with_capacity(3 + seqs.len());
-        values.extend([Value::Text(&batch.node), Value::Int(batch.commit.token.as_i64()), batch.now()]);
+        values.extend([Value::Text(&batch.node), Value::Int(batch.commit.token.as_i64()), batch.starts_at()]);
         values.extend(seqs.iter().map(|seq| Value::Int(*seq)));
         run_sized!(batch.conn, Start, seqs.len(), &values)?;
     }

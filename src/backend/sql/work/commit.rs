@@ -5,6 +5,7 @@
 //! row ([`Batch::careful`]).
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
@@ -100,6 +101,13 @@ impl<'a, C: Conn> Batch<'a, C> {
 
     pub(in crate::backend::sql) fn now(&self) -> Value<'static> {
         Value::Int(self.commit.now.as_micros())
+    }
+
+    /// When what is claimed starts: a commit may have waited for a lock since it was sent, and claims what was pushed
+    /// meanwhile.
+    pub(in crate::backend::sql) fn starts_at(&self) -> Value<'static> {
+        let waited = self.commit.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
+        Value::Int((self.commit.now + waited).as_micros())
     }
 
     /// A server that gets too much cuts the connection, and looks like one that is away.
