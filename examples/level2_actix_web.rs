@@ -104,9 +104,11 @@ async fn main() -> Result<(), Failure> {
     let address = server.addrs().first().copied().ok_or("no address")?;
     let server = server.run();
     if !check {
+        // From its first step on the server listens to Ctrl-C and SIGTERM: only then is it announced.
+        let serving = actix_rt::spawn(server);
+        tokio::task::yield_now().await;
         println!("listening on http://{address}");
-        // Ctrl-C and SIGTERM end the server: actix-web listens to both.
-        server.await?;
+        serving.await??;
         // Only now, so that no request ever met a stopped board. What runs may go on for the drain time. The board has threads
         // of its own: that actix-web stops the actix system after its own end does not reach it.
         board.stop().await;

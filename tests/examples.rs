@@ -24,7 +24,7 @@ const RUNGS: [&str; 11] = [
 ];
 
 /// Most lines that a rung may have, header included.
-const MOST_LINES: [(&str, usize); 3] = [("level1_", 39), ("level2_", 170), ("level3_", 100)];
+const MOST_LINES: [(&str, usize); 3] = [("level1_", 39), ("level2_", 175), ("level3_", 100)];
 
 #[test]
 fn the_ladder_has_all_its_rungs() {
