@@ -31,7 +31,7 @@ pub enum PushError {
     #[error("the board takes no more pushes: it is stopping; start it again to push")]
     Closed,
     /// Storage did not take it within the push deadline. Whether it was stored is unknown when the fault came
-    /// after the commit was sent; pushing it again with the same `task_id` or unique key gives one task.
+    /// after the commit was sent; pushing it again with the same `task_id` gives one task.
     #[error("storage did not accept the push in time: {0}; push again with the same task_id")]
     Storage(BackendError),
     /// Storage has no room for more tasks; the text says how much there is and what to do. Nothing was stored.
@@ -40,7 +40,7 @@ pub enum PushError {
     /// It could not be made part of a transaction of the application, and nothing of it is left there.
     #[error("the task was not pushed: {0}; roll the transaction back")]
     Transaction(BackendError),
-    /// No answer came; pushing again with the same `task_id` or unique key gives one task.
+    /// No answer came; pushing again with the same `task_id` gives one task.
     #[error("the outcome of the push is unknown: its answer was lost; push again with the same task_id")]
     Unknown,
 }

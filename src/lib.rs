@@ -60,8 +60,8 @@
 //!
 //! A push that was answered is stored, and its task ends as completed, dead or cancelled, or is still live. Tasks run
 //! *at least* once: a run that was under way when its process died runs again, so handlers should be safe to repeat.
-//! Of several runs one decides. When the answer to a push is lost, pushing again with the same id or unique key gives
-//! one task. Nothing is dropped silently.
+//! Of several runs one decides. When the answer to a push is lost, pushing again with the same id gives one task.
+//! Nothing is dropped silently.
 //!
 //! # Features
 //!

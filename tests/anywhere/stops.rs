@@ -157,8 +157,8 @@ fn by_default_a_stop_ends_before_kubernetes_kills() {
     assert_eq!(bound, Duration::from_secs(25), "5 s are left of 30 for the `preStop` hook");
 }
 
-/// The bound of the documentation, in real time: a handler that blocks its thread, a storage that does not answer, and a
-/// callback that does not return.
+/// The bound of the documentation, in real time: a handler that blocks its thread, storage that takes an hour for each commit,
+/// and a callback that does not return.
 #[actix_rt::test]
 async fn a_stop_keeps_to_its_bound_whatever_blocks() {
     let (go, gate) = channel::<()>();
@@ -190,6 +190,7 @@ async fn a_stop_keeps_to_its_bound_whatever_blocks() {
         .unwrap();
     board.push(json!({"type": "blocks"})).await.unwrap();
     soon("the run", run.notified()).await;
+    storage.slow_down(Duration::from_secs(3_600));
     let start = Instant::now();
     soon("the stop", board.stop()).await;
     // 2.1 s are promised; the rest is for a machine that gives this process no time.
