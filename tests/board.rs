@@ -84,7 +84,7 @@ async fn a_pop_without_patience_takes_what_is_there_or_says_none() {
 async fn json_with_a_wrong_number_is_refused_by_name() {
     let board = Board::builder().start().await.unwrap();
     let error = board.push(json!({"type": "x", "delay_seconds": -1})).await.unwrap_err();
-    assert!(error.to_string().contains("delay_seconds -1"), "{error}");
+    assert!(error.to_string().contains("delay_seconds: expected a number of seconds, got -1"), "{error}");
     let error = board.push(json!({"type": "x", "colour": "red"})).await.unwrap_err();
     assert!(error.to_string().contains("colour"), "{error}");
     board.stop().await;

@@ -25,6 +25,8 @@ const REST: Duration = Duration::from_secs(2);
 const SETTLING: Duration = Duration::from_millis(700);
 /// The share for giving the claims back.
 const RETIRING: Duration = Duration::from_millis(800);
+/// The share for the last events on their way to subscribers.
+const TELLING: Duration = Duration::from_millis(250);
 
 pub(super) async fn stop(core: &Arc<Core>, house: House) {
     info!(core.log, "the board is stopping");
@@ -43,6 +45,9 @@ pub(super) async fn stop(core: &Arc<Core>, house: House) {
     Stage::move_on(&core.stage, Stage::Stopped);
     core.desk.turn_away();
     core.awaited.close();
+    if tokio::time::timeout(TELLING, core.events.close()).await.is_err() {
+        warn!(core.log, "a subscriber did not take the last events in time; they are lost");
+    }
     core.disconnect_all();
     house.end(core, &rest);
     info!(core.log, "the board has stopped");

@@ -166,6 +166,17 @@ impl Events {
         subscribers.len() < before
     }
 
+    /// Ends all subscriptions, and resolves when what was published has reached the subscribers.
+    pub(crate) async fn close(&self) {
+        let subscriptions = std::mem::take(&mut *self.subscribers.write());
+        self.count.store(0, Ordering::Release);
+        for Subscription { facts, subscriber } in subscriptions {
+            // Without a sender the attendant comes to the end of the buffer, and then lets go of it.
+            drop(facts);
+            drop(subscriber.waiting.lock().await);
+        }
+    }
+
     /// Facts that a subscriber was too slow for.
     pub(crate) fn missed(&self, id: SubscriptionId) -> Option<u64> {
         let subscribers = self.subscribers.read();
