@@ -72,10 +72,16 @@ impl Drop for Guard {
 pub(super) async fn start(builder: BoardBuilder) -> Result<Board, StartError> {
     let (tell, told) = oneshot::channel();
     std::thread::Builder::new().name("callboard-keeper".into()).spawn(move || keep(builder, tell))?;
-    told.await.map_err(|_| StartError::Part("keeper"))?
+    let (board, taken) = told.await.map_err(|_| StartError::Part("keeper"))??;
+    // An error means that the keeper has gone, and the board with it: the board says so.
+    taken.send(()).ok();
+    Ok(board)
 }
 
-fn keep(builder: BoardBuilder, tell: oneshot::Sender<Result<Board, StartError>>) {
+/// A started board, and the way to say that it has arrived.
+type Started = (Board, oneshot::Sender<()>);
+
+fn keep(builder: BoardBuilder, tell: oneshot::Sender<Result<Started, StartError>>) {
     // Timers are all that start and stop need of a runtime.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(runtime) => runtime,
@@ -91,8 +97,11 @@ fn keep(builder: BoardBuilder, tell: oneshot::Sender<Result<Board, StartError>>)
         let _guard = Guard { core: Arc::clone(&core), end: Arc::clone(&end) };
         let (requests, mut requested) = mpsc::unbounded_channel();
         let board = Board { core: Arc::clone(&core), keeper: Arc::new(Keeper { requests, end }) };
-        // The future of `start` may have been dropped: then the board stops at once, so that nothing is left running.
-        if tell.send(Ok(board)).is_ok() && requested.recv().await.is_none() {
+        let (taken, arrived) = oneshot::channel();
+        // The future of `start` may have been dropped, also with the board on its way: then the board stops at once, so that
+        // nothing is left running.
+        let has_arrived = tell.send(Ok((board, taken))).is_ok() && arrived.await.is_ok();
+        if has_arrived && requested.recv().await.is_none() {
             // Every handle is gone without a stop: the board goes on for as long as its process.
             std::future::pending::<()>().await;
         }

@@ -332,7 +332,7 @@ impl Board {
     /// them to end, and gives the claims of those that do not back without using up an attempt. Safe to call twice.
     ///
     /// It ends within `drain` + [`cancel_grace`](crate::Config::cancel_grace) + 2 s, 25 s by default, whatever handlers,
-    /// callbacks and storage do. It may be called from anywhere: also from a handler, which it then waits for as for every
+    /// callbacks and storage do (a logger that blocks for ever blocks a stop as well). It may be called from anywhere: also from a handler, which it then waits for as for every
     /// other, from a callback, and after the runtime of the program has gone. Once begun it goes on to its end, whether or
     /// not its future is awaited.
     ///

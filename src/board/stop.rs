@@ -49,6 +49,7 @@ pub(super) async fn stop(core: &Arc<Core>, house: House) {
         warn!(core.log, "a subscriber did not take the last events in time; they are lost");
     }
     core.disconnect_all();
+    core.lanes.let_go();
     house.end(core, &rest);
     info!(core.log, "the board has stopped");
 }

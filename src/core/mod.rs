@@ -136,6 +136,7 @@ impl Core {
         }
         self.desk.turn_away();
         self.awaited.close();
+        self.lanes.let_go();
         true
     }
 

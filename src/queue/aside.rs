@@ -11,6 +11,7 @@ use super::answer::key_is_busy;
 use super::batch::Batch;
 use super::desk::{Holder, PushReply};
 use super::epoch::Epoch;
+use super::receipt::in_doubt;
 use crate::backend::{Commit, InsertGroup, Settlement};
 use crate::core::Core;
 use crate::error::PushError;
@@ -32,14 +33,15 @@ pub(super) struct Origin {
 pub(super) fn push(core: &Core, mut group: InsertGroup, reply: PushReply, origin: &Origin) {
     if reply.deadline <= core.clock.elapsed() {
         // Whoever no longer listens needs no answer.
-        drop(reply.answer.send(Err(PushError::Storage(key_is_busy()))));
+        let error = if origin.uncertain { in_doubt(&key_is_busy()) } else { key_is_busy() };
+        drop(reply.answer.send(Err(PushError::Storage(error))));
         return;
     }
     group.tasks.iter_mut().for_each(|task| task.claim = false);
     let mut batch = blank(core, origin);
     batch.commit.insert.push(group);
     batch.pushed.push(reply);
-    core.desk.again().push_back(Box::new(batch));
+    core.desk.send_again(Box::new(batch));
 }
 
 /// Sends the end of a run again later.
@@ -49,7 +51,7 @@ pub(super) fn end(core: &Core, settlement: Settlement, spec: Arc<TaskSpec>, hold
     batch.commit.frees = batch.commit.limits.as_ref().is_some_and(|limits| limits.hold_room_of(&spec));
     batch.commit.settle.push(settlement);
     batch.settled.push((spec, holder));
-    core.desk.again().push_back(Box::new(batch));
+    core.desk.send_again(Box::new(batch));
 }
 
 fn blank(core: &Core, &Origin { uncertain, ref epoch, tries }: &Origin) -> Batch {
@@ -72,18 +74,24 @@ fn blank(core: &Core, &Origin { uncertain, ref epoch, tries }: &Origin) -> Batch
 }
 
 impl Queue {
-    /// The next batch that is to be sent again and whose time has come.
-    pub(super) fn next_again(&mut self, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
+    /// The next batch that is to be sent again and whose time has come; without `with_aside` none that was set aside.
+    pub(super) fn next_again(&mut self, with_aside: bool, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
         let now = self.core.clock.elapsed();
         let mut again = self.core.desk.again();
-        if let Some(place) = again.iter().position(|batch| batch.not_before <= now) {
+        if let Some(place) =
+            again.iter().position(|batch| batch.not_before <= now && (with_aside || batch.tries == 0))
+        {
             return again.remove(place);
+        }
+        if !with_aside {
+            // Its turn is next, or comes with the receipt of what goes before it.
+            return None;
         }
         let first = again.iter().map(|batch| batch.not_before).min();
         drop(again);
         if let Some(first) = first.filter(|first| self.asks_at.is_none_or(|at| *first < at)) {
             self.asks_at = Some(first);
-            let over = self.core.clock.sleep(first - now).into_actor(self).map(move |(), queue, ctx| {
+            let over = self.core.clock.sleep(first.saturating_sub(now)).into_actor(self).map(move |(), queue, ctx| {
                 if queue.asks_at == Some(first) {
                     queue.asks_at = None;
                 }

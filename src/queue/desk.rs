@@ -196,9 +196,22 @@ impl Desk {
             // Whoever no longer listens needs no answer.
             drop(push.reply.answer.send(Err(PushError::Closed)));
         }
+        self.give_up_again();
+    }
+
+    fn give_up_again(&self) {
         let again = mem::take(&mut *self.again.lock());
         for reply in again.into_iter().flat_map(|batch| batch.pushed) {
             drop(reply.answer.send(Err(PushError::Unknown)));
+        }
+    }
+
+    /// Lays a batch down that is to be sent again, also from a thread that brings a receipt after the board has stopped.
+    pub(crate) fn send_again(&self, batch: Box<Batch>) {
+        self.again.lock().push_back(batch);
+        // After it was laid down: a desk that was cleared in between is cleared once more.
+        if self.gathered.lock().gone {
+            self.give_up_again();
         }
     }
 
@@ -236,7 +249,15 @@ impl Desk {
 
     /// A commit is back: the queue actor must look, whatever it was told before.
     pub(crate) fn give_back(&self, returned: Returned) {
-        self.gathered.lock().returned.push(returned);
+        let mut gathered = self.gathered.lock();
+        if gathered.gone {
+            // The board has stopped. Not under the lock: those who wait for it are told by the drop.
+            drop(gathered);
+            drop(returned);
+            return;
+        }
+        gathered.returned.push(returned);
+        drop(gathered);
         self.poked.store(true, Ordering::Release);
         self.line.poke(Poke);
     }

@@ -137,6 +137,8 @@ pub(crate) struct Lanes {
     free: Vec<usize>,
     /// So many lanes that were made here were left by the last look for those that are of no use any more.
     left: usize,
+    /// A queue actor that died has sent commits that name lanes by place: none may go before these are over.
+    inherited: bool,
     /// Commits that storage has, or has given back without that the queue actor has seen it.
     pub(crate) in_flight: usize,
     /// What the next commit belongs to.
@@ -189,10 +191,15 @@ impl Lanes {
             }
         }
         self.free.clone_from(&old.free);
+        self.inherited = true;
     }
 
     /// Forgets lanes that were made for those who pull, when nobody pulls from them any more and no commit names them.
     pub(crate) fn forget_unused(&mut self) {
+        if self.inherited && self.in_flight > 0 {
+            return;
+        }
+        self.inherited = false;
         for place in 0..self.lanes.len() {
             let lane = &mut self.lanes[place];
             if self.by_name.get(&lane.name) == Some(&place) && lane.is_unused() {

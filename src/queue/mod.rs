@@ -86,6 +86,8 @@ pub(crate) struct Queue {
     looks_again: bool,
     /// When it looks for what storage has set aside, on the clock's growing hand.
     asks_at: Option<Duration>,
+    /// The last commit was one that had been set aside: the next one is of what has gathered, so that many of them stop nothing.
+    aside_was_last: bool,
     /// Ends of runs wait for company; and their time is up.
     lingering: bool,
     lingered: bool,
@@ -113,6 +115,7 @@ impl Queue {
             doubtful_until: Duration::ZERO,
             looks_again: false,
             asks_at: None,
+            aside_was_last: false,
             lingering: false,
             lingered: false,
             life,
@@ -204,15 +207,25 @@ impl Queue {
     }
 
     fn next_batch(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
-        if let Some(batch) = self.next_again(ctx) {
+        // From here on whoever hands something in must say so: it may come too late for this batch.
+        self.core.desk.listen();
+        let gathered_first = std::mem::take(&mut self.aside_was_last);
+        if let Some(batch) = self.next_again(!gathered_first, ctx) {
+            self.aside_was_last = batch.tries > 0;
             return Some(batch);
         }
+        self.next_of_gathered(lanes, ctx).or_else(|| {
+            let batch = if gathered_first { self.next_again(true, ctx) } else { None };
+            self.aside_was_last = batch.is_some();
+            batch
+        })
+    }
+
+    fn next_of_gathered(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
         let limits = self.core.limits.lock().clone();
         if let Some(batch) = compose_alone(lanes, &rules(&self.core, limits.as_ref())) {
             return Some(Box::new(batch));
         }
-        // From here on whoever hands something in must say so: it may come too late for this batch.
-        self.core.desk.listen();
         if !self.lingered && self.may_linger(lanes) {
             self.linger(ctx);
             return None;

@@ -33,7 +33,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
     }
     receipt.buried.iter().for_each(|buried| tell_buried(core, buried));
     let mut doubtful = Vec::new();
-    let side_by_side = core.persistence.is_side_by_side();
+    let side_by_side = may_be_missed(core, &origin);
     for ((settlement, outcome), (spec, holder)) in commit.settle.into_iter().zip(receipt.settled).zip(settled) {
         if outcome == Settled::Busy {
             aside::end(core, settlement, spec, holder, &origin);
@@ -76,7 +76,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
         }
         let outcomes = group.tasks.iter().zip(&mut inserted);
         let answers = outcomes.map(|(insertion, outcome)| {
-            take_inserted(core, lanes, insertion, outcome, uncertain, &mut fresh, commit.token)
+            take_inserted(core, lanes, insertion, outcome, &origin, &mut fresh, commit.token)
         });
         replies.push((reply, of_group(answers)));
     }
@@ -196,12 +196,18 @@ fn tell_buried(core: &Core, buried: &Buried) {
     }
 }
 
+/// True when a claim may have come back short without having seen what this commit stores: one that was made beside it, or
+/// while it was set aside.
+fn may_be_missed(core: &Core, origin: &aside::Origin) -> bool {
+    core.persistence.is_side_by_side() || origin.tries > 0
+}
+
 fn take_inserted(
     core: &Core,
     lanes: &mut Lanes,
     insertion: &Insertion,
     outcome: Inserted,
-    uncertain: bool,
+    origin: &aside::Origin,
     fresh: &mut Vec<(usize, Vec<Claimed>)>,
     token: crate::task::ClaimToken,
 ) -> Result<Pushed, PushError> {
@@ -219,9 +225,9 @@ fn take_inserted(
         lanes.at(index).give_room(1);
     }
     // After an uncertain first sending the task that is there is the one that was pushed.
-    let own = uncertain && matches!(&outcome, Inserted::Duplicate { task_id, .. } if *task_id == spec.task_id);
+    let own = origin.uncertain && matches!(&outcome, Inserted::Duplicate { task_id, .. } if *task_id == spec.task_id);
     if own || matches!(outcome, Inserted::New { .. } | Inserted::Replaced { .. }) {
-        if let (TaskState::Pending, Some(index), true) = (insertion.state, lane, core.persistence.is_side_by_side()) {
+        if let (TaskState::Pending, Some(index), true) = (insertion.state, lane, may_be_missed(core, origin)) {
             // A claim beside this commit may have come back short without having seen it.
             lanes.at(index).announce();
         }
@@ -294,7 +300,7 @@ pub(crate) fn refuse(batch: &mut Batch, give_up: impl Fn(Duration) -> bool, erro
 }
 
 /// What whoever pushed is told when an earlier sending may have got through, whatever storage says of the last one.
-fn in_doubt(error: &BackendError) -> BackendError {
+pub(super) fn in_doubt(error: &BackendError) -> BackendError {
     match error {
         BackendError::Unknown { .. } => error.clone(),
         _ => BackendError::Unknown {

@@ -55,6 +55,20 @@ impl SharedLanes {
         Hold(state)
     }
 
+    /// Lets everyone go who waits for a lane: the board has stopped.
+    pub(crate) fn let_go(&self) {
+        let mut state = self.0.lock();
+        let mut waiting = std::mem::take(&mut state.lanes.quiet_watchers);
+        let mut poppers = Vec::new();
+        for lane in state.lanes.iter_mut() {
+            waiting.append(&mut lane.idle_watchers);
+            poppers.push(std::mem::take(&mut lane.poppers));
+        }
+        // Not under the lock: the drop tells them.
+        drop(state);
+        drop((waiting, poppers));
+    }
+
     /// Takes the lanes up for somebody else, if the queue actor is at rest and nobody has them.
     fn try_take_up(&self) -> Option<Hold<'_>> {
         Hold::for_guest(self.0.try_lock()?)

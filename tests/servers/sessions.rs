@@ -48,7 +48,7 @@ fn postgres_is_told_its_settings() {
         );
         let expected = [
             ("statement_timeout", "30s"),
-            ("lock_timeout", "5s"),
+            ("lock_timeout", "500ms"),
             ("idle_in_transaction_session_timeout", "15s"),
             ("transaction_isolation", "read committed"),
         ];
@@ -66,7 +66,7 @@ fn mysql_is_told_its_settings() {
         [("transaction_isolation", "READ-COMMITTED"), ("max_execution_time", "30000"), ("wait_timeout", "30")]
     };
     let both = [
-        ("innodb_lock_wait_timeout", "5"),
+        ("innodb_lock_wait_timeout", "1"),
         ("lock_wait_timeout", "5"),
         ("wait_timeout", "30"),
         ("lc_messages", "en_US"),

@@ -19,7 +19,7 @@ async fn large_tasks_in_bulk_and_at_once<P: Place>() {
     let board = Board::builder()
         .url(place.url())
         .handler("work", |params, _| async { Ok(Outcome::from(params)) })
-        .configure(|c| c.max_params_bytes = 2 << 20)
+        .configure(|c| (c.max_params_bytes, c.max_result_bytes) = (2 << 20, 2 << 20))
         .start()
         .await
         .unwrap();

@@ -98,8 +98,8 @@ async fn last_beat(board: &Board) -> Option<Timestamp> {
 fn node_of_later_version(now: Timestamp) -> String {
     let (node_id, until) = (NodeId::from(Uuid::now_v7()), now + Duration::from_secs(3_600));
     format!(
-        "INSERT INTO node (node_id, name, started_at, heartbeat_at, lease_until, version, queues, colour) VALUES
-        ('{node_id}', 'the first', {0}, {0}, {1}, '99.0.0', '[[\"default\",4],[\"other\",2]]', 'red')",
+        "INSERT INTO node (node_id, name, started_at, heartbeat_at, lease_until, version, queues, types, pulls, colour) VALUES
+        ('{node_id}', 'the first', {0}, {0}, {1}, '99.0.0', '[[\"default\",4],[\"other\",2]]', '[]', '[]', 'red')",
         now.as_micros(),
         until.as_micros()
     )

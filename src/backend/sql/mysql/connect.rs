@@ -20,7 +20,8 @@ use crate::backend::sql::statement::statements;
 use crate::backend::sql::url::{Secrets, ServerUrl};
 
 statements! {
-    Server -> (Text, BigInt): "SELECT VERSION(), CAST(@@max_allowed_packet AS SIGNED)";
+    Server -> (Text, BigInt, BigInt): "SELECT VERSION(), CAST(@@max_allowed_packet AS SIGNED),
+        CAST(@@innodb_rollback_on_timeout AS SIGNED)";
     DatabaseName -> (diesel::sql_types::Nullable<Text>,): "SELECT DATABASE()";
 }
 
@@ -148,8 +149,17 @@ impl Setup for Target {
         self.check_encryption(&mut conn)?;
         let failed = |error: Error| MESSAGES.meaning("open", &error, false);
         conn.batch_execute(SETTINGS).map_err(failed)?;
-        let server = conn.first::<Server, (String, i64)>(&[]).map_err(failed)?;
-        let (version, packet) = server.unwrap_or_default();
+        let server = conn.first::<Server, (String, i64, i64)>(&[]).map_err(failed)?;
+        let (version, packet, undoes_all) = server.unwrap_or_default();
+        // A commit goes on after a lock that was not free, and what it had written before would be gone without a word.
+        if undoes_all != 0 {
+            return Err(BackendError::Permanent {
+                operation: "open",
+                message: "the server runs with innodb_rollback_on_timeout=ON, which undoes parts of a commit without saying \
+                          so; start it without that option"
+                    .into(),
+            });
+        }
         self.packet.store(usize::try_from(packet).unwrap_or(0), Ordering::Relaxed);
         // A statement that takes longer is ended by the server: no operation of callboard has a reason to.
         let timeout = if version.contains("MariaDB") { MARIADB_TIMEOUTS } else { "max_execution_time = 30000" };
