@@ -91,12 +91,13 @@ impl Queue {
         drop(again);
         if let Some(first) = first.filter(|first| self.asks_at.is_none_or(|at| *first < at)) {
             self.asks_at = Some(first);
-            let over = self.core.clock.sleep(first.saturating_sub(now)).into_actor(self).map(move |(), queue, ctx| {
-                if queue.asks_at == Some(first) {
-                    queue.asks_at = None;
-                }
-                queue.turn(ctx);
-            });
+            let over =
+                self.core.clock.sleep(first.saturating_sub(now)).into_actor(self).map(move |(), queue, ctx| {
+                    if queue.asks_at == Some(first) {
+                        queue.asks_at = None;
+                    }
+                    queue.turn(ctx);
+                });
             ctx.spawn(over);
         }
         None

@@ -59,6 +59,8 @@ pub(crate) struct Run {
 pub(crate) struct Acknowledged {
     /// When it was asked for.
     pub(crate) asked: i64,
+    /// When it was answered: it was stored by then.
+    pub(crate) told: i64,
     pub(crate) ids: Vec<TaskId>,
     pub(crate) got: Vec<TaskId>,
 }
@@ -135,7 +137,7 @@ impl Ledger {
                 }
                 Note::Pushed { ids, got } => {
                     let asked = ids.first().map_or(at, |id| asked[id]);
-                    self.acknowledged.push(Acknowledged { asked, ids, got });
+                    self.acknowledged.push(Acknowledged { asked, told: at, ids, got });
                 }
                 Note::Refused { id } => drop(self.refused.insert(id)),
                 Note::RolledBack { id } => drop(self.rolled_back.insert(id)),

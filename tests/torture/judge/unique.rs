@@ -29,7 +29,7 @@ pub(super) fn faults(evidence: &Evidence, intervals: &[Interval]) -> Vec<String>
         }
     }
     faults.extend(latest_that_never_ran(evidence, &by_key));
-    faults.extend(within_a_period(evidence));
+    faults.extend(within_a_period(evidence, intervals));
     faults
 }
 
@@ -52,8 +52,15 @@ fn latest_that_never_ran(evidence: &Evidence, by_key: &HashMap<&str, Vec<Interva
     faults
 }
 
-/// Two tasks whose key is held for a period are as far apart.
-fn within_a_period(evidence: &Evidence) -> Vec<String> {
+/// Two tasks whose key is held for a period are as far apart. A push may wait for storage until the period is over, so what
+/// counts is by when the second one was stored for certain: when it was answered, or begun to run.
+fn within_a_period(evidence: &Evidence, intervals: &[Interval]) -> Vec<String> {
+    let told = evidence.ledger.acknowledged.iter().flat_map(|push| push.ids.iter().map(|id| (*id, push.told)));
+    let begun = intervals.iter().map(|run| (run.task, run.begin));
+    let mut stored_by: HashMap<TaskId, i64> = HashMap::new();
+    for (id, at) in told.chain(begun) {
+        stored_by.entry(id).and_modify(|known| *known = at.min(*known)).or_insert(at);
+    }
     let mut pushed: HashMap<&str, Vec<(i64, TaskId)>> = HashMap::new();
     for (id, wanted) in &evidence.ledger.wanted {
         let key = wanted.key.as_deref().filter(|key| key.starts_with("period"));
@@ -64,7 +71,8 @@ fn within_a_period(evidence: &Evidence) -> Vec<String> {
     let mut faults = Vec::new();
     for (key, pushed) in &mut pushed {
         pushed.sort_unstable();
-        let near = pushed.windows(2).filter(|pair| pair[1].0 - pair[0].0 < micros(PERIOD - OFF));
+        let apart = |pair: &[(i64, TaskId)]| stored_by.get(&pair[1].1).map(|stored| stored - pair[0].0);
+        let near = pushed.windows(2).filter(|pair| apart(pair).is_some_and(|apart| apart < micros(PERIOD - OFF)));
         faults.extend(near.map(|pair| format!("two of {key} within a period: {pair:?}")));
     }
     faults
