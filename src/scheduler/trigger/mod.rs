@@ -152,7 +152,7 @@ impl Trigger {
     /// let trigger = Trigger::cron("30 23 * * *", "America/Nuuk".parse::<Zone>()?)?;
     /// let nominal = "2026-03-29T01:00:00Z".parse::<DateTime<Utc>>()?;
     /// assert_eq!(trigger.next_after("2026-03-28T12:00:00Z".parse::<DateTime<Utc>>()?.into()), Some(nominal.into()));
-    /// assert_eq!(trigger.local_time(nominal.into()).to_rfc3339(), "2026-03-28T23:30:00-02:00");
+    /// assert_eq!(trigger.local_time(nominal).to_rfc3339(), "2026-03-28T23:30:00-02:00");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn local_time(&self, nominal: impl Into<Timestamp>) -> DateTime<FixedOffset> {
