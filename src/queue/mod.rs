@@ -207,10 +207,9 @@ impl Queue {
     }
 
     fn next_batch(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
-        // From here on whoever hands something in must say so: it may come too late for this batch.
-        self.core.desk.listen();
         let gathered_first = std::mem::take(&mut self.aside_was_last);
         if let Some(batch) = self.next_again(!gathered_first, ctx) {
+            self.core.desk.listen();
             self.aside_was_last = batch.tries > 0;
             return Some(batch);
         }
@@ -223,7 +222,11 @@ impl Queue {
 
     fn next_of_gathered(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
         let limits = self.core.limits.lock().clone();
-        if let Some(batch) = compose_alone(lanes, &rules(&self.core, limits.as_ref())) {
+        let alone = compose_alone(lanes, &rules(&self.core, limits.as_ref()));
+        // From here on whoever hands something in must say so: it may come too late for this batch. Not earlier: each of
+        // them costs a message to this actor.
+        self.core.desk.listen();
+        if let Some(batch) = alone {
             return Some(Box::new(batch));
         }
         if !self.lingered && self.may_linger(lanes) {

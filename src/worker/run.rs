@@ -39,7 +39,7 @@ pub(crate) async fn run(core: &Arc<Core>, claimed: Claimed, slot: &Arc<Slot>) {
     if let Some(thread) = thread
         && is_counted(core, &cx)
     {
-        freed(core, thread).await;
+        Box::pin(freed(core, thread)).await;
     }
     cx.close_log();
     let (settlement, holder) = match completed(core, &cx).await {
@@ -47,17 +47,23 @@ pub(crate) async fn run(core: &Arc<Core>, claimed: Claimed, slot: &Arc<Slot>) {
         None => (settle(core, handler, &cx, end), Holder::Worker),
     };
     let spec = Arc::clone(&cx.claimed().spec);
-    let mut request = SettleRequest { settlement, spec, holder };
-    if let Some(thread) = thread.filter(|thread| thread.outlasts()) {
-        request = settle_first(core, &cx, slot, request);
-        freed(core, thread).await;
+    let request = SettleRequest { settlement, spec, holder };
+    match thread.filter(|thread| thread.outlasts()) {
+        None => hand_in(core, slot, request),
+        // Boxed: each worker has room for the future of a run, and few runs come here.
+        Some(thread) => Box::pin(settle_before_thread(core, &cx, slot, thread, request)).await,
     }
-    // In one step: at no time may the claim be in nobody's hands, or a reconciliation would give it away.
+    guard.disarm();
+}
+
+/// Hands in what a worker has to say of its run, and empties its slot. In one step: at no time may the claim be in nobody's
+/// hands, or a reconciliation would give it away.
+#[inline]
+fn hand_in(core: &Core, slot: &Slot, request: SettleRequest) {
     core.desk.hand_in(|g| {
         g.settles.push(request);
         slot.clear();
     });
-    drop(guard);
 }
 
 /// The thread of a blocking run that was given up, when it goes on: it cannot be ended from outside.
@@ -86,8 +92,8 @@ async fn freed(core: &Core, thread: &RunThread) {
     }
 }
 
-/// Hands in the end of a run whose thread goes on, for its task must not wait for that; returns what gives its place back.
-fn settle_first(core: &Core, cx: &Context, slot: &Slot, request: SettleRequest) -> SettleRequest {
+/// Hands in the end of a run whose thread goes on, for its task must not wait for that; and its place when the thread is free.
+async fn settle_before_thread(core: &Core, cx: &Context, slot: &Slot, thread: &RunThread, request: SettleRequest) {
     let SettleRequest { settlement, spec, holder } = request;
     let place = SettleRequest { settlement: settlement.clone(), spec: Arc::clone(&spec), holder: Holder::WorkerDone };
     core.desk.hand_in(|g| {
@@ -96,7 +102,8 @@ fn settle_first(core: &Core, cx: &Context, slot: &Slot, request: SettleRequest) 
         }
         slot.outlasted(cx.clone());
     });
-    place
+    freed(core, thread).await;
+    hand_in(core, slot, place);
 }
 
 /// The end that storage has already, because a transaction of the handler wrote it and has committed.
@@ -132,25 +139,26 @@ struct Guard<'a> {
     slot: &'a Slot,
 }
 
+impl Guard<'_> {
+    /// The run has come to its end.
+    fn disarm(self) {
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if let Some(cx) = self.slot.outlasting() {
             // Settled: all there is to do is to give its place back.
             let (settlement, spec) = (released(cx.claimed()), Arc::clone(&cx.claimed().spec));
-            self.core.desk.hand_in(|g| {
-                g.settles.push(SettleRequest { settlement, spec, holder: Holder::WorkerDone });
-                self.slot.clear();
-            });
+            hand_in(self.core, self.slot, SettleRequest { settlement, spec, holder: Holder::WorkerDone });
         }
         // Empty when the board stops and has taken the run back already.
         if let Some(cx) = self.slot.context() {
             let error = TaskError::new("its worker died");
             let settlement = failure(self.core, None, &cx, &error, ExecutionStatus::Failed);
             let spec = Arc::clone(&cx.claimed().spec);
-            self.core.desk.hand_in(|g| {
-                g.settles.push(SettleRequest { settlement, spec, holder: Holder::Worker });
-                self.slot.clear();
-            });
+            hand_in(self.core, self.slot, SettleRequest { settlement, spec, holder: Holder::Worker });
         }
     }
 }
@@ -184,9 +192,9 @@ async fn supervise(core: &Core, handler: &dyn Handle, cx: &Context) -> End {
 /// A timeout cannot end a poll. So a run that blocks its thread past its timeout ends by itself, and what it returns
 /// counts, but it is not passed over in silence.
 fn tell_if_late(core: &Core, cx: &Context, deadline: Option<Duration>, end: &End) {
-    let (End::Returned(_), Some(deadline), None) = (end, deadline, cx.cancel_reason()) else { return };
+    let (End::Returned(_), Some(deadline)) = (end, deadline) else { return };
     let late = core.clock.elapsed().saturating_sub(deadline);
-    if late.is_zero() {
+    if late.is_zero() || cx.cancel_reason().is_some() {
         return;
     }
     let timeout = cx.task().timeout.unwrap_or_default();

@@ -20,7 +20,7 @@ mod sweep;
 mod unique;
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -48,9 +48,14 @@ use store::Store;
 pub struct Memory {
     store: Mutex<Store>,
     most: usize,
-    /// What `store` holds, for those who ask without its lock: bytes, and tasks.
-    used: (AtomicUsize, AtomicUsize),
+    full: OwnLine,
 }
+
+/// True when there is no room for new tasks. Each push reads it, so it is written only when it changes and lies in a cache
+/// line of its own: beside the lock, every commit would take the line away from those who push.
+#[derive(Default)]
+#[repr(align(128))]
+struct OwnLine(AtomicBool);
 
 /// Bytes that tasks may take where nobody says otherwise.
 pub(crate) const MOST_BYTES: usize = 2 << 30;
@@ -64,15 +69,17 @@ impl Memory {
     /// An empty one, that takes new tasks up to so many bytes of tasks and their history, finished ones included. The bytes
     /// are reckoned, about 480 for a task and those of its texts. What is under way comes to its end beyond that.
     pub fn with_room(bytes: usize) -> Self {
-        Self { store: Mutex::default(), most: bytes, used: Default::default() }
+        Self { store: Mutex::default(), most: bytes, full: OwnLine::default() }
     }
 
     /// Does something that may change how much there is.
     fn change<T>(&self, work: impl FnOnce(&mut Store) -> T) -> T {
         let mut store = self.store.lock();
         let done = work(&mut store);
-        self.used.0.store(store.bytes, Ordering::Relaxed);
-        self.used.1.store(store.tasks, Ordering::Relaxed);
+        let full = store.bytes >= self.most;
+        if self.full.0.load(Ordering::Relaxed) != full {
+            self.full.0.store(full, Ordering::Relaxed);
+        }
         done
     }
 }
@@ -99,15 +106,15 @@ impl Backend for Memory {
     }
 
     fn full(&self) -> Option<String> {
-        let bytes = self.used.0.load(Ordering::Relaxed);
-        (bytes >= self.most).then(|| {
-            format!(
-                "memory: holds {} tasks of {bytes} bytes, and `max_memory_bytes` allows {}; let finished tasks go sooner by \
-                 `retention`, raise it, or keep tasks in a database",
-                self.used.1.load(Ordering::Relaxed),
-                self.most
-            )
-        })
+        if !self.full.0.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (tasks, bytes) = self.store.lock().size();
+        Some(format!(
+            "memory: holds {tasks} tasks of {bytes} bytes, and `max_memory_bytes` allows {}; let finished tasks go sooner \
+             by `retention`, raise it, or keep tasks in a database",
+            self.most
+        ))
     }
 
     fn sweep(&self, sweep: &Sweep) -> Result<SweepReport, BackendError> {

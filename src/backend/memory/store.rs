@@ -46,8 +46,6 @@ pub(super) struct Store {
     pub(super) freed: bool,
     /// Bytes of all rows.
     pub(super) bytes: usize,
-    /// Tasks.
-    pub(super) tasks: usize,
 }
 
 /// The terminal tasks of one state.
@@ -91,6 +89,11 @@ impl Row {
 }
 
 impl Store {
+    /// How many tasks there are, and their bytes.
+    pub(super) fn size(&self) -> (u64, usize) {
+        (self.queues.counts().iter().map(|count| count.tasks).sum(), self.bytes)
+    }
+
     /// The row of a task.
     pub(super) fn find(&self, task_id: TaskId) -> Option<(i64, &Row)> {
         let seq = self.ids.get(task_id)?;
@@ -185,7 +188,6 @@ impl Store {
         let Some(row) = self.rows.get_mut(seq) else { return };
         let state = row.state;
         self.bytes += row.bytes();
-        self.tasks += 1;
         let queue = self.queues.get_mut(row.queue);
         queue.counts[state as usize] += 1;
         match state {
@@ -220,7 +222,6 @@ impl Store {
         let Some(row) = self.rows.get(seq) else { return };
         let state = row.state;
         self.bytes -= row.bytes();
-        self.tasks -= 1;
         let queue = self.queues.get_mut(row.queue);
         queue.counts[state as usize] -= 1;
         if let Some(time) = row.expires_at() {
