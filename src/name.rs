@@ -39,8 +39,8 @@ pub(crate) const LONGEST_NAME: usize = 200;
 /// that cannot keep a name fails when it is asked for it.
 pub(crate) fn name_fault(what: &str, name: &str) -> Option<String> {
     // Nearly all names are of printable ASCII, and each push has two: those are not taken apart into characters.
-    let plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    let control = !plain && name.chars().any(char::is_control);
+    let odd = name.bytes().fold(false, |odd, byte| odd | !matches!(byte, b' '..=b'~'));
+    let control = odd && name.chars().any(char::is_control);
     (name.is_empty() || name.len() > LONGEST_NAME || control).then(|| {
         let shown: String = name.chars().take(40).collect();
         format!("{what} {shown:?} must have 1 to {LONGEST_NAME} bytes and no control characters")

@@ -300,7 +300,8 @@ fn interrupted_a_year_later_it_still_knows_what_it_has() {
     let_a_year_pass(&world.library().join(".callboard/library.db"));
     let before = world.facts().len();
     std::fs::write(&list, &whole).unwrap();
-    assert_eq!(world.run(Some(Plan { countdown: 1, counts: chunk, signal: "-INT" })).code(), Some(130));
+    // By a signal as a service manager sends it.
+    assert_eq!(world.run(Some(Plan { countdown: 1, counts: chunk, signal: "-TERM" })).code(), Some(130));
     assert_eq!(world.run(None).code(), Some(0));
     world.assert_complete();
     for fact in &world.facts()[before..] {

@@ -43,13 +43,11 @@ pub(super) async fn stop(core: &Arc<Core>, house: House) {
         warn!(core.log, "storage does not take the node's claims back; they are free when its lease has run out");
     }
     Stage::move_on(&core.stage, Stage::Stopped);
-    core.desk.turn_away();
-    core.awaited.close();
+    core.turn_everyone_away();
     if tokio::time::timeout(TELLING, core.events.close()).await.is_err() {
         warn!(core.log, "a subscriber did not take the last events in time; they are lost");
     }
     core.disconnect_all();
-    core.lanes.let_go();
     house.end(core, &rest);
     info!(core.log, "the board has stopped");
 }

@@ -134,10 +134,15 @@ impl Core {
         if !Stage::move_on(&self.stage, Stage::Failed) {
             return false;
         }
+        self.turn_everyone_away();
+        true
+    }
+
+    /// Answers everyone who waits for something: the board has stopped or failed.
+    pub(crate) fn turn_everyone_away(&self) {
         self.desk.turn_away();
         self.awaited.close();
         self.lanes.let_go();
-        true
     }
 
     /// True when a claim made now would still be covered when it begins to run.

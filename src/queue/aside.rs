@@ -58,19 +58,9 @@ fn blank(core: &Core, &Origin { uncertain, ref epoch, tries }: &Origin) -> Batch
     let pause = SHORTEST.saturating_mul(1 << tries.min(10)).min(LONGEST);
     // Never the same for two that met.
     let pause = pause.mul_f64(rand::random_range(0.5..1.0));
-    Batch {
-        commit: Commit { again: true, ..Commit::new(core.node, core.clock.now()) },
-        settled: Vec::new(),
-        pushed: Vec::new(),
-        claims: Vec::new(),
-        uncertain,
-        epoch: Arc::clone(epoch),
-        ends: 0,
-        limited_ends: 0,
-        stripped: false,
-        tries: tries.saturating_add(1),
-        not_before: core.clock.elapsed() + pause,
-    }
+    let (tries, not_before) = (tries.saturating_add(1), core.clock.elapsed() + pause);
+    let commit = Commit { again: true, ..Commit::new(core.node, core.clock.now()) };
+    Batch { uncertain, tries, not_before, ..Batch::blank(commit, epoch) }
 }
 
 impl Queue {

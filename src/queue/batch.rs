@@ -35,22 +35,27 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    fn new(lanes: &Lanes, rules: &Rules<'_>) -> Self {
-        let mut commit = Commit::new(rules.node, rules.now);
-        commit.limits = rules.limits.cloned();
+    /// One with nothing in it.
+    pub(super) fn blank(commit: Commit, epoch: &Arc<Epoch>) -> Self {
         Self {
             commit,
             settled: Vec::new(),
             pushed: Vec::new(),
             claims: Vec::new(),
             uncertain: false,
-            epoch: Arc::clone(&lanes.epoch),
-            ends: lanes.ends(),
-            limited_ends: lanes.limited_ends(),
+            epoch: Arc::clone(epoch),
+            ends: 0,
+            limited_ends: 0,
             stripped: false,
             tries: 0,
             not_before: Duration::ZERO,
         }
+    }
+
+    fn new(lanes: &Lanes, rules: &Rules<'_>) -> Self {
+        let commit = Commit { limits: rules.limits.cloned(), ..Commit::new(rules.node, rules.now) };
+        let (ends, limited_ends) = (lanes.ends(), lanes.limited_ends());
+        Self { ends, limited_ends, ..Self::blank(commit, &lanes.epoch) }
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::Harness;
 use crate::backend::{
     ClaimRequest, Claimed, Commit, Cursor, Edit, EditAction, EditReport, ExecutionEnd, InsertGroup, Inserted,
@@ -12,11 +14,23 @@ use crate::backend::{
 };
 use crate::clock::{Clock, Timestamp};
 use crate::name::Name;
-use crate::task::{ClaimToken, DEFAULT_QUEUE, ExecutionStatus, NewTask, NodeId, TaskId, TaskRecord, TaskState};
+use crate::scheduler::trigger::{Trigger, Zone};
+use crate::scheduler::{Schedule, ScheduleRecord};
+use crate::task::{
+    Bounds, ClaimToken, DEFAULT_QUEUE, ExecutionStatus, NewTask, NodeId, TaskId, TaskRecord, TaskState,
+};
 
 /// The moment `seconds` after the one at which every [`World`] begins, 2026-01-01T00:00:00Z.
 pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_767_225_600_000_000) + Duration::from_secs(seconds)
+}
+
+/// A schedule as it is stored first: it makes a task of the type `work` every ten seconds from [`at(0)`](at) on.
+pub fn schedule(name: impl Into<Name>) -> ScheduleRecord {
+    let trigger = Trigger::every(Duration::from_secs(10)).expect("a valid trigger");
+    let schedule = Schedule::new(name, trigger, NewTask::new("work", &json!({"at": "{{nominal_time}}"})));
+    let checked = schedule.check(&Clock::manual(at(0)), Bounds::all(usize::MAX), Zone::UTC);
+    checked.expect("a valid schedule").record(at(0))
 }
 
 /// A backend under test with one node that lives, and the time that its calls carry.
@@ -68,7 +82,12 @@ impl World {
 
     /// A sign of life of `node`.
     pub fn beat(&self, node: NodeId, lease: Duration) {
-        let beat = NodeBeat {
+        self.backend.heartbeat(&self.sign_of_life(node, lease)).expect("heartbeat");
+    }
+
+    /// What [`beat`](Self::beat) tells storage.
+    pub fn sign_of_life(&self, node: NodeId, lease: Duration) -> NodeBeat {
+        NodeBeat {
             node_id: node,
             name: "stage".into(),
             started_at: at(0),
@@ -78,8 +97,7 @@ impl World {
             queues: vec![(DEFAULT_QUEUE.into(), 4)],
             types: vec!["x".into()],
             pulls: Vec::new(),
-        };
-        self.backend.heartbeat(&beat).expect("heartbeat");
+        }
     }
 
     /// A node that dies: its lease ends `seconds` from now.

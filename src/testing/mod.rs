@@ -16,7 +16,7 @@ mod skew;
 pub use board::TestBoard;
 pub use conformance::Harness;
 pub use crash::crash;
-pub use factory::{World, at};
+pub use factory::{World, at, schedule};
 pub use faulty::{Fault, Faulty};
 pub use flood::flood;
 pub use skew::skewed;

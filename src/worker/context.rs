@@ -40,6 +40,13 @@ struct Inner {
     claimed: Claimed,
     started_at: Timestamp,
     cancel: Cancel,
+    // Most runs never have it, and each allocates what stands here.
+    rare: OnceLock<Box<Rare>>,
+}
+
+/// What a run has once it logs, reports, blocks, keeps a result or completes its task by itself.
+#[derive(Default)]
+struct Rare {
     log: OnceLock<Logger>,
     attempt_log: OnceLock<AttemptLog>,
     result: Mutex<Option<Box<str>>>,
@@ -47,7 +54,6 @@ struct Inner {
     note: OnceLock<String>,
     // What a transaction of the handler has written, if it has committed.
     completed: Mutex<Option<Settlement>>,
-    // Most runs report no progress.
     pace: OnceLock<Arc<Pace>>,
     // Of a blocking run.
     thread: OnceLock<Arc<RunThread>>,
@@ -55,19 +61,11 @@ struct Inner {
 
 impl Context {
     pub(crate) fn new(core: Arc<Core>, claimed: Claimed, started_at: Timestamp) -> Self {
-        Self(Arc::new(Inner {
-            core,
-            claimed,
-            started_at,
-            cancel: Cancel::default(),
-            log: OnceLock::new(),
-            attempt_log: OnceLock::new(),
-            result: Mutex::new(None),
-            note: OnceLock::new(),
-            completed: Mutex::new(None),
-            pace: OnceLock::new(),
-            thread: OnceLock::new(),
-        }))
+        Self(Arc::new(Inner { core, claimed, started_at, cancel: Cancel::default(), rare: OnceLock::new() }))
+    }
+
+    fn rare(&self) -> &Rare {
+        self.0.rare.get_or_init(Box::default)
     }
 
     /// The task as it was pushed.
@@ -97,14 +95,14 @@ impl Context {
 
     /// The task's logger: writes to the board's logger and, where task logs are kept, to the files of this attempt.
     pub fn log(&self) -> &Logger {
-        self.0.log.get_or_init(|| {
+        self.rare().log.get_or_init(|| {
             let spec = &self.0.claimed.spec;
             let values = slog::o!(keys::TASK_ID => spec.task_id.to_string(), keys::TYPE => spec.kind.to_string(),
                 keys::ATTEMPT => self.attempt());
             match &self.0.core.task_logs {
                 None => self.0.core.log.new(values),
                 Some(logs) => {
-                    let files = self.0.attempt_log.get_or_init(|| logs.attempt(spec.task_id, self.attempt()));
+                    let files = self.rare().attempt_log.get_or_init(|| logs.attempt(spec.task_id, self.attempt()));
                     files.logger(&self.0.core.app_log, values)
                 }
             }
@@ -121,7 +119,7 @@ impl Context {
         let core = &self.0.core;
         core.events.publish(|| Fact::progress(&self.0.claimed, self.0.core.clock.now(), progress.clone()));
         let update = ProgressUpdate { seq: self.0.claimed.seq, token: self.0.claimed.token, progress };
-        core.desk.report(self.task_id(), update, self.0.pace.get_or_init(Arc::default), core.clock.elapsed());
+        core.desk.report(self.task_id(), update, self.rare().pace.get_or_init(Arc::default), core.clock.elapsed());
     }
 
     /// True when the run is asked to end early.
@@ -195,7 +193,7 @@ impl Context {
         if let Some(fault) = Bounds::of(&self.0.core.config).result_fault(&text) {
             return Err(TaskError::fatal(fault));
         }
-        *self.0.result.lock() = Some(text.into());
+        *self.rare().result.lock() = Some(text.into());
         Ok(())
     }
 
@@ -241,34 +239,34 @@ impl Context {
     pub fn complete_in<C: AppConnection>(&self, conn: &mut C, output: &impl Serialize) -> Result<(), CompleteError> {
         let refused = |fault| CompleteError::Output(serde::ser::Error::custom(fault));
         let output = json::written(output).map_err(refused)?.into_boxed_str();
-        let text = Some(output).filter(|output| **output != *"null").or_else(|| self.0.result.lock().clone());
+        let text = Some(output).filter(|output| **output != *"null").or_else(|| self.rare().result.lock().clone());
         if let Some(fault) = text.as_deref().and_then(|text| Bounds::of(&self.0.core.config).result_fault(text)) {
             return Err(refused(fault));
         }
         let (now, state) = (self.0.core.clock.now(), TaskState::Completed);
         let settlement = ended(self.claimed(), self.started_at(), now, state, ExecutionStatus::Success, text, None);
         // Before it is written: whatever comes of it, the end of the run looks.
-        *self.0.completed.lock() = Some(settlement.clone());
+        *self.rare().completed.lock() = Some(settlement.clone());
         crate::board::complete_in(&self.0.core, conn, settlement)
     }
 
     /// The end that a transaction of the handler has written, if it has committed.
     pub(crate) fn completed(&self) -> Option<Settlement> {
-        self.0.completed.lock().clone()
+        self.0.rare.get()?.completed.lock().clone()
     }
 
     /// Says something of the run that its execution keeps. The first word stays.
     pub(crate) fn note(&self, text: String) {
         // There is one place that says something.
-        self.0.note.set(text).ok();
+        self.rare().note.set(text).ok();
     }
 
     pub(crate) fn noted(&self) -> Option<String> {
-        self.0.note.get().cloned()
+        self.0.rare.get()?.note.get().cloned()
     }
 
     pub(crate) fn take_result(&self) -> Option<Box<str>> {
-        self.0.result.lock().take()
+        self.0.rare.get()?.result.lock().take()
     }
 
     pub(crate) fn claimed(&self) -> &Claimed {
@@ -281,13 +279,13 @@ impl Context {
 
     /// The thread of the run, when it is a blocking one.
     pub(crate) fn thread(&self) -> Option<&Arc<RunThread>> {
-        self.0.thread.get()
+        self.0.rare.get()?.thread.get()
     }
 
     /// The run is a blocking one.
     pub(crate) fn needs_thread(&self) -> Arc<RunThread> {
         let make = || RunThread::new(self.blocking_pool().overdue());
-        Arc::clone(self.0.thread.get_or_init(make))
+        Arc::clone(self.rare().thread.get_or_init(make))
     }
 
     pub(crate) fn blocking_pool(&self) -> &super::BlockingPool {
@@ -296,7 +294,7 @@ impl Context {
 
     /// The run is over: its log files are closed.
     pub(crate) fn close_log(&self) {
-        if let Some(log) = self.0.attempt_log.get() {
+        if let Some(log) = self.0.rare.get().and_then(|rare| rare.attempt_log.get()) {
             log.close();
         }
     }

@@ -42,18 +42,40 @@ pub(crate) async fn run(core: &Arc<Core>, claimed: Claimed, slot: &Arc<Slot>) {
         Box::pin(freed(core, thread)).await;
     }
     cx.close_log();
-    let (settlement, holder) = match completed(core, &cx).await {
-        Some(settlement) => (told(core, &cx, settlement, &end), Holder::WorkerDone),
-        None => (settle(core, handler, &cx, end), Holder::Worker),
+    let stored = match cx.completed() {
+        None => None,
+        Some(settlement) => Box::pin(if_written(core, &cx, settlement)).await,
     };
-    let spec = Arc::clone(&cx.claimed().spec);
-    let request = SettleRequest { settlement, spec, holder };
-    match thread.filter(|thread| thread.outlasts()) {
-        None => hand_in(core, slot, request),
-        // Boxed: each worker has room for the future of a run, and few runs come here.
-        Some(thread) => Box::pin(settle_before_thread(core, &cx, slot, thread, request)).await,
+    // What a run seldom comes to is awaited in a box, and what is handed in is made between two awaits: otherwise each
+    // worker would have room for all of it, and each run would copy it.
+    if let Some(rest) = hand_in_end(core, handler, &cx, slot, end, stored, thread) {
+        rest.await;
     }
     guard.disarm();
+}
+
+/// Hands in the end of a run, and returns what is left to do when its thread goes on.
+fn hand_in_end<'a>(
+    core: &'a Core,
+    handler: &dyn Handle,
+    cx: &'a Context,
+    slot: &'a Slot,
+    end: End,
+    stored: Option<Box<Settlement>>,
+    thread: Option<&'a RunThread>,
+) -> Option<LocalBoxFuture<'a, ()>> {
+    let (settlement, holder) = match stored {
+        Some(settlement) => (told(core, cx, *settlement, &end), Holder::WorkerDone),
+        None => (settle(core, handler, cx, end), Holder::Worker),
+    };
+    let request = SettleRequest { settlement, spec: Arc::clone(&cx.claimed().spec), holder };
+    match thread.filter(|thread| thread.outlasts()) {
+        None => {
+            hand_in(core, slot, request);
+            None
+        }
+        Some(thread) => Some(Box::pin(settle_before_thread(core, cx, slot, thread, request))),
+    }
 }
 
 /// Hands in what a worker has to say of its run, and empties its slot. In one step: at no time may the claim be in nobody's
@@ -110,14 +132,13 @@ async fn settle_before_thread(core: &Core, cx: &Context, slot: &Slot, thread: &R
 ///
 /// A transaction that was rolled back leaves the task running under its token, and one that was fenced leaves nothing:
 /// then the run is settled as any other. So it is when storage cannot be asked, and refuses what comes second.
-async fn completed(core: &Core, cx: &Context) -> Option<Settlement> {
-    let settlement = cx.completed()?;
+async fn if_written(core: &Core, cx: &Context, settlement: Settlement) -> Option<Box<Settlement>> {
     let executions = core.ask(ListExecutions { task_id: cx.task_id() }).await;
     let executions = executions.inspect_err(|error| {
         warn!(core.log, "whether the transaction of a run has committed cannot be found out, so the run is settled anew";
             keys::TASK_ID => %cx.task_id(), keys::ERROR => %error);
     });
-    is_written(&settlement, &executions.ok()?).then_some(settlement)
+    is_written(&settlement, &executions.ok()?).then(|| Box::new(settlement))
 }
 
 /// Tells everyone of an end that storage has already.
@@ -279,8 +300,7 @@ fn settle(core: &Core, handler: &dyn Handle, cx: &Context, end: End) -> Settleme
 
 fn done(core: &Core, cx: &Context, text: Option<Box<str>>) -> Settlement {
     let text = text.or_else(|| cx.take_result());
-    let bounds = Bounds::of(&core.config);
-    if let Some(fault) = text.as_deref().and_then(|text| bounds.result_fault(text)) {
+    if let Some(fault) = text.as_deref().and_then(|text| Bounds::of(&core.config).result_fault(text)) {
         return failure(core, None, cx, &TaskError::fatal(fault), ExecutionStatus::Failed);
     }
     let now = core.clock.now();

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use callboard::backend::{OpenOptions, Opened, Retention, Sweep, open};
-use callboard::testing::{World, at};
-use callboard::{Limit, NewTask, TaskState};
+use callboard::backend::{Fired, OpenOptions, Opened, Passed, Retention, Saved, Sweep, Turn, open};
+use callboard::testing::{World, at, schedule};
+use callboard::{FiringStatus, Limit, NewTask, ScheduleId, TaskState};
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
 use serde_json::json;
@@ -13,8 +13,11 @@ use crate::own::Own;
 use crate::place::Place;
 use crate::servers::{Database, Schema};
 use crate::waiting::until;
+
 /// Tasks in the table; a statement that walks a part of them reads tens of thousands.
 const TASKS: u32 = 200_000;
+/// Schedules in the table.
+const SCHEDULES: u32 = 3_000;
 /// What an operation may read: its own rows, and what opening the storage reads.
 const FEW: u64 = 500;
 
@@ -91,87 +94,135 @@ fn fill(numbers: &str, id: &str) -> String {
 
 /// Each on a storage that is opened for it and closed again.
 fn every_operation_reads_a_few(url: &str, few: u64, read: impl Fn() -> u64) {
+    let w = World::on(open(url, &OpenOptions::default()).unwrap());
+    for number in 0..SCHEDULES {
+        w.backend.save_schedule(&schedule(format!("s{number}")), None).unwrap();
+    }
+    drop(w);
     let mut walked = Vec::new();
-    for (name, operation) in operations() {
+    for (name, times, operation) in operations() {
         let before = read();
         let opened: Opened = open(url, &OpenOptions::default()).unwrap();
         operation(&World::on(opened));
         let amount = read() - before;
         println!("{name}: {amount}");
-        if amount > few {
+        if amount > times * few {
             walked.push((name, amount));
         }
     }
     assert!(walked.is_empty(), "these read far more than they need: {walked:?}");
 }
 
+/// Changes one of the schedules, and returns it with the turn that it has now.
+fn changed(w: &World) -> (ScheduleId, i64) {
+    let schedule_id = w.backend.schedule_named("s7").unwrap().unwrap();
+    let record = w.backend.schedules(&[schedule_id]).unwrap().pop().unwrap().record;
+    match w.backend.save_schedule(&record, Some(record.turn)).unwrap() {
+        Saved::Stored { turn } => (schedule_id, turn),
+        other => panic!("{other:?}"),
+    }
+}
+
 type Operation = fn(&World);
 
-/// Everything that a node does by itself.
-fn operations() -> Vec<(&'static str, Operation)> {
+/// Everything that a node does by itself, with how many times the usual bound it may read.
+fn operations() -> Vec<(&'static str, u64, Operation)> {
     fn task() -> NewTask {
         NewTask::new("work", &json!({}))
     }
     vec![
-        ("opening and a heartbeat", |_| {}),
-        ("a look that finds nothing", |w| {
+        ("opening and a heartbeat", 1, |_| {}),
+        ("a look that finds nothing", 1, |w| {
             let awaited = vec![callboard::TaskId::new(at(0)); 10];
             let report = w.sweep_with(&Sweep { rescue: true, awaited, ..w.upkeep() });
             assert_eq!(report.next_due, Some(at(1_000_000) + Duration::from_micros(1)));
         }),
-        ("promotion", |w| {
+        ("promotion", 1, |w| {
             w.push(task().run_at(at(10)));
             w.go_to(11);
             assert_eq!(w.sweep().promoted.len(), 1);
             w.complete(&w.claim_one());
         }),
-        ("expiry", |w| {
+        ("expiry", 1, |w| {
             let task_id = w.push(task().expires_in(Duration::from_secs(5)));
             w.go_to(6);
             assert_eq!(w.sweep().expired, [task_id]);
         }),
-        ("rescue", |w| {
+        ("rescue", 1, |w| {
             let dead = w.mortal(1);
             dead.push_claimed(task());
             w.go_to(2);
             assert_eq!(w.rescue().rescued.len(), 1);
             w.complete(&w.claim_one());
         }),
-        ("a claim that finds nothing", |w| assert_eq!(w.claim_ids(10), [])),
-        ("a claim under a limit", |w| {
+        ("a claim that finds nothing", 1, |w| assert_eq!(w.claim_ids(10), [])),
+        ("a claim under a limit", 1, |w| {
             w.set_limit(&Limit::of_queue("default").running(1).rate(10, Duration::from_secs(1)));
             w.push(task());
             w.complete(&w.claim_one());
             w.backend.remove_limit(callboard::LimitScope::Queue, "default").unwrap();
         }),
-        ("a push and its end", |w| w.complete(&w.push_claimed(task()))),
-        ("settings", |w| {
+        ("a push and its end", 1, |w| w.complete(&w.push_claimed(task()))),
+        ("what is first in line", 1, |w| {
+            let line = w.backend.in_line(None, 100, 100).unwrap();
+            assert_eq!(line.iter().map(|line| (line.tasks, line.more)).collect::<Vec<_>>(), [(100, true)]);
+        }),
+        // It looks at up to 1,000 of them, in the index and in the table.
+        ("schedules whose cursor lies ahead", 5, |w| {
+            let now = at(0) - Duration::from_secs(1);
+            assert_eq!(w.backend.schedules_ahead(now, 10).unwrap().len(), 10);
+        }),
+        ("a due schedule and its firing", 1, |w| {
+            let (schedule_id, turn) = changed(w);
+            let state = w.backend.schedules(&[schedule_id]).unwrap().pop().unwrap();
+            let passed =
+                Passed { nominal_at: at(10), status: FiringStatus::Missed, times: 1, reason: "too late".into() };
+            let fired = w.backend.fire(&[Turn {
+                schedule_id,
+                turn,
+                now: w.now(),
+                node: w.node,
+                status: state.record.status,
+                reason: None,
+                paused_until: None,
+                cursor: at(10),
+                next_run_at: Some(at(20)),
+                runs: Vec::new(),
+                passed: vec![passed],
+                cancel: Vec::new(),
+                keep_firings: 10,
+                keep_runs: 10,
+            }]);
+            assert_eq!(fired.unwrap(), [Fired::Done(Vec::new())]);
+            assert_eq!(w.backend.firings(schedule_id, None, 10).unwrap().len(), 1);
+        }),
+        ("settings", 1, |w| {
             w.backend.queues().unwrap();
             w.backend.limits().unwrap();
             w.backend.nodes().unwrap();
             w.backend.health().unwrap();
             w.backend.time().unwrap();
         }),
-        ("changes of schedules", |w| {
-            let version = w.backend.schedule_changes(0).unwrap().version;
+        ("changes of schedules", 1, |w| {
+            let version = w.backend.schedule_changes(i64::from(SCHEDULES) - 1).unwrap().version;
             w.backend.schedule_changes(version).unwrap();
             w.backend.schedule_changes(version - 1).unwrap();
         }),
-        ("schedules that are over", |w| w.backend.forget_schedules(at(0), Some(at(0))).unwrap()),
-        ("history that is too old", |w| {
+        ("schedules that are over", 1, |w| w.backend.forget_schedules(at(0), Some(at(0))).unwrap()),
+        ("history that is too old", 1, |w| {
             let before = Some(at(0) - Duration::from_secs(10));
             let rule = |state| Retention { state, finished_before: before, keep: None };
             let rules: Vec<Retention> = TaskState::ALL.iter().map(|state| rule(*state)).collect();
             assert_eq!(w.backend.outdated(&rules, w.now(), 100).unwrap().len(), 0);
         }),
-        ("pruning", |w| {
+        ("pruning", 1, |w| {
             let rule = Retention { state: TaskState::Completed, finished_before: Some(at(0)), keep: None };
             let found = w.backend.outdated(&[rule], w.now(), 10).unwrap();
             assert_eq!(w.backend.prune(&found).unwrap().len(), 10);
         }),
-        ("the watch", |w| {
+        ("the watch", 1, |w| {
             w.backend.watch(Duration::from_millis(1)).unwrap();
         }),
-        ("giving back", |w| assert_eq!(w.release(&[], true), 0)),
+        ("giving back", 1, |w| assert_eq!(w.release(&[], true), 0)),
     ]
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use callboard::{Board, Health, NewTask, Outcome, PushError, Pushed, TaskState, Unique, UniqueMode};
-use diesel::connection::{AnsiTransactionManager, TransactionManager};
+use callboard::{
+    Board, BoardError, Health, Limit, NewTask, Outcome, PushError, Pushed, TaskState, Unique, UniqueMode,
+};
+use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use futures_util::future::{join, join_all, try_join_all};
 use tokio::sync::mpsc;
 
@@ -16,6 +18,8 @@ on_both!(
     only_the_push_of_an_awaited_key_waits,
     an_awaited_key_is_given_up_at_the_deadline,
     only_the_end_of_a_locked_task_waits,
+    only_the_changes_of_a_locked_task_wait,
+    only_tasks_under_a_locked_limit_wait,
 );
 
 const NEVER: Duration = Duration::from_secs(600);
@@ -178,4 +182,70 @@ async fn only_the_end_of_a_locked_task_waits<P: Place>() {
         completed(&board, pushed).await;
     }
     board.stop().await;
+}
+
+/// Locks one row, as a program that forgot its transaction does.
+fn lock_row<P: Place>(place: &P, update: &str) -> P::Conn {
+    let mut conn = place.by_hand();
+    conn.batch_execute("BEGIN").unwrap();
+    conn.batch_execute(update).expect(update);
+    conn
+}
+
+async fn only_the_changes_of_a_locked_task_wait<P: Place>() {
+    let place = P::new();
+    let boards = [board(&place).await, board(&place).await];
+    let later = || NewTask::new("work", &()).delay(NEVER);
+    let mut tasks = Vec::new();
+    for _ in 0..3 {
+        tasks.push(boards[0].push(later()).await.unwrap().task_id);
+    }
+    let ids = tasks.iter().map(|task_id| format!("'{task_id}'")).collect::<Vec<_>>().join(", ");
+    let mut conn = lock_row(&place, &format!("UPDATE task_queue SET priority = priority WHERE task_id IN ({ids})"));
+    let changes = tasks.iter().enumerate().map(|(number, task_id)| {
+        let (board, task_id) = (boards[number % 2].clone(), *task_id);
+        actix_rt::spawn(async move {
+            match number {
+                0 => board.cancel(task_id, "no").await,
+                1 => board.reprioritise(task_id, 7).await,
+                _ => board.delete(task_id).await,
+            }
+        })
+    });
+    let changes: Vec<_> = changes.collect();
+    go_on(&boards).await;
+    assert!(changes.iter().all(|change| !change.is_finished()), "their tasks are locked");
+    conn.batch_execute("COMMIT").unwrap();
+    for change in changes {
+        let changed: Result<bool, BoardError> = soon("an answer", change).await.unwrap();
+        assert!(changed.unwrap());
+    }
+    let after = async |place: usize| boards[0].get(tasks[place]).await.unwrap();
+    assert_eq!(after(0).await.unwrap().state, TaskState::Cancelled);
+    assert_eq!(after(1).await.unwrap().priority, 7);
+    assert!(after(2).await.is_none());
+}
+
+async fn only_tasks_under_a_locked_limit_wait<P: Place>() {
+    let place = P::new();
+    let builder = || {
+        let builder = Board::builder().url(place.url()).queue("default", 8).queue("limited", 2);
+        builder.configure(|c| c.check_interval = NEVER).handler("work", |_, _| async { Ok(()) })
+    };
+    let boards = [builder().start().await.unwrap(), builder().start().await.unwrap()];
+    boards[0].set_limit(Limit::of_queue("limited").running(2).rate(1_000, Duration::from_secs(1))).await.unwrap();
+    let limited = || NewTask::new("work", &()).queue("limited");
+    for board in &boards {
+        let first = board.push(limited()).await.unwrap();
+        completed(board, first).await;
+    }
+    let mut conn = lock_row(&place, "UPDATE task_limit SET running = running WHERE name = 'limited'");
+    let pushes: Vec<_> =
+        boards.iter().cloned().map(|board| actix_rt::spawn(async move { board.push(limited()).await })).collect();
+    go_on(&boards).await;
+    conn.batch_execute("COMMIT").unwrap();
+    for push in pushes {
+        let pushed = soon("an answer", push).await.unwrap().unwrap();
+        completed(&boards[0], pushed).await;
+    }
 }

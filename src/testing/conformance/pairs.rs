@@ -3,11 +3,12 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use super::Harness;
+use super::{Harness, timetable};
 use crate::backend::{
     BackendError, ClaimRequest, Claimed, Commit, Edit, EditAction, InsertGroup, Limit, ProgressUpdate, Retention,
-    Selection, TaskFilter,
+    Selection, TaskFilter, Turn,
 };
+use crate::scheduler::ScheduleRecord;
 use crate::task::{DEFAULT_QUEUE, NewTask, Progress, TaskId, TaskState, Unique, UniqueMode};
 use crate::testing::factory::{World, ids, task};
 
@@ -18,6 +19,9 @@ struct Stage {
     running: Vec<Claimed>,
     /// Those, the tasks that wait for them, one of each in turn, and some that have ended.
     all: Vec<TaskId>,
+    /// Each has made a task that runs.
+    schedules: [ScheduleRecord; 2],
+    fired: [TaskId; 2],
 }
 
 const TASKS: usize = 4;
@@ -33,8 +37,24 @@ impl Stage {
         let running = w.claim(TASKS);
         let waiting = w.push_all(keyed(UniqueMode::KeepLatest));
         assert_eq!((ids(&claimed), running.len()), (ended.clone(), TASKS));
-        let all = ids(&running).into_iter().zip(waiting).flat_map(<[TaskId; 2]>::from).chain(ended).collect();
-        Self { round, running, all }
+        let schedules = [0, 1].map(|number| timetable::record(format!("{round}/{number}")));
+        for record in &schedules {
+            timetable::save(w, record, None);
+        }
+        let fired = schedules.each_ref().map(|record| timetable::made(w, record.schedule_id, 1));
+        let scheduled = w.claim(schedules.len());
+        assert_eq!(ids(&scheduled), fired);
+        let with_followers = ids(&running).into_iter().zip(waiting).flat_map(<[TaskId; 2]>::from);
+        let all = with_followers.chain(fired).chain(ended).collect();
+        Self { round, running: running.into_iter().chain(scheduled).collect(), all, schedules, fired }
+    }
+
+    /// A decision to call the run of a schedule off, and to make the next one.
+    fn turn(&self, w: &World, number: usize) -> Turn {
+        let id = self.schedules[number].schedule_id;
+        let now = timetable::state(w, id).record.turn;
+        let runs = vec![timetable::run(w, id, 2)];
+        Turn { runs, cancel: vec![self.fired[number]], ..timetable::turn(w, id, now) }
     }
 
     /// Ids, in the order that is asked for.
@@ -85,7 +105,7 @@ fn edit_all(w: &World, stage: &Stage, action: EditAction) -> Result<(), BackendE
 
 type Operation = fn(&World, &Stage, bool) -> Result<(), BackendError>;
 
-const OPERATIONS: [(&str, Operation); 18] = [
+const OPERATIONS: [(&str, Operation); 23] = [
     ("push", |w, s, r| w.backend.commit(&pushes(w, s, r, UniqueMode::ReturnExisting, 0, false)).map(drop)),
     ("push replace", |w, s, r| w.backend.commit(&pushes(w, s, r, UniqueMode::Replace, 0, false)).map(drop)),
     ("push keep latest", |w, s, r| w.backend.commit(&pushes(w, s, r, UniqueMode::KeepLatest, 0, false)).map(drop)),
@@ -116,6 +136,11 @@ const OPERATIONS: [(&str, Operation); 18] = [
     ("cancel all", |w, s, _| edit_all(w, s, EditAction::Cancel("no".into()))),
     ("reprioritise", |w, s, r| edit(w, Selection::Ids(s.ids(r)), EditAction::Reprioritise(7))),
     ("delete", |w, s, r| edit(w, Selection::Ids(s.ids(r)), EditAction::Delete)),
+    ("retry", |w, s, r| edit(w, Selection::Ids(s.ids(r)), EditAction::Retry)),
+    ("reschedule all", |w, s, _| edit_all(w, s, EditAction::Reschedule(w.now() + Duration::from_secs(5)))),
+    ("heartbeat", |w, _, _| w.backend.heartbeat(&w.sign_of_life(w.node, Duration::from_secs(6)))),
+    ("fire", |w, s, r| w.backend.fire(&turned(vec![s.turn(w, 0), s.turn(w, 1)], r)).map(drop)),
+    ("save a schedule", |w, s, r| w.backend.save_schedule(&s.schedules[usize::from(r)], None).map(drop)),
     ("release", |w, _, _| w.backend.release(w.node, &[], false, w.now()).map(drop)),
     ("rescue", |w, _, _| {
         let mut upkeep = w.upkeep();

@@ -3,23 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::backend::{Fired, Passed, Run, Saved, ScheduleState, Turn};
-use crate::clock::{Clock, Timestamp};
-use crate::scheduler::trigger::{Trigger, Zone};
-use crate::scheduler::{FiringCause, FiringKey, FiringStatus, Schedule, ScheduleId, ScheduleRecord, ScheduleStatus};
+use crate::clock::Timestamp;
+use crate::scheduler::{FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
 use crate::task::{Extras, NewTask, TaskId, TaskSpec, TaskState};
+pub(super) use crate::testing::factory::schedule as record;
 use crate::testing::factory::{World, at};
-
-pub(super) fn record(name: &'static str) -> ScheduleRecord {
-    let trigger = Trigger::every(Duration::from_secs(10)).expect("a valid trigger");
-    let schedule = Schedule::new(name, trigger, NewTask::new("work", &json!({"at": "{{nominal_time}}"})));
-    schedule
-        .check(&Clock::manual(at(0)), crate::task::Bounds::all(usize::MAX), Zone::UTC)
-        .expect("a valid schedule")
-        .record(at(0))
-}
 
 pub(super) fn save(w: &World, record: &ScheduleRecord, turn: Option<i64>) -> i64 {
     match w.backend.save_schedule(record, turn).expect("save") {

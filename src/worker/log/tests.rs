@@ -105,6 +105,20 @@ fn each_attempt_has_a_readable_file_and_one_of_json_lines() {
     assert!(world.file("attempt-2.log").contains("again"));
 }
 
+#[cfg(unix)]
+#[test]
+fn logs_are_read_by_their_owner_and_group_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let world = World::new();
+    info!(world.logger(1), "hello");
+    for name in ["attempt-1.log", "attempt-1.jsonl"] {
+        let mode = fs::metadata(world.directory().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777 & !0o640, 0, "{name}: {mode:o}");
+        assert_eq!(mode & 0o600, 0o600, "{name}: {mode:o}");
+    }
+}
+
 #[test]
 fn a_task_that_logs_nothing_has_no_files() {
     let world = World::new();

@@ -74,7 +74,7 @@ async fn work(params: Params, cx: &Context) -> (How, TaskResult) {
     let ms = if params.up_to_ms > 0 { rand::random_range(0..params.up_to_ms) } else { params.ms };
     tokio::select! {
         () = tokio::time::sleep(Duration::from_millis(ms)) => {}
-        () = cx.cancelled(), if !params.deaf => return (How::Heard, Err(TaskError::new("asked to end").into())),
+        () = cx.cancelled(), if !params.deaf => return (How::Heard, heard()),
     }
     if params.fatal {
         return (How::Fatal, Err(TaskError::fatal("never again").into()));
@@ -87,4 +87,14 @@ async fn work(params: Params, cx: &Context) -> (How, TaskResult) {
         return (How::Snoozed, Ok(Outcome::Snooze(Duration::from_millis(25))));
     }
     (How::Done, Ok(Outcome::from(json!(cx.started_at().as_micros()))))
+}
+
+/// What a run that is asked to end may say: at a stop each of these gives its task back, and after a cancellation each leaves
+/// it cancelled.
+fn heard() -> TaskResult {
+    match rand::random_range(0..3) {
+        0 => Err(TaskError::new("asked to end").into()),
+        1 => Ok(Outcome::Cancel("asked to end".into())),
+        _ => Ok(Outcome::Release),
+    }
 }
