@@ -17,15 +17,17 @@ use crate::waiting::until;
 /// Tasks in the table; a statement that walks a part of them reads tens of thousands.
 const TASKS: u32 = 200_000;
 /// Schedules in the table.
-const SCHEDULES: u32 = 3_000;
+const SCHEDULES: u32 = 20_000;
 /// What an operation may read: its own rows, and what opening the storage reads.
 const FEW: u64 = 500;
 
 #[test]
 fn on_postgres() {
     let place = Schema::new();
-    drop(open(&place.url(), &OpenOptions::default()).unwrap());
-    place.execute(&fill(&format!("generate_series(1, {TASKS}) AS s(n)"), "gen_random_uuid()::text"));
+    one_schedule(&place.url());
+    for sql in fill(|rows| format!("generate_series(1, {rows}) AS s(n)"), "gen_random_uuid()::text") {
+        place.execute(&sql);
+    }
     let name = place.name().to_owned();
     // A session tells what it has read when it ends.
     let url = format!("{}&application_name={name}", place.url());
@@ -46,8 +48,10 @@ fn on_postgres() {
 fn on_mysql() {
     let own = Own::new::<Database>();
     let place = Database::at(own.url());
-    drop(open(&place.url(), &OpenOptions::default()).unwrap());
-    place.execute(&fill(&format!("(SELECT seq AS n FROM seq_1_to_{TASKS}) AS s"), "uuid()"));
+    one_schedule(&place.url());
+    for sql in fill(|rows| format!("(SELECT seq AS n FROM seq_1_to_{rows}) AS s"), "uuid()") {
+        place.execute(&sql);
+    }
     every_operation_reads_a_few(&place.url(), FEW, || {
         let counters = "SELECT CAST(CAST(sum(variable_value) AS SIGNED) AS CHAR) AS text
             FROM information_schema.global_status WHERE variable_name LIKE 'HANDLER_READ%'";
@@ -63,12 +67,16 @@ fn on_sqlite() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("tasks.db");
     let url = format!("sqlite:{}", path.display());
-    drop(open(&url, &OpenOptions::default()).unwrap());
-    let numbers = format!(
-        "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {TASKS}) SELECT n FROM s) AS s"
-    );
+    one_schedule(&url);
+    let numbers = |rows| {
+        format!(
+            "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < {rows}) SELECT n FROM s) AS s"
+        )
+    };
     let mut conn = diesel::SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-    conn.batch_execute(&fill(&numbers, "lower(hex(randomblob(16)))")).unwrap();
+    for sql in fill(numbers, "lower(hex(randomblob(16)))") {
+        conn.batch_execute(&sql).unwrap();
+    }
     conn.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(conn);
     every_operation_reads_a_few(&url, 512 << 10, || {
@@ -78,27 +86,39 @@ fn on_sqlite() {
     });
 }
 
-/// Half of the tasks are over, a quarter lies ahead, a quarter waits in a queue that nobody serves and expires one day.
-fn fill(numbers: &str, id: &str) -> String {
+/// The schedule of which the others are copies.
+fn one_schedule(url: &str) {
+    let backend = open(url, &OpenOptions::default()).unwrap();
+    backend.save_schedule(&schedule("first"), None).unwrap();
+}
+
+/// Half of the tasks are over, a quarter lies ahead, a quarter waits in a queue that nobody serves and expires one day. The
+/// schedules are due one after the other.
+fn fill(numbers: impl Fn(u32) -> String, id: &str) -> [String; 2] {
     let (past, ahead) = (at(0).as_micros() - 1_000_000, at(1_000_000).as_micros());
-    format!(
+    let tasks = format!(
         "INSERT INTO task_queue (task_id, queue, type, params, state, priority, run_at, max_attempts, retry, created_at,
             updated_at, finished_at, expires_at)
         SELECT {id}, 'other', 'work', '{{}}',
             CASE WHEN n % 2 = 0 THEN 'completed' WHEN n % 4 = 1 THEN 'scheduled' ELSE 'pending' END,
             0, CASE WHEN n % 4 = 1 THEN {ahead} + n ELSE {past} END, 3, '{{}}', {past}, {past},
             CASE WHEN n % 2 = 0 THEN {past} + n END, CASE WHEN n % 4 = 3 THEN {ahead} + n END
-        FROM {numbers}"
-    )
+        FROM {}",
+        numbers(TASKS)
+    );
+    let same =
+        "type, params, trigger_kind, trigger_expr, timezone, queue, priority, max_attempts, retry, options, coalesce,
+        max_instances, overlap_policy, status, cursor_at, failures_from, created_at, updated_at, version";
+    let schedules = format!(
+        "INSERT INTO scheduler_task (schedule_id, name, next_run_at, {same})
+        SELECT {id}, {id}, next_run_at + n, {same} FROM scheduler_task, {} WHERE name = 'first'",
+        numbers(SCHEDULES)
+    );
+    [tasks, schedules]
 }
 
 /// Each on a storage that is opened for it and closed again.
 fn every_operation_reads_a_few(url: &str, few: u64, read: impl Fn() -> u64) {
-    let w = World::on(open(url, &OpenOptions::default()).unwrap());
-    for number in 0..SCHEDULES {
-        w.backend.save_schedule(&schedule(format!("s{number}")), None).unwrap();
-    }
-    drop(w);
     let mut walked = Vec::new();
     for (name, times, operation) in operations() {
         let before = read();
@@ -115,7 +135,7 @@ fn every_operation_reads_a_few(url: &str, few: u64, read: impl Fn() -> u64) {
 
 /// Changes one of the schedules, and returns it with the turn that it has now.
 fn changed(w: &World) -> (ScheduleId, i64) {
-    let schedule_id = w.backend.schedule_named("s7").unwrap().unwrap();
+    let schedule_id = w.backend.schedule_named("first").unwrap().unwrap();
     let record = w.backend.schedules(&[schedule_id]).unwrap().pop().unwrap().record;
     match w.backend.save_schedule(&record, Some(record.turn)).unwrap() {
         Saved::Stored { turn } => (schedule_id, turn),
@@ -204,7 +224,7 @@ fn operations() -> Vec<(&'static str, u64, Operation)> {
             w.backend.time().unwrap();
         }),
         ("changes of schedules", 1, |w| {
-            let version = w.backend.schedule_changes(i64::from(SCHEDULES) - 1).unwrap().version;
+            let version = w.backend.schedule_changes(1).unwrap().version;
             w.backend.schedule_changes(version).unwrap();
             w.backend.schedule_changes(version - 1).unwrap();
         }),

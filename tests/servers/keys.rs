@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use callboard::{
-    Board, BoardError, Health, Limit, NewTask, Outcome, PushError, Pushed, TaskState, Unique, UniqueMode,
+    Board, BoardError, EditAction, Health, Limit, NewTask, Outcome, PushError, Pushed, TaskFilter, TaskState, Unique,
+    UniqueMode,
 };
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use futures_util::future::{join, join_all, try_join_all};
@@ -184,25 +185,31 @@ async fn only_the_end_of_a_locked_task_waits<P: Place>() {
     board.stop().await;
 }
 
-/// Locks one row, as a program that forgot its transaction does.
-fn lock_row<P: Place>(place: &P, update: &str) -> P::Conn {
+/// Locks rows, as a program that forgot its transaction does.
+fn lock_rows<P: Place>(place: &P, updates: &[String]) -> P::Conn {
     let mut conn = place.by_hand();
     conn.batch_execute("BEGIN").unwrap();
-    conn.batch_execute(update).expect(update);
+    for update in updates {
+        conn.batch_execute(update).expect(update);
+    }
     conn
 }
 
 async fn only_the_changes_of_a_locked_task_wait<P: Place>() {
     let place = P::new();
     let boards = [board(&place).await, board(&place).await];
-    let later = || NewTask::new("work", &()).delay(NEVER);
-    let mut tasks = Vec::new();
-    for _ in 0..3 {
-        tasks.push(boards[0].push(later()).await.unwrap().task_id);
-    }
-    let ids = tasks.iter().map(|task_id| format!("'{task_id}'")).collect::<Vec<_>>().join(", ");
-    let mut conn = lock_row(&place, &format!("UPDATE task_queue SET priority = priority WHERE task_id IN ({ids})"));
-    let changes = tasks.iter().enumerate().map(|(number, task_id)| {
+    let later = || NewTask::new("work", &()).delay(NEVER).tag("later");
+    let pushed = boards[0].push_many((0..5).map(|_| later())).await.unwrap();
+    let tasks: Vec<_> = pushed.iter().map(|pushed| pushed.task_id).collect();
+    // One by one: for a list of ids InnoDB would lock the gap as well where the next tasks go.
+    let lock = |task_id| format!("UPDATE task_queue SET priority = priority WHERE task_id = '{task_id}'");
+    let mut conn = lock_rows(&place, &tasks[..3].iter().map(lock).collect::<Vec<_>>());
+    // The first of all that it matches are locked.
+    let all = actix_rt::spawn({
+        let (board, filter) = (boards[1].clone(), TaskFilter { tag: Some("later".into()), ..TaskFilter::default() });
+        async move { board.edit_all(filter, EditAction::Reprioritise(3)).await }
+    });
+    let changes = tasks[..3].iter().enumerate().map(|(number, task_id)| {
         let (board, task_id) = (boards[number % 2].clone(), *task_id);
         actix_rt::spawn(async move {
             match number {
@@ -212,18 +219,27 @@ async fn only_the_changes_of_a_locked_task_wait<P: Place>() {
             }
         })
     });
-    let changes: Vec<_> = changes.collect();
+    let mut changes: Vec<_> = changes.collect();
     go_on(&boards).await;
-    assert!(changes.iter().all(|change| !change.is_finished()), "their tasks are locked");
+    for (number, change) in changes.iter_mut().enumerate() {
+        let answer = futures_util::FutureExt::now_or_never(change);
+        assert!(answer.is_none(), "its task is locked, and change {number} is answered: {answer:?}");
+    }
+    assert!(!all.is_finished(), "some of its tasks are locked");
     conn.batch_execute("COMMIT").unwrap();
     for change in changes {
         let changed: Result<bool, BoardError> = soon("an answer", change).await.unwrap();
         assert!(changed.unwrap());
     }
+    soon("an answer", all).await.unwrap().unwrap();
     let after = async |place: usize| boards[0].get(tasks[place]).await.unwrap();
     assert_eq!(after(0).await.unwrap().state, TaskState::Cancelled);
-    assert_eq!(after(1).await.unwrap().priority, 7);
+    // Whichever came last.
+    assert!(matches!(after(1).await.unwrap().priority, 3 | 7));
     assert!(after(2).await.is_none());
+    for place in [3, 4] {
+        assert_eq!(after(place).await.unwrap().priority, 3);
+    }
 }
 
 async fn only_tasks_under_a_locked_limit_wait<P: Place>() {
@@ -239,7 +255,8 @@ async fn only_tasks_under_a_locked_limit_wait<P: Place>() {
         let first = board.push(limited()).await.unwrap();
         completed(board, first).await;
     }
-    let mut conn = lock_row(&place, "UPDATE task_limit SET running = running WHERE name = 'limited'");
+    let lock = "UPDATE task_limit SET running = running WHERE name = 'limited'".to_owned();
+    let mut conn = lock_rows(&place, &[lock]);
     let pushes: Vec<_> =
         boards.iter().cloned().map(|board| actix_rt::spawn(async move { board.push(limited()).await })).collect();
     go_on(&boards).await;

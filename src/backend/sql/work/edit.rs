@@ -25,8 +25,8 @@ const COLUMNS: &str = "seq, task_id, queue, state, priority, run_at, unique_rule
 statements! {
     PlaceOf -> (BigInt,): "SELECT seq FROM task_queue WHERE task_id = ?1";
     /// Locked, so that what is found is what is changed.
-    ById -> RowTypes: "SELECT seq, task_id, queue, state, priority, run_at, unique_rule, cancel_reason
-        FROM task_queue WHERE task_id = ?1 {lock}";
+    ByIdIfFree -> RowTypes: "SELECT seq, task_id, queue, state, priority, run_at, unique_rule, cancel_reason
+        FROM task_queue WHERE task_id = ?1 {skip}";
     FirstBehind -> (Nullable<BigInt>,): "SELECT min(seq) FROM task_queue WHERE seq > ?1";
     AskCancel -> (): "UPDATE task_queue SET cancel_reason = ?2 WHERE seq = ?1";
     Cancel -> (): "UPDATE task_queue SET state = 'cancelled', last_error = ?2, updated_at = ?3, finished_at = ?3
@@ -113,45 +113,44 @@ pub(in crate::backend::sql) fn edit<C: Conn>(conn: &mut C, edit: &Edit) -> Resul
     Ok(report)
 }
 
-/// The tasks with these ids, locked in the order of their places, whatever order was asked for (see [`locks`](super::locks)).
-fn by_ids<C: Conn>(conn: &mut C, ids: &[TaskId]) -> QueryResult<Vec<Row>> {
+/// The tasks with these ids, locked.
+///
+/// # Errors
+/// [`Abort::Busy`] when another transaction changes one of them.
+fn by_ids<C: Conn>(conn: &mut C, ids: &[TaskId]) -> Result<Vec<Row>, Abort> {
     let mut seen = HashSet::new();
-    let ids: Vec<String> = ids.iter().filter(|id| seen.insert(**id)).map(ToString::to_string).collect();
-    let mut places = Vec::with_capacity(ids.len());
-    for (asked, id) in ids.iter().enumerate() {
-        // One alone has no order.
-        let place = if ids.len() > 1 { conn.first::<PlaceOf, (i64,)>(&[Value::Text(id)])? } else { Some((0,)) };
-        places.extend(place.map(|(seq,)| (seq, asked)));
+    let mut rows = Vec::with_capacity(ids.len());
+    for id in ids.iter().filter(|id| seen.insert(**id)) {
+        let id = id.to_string();
+        match conn.first::<ByIdIfFree, Row>(&[Value::Text(&id)])? {
+            Some(row) => rows.push(row),
+            None if conn.first::<PlaceOf, (i64,)>(&[Value::Text(&id)])?.is_some() => return Err(Abort::Busy),
+            None => {}
+        }
     }
-    places.sort_unstable();
-    let mut rows = Vec::with_capacity(places.len());
-    for (_, asked) in places {
-        rows.extend(conn.first::<ById, Row>(&[Value::Text(&ids[asked])])?.map(|row| (asked, row)));
-    }
-    rows.sort_unstable_by_key(|(asked, _)| *asked);
-    Ok(rows.into_iter().map(|(_, row)| row).collect())
+    Ok(rows)
 }
 
-/// The tasks to change among the next [`MOST_LOOKED_AT`] places.
+/// The tasks to change among the next [`MOST_LOOKED_AT`] places, up to the first that another transaction changes.
+///
+/// # Errors
+/// [`Abort::Busy`] when that is the very first.
 fn by_filter<C: Conn>(
     conn: &mut C,
     filter: &TaskFilter,
     edit: &Edit,
     next: &mut Option<Cursor>,
-) -> QueryResult<Vec<Row>> {
+) -> Result<Vec<Row>, Abort> {
     let mut found: Vec<Row> = Vec::new();
     let Some(filter) = filter.narrowed(&edit.action) else { return Ok(found) };
-    let mut after = edit.after.map_or(i64::MIN, Cursor::seq);
+    let begin = edit.after.map_or(i64::MIN, Cursor::seq);
     // Many places may be empty.
-    let Some(first) = first_behind(conn, after)? else { return Ok(found) };
+    let Some(first) = first_behind(conn, begin)? else { return Ok(found) };
     let last = first.saturating_add(MOST_LOOKED_AT as i64 - 1);
     let query = Query::new(conn, &filter)?;
-    loop {
-        let page = Stretch { order: TaskOrder::OldestFirst, after: Some(after), last: Some(last), limit: PAGE };
-        let rows = query.page::<_, RowTypes, Row>(conn, COLUMNS, page, "{lock}")?;
-        let Some(end) = rows.last() else { break };
-        after = end.seq;
-        for row in rows {
+    let mut after = begin;
+    while let Some(page) = Page::read(conn, &query, after, last)? {
+        for row in page.rows {
             if !row.would_change(&edit.action) || !row.can(conn, edit)? {
                 continue;
             }
@@ -161,9 +160,53 @@ fn by_filter<C: Conn>(
             }
             found.push(row);
         }
+        if let Some(held) = page.held {
+            if held - 1 <= begin.max(first - 1) {
+                return Err(Abort::Busy);
+            }
+            *next = Some(Cursor::after(held - 1));
+            return Ok(found);
+        }
+        after = page.end;
     }
     *next = first_behind(conn, last)?.map(|_| Cursor::after(last));
     Ok(found)
+}
+
+/// Some of the tasks that match a filter, in the order of their places.
+struct Page {
+    /// Locked.
+    rows: Vec<Row>,
+    /// The place of the first that another transaction changes: the rows are those before it.
+    held: Option<i64>,
+    /// The last place that was looked at.
+    end: i64,
+}
+
+impl Page {
+    /// The next page after a place; nothing when no task is left.
+    fn read<C: Conn>(conn: &mut C, query: &Query, after: i64, last: i64) -> QueryResult<Option<Self>> {
+        let mut read = |last, lock| {
+            let stretch =
+                Stretch { order: TaskOrder::OldestFirst, after: Some(after), last: Some(last), limit: PAGE };
+            query.page::<_, RowTypes, Row>(conn, COLUMNS, stretch, lock)
+        };
+        // Which these are is found out without a lock, for what is locked is not waited for.
+        let seen = read(last, "")?;
+        let Some(end) = seen.last().map(|row| row.seq) else { return Ok(None) };
+        let mut rows = read(end, "{skip}")?;
+        let locked: HashSet<i64> = rows.iter().map(|row| row.seq).collect();
+        let is_missing = |row: &Row| !locked.contains(&row.seq);
+        let mut held = None;
+        if seen.iter().any(is_missing) {
+            // Some of them may only have changed meanwhile, and match no longer.
+            held = read(end, "")?.into_iter().find(is_missing).map(|row| row.seq);
+        }
+        if let Some(held) = held {
+            rows.retain(|row| row.seq < held);
+        }
+        Ok(Some(Self { rows, held, end }))
+    }
 }
 
 fn first_behind<C: Conn>(conn: &mut C, place: i64) -> QueryResult<Option<i64>> {

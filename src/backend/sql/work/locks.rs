@@ -5,7 +5,7 @@
 //! application ([`push_in`](crate::Board::push_in)) or of an operator may last for long. From this follow two rules.
 //!
 //! **Rule 1: what is waited for is locked in this order.**
-//! 1. Rows of `task_queue` by `seq`: ends of runs, edits, claims that are given back.
+//! 1. Rows of `task_queue` by `seq`: ends of runs, claims that are given back.
 //! 2. Rows of `task_limit` by scope and name: claims under limits.
 //! 3. The row of `change_mark`, the row of `schedule_mark`: the last statement of their transactions.
 //!
@@ -17,6 +17,7 @@
 //! | pending, due, expired, orphaned and finished tasks | claims, upkeep, pruning | passed by, until the next look |
 //! | the task that has a unique key | a push that changes it or takes its key: `replace`, `keep_latest`, a key whose holder has lost it | the push is set aside (`Inserted::Busy`) |
 //! | the entry of a key that no row has | a push that stores it | PostgreSQL, which shows nothing of it, waits 5 ms and undoes the commit, which goes on without the push; MariaDB and MySQL look with `NOWAIT` |
+//! | the task that is to be changed | an edit | the edit is undone and done again, by the board until the deadline of a push; by a filter it ends before that task |
 //! | the task that waits for another | the end, cancel, deletion of the other | the transaction is undone and done again, four times at most |
 //! | the holder of a key that a retried task needs | an edit | the same |
 //! | a schedule, and the tasks that its turn calls off or waits for | a firing | the turn is lost, and decided anew |
