@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::backend::{MOST_CONNECTIONS, Synchronous};
 use crate::clock::Clock;
 use crate::name::{Name, name_fault};
-use crate::scheduler::trigger::Zone;
+use crate::schedule::trigger::Zone;
 use crate::store::StoreLimits;
-use crate::task::{DEFAULT_QUEUE, TaskState};
+use crate::task::{Bounds, DEFAULT_QUEUE, TaskState};
 
 /// Every setting of a board, with its default.
 ///
@@ -169,6 +169,11 @@ impl std::fmt::Debug for Config {
 }
 
 impl Config {
+    /// How large the fields of a task may be.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds::new(self.max_params_bytes, self.max_meta_bytes, self.max_result_bytes)
+    }
+
     /// Everything that is wrong with it, one sentence each; empty when nothing is.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();

@@ -5,7 +5,7 @@
 
 use crate::backend::BackendError;
 use crate::name::Name;
-use crate::task::{TaskId, TaskState};
+use crate::task::{InvalidTask, TaskError, TaskId, TaskState};
 
 /// Why a push was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -195,3 +195,35 @@ mod tests {
         }
     }
 }
+
+impl From<InvalidTask> for PushError {
+    fn from(InvalidTask(fault): InvalidTask) -> Self {
+        Self::Invalid(fault)
+    }
+}
+
+/// What a function of the application that returns a [`TaskError`] meets most. In a handler `?` takes any error.
+macro_rules! retryable {
+    ($($error:ty),+ $(,)?) => {$(
+        impl From<$error> for TaskError {
+            fn from(error: $error) -> Self {
+                Self::new(error)
+            }
+        }
+    )+};
+}
+
+retryable!(
+    std::io::Error,
+    serde_json::Error,
+    BackendError,
+    BoardError,
+    CompleteError,
+    DeliveryError,
+    PushError,
+    crate::store::StoreError,
+    crate::schedule::trigger::TriggerError,
+);
+
+#[cfg(feature = "sql")]
+retryable!(diesel::result::Error, diesel::ConnectionError);

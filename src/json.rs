@@ -43,6 +43,12 @@ pub(crate) fn too_deep(text: &str) -> Option<String> {
         .then(|| format!("it is nested {depth} levels deep, and {DEEPEST} can be read again; flatten it"))
 }
 
+/// JSON text from storage as a value; text that is no JSON becomes a JSON string, so that it is shown.
+#[cfg(feature = "sql")]
+pub(crate) fn shown(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.into()))
+}
+
 /// The bytes of a value as JSON text.
 pub(crate) fn size(value: &impl Serialize) -> usize {
     struct Counter(usize);

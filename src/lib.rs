@@ -81,42 +81,38 @@
 //!
 //! [actix]: https://docs.rs/actix
 
+mod actor;
 pub mod backend;
 mod board;
 mod clock;
 mod config;
-mod core;
 mod error;
-mod events;
 mod files;
 mod json;
+mod limit;
 pub mod logging;
-mod maintenance;
 mod name;
 mod panics;
-mod persistence;
-mod queue;
-mod scheduler;
+mod runtime;
+mod schedule;
 pub mod store;
-mod supervise;
 mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod worker;
 
 // The versions that this crate is built on: a program needs none of its own.
 pub use actix_rt;
 pub use slog;
 
-pub use crate::core::{Stage, UnrunReason, UnrunTasks};
+pub use runtime::core::{Stage, UnrunReason, UnrunTasks};
 // What `Board` takes and gives; what only a backend's author needs stays in its module.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 #[doc(inline)]
 pub use backend::sql::AppConnection;
 #[doc(inline)]
 pub use backend::{
-    Backend, BackendError, Capabilities, Cursor, EditAction, Limit, LimitScope, NodeRecord, QueueSettings, Rate,
-    ScheduleFilter, StateCount, Synchronous, TaskFilter, TaskOrder, TaskPage,
+    Backend, BackendError, Capabilities, Cursor, EditAction, NodeRecord, QueueSettings, ScheduleFilter, StateCount,
+    Synchronous, TaskFilter, TaskOrder, TaskPage,
 };
 pub use board::{
     Board, BoardBuilder, Edited, Health, HealthWarning, PartHealth, PartState, QueueHealth, ScheduleDetails,
@@ -125,27 +121,29 @@ pub use board::{
 pub use clock::{Clock, Timestamp};
 pub use config::{Config, Keep};
 pub use error::{BoardError, CompleteError, DeliveryError, PushError, StartError};
-pub use events::{Event, SubscriptionId, TaskFact};
+pub use limit::{Limit, LimitScope, Rate};
 pub use name::Name;
-pub use queue::Pushed;
-pub use queue::delivery::Delivery;
-pub use scheduler::trigger::{
+pub use runtime::events::{Event, SubscriptionId, TaskFact};
+pub use runtime::queue::Pushed;
+pub use runtime::queue::delivery::Delivery;
+pub use runtime::scheduler::{BackfillOrder, Backfilled, Resume};
+pub use runtime::supervise::Part;
+pub use runtime::worker::log::{LogForm, LogSlice, TaskLogOptions, TaskLogs};
+pub use runtime::worker::{CancelReason, Context, Run, Task};
+pub use schedule::trigger::{
     CalendarUnit, CronField, Language, ShortMonth, Trigger, TriggerError, TriggerText, Zone,
 };
-pub use scheduler::{
-    BackfillOrder, Backfilled, Coalesce, Firing, FiringCause, FiringKey, FiringStatus, ON_TIME, Overlap, Policy,
-    Resume, Schedule, ScheduleId, ScheduleRecord, ScheduleStatus, TaskTemplate,
+pub use schedule::{
+    Coalesce, Firing, FiringCause, FiringStatus, ON_TIME, Overlap, Policy, Schedule, ScheduleRecord, ScheduleStatus,
+    TaskTemplate,
 };
 #[doc(inline)]
 pub use store::{StoreError, StoreHandle, StoreLimits};
-pub use supervise::Part;
 pub use task::{
-    BoxError, ClaimToken, DEFAULT_QUEUE, Execution, ExecutionStatus, Extras, IntoNewTask, IntoOutcome, InvalidTaskId,
-    NewTask, NodeId, Outcome, Progress, Retry, Task, TaskError, TaskId, TaskRecord, TaskResult, TaskSpec, TaskState,
-    Unique, UniqueMode, UniqueScope, UnknownSpelling, holds_key,
+    BoxError, ClaimToken, DEFAULT_QUEUE, Execution, ExecutionStatus, Extras, FiringKey, IntoNewTask, IntoOutcome,
+    InvalidTask, InvalidTaskId, NewTask, NodeId, Outcome, Progress, Retry, ScheduleId, TaskError, TaskId, TaskRecord,
+    TaskResult, TaskSpec, TaskState, Unique, UniqueMode, UniqueScope, UnknownSpelling, holds_key,
 };
-pub use worker::log::{LogForm, LogSlice, TaskLogOptions, TaskLogs};
-pub use worker::{CancelReason, Context, Run};
 
 /// The pages beside the code: what they show compiles and runs.
 #[cfg(doctest)]

@@ -6,40 +6,45 @@
 //!
 //! Adding one: implement [`Backend`], pass the conformance suite, and give it a URL scheme in [`open`].
 
+mod capabilities;
+mod commit;
 mod env;
 mod error;
-mod limit;
 pub mod memory;
 mod open;
+mod query;
 mod schedules;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub mod sql;
-mod types;
+mod upkeep;
 
 use std::any::Any;
 use std::time::Duration;
 
+pub use crate::limit::{HeldBack, Limit, LimitScope, Limits, Rate};
+pub use capabilities::Capabilities;
+pub use commit::{
+    Buried, ClaimRequest, Claimed, Commit, ExecutionEnd, InsertGroup, Inserted, Insertion, ProgressUpdate, Receipt,
+    Settled, Settlement,
+};
 pub(crate) use env::url_from_env;
 pub use error::BackendError;
-#[cfg(feature = "testing")]
-pub(crate) use limit::Labels;
-pub(crate) use limit::key_fault;
-pub use limit::{HeldBack, Limit, LimitScope, Limits, Rate};
 pub(crate) use open::{MOST_CONNECTIONS, redact};
 pub use open::{OpenOptions, Opened, Synchronous, open};
+pub use query::{
+    Cursor, Edit, EditAction, EditReport, QueueChange, QueueSettings, Selection, StateCount, TaskFilter, TaskOrder,
+    TaskPage,
+};
+pub(crate) use query::{MOST_LOOKED_AT, check_texts};
 pub(crate) use schedules::{Chain, MOST_FIRED, next_turn, replacing};
 pub use schedules::{Fired, Instance, Passed, Run, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, Turn};
-pub use types::Buried;
-pub use types::{
-    Capabilities, ClaimRequest, Claimed, Commit, Cursor, Edit, EditAction, EditReport, Execution, ExecutionEnd,
-    InLine, InsertGroup, Inserted, Insertion, NodeBeat, NodeRecord, Outdated, ProgressUpdate, QueueChange,
-    QueueSettings, Receipt, Released, Rescued, Retention, Selection, Settled, Settlement, StateCount, Sweep,
-    SweepReport, TaskFilter, TaskOrder, TaskPage,
-};
-pub(crate) use types::{MOST_LOOKED_AT, check_texts};
+pub use upkeep::{InLine, NodeBeat, NodeRecord, Outdated, Released, Rescued, Retention, Sweep, SweepReport};
+
+pub use crate::task::Execution;
 
 use crate::clock::Timestamp;
-use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
+use crate::schedule::{Firing, ScheduleRecord};
+use crate::task::ScheduleId;
 use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
 
 /// Keeps tasks, their executions, nodes and queue settings.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Backend, BackendError};
 use crate::clock::Clock;
-use crate::scheduler::trigger::nearest;
+use crate::schedule::trigger::nearest;
 
 /// How a database makes commits durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::check_texts;
 use crate::clock::Timestamp;
-use crate::scheduler::{FiringCause, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
+use crate::schedule::{FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
+use crate::task::ScheduleId;
 use crate::task::{NodeId, TaskId, TaskSpec, TaskState};
 
 /// A schedule with what a decision about it needs.

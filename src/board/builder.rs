@@ -17,13 +17,14 @@ use crate::backend::{Backend, BackendError, Synchronous, url_from_env};
 use crate::clock::Clock;
 use crate::config::{Config, Keep};
 use crate::error::StartError;
-use crate::events::{Event, TaskFact};
 use crate::name::Name;
-use crate::scheduler::Schedule;
-use crate::scheduler::trigger::Zone;
+use crate::runtime::events::{Event, TaskFact};
+use crate::runtime::worker::Task;
+use crate::runtime::worker::{ActorHandler, AsyncFn, BlockingFn, Context, Handle, Run, Typed};
+use crate::schedule::Schedule;
+use crate::schedule::trigger::Zone;
 use crate::store::StoreLimits;
-use crate::task::{IntoOutcome, Task, TaskResult, TaskState};
-use crate::worker::{ActorHandler, AsyncFn, BlockingFn, Context, Handle, Run, Typed};
+use crate::task::{IntoOutcome, TaskResult, TaskState};
 
 /// Callbacks that wait for the board to start.
 pub(crate) type EventCallback = Box<dyn Fn(&Event) + Send + Sync>;

@@ -5,12 +5,12 @@ use super::{Board, stop};
 use crate::backend::{Cursor, Edit, EditAction, EditReport, QueueChange, QueueSettings, Selection, TaskFilter};
 use crate::clock::Timestamp;
 use crate::error::BoardError;
-use crate::events::Event;
 use crate::name::Name;
-use crate::persistence::{ApplyEdit, ChangeQueue, ListLimits, ListQueues};
-use crate::queue::Configure;
+use crate::runtime::events::Event;
+use crate::runtime::persistence::{ApplyEdit, ChangeQueue, ListLimits, ListQueues};
+use crate::runtime::queue::Configure;
+use crate::runtime::worker::CancelReason;
 use crate::task::{TaskId, text_fault};
-use crate::worker::CancelReason;
 
 /// Tasks changed in one transaction of an edit by filter.
 const MOST_PER_EDIT: usize = 1_000;

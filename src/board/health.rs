@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::Board;
 use super::warning::{HealthWarning, warnings};
 use crate::backend::Capabilities;
-use crate::core::Stage;
-use crate::persistence::CheckHealth;
-use crate::supervise::Part;
+use crate::runtime::core::Stage;
+use crate::runtime::persistence::CheckHealth;
+use crate::runtime::supervise::Part;
 use crate::task::NodeId;
 
 /// How a board is, part by part.

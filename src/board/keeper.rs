@@ -10,8 +10,8 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Board, BoardBuilder, start, stop};
-use crate::core::Core;
 use crate::error::StartError;
+use crate::runtime::core::Core;
 
 /// The way to the keeper of a board.
 pub(super) struct Keeper {

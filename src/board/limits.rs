@@ -5,7 +5,7 @@ use super::names::named;
 use crate::backend::{Limit, LimitScope};
 use crate::error::BoardError;
 use crate::name::Name;
-use crate::persistence::{ListLimits, RemoveLimit, SaveLimit};
+use crate::runtime::persistence::{ListLimits, RemoveLimit, SaveLimit};
 
 impl Board {
     /// Limits how many tasks of a queue, a type or a key run at a time, or start in a period, over all nodes that share

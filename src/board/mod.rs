@@ -37,17 +37,17 @@ pub use warning::HealthWarning;
 
 use crate::backend::{Cursor, NodeRecord, StateCount, TaskFilter, TaskOrder, TaskPage};
 use crate::clock::Clock;
-use crate::core::{Core, Stage};
 use crate::error::{BoardError, PushError};
-use crate::events::{Event, SubscriptionId};
 use crate::name::Name;
-use crate::persistence::{CountStates, GetTask, ListExecutions, ListNodes, ListQueues, ListTasks};
-use crate::queue::Pushed;
-use crate::queue::delivery::Delivery;
-use crate::queue::desk::{PopRequest, Popper};
+use crate::runtime::core::{Core, Stage};
+use crate::runtime::events::{Event, SubscriptionId};
+use crate::runtime::persistence::{CountStates, GetTask, ListExecutions, ListNodes, ListQueues, ListTasks};
+use crate::runtime::queue::Pushed;
+use crate::runtime::queue::delivery::Delivery;
+use crate::runtime::queue::desk::{PopRequest, Popper};
+use crate::runtime::worker::log::TaskLogs;
 use crate::store::StoreHandle;
 use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord, TaskState};
-use crate::worker::log::TaskLogs;
 
 /// A running board. Cloning is cheap; all clones are the same board.
 ///

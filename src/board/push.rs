@@ -10,12 +10,12 @@ use futures_util::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::backend::BackendError;
-use crate::core::Core;
 use crate::error::PushError;
-use crate::queue::Pushed;
-use crate::queue::desk::{PushReply, PushRequest};
-use crate::queue::shared;
-use crate::task::{Bounds, IntoNewTask, TaskSpec};
+use crate::runtime::core::Core;
+use crate::runtime::queue::Pushed;
+use crate::runtime::queue::desk::{PushReply, PushRequest};
+use crate::runtime::queue::shared;
+use crate::task::{IntoNewTask, TaskSpec};
 
 /// Pushes one task for a handler that runs.
 pub(crate) async fn push_from_within(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
@@ -72,7 +72,7 @@ pub(super) fn checked(core: &Core, task: impl IntoNewTask) -> Result<Arc<TaskSpe
     if let Some(reason) = core.backend.full() {
         return Err(PushError::NoRoom(reason));
     }
-    Ok(Arc::new(task.into_new_task()?.into_spec(&core.clock, Bounds::of(&core.config))?))
+    Ok(Arc::new(task.into_new_task()?.into_spec(&core.clock, core.config.bounds())?))
 }
 
 pub(super) fn one(answers: Vec<Pushed>) -> Result<Pushed, PushError> {

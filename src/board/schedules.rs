@@ -8,14 +8,15 @@ use super::Board;
 use super::names::named;
 use crate::backend::{Instance, ScheduleFilter};
 use crate::clock::Timestamp;
-use crate::core::{Core, Stage};
 use crate::error::BoardError;
 use crate::name::Name;
-use crate::persistence::{ListFirings, ListSchedules};
-use crate::scheduler::operations::{
+use crate::runtime::core::{Core, Stage};
+use crate::runtime::persistence::{ListFirings, ListSchedules};
+use crate::runtime::scheduler::operations::{
     Create, Delete, GoOn, MoveCursor, Operation, Pause, Resume, Update, Upsert, find,
 };
-use crate::scheduler::{Backfill, BackfillOrder, Backfilled, Firing, Operate, Schedule, ScheduleRecord, TriggerNow};
+use crate::runtime::scheduler::{Backfill, BackfillOrder, Backfilled, Operate, TriggerNow};
+use crate::schedule::{Firing, Schedule, ScheduleRecord};
 use crate::task::TaskId;
 
 /// Next times that [`Schedules::get`] names.

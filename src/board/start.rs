@@ -13,21 +13,22 @@ use super::leaving::Patience;
 use super::{BoardBuilder, warning};
 use crate::backend::{self, BackendError, Limits, OpenOptions};
 use crate::clock::Timestamp;
-use crate::core::{Alarm, Awaited, CodeSchedule, Core, Counters, HeldQueues, Lease, Stage, Unrun};
 use crate::error::{BoardError, StartError};
-use crate::events::{Event, Events};
 use crate::logging::guarded::Guarded;
 use crate::logging::keys;
 use crate::name::{Name, name_fault};
-use crate::persistence::Persistence;
-use crate::queue::{desk::Desk, settings::Looks, shared::SharedLanes};
-use crate::scheduler::operations::{Define, Operation};
-use crate::scheduler::{Agenda, Schedule};
+use crate::runtime::core::{Alarm, Awaited, CodeSchedule, Core, Counters, HeldQueues, Lease, Stage, Unrun};
+use crate::runtime::events::{Event, Events};
+use crate::runtime::persistence::Persistence;
+use crate::runtime::queue::{desk::Desk, settings::Looks, shared::SharedLanes};
+use crate::runtime::scheduler::Agenda;
+use crate::runtime::scheduler::operations::{Define, Operation};
+use crate::runtime::supervise::{Guardian, Line, Part, Parts, Threads, beat, follow_storage, start_part};
+use crate::runtime::worker::log::{TaskLogOptions, TaskLogs};
+use crate::runtime::worker::{BlockingPool, Crew, Registry};
+use crate::schedule::Schedule;
 use crate::store::{Kept, StoreHandle};
-use crate::supervise::{Guardian, Line, Part, Parts, Threads, beat, follow_storage, start_part};
-use crate::task::{Bounds, NodeId};
-use crate::worker::log::{TaskLogOptions, TaskLogs};
-use crate::worker::{BlockingPool, Crew, Registry};
+use crate::task::NodeId;
 
 /// How long the threads of a board that did not come up are waited for. Nothing has run on them yet.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -38,7 +39,7 @@ pub(super) async fn start(mut builder: BoardBuilder) -> Result<(Arc<Core>, House
     if let Some(name) = name_of_two(&schedules) {
         return Err(StartError::TwoSchedules(name));
     }
-    let (clock, bounds, zone) = (&builder.config.clock, Bounds::of(&builder.config), builder.config.default_zone);
+    let (clock, bounds, zone) = (&builder.config.clock, builder.config.bounds(), builder.config.default_zone);
     faults.extend(schedules.iter().filter_map(|schedule| schedule.clone().check(clock, bounds, zone).err()));
     faults.extend(builder.handlers.iter().filter_map(|(kind, _)| name_fault("the type of a handler", kind)));
     if !faults.is_empty() {

@@ -11,13 +11,13 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::house::House;
 use super::leaving::Patience;
-use crate::core::{Core, Stage};
 use crate::error::BoardError;
-use crate::events::Event;
 use crate::logging::keys;
 use crate::name::Name;
-use crate::persistence::ReleaseClaims;
-use crate::queue::{AwaitIdle, desk::Holder};
+use crate::runtime::core::{Core, Stage};
+use crate::runtime::events::Event;
+use crate::runtime::persistence::ReleaseClaims;
+use crate::runtime::queue::{AwaitIdle, desk::Holder};
 
 /// What comes after the grace: storing the last results, giving claims back, and the ends of threads. Real time.
 const REST: Duration = Duration::from_secs(2);

@@ -6,10 +6,10 @@ use super::Board;
 use super::push::{checked, one};
 use crate::backend::sql::AppConnection;
 use crate::backend::{Commit, InsertGroup, Insertion, Settled, Settlement};
-use crate::core::{Core, Stage};
 use crate::error::{CompleteError, PushError};
-use crate::queue::Pushed;
-use crate::queue::answer::{answer, of_group};
+use crate::runtime::core::{Core, Stage};
+use crate::runtime::queue::Pushed;
+use crate::runtime::queue::answer::{answer, of_group};
 use crate::task::{IntoNewTask, TaskSpec, TaskState};
 
 impl Board {

@@ -5,9 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::core::{Core, UnrunReason, UnrunTasks};
 use crate::name::Name;
-use crate::scheduler::Silent;
+use crate::runtime::core::{Core, UnrunReason, UnrunTasks};
+use crate::runtime::scheduler::Silent;
 use crate::task::DEFAULT_QUEUE;
 
 /// Something that works, but hardly as it was meant. Its text says what to do.

@@ -53,7 +53,7 @@ use watchers::Watchers;
 pub use watchers::{StoreChange, StoreEvent, WatchId};
 
 use crate::clock::Clock;
-use crate::supervise::{Life, RollCall};
+use crate::runtime::supervise::{Life, RollCall};
 
 /// Expired entries removed in one turn: some 4 ms of work.
 const SLICE: usize = 2_000;

@@ -1,7 +1,9 @@
 //! How large the fields of a task may be: all of it is weighed before anything is sent to storage.
 
-use crate::config::Config;
 use crate::json;
+
+/// The longest limit key, in bytes.
+pub(crate) const LONGEST_KEY: usize = 250;
 
 /// Tags of one task.
 pub(crate) const MOST_TAGS: usize = 100;
@@ -23,8 +25,8 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) fn of(config: &Config) -> Self {
-        Self { params: config.max_params_bytes, meta: config.max_meta_bytes, result: config.max_result_bytes }
+    pub(crate) fn new(params: usize, meta: usize, result: usize) -> Self {
+        Self { params, meta, result }
     }
 
     /// The same for all of them.
@@ -79,4 +81,24 @@ pub(crate) fn text_fault(what: &str, text: &str) -> Option<String> {
     }
     let bytes = text.len();
     (bytes > LONGEST_TEXT).then(|| format!("{what} takes {bytes} bytes; at most {LONGEST_TEXT} are allowed"))
+}
+
+/// What is wrong with a limit key, if anything is.
+pub(crate) fn key_fault(key: &str) -> Option<String> {
+    let fault = key.is_empty() || key.len() > LONGEST_KEY || key.chars().any(char::is_control);
+    fault.then(|| {
+        let shown: String = key.chars().take(40).collect();
+        format!("limit_key {shown:?} must have 1 to {LONGEST_KEY} bytes and no control characters")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_key_is_short_and_has_no_control_characters() {
+        assert!(key_fault("api:7").is_none());
+        assert!(key_fault("").is_some() && key_fault(&"x".repeat(251)).is_some() && key_fault("a\u{1f}").is_some());
+    }
 }

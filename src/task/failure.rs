@@ -186,32 +186,6 @@ impl From<&str> for TaskError {
     }
 }
 
-/// What a function of the application that returns a [`TaskError`] meets most. In a handler `?` takes any error.
-macro_rules! retryable {
-    ($($error:ty),+ $(,)?) => {$(
-        impl From<$error> for TaskError {
-            fn from(error: $error) -> Self {
-                Self::new(error)
-            }
-        }
-    )+};
-}
-
-retryable!(
-    std::io::Error,
-    serde_json::Error,
-    crate::backend::BackendError,
-    crate::error::BoardError,
-    crate::error::CompleteError,
-    crate::error::DeliveryError,
-    crate::error::PushError,
-    crate::store::StoreError,
-    crate::scheduler::trigger::TriggerError,
-);
-
-#[cfg(feature = "sql")]
-retryable!(diesel::result::Error, diesel::ConnectionError);
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::InvalidTask;
 use super::spec::When;
 use super::{NewTask, Retry, Unique, UniqueMode, UniqueScope};
 use crate::clock::Timestamp;
-use crate::error::PushError;
 use crate::name::Name;
 
 const TASK: &[&str] = &[
@@ -123,8 +123,8 @@ fn shown(value: &Value) -> String {
     }
 }
 
-pub(super) fn new_task(value: Value) -> Result<NewTask, PushError> {
-    task(value).map_err(PushError::Invalid)
+pub(super) fn new_task(value: Value) -> Result<NewTask, InvalidTask> {
+    task(value).map_err(InvalidTask)
 }
 
 fn task(value: Value) -> Result<NewTask, String> {

@@ -10,7 +10,7 @@ use super::state::{ExecutionStatus, TaskState};
 use super::{NodeId, Retry, TaskId};
 use crate::clock::Timestamp;
 use crate::name::Name;
-use crate::scheduler::FiringKey;
+use crate::task::FiringKey;
 
 /// A task with all that is known of it: a row of `task_queue`.
 #[derive(Clone, Debug, PartialEq, Serialize)]

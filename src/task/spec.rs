@@ -5,14 +5,11 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::bounds::{Bounds, tags_fault};
-use super::{Retry, Task, TaskId, Unique};
-use crate::backend::key_fault;
+use super::bounds::{Bounds, key_fault, tags_fault};
+use super::{FiringKey, InvalidTask, Retry, TaskId, Unique};
 use crate::clock::{Clock, Timestamp};
-use crate::error::PushError;
 use crate::json;
 use crate::name::{Name, name_fault};
-use crate::scheduler::{FiringKey, TaskTemplate};
 
 /// The queue of tasks that name none.
 pub const DEFAULT_QUEUE: &str = "default";
@@ -86,7 +83,7 @@ impl Extras {
 
 /// When a pushed task may run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum When {
+pub(crate) enum When {
     Now,
     After(Duration),
     At(Timestamp),
@@ -108,17 +105,17 @@ pub(super) enum When {
 /// ```
 #[derive(Clone, Debug)]
 pub struct NewTask {
-    pub(super) task_id: Option<TaskId>,
-    kind: Name,
-    pub(super) queue: Name,
-    params: Result<Box<str>, String>,
-    pub(super) priority: i32,
-    pub(super) when: When,
-    pub(super) max_attempts: u32,
-    pub(super) timeout: Option<Duration>,
-    pub(super) retry: Retry,
-    pub(super) expires: Option<When>,
-    extras: Option<Box<Extras>>,
+    pub(crate) task_id: Option<TaskId>,
+    pub(crate) kind: Name,
+    pub(crate) queue: Name,
+    pub(crate) params: Result<Box<str>, String>,
+    pub(crate) priority: i32,
+    pub(crate) when: When,
+    pub(crate) max_attempts: u32,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retry: Retry,
+    pub(crate) expires: Option<When>,
+    pub(crate) extras: Option<Box<Extras>>,
 }
 
 impl NewTask {
@@ -141,29 +138,12 @@ impl NewTask {
         }
     }
 
-    /// A typed task with the options of its type.
-    pub fn of<T: Task>(task: &T) -> Self {
-        let mut new = Self::new(Name::of(T::TYPE), task);
-        new.queue = Name::of(T::QUEUE);
-        new.priority = T::PRIORITY;
-        new.max_attempts = T::MAX_ATTEMPTS;
-        new.timeout = T::TIMEOUT;
-        new.retry = T::retry();
-        if let Some(unique) = task.unique() {
-            new = new.unique(unique);
-        }
-        match task.limit_key() {
-            Some(key) => new.limit_key(key),
-            None => new,
-        }
-    }
-
     /// Reads the untyped form, `{"task_id", "type", "params"}` with further options under their names.
     ///
     /// # Errors
-    /// [`PushError::Invalid`] when a field is unknown, missing or of the wrong kind, or when two fields say different
+    /// [`InvalidTask`] when a field is unknown, missing or of the wrong kind, or when two fields say different
     /// things about the same, such as `run_at` and `delay_seconds`.
-    pub fn from_json(value: Value) -> Result<Self, PushError> {
+    pub fn from_json(value: Value) -> Result<Self, InvalidTask> {
         super::read::new_task(value)
     }
 
@@ -287,10 +267,10 @@ impl NewTask {
     }
 
     /// Checks it and fills in what was left open.
-    pub(crate) fn into_spec(mut self, clock: &Clock, bounds: Bounds) -> Result<TaskSpec, PushError> {
+    pub(crate) fn into_spec(mut self, clock: &Clock, bounds: Bounds) -> Result<TaskSpec, InvalidTask> {
         let now = clock.now();
         let params = std::mem::replace(&mut self.params, Ok(Box::from("null")))
-            .map_err(|error| PushError::Invalid(format!("params cannot be written as JSON: {error}")))?;
+            .map_err(|error| InvalidTask(format!("params cannot be written as JSON: {error}")))?;
         self.check(params.len(), bounds)?;
         if let Some(expires) = self.expires {
             self.extras().expires_at = Some(at(expires, now));
@@ -316,54 +296,13 @@ impl NewTask {
         })
     }
 
-    /// Its options for a schedule, which says itself when a task runs, and which.
-    pub(crate) fn into_template(self, clock: &Clock, bounds: Bounds) -> Result<TaskTemplate, PushError> {
-        let refuse = |what: &str, instead: &str| {
-            Err(PushError::Invalid(format!("the task of a schedule must not have {what}: {instead}")))
-        };
-        if self.task_id.is_some() {
-            return refuse("a task_id", "each firing makes a task with a new one; leave it away");
-        }
-        if self.when != When::Now {
-            return refuse("a run_at or a delay", "its trigger says when it runs; leave them away");
-        }
-        if self.extras.as_ref().is_some_and(|extras| extras.unique.is_some()) {
-            return refuse(
-                "a unique key",
-                "each nominal time makes one task anyway, and the overlap policy says what happens while one goes on; leave it away",
-            );
-        }
-        let expires_in = match self.expires {
-            Some(When::After(span)) => Some(span),
-            Some(When::At(_)) => {
-                return refuse("an expires_at", "all firings would have the same; give it expires_in");
-            }
-            Some(When::Now) | None => None,
-        };
-        let spec = self.into_spec(clock, bounds)?;
-        let extras = spec.extras.unwrap_or_default();
-        Ok(TaskTemplate {
-            kind: spec.kind,
-            params: spec.params,
-            queue: spec.queue,
-            priority: spec.priority,
-            max_attempts: spec.max_attempts,
-            timeout: spec.timeout,
-            retry: spec.retry,
-            tags: extras.tags,
-            meta: extras.meta,
-            expires_in,
-            limit_key: extras.limit_key,
-        })
-    }
-
     /// The type and the queue.
     pub(crate) fn target(&self) -> (&Name, &Name) {
         (&self.kind, &self.queue)
     }
 
-    fn check(&self, params: usize, bounds: Bounds) -> Result<(), PushError> {
-        let fault = |text: String| Err(PushError::Invalid(text));
+    fn check(&self, params: usize, bounds: Bounds) -> Result<(), InvalidTask> {
+        let fault = |text: String| Err(InvalidTask(text));
         if let Some(text) = bounds.params_fault(params) {
             return fault(text);
         }
@@ -414,30 +353,24 @@ fn at(when: When, now: Timestamp) -> Timestamp {
     }
 }
 
-/// What can be pushed: a typed [`Task`], a [`NewTask`], or JSON in the untyped form.
+/// What can be pushed: a typed [`Task`](crate::Task), a [`NewTask`], or JSON in the untyped form.
 pub trait IntoNewTask {
     /// The task with its options.
     ///
     /// # Errors
-    /// [`PushError::Invalid`] when it is no task.
-    fn into_new_task(self) -> Result<NewTask, PushError>;
+    /// [`InvalidTask`] when it is no task.
+    fn into_new_task(self) -> Result<NewTask, InvalidTask>;
 }
 
 impl IntoNewTask for NewTask {
-    fn into_new_task(self) -> Result<NewTask, PushError> {
+    fn into_new_task(self) -> Result<NewTask, InvalidTask> {
         Ok(self)
     }
 }
 
 impl IntoNewTask for Value {
-    fn into_new_task(self) -> Result<NewTask, PushError> {
+    fn into_new_task(self) -> Result<NewTask, InvalidTask> {
         NewTask::from_json(self)
-    }
-}
-
-impl<T: Task> IntoNewTask for T {
-    fn into_new_task(self) -> Result<NewTask, PushError> {
-        Ok(NewTask::of(&self))
     }
 }
 

@@ -15,10 +15,11 @@ use super::at;
 use crate::backend::TaskFilter;
 use crate::board::{Board, BoardBuilder};
 use crate::clock::{Clock, Timestamp};
-use crate::core::Core;
 use crate::error::StartError;
-use crate::supervise::beat;
-use crate::task::{Task, TaskId, TaskRecord, TaskState};
+use crate::runtime::core::Core;
+use crate::runtime::supervise::beat;
+use crate::runtime::worker::Task;
+use crate::task::{TaskId, TaskRecord, TaskState};
 
 /// Nobody else is there to lose the tasks to, and a test may jump over centuries.
 const LEASE: Duration = Duration::from_secs(1_000 * 365 * 24 * 3_600);

@@ -14,8 +14,8 @@ use crate::backend::{
 };
 use crate::clock::{Clock, Timestamp};
 use crate::name::Name;
-use crate::scheduler::trigger::{Trigger, Zone};
-use crate::scheduler::{Schedule, ScheduleRecord};
+use crate::schedule::trigger::{Trigger, Zone};
+use crate::schedule::{Schedule, ScheduleRecord};
 use crate::task::{
     Bounds, ClaimToken, DEFAULT_QUEUE, ExecutionStatus, NewTask, NodeId, TaskId, TaskRecord, TaskState,
 };

@@ -13,7 +13,8 @@ use crate::backend::{
     ScheduleFilter, ScheduleState, StateCount, Sweep, SweepReport, TaskFilter, TaskOrder, TaskPage, Turn,
 };
 use crate::clock::Timestamp;
-use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
+use crate::schedule::{Firing, ScheduleRecord};
+use crate::task::ScheduleId;
 use crate::task::{ClaimToken, Execution, NodeId, TaskId, TaskRecord};
 
 /// What happens in place of a commit, a heartbeat or a watch, or around it.

@@ -2,8 +2,8 @@
 
 use crate::board::Board;
 use crate::error::BoardError;
-use crate::maintenance::DueAt;
-use crate::queue::{AwaitIdle, Poke};
+use crate::runtime::maintenance::DueAt;
+use crate::runtime::queue::{AwaitIdle, Poke};
 
 /// Sends `messages` messages each to the queue and to maintenance, faster than they are handled, and resolves when all
 /// those of the queue are.

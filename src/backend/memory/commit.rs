@@ -7,11 +7,11 @@ use super::pending::Verdict;
 use super::rows::{Claim, Row};
 use super::store::Store;
 use super::unique::Conflict;
-use crate::backend::limit::Gate;
 use crate::backend::{
     ClaimRequest, Claimed, Commit, InsertGroup, Inserted, Insertion, ProgressUpdate, Receipt, Settled, Settlement,
 };
 use crate::clock::Timestamp;
+use crate::limit::Gate;
 use crate::task::{TaskSpec, TaskState};
 
 impl Store {

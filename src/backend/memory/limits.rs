@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::pending::Verdict;
 use super::store::Store;
-use crate::backend::limit::{Gate, LOOK_AHEAD, Labels, Start};
 use crate::backend::{Commit, Limit, LimitScope};
 use crate::clock::Timestamp;
+use crate::limit::{Gate, LOOK_AHEAD, Labels, Start};
 use crate::name::Name;
 
 /// Subjects that are not worth a look for those whose starts are all over.
@@ -82,7 +82,7 @@ impl Store {
     /// The gate for the claims of a commit that names limits.
     pub(super) fn gate(&self, commit: &Commit) -> Option<Gate> {
         let known = commit.limits.as_ref()?;
-        if !commit.claim.iter().any(|request| known.may_touch(request)) {
+        if !commit.claim.iter().any(|request| known.may_touch(&request.queue, request.types.as_deref())) {
             return None;
         }
         let mut gate = Gate::new(known, commit.now);

@@ -2,8 +2,8 @@
 
 use super::rows::{ByState, Claim, Row};
 use super::store::Store;
-use crate::backend::types::shown_json;
 use crate::backend::{Cursor, Execution, ExecutionEnd, TaskFilter, TaskOrder, TaskPage};
+use crate::json::shown;
 use crate::task::{ExecutionStatus, TaskId, TaskRecord, TaskState};
 
 impl Store {
@@ -79,7 +79,7 @@ impl Store {
             tags: extras.tags.clone(),
             meta: extras.meta.clone(),
             progress: rare.and_then(|rare| rare.progress.clone()),
-            result: result.map(shown_json),
+            result: result.map(shown),
             last_error: last_error(row).map(str::to_owned),
             node: row.holder(),
             cancel_requested: row.cancel_requested(),
@@ -106,7 +106,7 @@ fn ended(task_id: TaskId, claim: &Claim, end: &ExecutionEnd) -> Execution {
         node: claim.node,
         started_at: end.started_at,
         finished_at: Some(end.finished_at),
-        result: end.result.as_deref().map(shown_json),
+        result: end.result.as_deref().map(shown),
         error_message: end.error.as_deref().map(str::to_owned),
     }
 }

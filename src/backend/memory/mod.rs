@@ -32,7 +32,8 @@ use super::{
     Turn,
 };
 use crate::clock::Timestamp;
-use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
+use crate::schedule::{Firing, ScheduleRecord};
+use crate::task::ScheduleId;
 use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
 use store::Store;
 

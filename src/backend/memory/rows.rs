@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::ExecutionEnd;
 use crate::clock::Timestamp;
-use crate::scheduler::FiringKey;
+use crate::task::FiringKey;
 use crate::task::{ClaimToken, NodeId, Progress, TaskId, TaskSpec, TaskState};
 
 /// A task with its history. Kept small: there are as many as the history is long.

@@ -8,8 +8,9 @@ use std::ops::{Bound, RangeInclusive};
 use super::store::Store;
 use crate::backend::{Instance, MOST_FIRED, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, next_turn};
 use crate::clock::Timestamp;
-use crate::scheduler::{Firing, FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
+use crate::schedule::{Firing, FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
 use crate::task::TaskState;
+use crate::task::{FiringKey, ScheduleId};
 
 /// All schedules.
 #[derive(Default)]

@@ -18,7 +18,8 @@ use crate::backend::{
     Turn,
 };
 use crate::clock::Timestamp;
-use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
+use crate::schedule::{Firing, ScheduleRecord};
+use crate::task::ScheduleId;
 use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
 
 /// A database: how it gives connections, and what only it knows.

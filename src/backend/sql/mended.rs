@@ -5,7 +5,7 @@ use diesel::QueryResult;
 use super::database::{Database, write};
 use super::work::schedules;
 use crate::backend::{BackendError, ScheduleChanges};
-use crate::scheduler::ScheduleId;
+use crate::task::ScheduleId;
 
 pub(super) fn changes<D: Database>(database: &D, version: i64) -> Result<ScheduleChanges, BackendError> {
     let read = || database.read("schedule changes", |conn| schedules::changes(conn, version));

@@ -9,11 +9,11 @@ use diesel::sql_types::{Nullable, Text};
 
 use super::schema::task_queue;
 use super::text::{plain_key, read_retry};
-use crate::backend::types::shown_json;
 use crate::backend::{NodeRecord, QueueSettings};
 use crate::clock::Timestamp;
+use crate::json::shown;
 use crate::name::Name;
-use crate::scheduler::FiringKey;
+use crate::task::FiringKey;
 use crate::task::{Execution, ExecutionStatus, NodeId, TaskId, TaskRecord, TaskState};
 
 pub(super) fn count(number: i64) -> u32 {
@@ -146,9 +146,9 @@ impl From<TaskRow> for TaskRecord {
             parent_id: row.parent_id.as_deref().and_then(|id| id.parse().ok()),
             firing: firing(row.schedule_id.as_deref(), row.nominal_at),
             tags: row.tags.as_deref().and_then(|tags| serde_json::from_str(tags).ok()).unwrap_or_default(),
-            meta: row.meta.as_deref().map(shown_json),
+            meta: row.meta.as_deref().map(shown),
             progress: row.progress.as_deref().and_then(|progress| serde_json::from_str(progress).ok()),
-            result: row.result.as_deref().map(shown_json),
+            result: row.result.as_deref().map(shown),
             last_error: row.last_error.map(|error| error.0),
             node: row.node.filter(|_| running).map(|node| node_id(&node)),
             cancel_requested: row.cancel_reason.is_some() && running,
@@ -204,7 +204,7 @@ impl From<ExecutionRow> for Execution {
             node: node_id(&row.node),
             started_at: Timestamp::from_micros(row.started_at),
             finished_at: Some(Timestamp::from_micros(row.finished_at)),
-            result: row.result.as_deref().map(shown_json),
+            result: row.result.as_deref().map(shown),
             error_message: row.error_message.map(|error| error.0),
         }
     }

@@ -9,8 +9,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::clock::{Clock, Timestamp};
+use crate::runtime::supervise::{Life, Line, Part, Pulse};
 use crate::store::{Kept, Store, StoreChange, StoreError, StoreEvent, StoreHandle, StoreLimits};
-use crate::supervise::{Life, Line, Part, Pulse};
 
 const SECOND: Duration = Duration::from_secs(1);
 

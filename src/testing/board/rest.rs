@@ -6,11 +6,12 @@ use tokio::sync::oneshot;
 
 use super::TestBoard;
 use super::show::{failed, shown_all};
-use crate::backend::{Cursor, Labels, Limits, TaskFilter, TaskOrder};
+use crate::backend::{Cursor, Limits, TaskFilter, TaskOrder};
 use crate::clock::Clock;
-use crate::maintenance;
-use crate::queue::AwaitIdle;
-use crate::scheduler::{self, RoundEnd};
+use crate::limit::Labels;
+use crate::runtime::maintenance;
+use crate::runtime::queue::AwaitIdle;
+use crate::runtime::scheduler::{self, RoundEnd};
 use crate::task::{TaskRecord, TaskState};
 
 /// Real time that tasks get to come to rest before a test is told that they do not.

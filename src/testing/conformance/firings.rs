@@ -3,7 +3,8 @@
 use super::Harness;
 use super::timetable::{fire, made, passed, record, run, save, state, statuses, stored, turn};
 use crate::backend::{EditAction, Fired, Instance, Retention, Run, ScheduleState, Turn};
-use crate::scheduler::{FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
+use crate::schedule::{FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
+use crate::task::{FiringKey, ScheduleId};
 use crate::task::{TaskId, TaskState};
 use crate::testing::factory::{World, at};
 

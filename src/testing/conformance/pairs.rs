@@ -8,7 +8,7 @@ use crate::backend::{
     BackendError, ClaimRequest, Claimed, Commit, Edit, EditAction, InsertGroup, Limit, ProgressUpdate, Retention,
     Selection, TaskFilter, Turn,
 };
-use crate::scheduler::ScheduleRecord;
+use crate::schedule::ScheduleRecord;
 use crate::task::{DEFAULT_QUEUE, NewTask, Progress, TaskId, TaskState, Unique, UniqueMode};
 use crate::testing::factory::{World, ids, task};
 

@@ -7,7 +7,8 @@ use serde_json::json;
 use super::Harness;
 use super::timetable::{fire, made, passed, record, run, save, state, statuses, stored, turn};
 use crate::backend::{Fired, Saved, ScheduleFilter, ScheduleState, Turn};
-use crate::scheduler::{Coalesce, FiringStatus, Overlap, Policy, ScheduleId, ScheduleRecord, ScheduleStatus};
+use crate::schedule::{Coalesce, FiringStatus, Overlap, Policy, ScheduleRecord, ScheduleStatus};
+use crate::task::ScheduleId;
 use crate::task::{Retry, TaskState};
 use crate::testing::factory::{World, at};
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use crate::backend::{Fired, Passed, Run, Saved, ScheduleState, Turn};
 use crate::clock::Timestamp;
-use crate::scheduler::{FiringCause, FiringKey, FiringStatus, ScheduleId, ScheduleRecord, ScheduleStatus};
+use crate::schedule::{FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
 use crate::task::{Extras, NewTask, TaskId, TaskSpec, TaskState};
+use crate::task::{FiringKey, ScheduleId};
 pub(super) use crate::testing::factory::schedule as record;
 use crate::testing::factory::{World, at};
 

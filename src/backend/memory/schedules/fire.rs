@@ -7,7 +7,8 @@ use super::super::store::Store;
 use super::Stored;
 use crate::backend::{Chain, Commit, Fired, Insertion, Run, Turn, next_turn, replacing};
 use crate::clock::Timestamp;
-use crate::scheduler::{Firing, FiringCause, FiringStatus, ScheduleId};
+use crate::schedule::{Firing, FiringCause, FiringStatus};
+use crate::task::ScheduleId;
 use crate::task::{TaskId, TaskState};
 
 impl Store {

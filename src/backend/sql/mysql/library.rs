@@ -5,7 +5,7 @@
 
 use crate::backend::BackendError;
 use crate::backend::sql::url::ServerUrl;
-use crate::scheduler::trigger::nearest;
+use crate::schedule::trigger::nearest;
 
 /// Seconds until a connection that does not come about is given up, the greeting of the server included.
 const CONNECT_TIMEOUT: &str = "connect-timeout=5";

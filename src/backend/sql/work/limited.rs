@@ -18,7 +18,6 @@ use super::claim::{LAST_CHANCE, claimed};
 use super::commit::Batch;
 use super::limits;
 use super::pending::{Row, RowTypes, columns, of_types};
-use crate::backend::limit::{Gate, LOOK_AHEAD, Labels, Limits};
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::dialect::placeholders;
 use crate::backend::sql::errors::Abort;
@@ -26,6 +25,7 @@ use crate::backend::sql::rows::StoredText;
 use crate::backend::sql::statement::{Value, statements};
 use crate::backend::{ClaimRequest, Claimed};
 use crate::clock::Timestamp;
+use crate::limit::{Gate, LOOK_AHEAD, Labels, Limits};
 
 /// Rows read at a time after the first look.
 const PAGE: usize = 1_000;
@@ -160,7 +160,7 @@ impl<C: Conn> Batch<'_, C> {
 
     /// The beginning of the line of a request, if a task in it is under a limit.
     fn head(&mut self, request: &ClaimRequest, known: &Limits) -> Result<Option<Page>, Abort> {
-        if request.limit == 0 || !known.may_touch(request) {
+        if request.limit == 0 || !known.may_touch(&request.queue, request.types.as_deref()) {
             return Ok(None);
         }
         let head = page(self.conn, request, self.commit.now, None, request.limit.saturating_add(1))?;

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use diesel::QueryResult;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use crate::backend::limit::{Gate, Labels, Limits};
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::dialect::placeholders;
 use crate::backend::sql::errors::Abort;
@@ -13,6 +12,7 @@ use crate::backend::sql::rows::{StoredText, count, span};
 use crate::backend::sql::statement::{Value, choose, statements};
 use crate::backend::{Limit, LimitScope, Rate};
 use crate::clock::micros;
+use crate::limit::{Gate, Labels, Limits};
 
 /// The SQL types of a stored limit.
 type LimitTypes = (Text, Text, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>);

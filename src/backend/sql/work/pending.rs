@@ -5,13 +5,13 @@ use diesel::{QueryResult, Queryable};
 use serde::de::IgnoredAny;
 
 use crate::backend::Buried;
-use crate::backend::limit::Labels;
 use crate::backend::sql::conn::{Conn, Reads};
 use crate::backend::sql::rows::{StoredText, count, firing, small, span};
 use crate::backend::sql::statement::{Statement, Value};
 use crate::backend::sql::text::{read_retry, read_rule};
-use crate::backend::types::shown_json;
 use crate::clock::Timestamp;
+use crate::json::shown;
+use crate::limit::Labels;
 use crate::name::Name;
 use crate::task::{Extras, TaskSpec, Unique};
 
@@ -112,7 +112,7 @@ impl Row {
         Some(Box::new(Extras {
             unique: self.unique(),
             tags: self.tags.as_deref().and_then(|tags| serde_json::from_str(tags).ok()).unwrap_or_default(),
-            meta: self.meta.as_deref().map(shown_json),
+            meta: self.meta.as_deref().map(shown),
             expires_at: self.expires_at.map(Timestamp::from_micros),
             firing: firing(self.schedule_id.as_deref(), self.nominal_at),
             limit_key: self.limit_key.as_ref().map(|key| key.0.clone()),

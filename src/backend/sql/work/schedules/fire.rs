@@ -13,7 +13,7 @@ use crate::backend::sql::work::commit::Batch;
 use crate::backend::sql::work::edit;
 use crate::backend::{Chain, Commit, Edit, EditAction, Fired, Passed, Run, Selection, Turn, replacing};
 use crate::clock::Timestamp;
-use crate::scheduler::{FiringCause, FiringStatus};
+use crate::schedule::{FiringCause, FiringStatus};
 use crate::task::{TaskId, TaskState};
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

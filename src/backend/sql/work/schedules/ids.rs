@@ -9,7 +9,7 @@ use crate::backend::sql::errors::Abort;
 use crate::backend::sql::rows::StoredText;
 use crate::backend::sql::statement::{Value, statements};
 use crate::clock::Timestamp;
-use crate::scheduler::ScheduleId;
+use crate::task::ScheduleId;
 
 statements! {
     RowOf -> (BigInt, Text): "SELECT created_at, options FROM scheduler_task WHERE schedule_id = ?1 {lock}";

@@ -21,7 +21,8 @@ use crate::backend::sql::statement::{Value, statements};
 use crate::backend::sql::text::retry_text;
 use crate::backend::{Saved, ScheduleChanges, next_turn};
 use crate::clock::{Timestamp, micros};
-use crate::scheduler::{ScheduleId, ScheduleRecord, ScheduleStatus};
+use crate::schedule::{ScheduleRecord, ScheduleStatus};
+use crate::task::ScheduleId;
 
 /// Schedules that are over, and of which no code has to know.
 macro_rules! over {

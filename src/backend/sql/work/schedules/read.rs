@@ -13,7 +13,8 @@ use crate::backend::sql::statement::{Value, statements};
 use crate::backend::sql::work::filter::{any_like, like_pattern};
 use crate::backend::{ScheduleFilter, ScheduleState};
 use crate::clock::Timestamp;
-use crate::scheduler::{Firing, ScheduleId, ScheduleRecord};
+use crate::schedule::{Firing, ScheduleRecord};
+use crate::task::ScheduleId;
 use crate::task::TaskState;
 
 /// Each half is cut by itself, so that its index is read no further.

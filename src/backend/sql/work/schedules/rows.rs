@@ -15,12 +15,12 @@ use crate::backend::sql::rows::{StoredText, count, shown_state, small, span};
 use crate::backend::sql::text::read_retry;
 use crate::clock::Timestamp;
 use crate::name::Name;
-use crate::scheduler::trigger::TriggerText;
-use crate::scheduler::{
-    Coalesce, Firing, FiringCause, FiringStatus, Overlap, Policy, ScheduleId, ScheduleRecord, ScheduleStatus,
-    TaskTemplate,
+use crate::schedule::trigger::TriggerText;
+use crate::schedule::{
+    Coalesce, Firing, FiringCause, FiringStatus, Overlap, Policy, ScheduleRecord, ScheduleStatus, TaskTemplate,
 };
 use crate::task::NodeId;
+use crate::task::ScheduleId;
 
 /// The columns of a [`ScheduleRow`], in the order of the schema.
 macro_rules! schedule_columns {

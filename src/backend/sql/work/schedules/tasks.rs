@@ -11,7 +11,7 @@ use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::Value;
 use crate::backend::{Instance, MOST_FIRED};
 use crate::clock::Timestamp;
-use crate::scheduler::FiringCause;
+use crate::schedule::FiringCause;
 use crate::task::TaskState;
 
 /// The tasks of schedules that are not at their end, by schedule.

@@ -1,0 +1,5 @@
+//! General helpers for actors.
+
+mod address;
+
+pub(crate) use address::Line;

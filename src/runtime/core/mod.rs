@@ -1,0 +1,369 @@
+//! What all parts of one board share.
+
+mod alarm;
+mod awaited;
+mod counters;
+pub(crate) mod gone;
+mod held;
+mod lease;
+mod stage;
+mod unrun;
+
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use actix_rt::ArbiterHandle;
+use futures_util::FutureExt;
+use parking_lot::Mutex;
+use slog::Logger;
+use tokio::sync::{oneshot, watch};
+
+pub(crate) use self::alarm::Alarm;
+pub(crate) use self::awaited::Awaited;
+pub(crate) use self::counters::Counters;
+pub(crate) use self::held::HeldQueues;
+pub(crate) use self::lease::Lease;
+pub use self::stage::Stage;
+pub(crate) use self::unrun::{CodeSchedule, Unrun};
+pub use self::unrun::{UnrunReason, UnrunTasks};
+use crate::backend::{Backend, Claimed, Limits, QueueSettings};
+use crate::clock::{Clock, Timestamp};
+use crate::config::Config;
+use crate::logging::guarded::Guarded;
+use crate::name::Name;
+use crate::runtime::events::{Events, Fact};
+use crate::runtime::maintenance::Maintenance;
+use crate::runtime::persistence::{GetTask, Persistence};
+use crate::runtime::queue::bench::Bench;
+use crate::runtime::queue::delivery::{Held, released, tokens};
+use crate::runtime::queue::desk::{Desk, Holder, SettleRequest};
+use crate::runtime::queue::settings::Looks;
+use crate::runtime::queue::shared::SharedLanes;
+use crate::runtime::queue::{Poke, Queue};
+use crate::runtime::scheduler::{Agenda, Scheduler};
+use crate::runtime::supervise::{Guardian, Line, Part, Parts};
+use crate::runtime::worker::{BlockingPool, CancelReason, Crew, Registry};
+use crate::store::{Kept, Store, StoreHandle};
+use crate::task::{ClaimToken, NodeId, TaskId};
+
+/// Check intervals between two looks where storage tells by itself what others change.
+const RARELY: u32 = 4;
+
+/// The shared state of a board; every actor, thread and handle holds it.
+pub(crate) struct Core {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) log: Logger,
+    /// The application's logger, which `log` logs to.
+    pub(crate) app_log: Guarded,
+    pub(crate) node: NodeId,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) registry: Registry,
+    pub(crate) data: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    pub(crate) desk: Desk,
+    pub(crate) lanes: SharedLanes,
+    pub(crate) benches: HashMap<Name, Arc<Bench>>,
+    pub(crate) crew: Crew,
+    /// A thread for what blocks on the disk and belongs to no task.
+    pub(crate) chores: BlockingPool,
+    pub(crate) persistence: Persistence,
+    pub(crate) events: Arc<Events>,
+    pub(crate) store: StoreHandle,
+    pub(crate) store_line: Line<Store>,
+    pub(crate) kept: Arc<Mutex<Kept>>,
+    pub(crate) queue: Line<Queue>,
+    pub(crate) maintenance: Line<Maintenance>,
+    pub(crate) scheduler: Line<Scheduler>,
+    pub(crate) agenda: Agenda,
+    pub(crate) guardian: Line<Guardian>,
+    pub(crate) parts: Parts,
+    /// Where core actors live.
+    pub(crate) home: OnceLock<ArbiterHandle>,
+    pub(crate) lease: Lease,
+    pub(crate) alarm: Alarm,
+    pub(crate) deliveries: Mutex<HashMap<TaskId, Held>>,
+    pub(crate) awaited: Awaited,
+    pub(crate) counters: Counters,
+    pub(crate) looks: Looks,
+    pub(crate) held: HeldQueues,
+    /// Tasks that no node runs, and the schedules of code that make such tasks.
+    pub(crate) unrun: Unrun,
+    /// How queues are to be run, as storage says. Read before the first claim, and then with each round of upkeep.
+    pub(crate) settings: Mutex<Vec<QueueSettings>>,
+    /// The limits that this node knows of. Read before the first claim, and then with each round of upkeep.
+    pub(crate) limits: Mutex<Option<Arc<Limits>>>,
+    pub(crate) stage: watch::Sender<Stage>,
+    /// Both hands of the clock at the last round of upkeep.
+    pub(crate) hands: Mutex<Option<(Timestamp, Duration)>>,
+    /// Where events are carried: callbacks may take their time there.
+    pub(crate) events_home: OnceLock<ArbiterHandle>,
+    pub(crate) task_logs: Option<crate::runtime::worker::log::TaskLogs>,
+}
+
+impl Core {
+    pub(crate) fn stage(&self) -> Stage {
+        *self.stage.borrow()
+    }
+
+    /// False once the board has given its storage up: what is under way then fails on that account, which nobody has to hear of.
+    pub(crate) fn has_storage(&self) -> bool {
+        self.stage() < Stage::Stopped
+    }
+
+    /// Resolves when the board begins to stop, or has given up.
+    pub(crate) async fn stopping(&self) {
+        // An error means that the board is gone altogether.
+        self.stage.subscribe().wait_for(|stage| *stage >= Stage::Stopping).await.ok();
+    }
+
+    /// False when the arbiter of the core actors has ended, which only a stop of the board's own actix system brings about.
+    pub(crate) fn has_threads(&self) -> bool {
+        self.home.get().is_some_and(|home| home.spawn_fn(|| ()))
+    }
+
+    /// The board gives up: nothing is taken any more, and nothing waits for an answer that cannot come. True when that is
+    /// new; false for a board that has stopped or failed already.
+    pub(crate) fn fail(&self) -> bool {
+        // First: once the board is seen to have failed, no push may get through.
+        self.desk.close();
+        // A stop may have come to its end meanwhile: then the board has stopped, and nothing failed.
+        if !Stage::move_on(&self.stage, Stage::Failed) {
+            return false;
+        }
+        self.turn_everyone_away();
+        true
+    }
+
+    /// Answers everyone who waits for something: the board has stopped or failed.
+    pub(crate) fn turn_everyone_away(&self) {
+        self.desk.turn_away();
+        self.awaited.close();
+        self.lanes.let_go();
+    }
+
+    /// True when a claim made now would still be covered when it begins to run.
+    pub(crate) fn may_claim(&self) -> bool {
+        self.stage() == Stage::Running && self.lease.is_safe(self.clock.elapsed(), self.config.lease / 5)
+    }
+
+    /// True when the wall clock moved otherwise than time did since the last call: it was set, or the machine slept.
+    pub(crate) fn wall_jumped(&self) -> bool {
+        let (wall, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let last = self.hands.lock().replace((wall, elapsed));
+        last.is_some_and(|(last_wall, last_elapsed)| {
+            let expected = last_wall + elapsed.saturating_sub(last_elapsed);
+            wall.since(expected).max(expected.since(wall)) > self.config.heartbeat()
+        })
+    }
+
+    /// Hands a claim back unused.
+    pub(crate) fn give_back(&self, claimed: Claimed, holder: Holder) {
+        let settlement = released(&claimed);
+        let spec = claimed.spec;
+        self.desk.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder }));
+    }
+
+    /// True when a task of this queue is in the hands of somebody who pulled it.
+    pub(crate) fn delivers(&self, queue: &str) -> bool {
+        self.deliveries.lock().values().any(|held| held.claimed.spec.queue == *queue)
+    }
+
+    /// The queues of which somebody has pulled a task and holds it.
+    pub(crate) fn delivered_queues(&self) -> Vec<Name> {
+        let queue = |held: &Held| held.claimed.spec.queue.clone();
+        self.deliveries.lock().values().map(queue).collect()
+    }
+
+    /// Ends a delivery's hold; false when it had none any more.
+    pub(crate) fn forget_delivery(&self, task_id: TaskId, token: ClaimToken) -> bool {
+        let mut held = self.deliveries.lock();
+        match held.get(&task_id) {
+            Some(entry) if entry.claimed.token == token => held.remove(&task_id).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Asks the run of a task to end, if it is in the hands of somebody on this node.
+    pub(crate) fn cancel_run(&self, task_id: TaskId, reason: &CancelReason) {
+        if self.crew.cancel(task_id, reason) {
+            return;
+        }
+        let grace = self.config.cancel_grace;
+        let end = self.clock.elapsed().saturating_add(grace);
+        if self.deliveries.lock().get_mut(&task_id).is_some_and(|held| held.cancel(reason, end)) {
+            self.due_at(self.clock.now() + grace);
+        }
+    }
+
+    /// Tells everybody on this node who has a task in hand that the board stops.
+    pub(crate) fn cancel_all(&self) {
+        self.crew.cancel_all(&CancelReason::Shutdown);
+        self.deliveries.lock().values().for_each(|held| held.cancel.raise(CancelReason::Shutdown));
+    }
+
+    /// Every claim that somebody on this node has in hand: running, on a bench, delivered, or on its way to storage.
+    pub(crate) fn live_claims(&self) -> Vec<(TaskId, ClaimToken)> {
+        // In the order in which a claim moves, so that none is missed on its way.
+        let mut live = Vec::new();
+        for (lane, bench) in &self.benches {
+            live.extend(bench.waiting());
+            live.extend(self.crew.claims(lane));
+        }
+        live.extend(tokens(&self.deliveries.lock()));
+        live.extend(
+            self.desk
+                .peek(|g| g.settles.iter().map(|s| (s.settlement.task_id, s.settlement.token)).collect::<Vec<_>>()),
+        );
+        live
+    }
+
+    /// Something will be due then.
+    pub(crate) fn due_at(&self, due: Timestamp) {
+        if self.alarm.is_moved_by(due) {
+            self.maintenance.poke(crate::runtime::maintenance::DueAt(due));
+        }
+    }
+
+    /// When the wall clock will show what the growing hand shows at `elapsed`.
+    pub(crate) fn in_wall_time(&self, elapsed: Duration) -> Timestamp {
+        self.clock.now() + elapsed.saturating_sub(self.clock.elapsed())
+    }
+
+    /// A limit holds tasks of the queue back, until then or until a task ends.
+    pub(crate) fn hold(&self, queue: &Name, until: Option<Timestamp>) {
+        self.held.hold(queue, until);
+        if until.is_some() {
+            self.maintenance.poke(crate::runtime::maintenance::HeldUntil);
+        }
+    }
+
+    /// Asks again for what limits held back until now.
+    pub(crate) fn wake_held(&self) {
+        let due = self.held.take_due(self.clock.now());
+        if !due.is_empty() {
+            self.desk.hand_in(|g| g.hints.extend(due));
+        }
+    }
+
+    /// Tells subscribers where tasks stand that were changed by an edit or by upkeep, and not by a run.
+    pub(crate) async fn publish_stored(&self, tasks: &[TaskId]) {
+        if !self.events.is_heard() {
+            return;
+        }
+        for task_id in tasks {
+            // Gone or out of reach meanwhile: then there is nothing to tell.
+            if let Ok(Some(record)) = self.persistence.ask(GetTask { task_id: *task_id }).await {
+                self.events.publish(|| Fact::stored(&record));
+            }
+        }
+    }
+
+    /// These tasks are gone, and their logs go with them.
+    pub(crate) fn forget_logs(&self, tasks: &[TaskId]) {
+        if let Some(logs) = &self.task_logs {
+            let (logs, tasks) = (logs.clone(), tasks.to_vec());
+            // A thousand folders take a while; the actors have other things to do, and handlers may block their threads for
+            // ever.
+            self.chores.spawn(Box::new(move || {
+                logs.remove(&tasks);
+            }));
+        }
+    }
+
+    /// How often to look at storage without being told. Where it tells by itself what others change, looking is for what a
+    /// broken connection did not deliver, and for nodes that died.
+    pub(crate) fn between_looks(&self) -> Duration {
+        let times = if self.backend.capabilities().notifies { RARELY } else { 1 };
+        self.config.check_interval.saturating_mul(times)
+    }
+
+    /// Storage may hold pending tasks in any queue.
+    pub(crate) fn look_for_work(&self) {
+        self.desk.hand_in(|g| g.hint_all = true);
+    }
+
+    /// True when a part has died and is not yet back.
+    pub(crate) fn is_down(&self, part: Part) -> bool {
+        match part {
+            Part::Queue => !self.queue.is_connected(),
+            Part::Maintenance => !self.maintenance.is_connected(),
+            Part::Scheduler => !self.scheduler.is_connected(),
+            Part::Store => !self.store_line.is_connected(),
+            Part::Events => !self.events.line().is_connected(),
+            Part::Persistence => !self.persistence.is_alive(),
+            Part::Worker => self.crew.has_dead(),
+            Part::Guardian => !self.guardian.is_connected(),
+            // They see to themselves: a panic in storage is caught, and the thread goes on.
+            Part::Heartbeat | Part::Watch => self.parts.pulse(part).is_gone(),
+        }
+    }
+
+    /// Lets go of the core actors: the board has stopped.
+    pub(crate) fn disconnect_all(&self) {
+        self.guardian.disconnect();
+        self.queue.disconnect();
+        self.maintenance.disconnect();
+        self.scheduler.disconnect();
+        self.store_line.disconnect();
+        self.events.line().disconnect();
+    }
+
+    /// Resolves after `span`, on whatever executor it is awaited.
+    pub(crate) fn timeout(&self, span: Duration) -> impl Future<Output = ()> + Send + Unpin + 'static {
+        let (mut tell, told) = oneshot::channel::<()>();
+        let sleep = self.clock.sleep(span);
+        if let Some(home) = self.home.get() {
+            home.spawn(async move {
+                // Most of those who wait are served long before: what they no longer wait for would fill memory until then.
+                tokio::select! {
+                    () = sleep => {}
+                    () = tell.closed() => {}
+                }
+            });
+        }
+        // The sender says nothing; it is dropped when the time has come.
+        told.map(drop)
+    }
+
+    /// Wakes the queue actor.
+    pub(crate) fn poke_queue(&self) {
+        self.queue.poke(Poke);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Board;
+
+    #[actix_rt::test]
+    async fn a_timeout_that_nobody_waits_for_any_more_is_forgotten() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        const MANY: usize = 1_000;
+        let clock = Clock::manual(Timestamp::from_micros(0));
+        let board = Board::builder().clock(clock.clone()).start().await.unwrap();
+        let core = board.core();
+        let timeouts: Vec<_> = (0..MANY).map(|_| core.timeout(HOUR)).collect();
+        let sleepers = async |wanted: &dyn Fn(usize) -> bool| {
+            let look = async {
+                while !wanted(clock.sleepers()) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), look).await.is_ok()
+        };
+        assert!(sleepers(&|now| now >= MANY).await, "each of them sleeps");
+        drop(timeouts);
+        // Those parts of the board that sleep are a handful.
+        assert!(sleepers(&|now| now < MANY / 10).await, "{} still sleep", clock.sleepers());
+        // The others still end in time.
+        let timeout = core.timeout(HOUR);
+        clock.advance(HOUR);
+        timeout.await;
+        board.stop().await;
+    }
+}

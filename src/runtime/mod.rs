@@ -1,0 +1,10 @@
+//! What runs on a node: its actors and threads, and what they share.
+
+pub(crate) mod core;
+pub(crate) mod events;
+pub(crate) mod maintenance;
+pub(crate) mod persistence;
+pub(crate) mod queue;
+pub(crate) mod scheduler;
+pub(crate) mod supervise;
+pub(crate) mod worker;

@@ -1,0 +1,95 @@
+//! What storage set aside because another transaction has it in hand: it is sent again after a pause, each by itself, so that
+//! nothing else waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+
+use super::Queue;
+use super::answer::key_is_busy;
+use super::batch::Batch;
+use super::desk::{Holder, PushReply};
+use super::epoch::Epoch;
+use super::receipt::in_doubt;
+use crate::backend::{Commit, InsertGroup, Settlement};
+use crate::error::PushError;
+use crate::runtime::core::Core;
+use crate::task::TaskSpec;
+
+/// The first pause: most transactions are over by then.
+const SHORTEST: Duration = Duration::from_millis(2);
+/// The longest: so long after the other transaction has ended at most.
+const LONGEST: Duration = Duration::from_millis(100);
+
+/// Which batch something was set aside of.
+pub(super) struct Origin {
+    pub(super) uncertain: bool,
+    pub(super) epoch: Arc<Epoch>,
+    pub(super) tries: u32,
+}
+
+/// Sends a group of pushed tasks again later, or answers that its time is up.
+pub(super) fn push(core: &Core, mut group: InsertGroup, reply: PushReply, origin: &Origin) {
+    if reply.deadline <= core.clock.elapsed() {
+        // Whoever no longer listens needs no answer.
+        let error = if origin.uncertain { in_doubt(&key_is_busy()) } else { key_is_busy() };
+        drop(reply.answer.send(Err(PushError::Storage(error))));
+        return;
+    }
+    group.tasks.iter_mut().for_each(|task| task.claim = false);
+    let mut batch = blank(core, origin);
+    batch.commit.insert.push(group);
+    batch.pushed.push(reply);
+    core.desk.send_again(Box::new(batch));
+}
+
+/// Sends the end of a run again later.
+pub(super) fn end(core: &Core, settlement: Settlement, spec: Arc<TaskSpec>, holder: Holder, origin: &Origin) {
+    let mut batch = blank(core, origin);
+    batch.commit.limits = core.limits.lock().clone();
+    batch.commit.frees = batch.commit.limits.as_ref().is_some_and(|limits| limits.hold_room_of(&spec));
+    batch.commit.settle.push(settlement);
+    batch.settled.push((spec, holder));
+    core.desk.send_again(Box::new(batch));
+}
+
+fn blank(core: &Core, &Origin { uncertain, ref epoch, tries }: &Origin) -> Batch {
+    let pause = SHORTEST.saturating_mul(1 << tries.min(10)).min(LONGEST);
+    // Never the same for two that met.
+    let pause = pause.mul_f64(rand::random_range(0.5..1.0));
+    let (tries, not_before) = (tries.saturating_add(1), core.clock.elapsed() + pause);
+    let commit = Commit { again: true, ..Commit::new(core.node, core.clock.now()) };
+    Batch { uncertain, tries, not_before, ..Batch::blank(commit, epoch) }
+}
+
+impl Queue {
+    /// The next batch that is to be sent again and whose time has come; without `with_aside` none that was set aside.
+    pub(super) fn next_again(&mut self, with_aside: bool, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
+        let now = self.core.clock.elapsed();
+        let mut again = self.core.desk.again();
+        if let Some(place) =
+            again.iter().position(|batch| batch.not_before <= now && (with_aside || batch.tries == 0))
+        {
+            return again.remove(place);
+        }
+        if !with_aside {
+            // Its turn is next, or comes with the receipt of what goes before it.
+            return None;
+        }
+        let first = again.iter().map(|batch| batch.not_before).min();
+        drop(again);
+        if let Some(first) = first.filter(|first| self.asks_at.is_none_or(|at| *first < at)) {
+            self.asks_at = Some(first);
+            let over =
+                self.core.clock.sleep(first.saturating_sub(now)).into_actor(self).map(move |(), queue, ctx| {
+                    if queue.asks_at == Some(first) {
+                        queue.asks_at = None;
+                    }
+                    queue.turn(ctx);
+                });
+            ctx.spawn(over);
+        }
+        None
+    }
+}

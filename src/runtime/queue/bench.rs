@@ -1,0 +1,274 @@
+//! Where claimed tasks wait for a worker, and idle workers for a task.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use actix::Addr;
+use parking_lot::Mutex;
+
+use crate::backend::Claimed;
+use crate::clock::Clock;
+use crate::runtime::worker::{Slot, Wake, Worker};
+
+/// The bench of one lane.
+///
+/// Tasks do not travel to workers as one message each: a message costs more than a small task. The queue puts a
+/// whole batch here and wakes one worker; that worker takes a task, wakes the next worker while there is more, and
+/// goes on taking until the bench is empty. So a long task holds up nobody, and a flood of short ones costs a lock
+/// each.
+///
+/// A worker that is woken on a thread that a handler blocks does not answer before that handler ends. So nobody waits for
+/// an answer for long: whoever comes to the bench after [`SLOW`] wakes another worker, and when nobody comes the guardian
+/// wakes all that are idle. The silent one keeps its call; it looks when it can, and is idle or busy only then.
+#[derive(Default)]
+pub(crate) struct Bench(Mutex<Seats>);
+
+/// An answer that takes longer may not come soon. Long against the microseconds of a wake, so that a flood sends few of
+/// them, and short against what a task may wait.
+const SLOW: Duration = Duration::from_millis(5);
+
+#[derive(Default)]
+struct Seats {
+    ready: VecDeque<Claimed>,
+    idle: Vec<Addr<Worker>>,
+    // The last call, until its worker has looked. One at a time is enough: that worker wakes the next.
+    unanswered: Option<Sent>,
+    // Of the last call: tells a late answer to an older one from the answer that is waited for.
+    last: CallNumber,
+    // The call that had no answer when the guardian looked last.
+    seen_unanswered: Option<CallNumber>,
+}
+
+pub(crate) type CallNumber = u64;
+
+struct Sent {
+    number: CallNumber,
+    /// On the clock's growing hand.
+    at: Duration,
+}
+
+/// A worker to wake.
+#[must_use = "it is not idle any more, so nobody else will wake it"]
+pub(crate) struct Call {
+    worker: Addr<Worker>,
+    number: CallNumber,
+}
+
+/// What a worker finds on the bench.
+pub(crate) enum Seat {
+    /// A task, and another worker to wake before it is run.
+    Task(Claimed, Option<Call>),
+    /// Nothing: the worker now counts as idle and gets a [`Wake`].
+    Idle,
+}
+
+impl Bench {
+    /// Puts claimed tasks down; returns a worker to wake.
+    pub(crate) fn put(&self, tasks: impl IntoIterator<Item = Claimed>, clock: &Clock) -> Option<Call> {
+        let mut seats = self.0.lock();
+        seats.ready.extend(tasks);
+        seats.next_to_wake(clock)
+    }
+
+    /// A worker asks for a task. `call` is what its first question after a [`Wake`] answers.
+    ///
+    /// The task goes to `slot` under the bench's lock: at no time is a claim in nobody's hands.
+    pub(crate) fn take(&self, worker: &Addr<Worker>, slot: &Slot, call: Option<CallNumber>, clock: &Clock) -> Seat {
+        let mut seats = self.0.lock();
+        if call.is_some_and(|number| seats.unanswered.as_ref().is_some_and(|sent| sent.number == number)) {
+            seats.unanswered = None;
+        }
+        match seats.ready.pop_front() {
+            Some(task) => {
+                slot.taken(&task);
+                let next = seats.next_to_wake(clock);
+                Seat::Task(task, next)
+            }
+            None => {
+                seats.idle.push(worker.clone());
+                Seat::Idle
+            }
+        }
+    }
+
+    /// Takes all waiting tasks back.
+    pub(crate) fn clear(&self) -> VecDeque<Claimed> {
+        std::mem::take(&mut self.0.lock().ready)
+    }
+
+    /// Forgets workers that have died, and wakes one of the others if there is work.
+    pub(crate) fn forget_dead(&self, clock: &Clock) -> Option<Call> {
+        let mut seats = self.0.lock();
+        seats.idle.retain(Addr::connected);
+        // The dead one may have been woken without having looked.
+        seats.unanswered = None;
+        seats.next_to_wake(clock)
+    }
+
+    /// Returns all idle workers, to be woken, if there is work and the last call has had no answer since this was asked
+    /// before. All of them, because many may sit on the blocked thread, and nobody may come by who would wake the next.
+    pub(crate) fn not_answered(&self) -> Vec<Call> {
+        let mut seats = self.0.lock();
+        // By number and not by time: a test's clock may stand still.
+        let unanswered = seats.unanswered.as_ref().map(|sent| sent.number);
+        let before = std::mem::replace(&mut seats.seen_unanswered, unanswered);
+        if unanswered.is_none() || unanswered != before || seats.ready.is_empty() {
+            return Vec::new();
+        }
+        seats.unanswered = None;
+        let idle = std::mem::take(&mut seats.idle);
+        idle.into_iter().map(|worker| seats.call(worker)).collect()
+    }
+
+    /// Takes idle workers out, at most so many, that are to go: none of them has been woken.
+    pub(crate) fn dismiss(&self, workers: usize) -> Vec<Addr<Worker>> {
+        let mut seats = self.0.lock();
+        let stay = seats.idle.len().saturating_sub(workers);
+        let gone = seats.idle.split_off(stay);
+        seats.idle.shrink_to(2 * stay);
+        gone
+    }
+
+    /// The claims that wait here.
+    pub(crate) fn waiting(&self) -> Vec<(crate::task::TaskId, crate::task::ClaimToken)> {
+        self.0.lock().ready.iter().map(|claimed| (claimed.spec.task_id, claimed.token)).collect()
+    }
+}
+
+impl Seats {
+    fn next_to_wake(&mut self, clock: &Clock) -> Option<Call> {
+        if self.ready.is_empty() || self.idle.is_empty() {
+            return None;
+        }
+        let now = clock.elapsed();
+        if self.unanswered.as_ref().is_some_and(|sent| now.saturating_sub(sent.at) < SLOW) {
+            return None;
+        }
+        let worker = self.idle.pop()?;
+        let call = self.call(worker);
+        self.unanswered = Some(Sent { number: call.number, at: now });
+        Some(call)
+    }
+
+    fn call(&mut self, worker: Addr<Worker>) -> Call {
+        self.last += 1;
+        Call { worker, number: self.last }
+    }
+}
+
+/// Wakes workers; a dead one is noticed by the guardian, which wakes another.
+pub(crate) fn wake(calls: impl IntoIterator<Item = Call>) {
+    for call in calls {
+        call.worker.do_send(Wake(call.number));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use actix::{AsyncContext, Context};
+
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::task::{ClaimToken, NewTask};
+
+    /// A bench with workers that do nothing by themselves, all of them idle; the last one is the first to be woken.
+    struct Yard {
+        bench: Bench,
+        clock: Clock,
+        workers: Vec<Context<Worker>>,
+    }
+
+    impl Yard {
+        fn with(workers: usize) -> Self {
+            let workers = (0..workers).map(|_| Context::new()).collect();
+            let yard = Self { bench: Bench::default(), clock: Clock::manual(Timestamp::from_micros(0)), workers };
+            (0..yard.workers.len()).for_each(|index| assert!(matches!(yard.ask(index, None), Seat::Idle)));
+            yard
+        }
+
+        fn put(&self, tasks: usize) -> Option<Call> {
+            let spec =
+                Arc::new(NewTask::new("x", &()).into_spec(&self.clock, crate::task::Bounds::all(1_000)).unwrap());
+            let task = Claimed { spec, seq: 1, token: ClaimToken::random(), attempt: 0 };
+            self.bench.put(std::iter::repeat_n(task, tasks), &self.clock)
+        }
+
+        fn ask(&self, worker: usize, call: Option<CallNumber>) -> Seat {
+            self.bench.take(&self.workers[worker].address(), &Slot::default(), call, &self.clock)
+        }
+
+        /// The worker asks for a task and gets one; returns whom it is to wake.
+        fn task(&self, worker: usize, call: Option<CallNumber>) -> Option<Call> {
+            match self.ask(worker, call) {
+                Seat::Task(_, next) => next,
+                Seat::Idle => panic!("there is a task"),
+            }
+        }
+
+        /// Whom a call is for.
+        fn index(&self, call: &Call) -> usize {
+            self.workers.iter().position(|worker| worker.address() == call.worker).unwrap()
+        }
+
+        fn late(&self) {
+            self.clock.advance(SLOW);
+        }
+    }
+
+    #[test]
+    fn a_flood_wakes_one_at_a_time_and_nobody_else_while_it_may_yet_answer() {
+        let yard = Yard::with(3);
+        let call = yard.put(10).unwrap();
+        assert_eq!(yard.index(&call), 2);
+        assert!(yard.put(10).is_none(), "one is on its way");
+        let next = yard.task(2, Some(call.number)).unwrap();
+        assert_eq!(yard.index(&next), 1);
+        for _ in 0..10 {
+            assert!(yard.task(2, None).is_none(), "one is on its way");
+        }
+        assert!(yard.bench.not_answered().is_empty(), "it has had no time yet");
+        assert!(yard.task(1, Some(next.number)).is_some());
+        assert!(yard.bench.not_answered().is_empty(), "another one is on its way");
+    }
+
+    #[test]
+    fn whoever_comes_by_wakes_another_in_place_of_one_that_does_not_answer() {
+        let yard = Yard::with(3);
+        let silent = yard.put(3).unwrap();
+        yard.late();
+        let second = yard.put(1).unwrap();
+        assert_eq!((yard.index(&silent), yard.index(&second)), (2, 1));
+        // The answer to the older call says nothing of the newer one.
+        assert!(yard.task(2, Some(silent.number)).is_none(), "the second is on its way");
+        yard.late();
+        let third = yard.task(2, None).unwrap();
+        assert_eq!(yard.index(&third), 0);
+        yard.late();
+        assert!(yard.put(0).is_none(), "nobody is idle");
+        // However late they come, each finds what is there and is idle once.
+        assert!(yard.task(1, Some(second.number)).is_none());
+        assert!(yard.task(0, Some(third.number)).is_none());
+        assert!(matches!(yard.ask(0, None), Seat::Idle));
+        let again = yard.put(1).unwrap();
+        assert_eq!((yard.index(&again), yard.put(1).is_none()), (0, true));
+    }
+
+    #[test]
+    fn the_guardian_wakes_all_that_are_idle_when_one_does_not_answer_though_the_clock_stands_still() {
+        let yard = Yard::with(4);
+        assert!((0..3).all(|_| yard.bench.not_answered().is_empty()), "there is no work");
+        let silent = yard.put(1).unwrap();
+        assert!(yard.bench.not_answered().is_empty(), "it may have been called a moment ago");
+        let calls = yard.bench.not_answered();
+        assert_eq!(calls.iter().map(|call| yard.index(call)).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!((0..3).all(|_| yard.bench.not_answered().is_empty()), "nobody is left to be woken");
+        assert!(yard.task(1, Some(calls[1].number)).is_none());
+        for (worker, call) in [(0, &calls[0]), (2, &calls[2]), (3, &silent)] {
+            assert!(matches!(yard.ask(worker, Some(call.number)), Seat::Idle));
+        }
+        let next = yard.put(1).unwrap();
+        assert_eq!(yard.index(&next), 3);
+    }
+}

@@ -1,0 +1,383 @@
+//! What a receipt means for everyone who waits for it.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use slog::warn;
+
+use super::Pushed;
+use super::answer::{answer, of_group};
+use super::batch::{Batch, ClaimFor};
+use super::bench::wake;
+use super::delivery::Delivery;
+use super::desk::Holder;
+use super::lanes::{Lane, Lanes};
+use super::{aside, doubt, limited};
+use crate::backend::{BackendError, Buried, Claimed, Inserted, Insertion, Receipt, Settled, Settlement};
+use crate::clock::Timestamp;
+use crate::error::{DeliveryError, PushError};
+use crate::logging::keys;
+use crate::runtime::core::Core;
+use crate::runtime::events::{Event, Fact, TaskFact};
+use crate::task::{TaskSpec, TaskState};
+
+/// Tells everyone what became of a batch.
+pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt: Receipt) {
+    let Batch { commit, settled, pushed, claims, uncertain, epoch, ends, limited_ends, tries, .. } = batch;
+    let origin = aside::Origin { uncertain, epoch, tries };
+    let limits = commit.limits.as_deref();
+    if receipt.freed_waiting {
+        lanes.announce_all();
+    }
+    receipt.buried.iter().for_each(|buried| tell_buried(core, buried));
+    let mut doubtful = Vec::new();
+    let side_by_side = may_be_missed(core, &origin);
+    for ((settlement, outcome), (spec, holder)) in commit.settle.into_iter().zip(receipt.settled).zip(settled) {
+        if outcome == Settled::Busy {
+            aside::end(core, settlement, spec, holder, &origin);
+            continue;
+        }
+        if let (TaskState::Pending, true, Some(lane)) = (settlement.state, side_by_side, lanes.get(&spec.queue)) {
+            // A claim beside this commit may have come back short without having seen it.
+            lane.announce();
+        }
+        let makes_room = limits.is_some_and(|limits| limits.hold_room_of(&spec));
+        let end = Ended::new(settlement, spec, holder);
+        match outcome {
+            Settled::Accepted => end.tell(core, Verdict::Taken),
+            Settled::Cancelled => end.called_off().tell(core, Verdict::Taken),
+            // A batch that was sent twice fences itself when its first sending had got through.
+            Settled::Fenced if uncertain => doubtful.push(end),
+            Settled::Fenced | Settled::Busy => end.tell(core, Verdict::Fenced),
+        }
+        lanes.made_room();
+        if makes_room {
+            limited::made_room(core, lanes);
+        }
+    }
+    doubt::resolve(core, doubtful);
+    let mut inserted = receipt.inserted.into_iter();
+    let mut fresh: Vec<(usize, Vec<Claimed>)> = Vec::new();
+    let mut replies = Vec::with_capacity(pushed.len());
+    for (group, reply) in commit.insert.into_iter().zip(pushed) {
+        if let Some(Inserted::Busy) = inserted.as_slice().first() {
+            inserted.by_ref().take(group.tasks.len()).for_each(drop);
+            for task in group.tasks.iter().filter(|task| task.claim) {
+                if let Some(lane) = lanes.get(&task.spec.queue) {
+                    lane.give_room(1);
+                    // It was not claimed because a task took its place.
+                    lane.announce();
+                }
+            }
+            aside::push(core, group, reply, &origin);
+            continue;
+        }
+        let outcomes = group.tasks.iter().zip(&mut inserted);
+        let answers = outcomes.map(|(insertion, outcome)| {
+            take_inserted(core, lanes, insertion, outcome, &origin, &mut fresh, commit.token)
+        });
+        replies.push((reply, of_group(answers)));
+    }
+    // Workers first: whoever pushed is woken by its answer, and would take a core from the task.
+    for (lane, tasks) in fresh {
+        let lane = lanes.at(lane);
+        if lane.paused {
+            tasks.into_iter().for_each(|claimed| core.give_back(claimed, Holder::Worker));
+        } else {
+            wake(lane.bench.put(tasks, &core.clock));
+        }
+    }
+    for (reply, answer) in replies {
+        // Whoever no longer listens needs no answer.
+        drop(reply.answer.send(answer));
+    }
+    for ((request, whom), tasks) in commit.claim.iter().zip(&claims).zip(receipt.claimed) {
+        take_claimed(core, lanes, request.limit, *whom, tasks);
+    }
+    if limits.is_some() {
+        limited::remember(core, lanes, &claims, &receipt.held_back, limited_ends);
+    }
+    if receipt.passed_over {
+        lanes.pass_over(ends);
+    }
+}
+
+/// The end of a claim, on its way back to whoever held it.
+pub(super) struct Ended {
+    pub(super) settlement: Settlement,
+    spec: Arc<TaskSpec>,
+    holder: Holder,
+}
+
+/// What became of the end of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is written.
+    Taken,
+    /// It is not, and never will be: the claim no longer held.
+    Fenced,
+    /// Nobody here can tell.
+    Unknown,
+}
+
+impl Ended {
+    pub(super) fn new(settlement: Settlement, spec: Arc<TaskSpec>, holder: Holder) -> Self {
+        Self { settlement, spec, holder }
+    }
+
+    /// The same end as storage has it: the task was to run again, and its cancel was asked for.
+    fn called_off(mut self) -> Self {
+        self.settlement.state = TaskState::Cancelled;
+        self
+    }
+
+    /// Tells everyone; of what nobody can tell nothing is published.
+    pub(super) fn tell(self, core: &Core, verdict: Verdict) {
+        let Self { settlement, spec, holder } = self;
+        let task_id = settlement.task_id;
+        match verdict {
+            Verdict::Taken => {
+                // Of what is only given back nothing is told, unless it ends with that.
+                if settlement.execution.is_some() || settlement.state.is_terminal() {
+                    core.events.publish(|| Fact::settled(&settlement, &spec));
+                }
+                if settlement.state.is_terminal() {
+                    core.awaited.ended(task_id);
+                }
+                due_when_stored(core, settlement.state, settlement.run_at);
+                if let (TaskState::Dead, Some(firing)) = (settlement.state, spec.extras().firing) {
+                    core.agenda.failed(firing.schedule_id, core.clock.now());
+                }
+            }
+            Verdict::Fenced => {
+                core.counters.fenced.fetch_add(1, Ordering::Relaxed);
+                core.events.publish(|| Fact::fenced(&settlement, &spec));
+                warn!(core.log, "fenced: the task is no longer held by this node, its outcome is not taken";
+                    keys::TASK_ID => %task_id, keys::TYPE => spec.kind.as_str(), keys::STATE => %settlement.state);
+            }
+            // Whoever waits looks for itself, and so does upkeep.
+            Verdict::Unknown => {
+                core.awaited.ended(task_id);
+                due_when_stored(core, settlement.state, settlement.run_at);
+            }
+        }
+        if let Holder::Delivery(Some(answer)) = holder {
+            let outcome = match verdict {
+                Verdict::Taken => Ok(()),
+                Verdict::Fenced => Err(DeliveryError::Fenced(task_id)),
+                Verdict::Unknown => Err(DeliveryError::Unknown(task_id)),
+            };
+            // Whoever no longer listens needs no answer.
+            drop(answer.send(outcome));
+        }
+    }
+}
+
+/// A task was stored, to run at a later time. Only now: a round of upkeep that came before the commit would have found
+/// nothing.
+fn due_when_stored(core: &Core, state: TaskState, run_at: Timestamp) {
+    if matches!(state, TaskState::Scheduled | TaskState::Retrying) {
+        core.due_at(run_at);
+    }
+}
+
+/// A row that no worker will ever see: nobody else tells of its end.
+fn tell_buried(core: &Core, buried: &Buried) {
+    let Buried { task_id, kind, queue, reason } = buried;
+    let shown = task_id.map_or_else(|| "unreadable".to_owned(), |task_id| task_id.to_string());
+    warn!(core.log, "task is dead: its row cannot be read; mend it and retry, or delete it";
+        keys::TASK_ID => shown, keys::TYPE => kind.as_str(), keys::ERROR => reason);
+    if let Some(task_id) = *task_id {
+        let fact = Fact::bare(task_id, kind, queue, TaskState::Dead, core.clock.now());
+        core.events.publish(|| Event::Dead(TaskFact { error: Some(reason.clone()), ..fact }));
+        core.awaited.ended(task_id);
+    }
+}
+
+/// True when a claim may have come back short without having seen what this commit stores: one that was made beside it, or
+/// while it was set aside.
+fn may_be_missed(core: &Core, origin: &aside::Origin) -> bool {
+    core.persistence.is_side_by_side() || origin.tries > 0
+}
+
+fn take_inserted(
+    core: &Core,
+    lanes: &mut Lanes,
+    insertion: &Insertion,
+    outcome: Inserted,
+    origin: &aside::Origin,
+    fresh: &mut Vec<(usize, Vec<Claimed>)>,
+    token: crate::task::ClaimToken,
+) -> Result<Pushed, PushError> {
+    let spec = &insertion.spec;
+    let lane = lanes.index(&spec.queue);
+    if let (Inserted::Claimed { seq }, Some(index)) = (&outcome, lane) {
+        let claimed = Claimed { spec: Arc::clone(spec), seq: *seq, token, attempt: 0 };
+        match fresh.iter_mut().find(|(at, _)| *at == index) {
+            Some((_, tasks)) => tasks.push(claimed),
+            None => fresh.push((index, vec![claimed])),
+        }
+        return answer(insertion, outcome);
+    }
+    if let (true, Some(index)) = (insertion.claim, lane) {
+        lanes.at(index).give_room(1);
+    }
+    // After an uncertain first sending the task that is there is the one that was pushed.
+    let own = origin.uncertain && matches!(&outcome, Inserted::Duplicate { task_id, .. } if *task_id == spec.task_id);
+    if own || matches!(outcome, Inserted::New { .. } | Inserted::Replaced { .. }) {
+        if let (TaskState::Pending, Some(index), true) = (insertion.state, lane, may_be_missed(core, origin)) {
+            // A claim beside this commit may have come back short without having seen it.
+            lanes.at(index).announce();
+        }
+        due_when_stored(core, insertion.state, spec.run_at);
+        if let Some(expires_at) = spec.extras().expires_at {
+            core.due_at(expires_at);
+        }
+    }
+    if let Inserted::Replaced { state: TaskState::Pending, .. } = outcome {
+        // It may run now, in a queue of its own: the push may have named another.
+        lanes.announce_all();
+    }
+    if let Inserted::New { state } = outcome {
+        core.events.publish(|| Fact::pushed(state, spec, core.clock.now()));
+    }
+    let pushed = answer(insertion, outcome)?;
+    Ok(Pushed { duplicate: pushed.duplicate && !own, ..pushed })
+}
+
+fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFor, tasks: Vec<Claimed>) {
+    let got = tasks.len();
+    match whom {
+        ClaimFor::Workers { lane, mark } => {
+            let lane = lanes.at(lane);
+            lane.give_room(limit.saturating_sub(got));
+            lane.work.came_back(got < limit, mark);
+            if lane.paused {
+                // They were claimed before the pause, and storage answered late: nothing begins in a paused queue.
+                tasks.into_iter().for_each(|claimed| core.give_back(claimed, Holder::Worker));
+                return;
+            }
+            wake(lane.bench.put(tasks, &core.clock));
+        }
+        ClaimFor::Poppers { lane, mark } => {
+            let lane = lanes.at(lane);
+            lane.popping = lane.popping.saturating_sub(limit);
+            lane.pull.came_back(got < limit, mark);
+            for claimed in tasks {
+                let mut delivery = Some(Delivery::new(claimed, Arc::clone(core)));
+                // In a paused queue it is dropped, and gives itself back.
+                while !lane.paused
+                    && let Some(held) = delivery.take()
+                {
+                    let Some(popper) = lane.poppers.next() else { break };
+                    // Gone: the next one gets it; dropped at the end, it gives itself back.
+                    delivery = popper.answer.send(Ok(held)).err().and_then(Result::ok);
+                }
+            }
+            if !lane.pull.is_set() {
+                lane.turn_away_hasty();
+            }
+        }
+    }
+}
+
+/// Answers the pushes that are given up, and takes them out of the batch. Their claims are forgotten already.
+pub(crate) fn refuse(batch: &mut Batch, give_up: impl Fn(Duration) -> bool, error: &BackendError) {
+    let groups = mem::take(&mut batch.commit.insert);
+    let replies = mem::take(&mut batch.pushed);
+    let error = if batch.uncertain { &in_doubt(error) } else { error };
+    for (group, reply) in groups.into_iter().zip(replies) {
+        if give_up(reply.deadline) {
+            // Whoever no longer listens needs no answer.
+            drop(reply.answer.send(Err(PushError::Storage(error.clone()))));
+        } else {
+            batch.commit.insert.push(group);
+            batch.pushed.push(reply);
+        }
+    }
+}
+
+/// What whoever pushed is told when an earlier sending may have got through, whatever storage says of the last one.
+pub(super) fn in_doubt(error: &BackendError) -> BackendError {
+    match error {
+        BackendError::Unknown { .. } => error.clone(),
+        _ => BackendError::Unknown {
+            operation: "commit",
+            message: format!("the answer to an earlier sending was lost, and then: {error}"),
+        },
+    }
+}
+
+/// Takes the claims out of a batch that failed: the lanes have their room back and ask again.
+pub(crate) fn forget_claims(lanes: &mut Lanes, batch: &mut Batch) {
+    let requests = mem::take(&mut batch.commit.claim);
+    for (request, whom) in requests.iter().zip(mem::take(&mut batch.claims)) {
+        match whom {
+            ClaimFor::Workers { lane, .. } => lanes.at(lane).give_room(request.limit),
+            ClaimFor::Poppers { lane, .. } => {
+                let lane = lanes.at(lane);
+                lane.popping = lane.popping.saturating_sub(request.limit);
+            }
+        }
+    }
+    for insertion in batch.commit.insert.iter_mut().flat_map(|group| &mut group.tasks) {
+        if let (true, Some(lane)) = (mem::take(&mut insertion.claim), lanes.get(&insertion.spec.queue)) {
+            lane.give_room(1);
+        }
+    }
+    lanes.announce_all();
+    // Those who want no more than a look are not kept waiting for storage.
+    lanes.iter_mut().for_each(Lane::turn_away_hasty);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::compose;
+    use super::super::desk::Gathered;
+    use super::super::shared::rules;
+    use super::*;
+    use crate::backend::{ClaimRequest, Commit};
+    use crate::task::NewTask;
+    use crate::{Board, Outcome};
+
+    #[actix_rt::test]
+    async fn what_was_claimed_before_a_pause_and_comes_back_after_it_does_not_begin() {
+        let board = Board::builder().handler("x", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
+        let core = board.core();
+        board.pause("default").await.unwrap();
+        let task = board.push(NewTask::new("x", &())).await.unwrap().task_id;
+        for pulled in [false, true] {
+            // As a commit that was sent before the pause, and hung.
+            let mut commit = Commit::new(core.node, core.clock.now());
+            commit.claim.push(ClaimRequest { queue: "default".into(), types: None, limit: 1 });
+            let receipt = core.backend.commit(&commit).unwrap();
+            assert_eq!(receipt.claimed[0].len(), 1);
+            let mut lanes = core.lanes.take_up();
+            let lane = lanes.index("default").unwrap();
+            let whom = if pulled {
+                lanes.at(lane).popping += 1;
+                ClaimFor::Poppers { lane, mark: lanes.at(lane).pull.mark() }
+            } else {
+                lanes.at(lane).outstanding += 1;
+                ClaimFor::Workers { lane, mark: lanes.at(lane).work.mark() }
+            };
+            let mut batch = compose(&mut lanes, Gathered::default(), &rules(core, None));
+            batch.commit = commit;
+            batch.claims = vec![whom];
+            deliver(core, &mut lanes, batch, receipt);
+            lanes.put_down(false);
+            core.poke_queue();
+            let given_back = async {
+                while board.get(task).await.unwrap().unwrap().state == TaskState::Running {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), given_back).await.expect("it is given back");
+            let record = board.get(task).await.unwrap().unwrap();
+            assert_eq!((record.state, record.attempt), (TaskState::Pending, 0));
+        }
+        board.stop().await;
+    }
+}

@@ -1,0 +1,35 @@
+//! What a queue actor begins with when another has died before it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::lanes::Lanes;
+use crate::runtime::core::Core;
+
+/// The lanes of a queue actor that starts, in the places that they had under the one that died: batches on their way name
+/// lanes by place.
+pub(super) fn lanes(core: &Core, old: &Lanes) -> Lanes {
+    let queues = core.config.queues.iter();
+    let queues = queues.map(|(name, n)| (name.clone(), *n, Arc::clone(&core.benches[name])));
+    let mut lanes = Lanes::new(queues, core.settings.lock().clone());
+    lanes.take_places_of(old);
+    lanes.in_flight = core.persistence.commits_in_flight();
+    // What the one that died has sent is waited for as well.
+    lanes.epoch = Arc::clone(&old.epoch);
+    count_outstanding(core, &mut lanes);
+    lanes
+}
+
+/// After a restart: what runs is known by the workers and benches, not by the actor that died.
+pub(super) fn count_outstanding(core: &Core, lanes: &mut Lanes) {
+    for lane in lanes.iter_mut() {
+        // In the order in which a claim moves, and by id, so that one on its way counts once.
+        let mut claims: HashSet<_> = lane.bench.waiting().into_iter().collect();
+        claims.extend(core.crew.claims(&lane.name));
+        core.desk.peek(|g| {
+            let of_lane = g.settles.iter().filter(|s| s.spec.queue == lane.name && s.holder.is_worker());
+            claims.extend(of_lane.map(|s| (s.settlement.task_id, s.settlement.token)));
+        });
+        lane.outstanding = claims.len();
+    }
+}

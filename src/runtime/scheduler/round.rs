@@ -1,0 +1,203 @@
+//! One round of the scheduler, whoever asks for it: what is due fires.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use slog::warn;
+
+use super::turn::{due, turn};
+use super::{silent, tell};
+use crate::backend::{BackendError, Fired, ScheduleState, Turn};
+use crate::clock::Timestamp;
+use crate::logging::keys;
+use crate::runtime::core::Core;
+use crate::runtime::persistence::{FireSchedules, LookForSchedules, ReadSchedules};
+use crate::schedule::ScheduleStatus;
+use crate::task::ScheduleId;
+
+/// Schedules that fire in one transaction: what runs first need not wait for the last, and a node that freezes in the
+/// middle holds up no more.
+const MOST_AT_ONCE: usize = 64;
+
+/// Such transactions in one round. Then it ends, also when more is due, so that changes are looked for in time and
+/// `health()` sees that it goes on.
+const MOST_TRANSACTIONS: usize = 4;
+
+/// The pause before a schedule is looked at again that another node writes to.
+const AFTER_ANOTHER: Duration = Duration::from_millis(20);
+
+/// The pause before a schedule is tried again that storage refuses, while it takes others.
+const AFTER_REFUSAL: Duration = Duration::from_secs(60);
+
+/// The same when it takes none: then others come first, and it is hardly their fault.
+const AFTER_REFUSAL_OF_ALL: Duration = Duration::from_secs(1);
+
+/// How a round ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoundEnd {
+    /// More was due than one round may fire.
+    MoreDue,
+    /// Nothing was due any more. Something may have come due since.
+    NothingDue,
+    /// What is due may not fire at present.
+    Held,
+}
+
+/// Fires what is due; safe to repeat at any time. Of many nodes that do so at once, one is first for each schedule.
+pub(crate) async fn round(core: &Core) -> Result<RoundEnd, BackendError> {
+    let _round = core.agenda.round.lock().await;
+    under_way(core).await
+}
+
+async fn under_way(core: &Core) -> Result<RoundEnd, BackendError> {
+    look(core).await?;
+    for _ in 0..MOST_TRANSACTIONS {
+        let now = core.clock.now();
+        let due = core.agenda.due(now, MOST_AT_ONCE);
+        if due.is_empty() {
+            return Ok(RoundEnd::NothingDue);
+        }
+        // A node that may not claim may not fire either: it does not know what others have done meanwhile.
+        if !core.may_claim() {
+            return Ok(RoundEnd::Held);
+        }
+        deal_with(core, now, &due).await?;
+    }
+    Ok(RoundEnd::MoreDue)
+}
+
+/// Learns of schedules that were saved, by whomever.
+async fn look(core: &Core) -> Result<(), BackendError> {
+    let began = core.clock.elapsed();
+    let Some(version) = core.agenda.look_from(began) else { return Ok(()) };
+    let looked = match core.persistence.ask(LookForSchedules { version }).await {
+        // What this costs is a part of the look.
+        Ok(changes) if version == 0 => {
+            silent::look(core, core.clock.now()).await.map(|silent| (changes, Some(silent)))
+        }
+        outcome => outcome.map(|changes| (changes, None)),
+    };
+    match looked {
+        Ok((changes, silent)) => {
+            core.agenda.learn(version, changes, began, core.clock.elapsed());
+            for silent in silent.into_iter().flat_map(|silent| core.agenda.learn_silent(silent)) {
+                warn!(core.log, "a schedule is silent: its cursor lies ahead of the clock"; keys::SCHEDULE => %silent.name,
+                    keys::UNTIL => %silent.until);
+            }
+            Ok(())
+        }
+        Err(error) => {
+            core.agenda.look_again();
+            Err(error)
+        }
+    }
+}
+
+/// Deals with schedules in one transaction; one by one when that fails for good, for the fault may be that of one of them.
+async fn deal_with(core: &Core, now: Timestamp, ids: &[ScheduleId]) -> Result<(), BackendError> {
+    let refusal = match fire(core, now, ids).await {
+        Err(error) if is_refusal(&error) => error,
+        outcome => return outcome,
+    };
+    let mut refused = Vec::new();
+    for id in ids {
+        let alone = if ids.len() > 1 { fire(core, now, &[*id]).await } else { Err(refusal.clone()) };
+        match alone {
+            Err(error) if is_refusal(&error) => refused.push((*id, error)),
+            outcome => outcome?,
+        }
+    }
+    if refused.len() == ids.len() {
+        refused.iter().for_each(|(id, _)| core.agenda.set(*id, Some(now + AFTER_REFUSAL_OF_ALL)));
+        return Err(refusal);
+    }
+    for (id, error) in refused {
+        warn!(core.log, "a schedule does not fire, storage refuses it; it is tried again in a minute";
+            keys::SCHEDULE => %id, keys::ERROR => %error);
+        core.agenda.set(id, Some(now + AFTER_REFUSAL));
+    }
+    Ok(())
+}
+
+/// True when the same would fail again, and some of it may not.
+fn is_refusal(error: &BackendError) -> bool {
+    !error.is_transient() || matches!(error, BackendError::Panicked { .. })
+}
+
+async fn fire(core: &Core, now: Timestamp, ids: &[ScheduleId]) -> Result<(), BackendError> {
+    let states = core.persistence.ask(ReadSchedules { ids: ids.to_vec() }).await?;
+    let there: HashSet<_> = states.iter().map(|state| state.record.schedule_id).collect();
+    for id in ids.iter().filter(|id| !there.contains(id)) {
+        core.agenda.set(*id, None);
+    }
+    let mut turns = Vec::new();
+    for state in &states {
+        match turn(core, now, state) {
+            Some(turn) => turns.push(turn),
+            None => core.agenda.set(state.record.schedule_id, due(&state.record)),
+        }
+    }
+    if turns.is_empty() {
+        return Ok(());
+    }
+    // In one order on all nodes, so that two of them do not wait for each other.
+    turns.sort_unstable_by_key(|turn| turn.schedule_id);
+    let outcomes = core.persistence.ask(FireSchedules { turns: turns.clone() }).await?;
+    for (turn, outcome) in turns.iter().zip(outcomes) {
+        take(core, now, &states, turn, &outcome);
+    }
+    Ok(())
+}
+
+/// What became of a decision.
+fn take(core: &Core, now: Timestamp, states: &[ScheduleState], turn: &Turn, outcome: &Fired) {
+    match outcome {
+        Fired::Done(made) => {
+            if let Some(state) = states.iter().find(|state| state.record.schedule_id == turn.schedule_id) {
+                tell::decided(core, state, turn, made);
+            }
+            let next = turn.next_run_at.filter(|_| turn.status == ScheduleStatus::Active);
+            core.agenda.set(turn.schedule_id, next);
+        }
+        // Another node is at it, or was first. The row is read again, and says what is left to do.
+        Fired::Lost if core.backend.capabilities().shared => {
+            core.agenda.set(turn.schedule_id, Some(now + AFTER_ANOTHER));
+        }
+        Fired::Lost => {}
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::testing::{TestBoard, at};
+    use crate::{Board, NewTask, Outcome, Schedule, Trigger};
+
+    #[actix_rt::test]
+    async fn a_round_ends_and_looks_for_changes_while_more_is_due() {
+        let hourly = || Trigger::every(Duration::from_secs(3_600)).unwrap();
+        let schedule = |name: String| Schedule::new(name, hourly(), NewTask::new("work", &()));
+        let mut builder = Board::builder().handler("work", |_, _| async { Ok(Outcome::done()) });
+        let many = 2 * MOST_AT_ONCE * MOST_TRANSACTIONS;
+        for number in 0..many {
+            builder = builder.schedule(schedule(number.to_string()));
+        }
+        let board = TestBoard::start(builder).await.unwrap();
+        board.settle().await;
+        let core = board.board().core();
+        let due = || core.agenda.due(at(3_600), 2 * many).len();
+        // The actor waits meanwhile.
+        let _round = core.agenda.round.lock().await;
+        board.clock().advance(Duration::from_secs(3_600));
+        assert_eq!(due(), many);
+        assert_eq!(under_way(core).await.unwrap(), RoundEnd::MoreDue);
+        assert_eq!(due(), many / 2);
+        let last = core.agenda.due(at(3_600), many).pop().unwrap();
+        let name = core.backend.schedules(&[last]).unwrap().remove(0).record.name;
+        board.schedules().pause(name.clone()).await.unwrap();
+        assert_eq!(under_way(core).await.unwrap(), RoundEnd::MoreDue);
+        assert_eq!(due(), 0);
+        assert_eq!(board.schedules().firings(name, None, 10).await.unwrap(), [], "it was not due any more");
+        board.leave_rest();
+    }
+}

@@ -1,0 +1,282 @@
+//! All workers of a board: where they sit, and what they run.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use actix_rt::Arbiter;
+use parking_lot::Mutex;
+
+use super::{BlockingPool, CancelReason, Context, Dismiss, Worker};
+use crate::backend::Claimed;
+use crate::clock::Clock;
+use crate::name::Name;
+use crate::runtime::core::Core;
+use crate::runtime::queue::bench::wake;
+use crate::runtime::supervise::{Part, Pulse};
+use crate::task::{ClaimToken, TaskId};
+
+/// What a worker has in hand, seen from outside. Outlives the worker.
+#[derive(Default)]
+pub(crate) struct Slot(Mutex<Hand>);
+
+#[derive(Default)]
+enum Hand {
+    #[default]
+    Empty,
+    /// Taken from the bench, not begun.
+    Taken(TaskId, ClaimToken),
+    Running(Context),
+    /// The run is settled, and its thread goes on: its place in the lane is not free yet.
+    Outlasted(Context),
+}
+
+impl Slot {
+    pub(crate) fn taken(&self, claimed: &Claimed) {
+        *self.0.lock() = Hand::Taken(claimed.spec.task_id, claimed.token);
+    }
+
+    pub(crate) fn set(&self, context: Context) {
+        *self.0.lock() = Hand::Running(context);
+    }
+
+    pub(crate) fn outlasted(&self, context: Context) {
+        *self.0.lock() = Hand::Outlasted(context);
+    }
+
+    pub(crate) fn clear(&self) {
+        *self.0.lock() = Hand::Empty;
+    }
+
+    fn claim(&self) -> Option<(TaskId, ClaimToken)> {
+        match &*self.0.lock() {
+            Hand::Empty => None,
+            Hand::Taken(task_id, token) => Some((*task_id, *token)),
+            Hand::Running(context) | Hand::Outlasted(context) => Some((context.task_id(), context.claimed().token)),
+        }
+    }
+
+    pub(crate) fn context(&self) -> Option<Context> {
+        match &*self.0.lock() {
+            Hand::Running(context) => Some(context.clone()),
+            Hand::Empty | Hand::Taken(..) | Hand::Outlasted(_) => None,
+        }
+    }
+
+    /// The run that is settled and whose thread goes on.
+    pub(crate) fn outlasting(&self) -> Option<Context> {
+        match &*self.0.lock() {
+            Hand::Outlasted(context) => Some(context.clone()),
+            Hand::Empty | Hand::Taken(..) | Hand::Running(_) => None,
+        }
+    }
+}
+
+struct Post {
+    slot: Arc<Slot>,
+    worker: Addr<Worker>,
+}
+
+/// A thread that workers live on, and its signs of life.
+struct Hall {
+    arbiter: Arbiter,
+    pulse: Arc<Pulse>,
+}
+
+/// The workers, lane by lane, and the threads that they are spread over.
+pub(crate) struct Crew {
+    lanes: HashMap<Name, Mutex<Vec<Post>>>,
+    threads: Mutex<Vec<Hall>>,
+    next: AtomicUsize,
+    blocking: BlockingPool,
+}
+
+impl Crew {
+    pub(crate) fn new(queues: impl Iterator<Item = Name>, blocking_threads: usize) -> Self {
+        Self {
+            lanes: queues.map(|name| (name, Mutex::default())).collect(),
+            threads: Mutex::default(),
+            next: AtomicUsize::new(0),
+            blocking: BlockingPool::new("callboard-blocking", blocking_threads),
+        }
+    }
+
+    pub(crate) fn blocking(&self) -> &BlockingPool {
+        &self.blocking
+    }
+
+    /// Starts the threads that workers live on. Must be called inside an actix system.
+    pub(crate) fn start_arbiters(&self, threads: usize) {
+        let mut halls = self.threads.lock();
+        while halls.len() < threads {
+            halls.push(Hall { arbiter: Arbiter::new(), pulse: Arc::default() });
+        }
+    }
+
+    /// Asks each thread for a sign of life. One whose handler blocks it gives none.
+    pub(crate) fn call_roll(&self, clock: &Clock) {
+        for hall in self.threads.lock().iter().filter(|hall| hall.pulse.ask()) {
+            let (pulse, clock) = (Arc::clone(&hall.pulse), clock.clone());
+            hall.arbiter.spawn_fn(move || pulse.tick(&clock));
+        }
+    }
+
+    /// How long the thread has been silent that gave its last sign of life before the others.
+    pub(crate) fn tick_age(&self, clock: &Clock) -> Option<Duration> {
+        self.threads.lock().iter().filter_map(|hall| hall.pulse.age(clock)).max()
+    }
+
+    /// Sees to it that a lane has at least `wanted` workers.
+    pub(crate) fn ensure(&self, core: &Arc<Core>, lane: &str, wanted: usize) {
+        let Some(posts) = self.lanes.get(lane) else { return };
+        let mut posts = posts.lock();
+        while posts.len() < wanted {
+            let slot = Arc::new(Slot::default());
+            let Some(worker) = self.hire(core, lane, &slot) else { return };
+            posts.push(Post { slot, worker });
+        }
+    }
+
+    /// Lets idle workers of a lane go that has more than `wanted`; those that run a task stay until a later call.
+    #[allow(
+        clippy::mutable_key_type,
+        reason = "an address hashes as the actor that it leads to, which never changes"
+    )]
+    pub(crate) fn dismiss(&self, core: &Core, lane: &str, wanted: usize) {
+        let Some((posts, bench)) = self.lanes.get(lane).zip(core.benches.get(lane)) else { return };
+        let mut posts = posts.lock();
+        let excess = posts.len().saturating_sub(wanted);
+        if excess == 0 {
+            return;
+        }
+        let gone: HashSet<Addr<Worker>> = bench.dismiss(excess).into_iter().collect();
+        // First from the list: what is in it and has ended counts as dead.
+        posts.retain(|post| !gone.contains(&post.worker));
+        posts.shrink_to(2 * wanted);
+        drop(posts);
+        for worker in gone {
+            worker.do_send(Dismiss);
+        }
+    }
+
+    /// How many workers a lane has.
+    #[cfg(test)]
+    fn workers(&self, lane: &str) -> usize {
+        self.lanes[lane].lock().len()
+    }
+
+    fn hire(&self, core: &Arc<Core>, lane: &str, slot: &Arc<Slot>) -> Option<Addr<Worker>> {
+        let halls = self.threads.lock();
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let arbiter = &halls.get(turn.checked_rem(halls.len())?)?.arbiter;
+        let (core, slot) = (Arc::clone(core), Arc::clone(slot));
+        let bench = Arc::clone(core.benches.get(lane)?);
+        Some(Worker::start_in_arbiter(&arbiter.handle(), move |_| {
+            let life = core.parts.life(Part::Worker);
+            Worker::new(core, bench, slot, life)
+        }))
+    }
+
+    /// True when some worker has died.
+    pub(crate) fn has_dead(&self) -> bool {
+        self.lanes.values().any(|posts| posts.lock().iter().any(|post| !post.worker.connected()))
+    }
+
+    /// Puts fresh workers in the place of those that died, and returns how many. Must be called inside an actix system.
+    pub(crate) fn replace_dead(&self, core: &Arc<Core>) -> usize {
+        // A handler may have stopped the arbiter that it ran on.
+        for hall in self.threads.lock().iter_mut().filter(|hall| !hall.arbiter.spawn_fn(|| ())) {
+            *hall = Hall { arbiter: Arbiter::new(), pulse: Arc::default() };
+        }
+        let mut replaced = 0;
+        for (lane, posts) in &self.lanes {
+            let mut posts = posts.lock();
+            let before = replaced;
+            for post in posts.iter_mut().filter(|post| !post.worker.connected()) {
+                if let Some(worker) = self.hire(core, lane, &post.slot) {
+                    post.worker = worker;
+                    replaced += 1;
+                }
+            }
+            if replaced > before
+                && let Some(bench) = core.benches.get(lane)
+            {
+                wake(bench.forget_dead(&core.clock));
+            }
+        }
+        replaced
+    }
+
+    /// The claims that the workers of a lane have in hand.
+    pub(crate) fn claims(&self, lane: &str) -> Vec<(TaskId, ClaimToken)> {
+        let of = |posts: &Mutex<Vec<Post>>| posts.lock().iter().filter_map(|post| post.slot.claim()).collect();
+        self.lanes.get(lane).map_or_else(Vec::new, of)
+    }
+
+    /// Asks the run of a task to end, if it runs here.
+    pub(crate) fn cancel(&self, task_id: TaskId, reason: &CancelReason) -> bool {
+        let hit = self.contexts().find(|cx| cx.task_id() == task_id);
+        hit.inspect(|cx| cx.cancel(reason.clone())).is_some()
+    }
+
+    /// Asks every run to end.
+    pub(crate) fn cancel_all(&self, reason: &CancelReason) {
+        self.contexts().for_each(|cx| cx.cancel(reason.clone()));
+    }
+
+    fn contexts(&self) -> impl Iterator<Item = Context> {
+        let of = |posts: &Mutex<Vec<Post>>| posts.lock().iter().filter_map(|post| post.slot.context()).collect();
+        self.lanes.values().flat_map(move |posts| -> Vec<Context> { of(posts) })
+    }
+
+    /// Ends the workers' threads, and what still runs on them; the threads are to be joined. What waits for a blocking
+    /// thread never begins: its claim has been given back.
+    pub(crate) fn stop(&self) -> Vec<Arbiter> {
+        self.blocking.abandon();
+        for posts in self.lanes.values() {
+            posts.lock().clear();
+        }
+        let arbiters: Vec<Arbiter> = self.threads.lock().drain(..).map(|hall| hall.arbiter).collect();
+        for arbiter in &arbiters {
+            arbiter.stop();
+        }
+        arbiters
+    }
+
+    #[cfg(feature = "testing")]
+    pub(crate) fn crash_one(&self) -> bool {
+        let worker = self.lanes.values().find_map(|posts| posts.lock().first().map(|post| post.worker.clone()));
+        worker.inspect(|worker| worker.do_send(crate::runtime::supervise::Crash)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Board, NewTask, Outcome, TaskState};
+
+    #[actix_rt::test]
+    async fn workers_that_a_smaller_concurrency_does_not_need_are_let_go() {
+        let builder = Board::builder().handler("n", |_, _| async { Ok(Outcome::done()) });
+        let board = builder.start().await.unwrap();
+        let crew = &board.core().crew;
+        board.set_concurrency("default", Some(500)).await.unwrap();
+        assert_eq!(crew.workers("default"), 500);
+        let fewer = async {
+            // Those that are not yet idle go with a later look.
+            while crew.workers("default") > 3 {
+                board.set_concurrency("default", Some(3)).await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(90), fewer).await.expect("the workers are let go");
+        assert!(!crew.has_dead());
+        let pushed = board.push_many((0..100).map(|n| NewTask::new("n", &n))).await.unwrap();
+        for task in pushed {
+            assert_eq!(board.wait(task.task_id).await.unwrap().state, TaskState::Completed);
+        }
+        board.stop().await;
+    }
+}

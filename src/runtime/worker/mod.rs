@@ -1,0 +1,112 @@
+//! Workers: each runs one task at a time.
+//!
+//! | message | who sends it | reply | may it be lost | safe to repeat |
+//! |---|---|---|---|---|
+//! | [`Wake`] | the queue, or another worker, when the lane's bench has a task; the guardian, when one that was woken does not look | none | only with its worker, which the guardian replaces | yes, but it is sent to idle workers only |
+//! | [`Dismiss`] | the queue, when a lane has more workers than its concurrency | none | only with its worker | yes |
+//!
+//! A panic of a handler stops at the door in [`run`]; a panic of the worker itself ends its actor, and the guardian puts
+//! a fresh one in its place.
+
+mod blocking;
+mod cancel;
+mod context;
+mod crew;
+mod handlers;
+pub(crate) mod log;
+mod registry;
+mod run;
+mod task_trait;
+mod thread;
+
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext as _, AsyncContext, Context as ActorContext, Handler, Message, WrapFuture};
+
+pub(crate) use blocking::BlockingPool;
+pub(crate) use cancel::Cancel;
+pub use cancel::CancelReason;
+pub use context::Context;
+pub(crate) use crew::{Crew, Slot};
+pub use handlers::Run;
+pub(crate) use handlers::{ActorHandler, AsyncFn, BlockingFn, Handle, Typed};
+pub(crate) use registry::Registry;
+pub use task_trait::Task;
+pub(crate) use thread::RunThread;
+
+use crate::runtime::core::Core;
+use crate::runtime::queue::bench::{Bench, CallNumber, Seat, wake};
+use crate::runtime::supervise::Life;
+
+/// There may be a task on the bench.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Wake(pub(crate) CallNumber);
+
+/// It is not needed any more. Sent to idle workers that nobody can wake any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Dismiss;
+
+/// Tasks that a worker runs without a pause before the others on its thread get their turn.
+const TASKS_PER_TURN: u32 = 64;
+
+/// The worker actor.
+pub(crate) struct Worker {
+    core: Arc<Core>,
+    bench: Arc<Bench>,
+    slot: Arc<Slot>,
+    _life: Life,
+}
+
+impl Worker {
+    pub(crate) fn new(core: Arc<Core>, bench: Arc<Bench>, slot: Arc<Slot>, life: Life) -> Self {
+        Self { core, bench, slot, _life: life }
+    }
+
+    /// Takes tasks and runs them, one at a time, until the bench is empty.
+    fn work(&mut self, ctx: &mut ActorContext<Self>, call: Option<CallNumber>) {
+        let (core, bench, slot) = (Arc::clone(&self.core), Arc::clone(&self.bench), Arc::clone(&self.slot));
+        let me = ctx.address();
+        let rounds = async move {
+            let mut call = call;
+            let mut turn = 0;
+            while let Seat::Task(claimed, next) = bench.take(&me, &slot, call.take(), &core.clock) {
+                wake(next);
+                run::run(&core, claimed, &slot).await;
+                turn += 1;
+                if turn == TASKS_PER_TURN {
+                    turn = 0;
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        ctx.spawn(rounds.into_actor(self));
+    }
+}
+
+impl Actor for Worker {
+    type Context = ActorContext<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // Not woken by anybody: it looks for itself, and is idle afterwards.
+        self.work(ctx, None);
+    }
+}
+
+impl Handler<Wake> for Worker {
+    type Result = ();
+    fn handle(&mut self, Wake(call): Wake, ctx: &mut Self::Context) {
+        self.work(ctx, Some(call));
+    }
+}
+
+impl Handler<Dismiss> for Worker {
+    type Result = ();
+    fn handle(&mut self, _: Dismiss, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+#[cfg(feature = "testing")]
+crate::runtime::supervise::crash_on_request!(Worker);
