@@ -3,6 +3,7 @@
 //! Each says everything in its text, its cause included, and has no `source()`: what shows both, such as `{:#}` of
 //! `anyhow`, would show the cause twice.
 
+use crate::actor::Silent;
 use crate::backend::BackendError;
 use crate::name::Name;
 use crate::task::{InvalidTask, TaskError, TaskId, TaskState};
@@ -192,6 +193,15 @@ mod tests {
         for (error, cause) in errors {
             assert_eq!(format!("{error:#}").matches(&cause).count(), 1, "{error:#}");
             assert_eq!(error.to_string().matches(&cause).count(), 1, "{error}");
+        }
+    }
+}
+
+impl From<Silent> for BoardError {
+    fn from(silent: Silent) -> Self {
+        match silent {
+            Silent::Closed => Self::Closed,
+            Silent::NotAnswering { part } => Self::NotAnswering { part },
         }
     }
 }

@@ -106,6 +106,7 @@ pub use slog;
 
 pub use runtime::core::{Stage, UnrunReason, UnrunTasks};
 // What `Board` takes and gives; what only a backend's author needs stays in its module.
+pub use actor::Part;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 #[doc(inline)]
 pub use backend::sql::AppConnection;
@@ -127,7 +128,6 @@ pub use runtime::events::{Event, SubscriptionId, TaskFact};
 pub use runtime::queue::Pushed;
 pub use runtime::queue::delivery::Delivery;
 pub use runtime::scheduler::{BackfillOrder, Backfilled, Resume};
-pub use runtime::supervise::Part;
 pub use runtime::worker::log::{LogForm, LogSlice, TaskLogOptions, TaskLogs};
 pub use runtime::worker::{CancelReason, Context, Run, Task};
 pub use schedule::trigger::{

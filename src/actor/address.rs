@@ -7,7 +7,17 @@ use actix::dev::ToEnvelope;
 use actix::{Actor, Addr, Handler, Message};
 use parking_lot::RwLock;
 
-use crate::error::BoardError;
+/// Why an actor gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silent {
+    /// It was stopped on purpose.
+    Closed,
+    /// It has died, and its successor may not be there yet.
+    NotAnswering {
+        /// Its name.
+        part: &'static str,
+    },
+}
 
 /// A line to an actor that may be replaced by a fresh one at any time.
 ///
@@ -72,15 +82,14 @@ impl<A: Actor> Line<A> {
     }
 
     /// Sends a message and awaits its answer.
-    pub(crate) async fn ask<M>(&self, message: M) -> Result<M::Result, BoardError>
+    pub(crate) async fn ask<M>(&self, message: M) -> Result<M::Result, Silent>
     where
         M: Message + Send + 'static,
         M::Result: Send,
         A: Handler<M>,
         A::Context: ToEnvelope<A, M>,
     {
-        let silent =
-            || if self.is_closed() { BoardError::Closed } else { BoardError::NotAnswering { part: self.part } };
+        let silent = || if self.is_closed() { Silent::Closed } else { Silent::NotAnswering { part: self.part } };
         let address = self.address().ok_or_else(silent)?;
         address.send(message).await.map_err(|_| silent())
     }

@@ -37,9 +37,10 @@ pub use query::{
 };
 pub(crate) use query::{MOST_LOOKED_AT, check_texts};
 pub(crate) use schedules::{Chain, MOST_FIRED, next_turn, replacing};
-pub use schedules::{Fired, Instance, Passed, Run, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, Turn};
+pub use schedules::{Fired, Run, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, Turn};
 pub use upkeep::{InLine, NodeBeat, NodeRecord, Outdated, Released, Rescued, Retention, Sweep, SweepReport};
 
+pub use crate::schedule::{Instance, Passed};
 pub use crate::task::Execution;
 
 use crate::clock::Timestamp;

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::check_texts;
 use crate::clock::Timestamp;
-use crate::schedule::{FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
+use crate::schedule::{FiringCause, Instance, Passed, ScheduleRecord, ScheduleStatus};
 use crate::task::ScheduleId;
 use crate::task::{NodeId, TaskId, TaskSpec, TaskState};
 
@@ -30,19 +30,6 @@ pub struct ScheduleState {
 
 /// Times in [`ScheduleState::fired`], of all schedules that are read together.
 pub(crate) const MOST_FIRED: usize = 10_000;
-
-/// A task of a schedule that is not at its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Instance {
-    /// The task.
-    pub task_id: TaskId,
-    /// Its state; not a terminal one.
-    pub state: TaskState,
-    /// The task that it waits for.
-    pub follows: Option<TaskId>,
-    /// Who asked for it; the clock, when that is not known any more.
-    pub cause: FiringCause,
-}
 
 /// What has changed since a version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,19 +105,6 @@ pub struct Run {
     pub follows: Option<TaskId>,
     /// Who asked for it.
     pub cause: FiringCause,
-}
-
-/// A nominal time that makes no task.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passed {
-    /// The time; the last one when it stands for several.
-    pub nominal_at: Timestamp,
-    /// `missed`, `skipped` or `coalesced`.
-    pub status: FiringStatus,
-    /// How many times it stands for, at least.
-    pub times: u64,
-    /// Why.
-    pub reason: String,
 }
 
 /// What became of a [`Turn`].

@@ -215,6 +215,6 @@ impl Board {
         let look = core.looks.begin();
         let (settings, limits) = (core.ask_open(ListQueues {}).await?, core.ask_open(ListLimits {}).await?);
         // Awaited, so that what the caller does next meets the new settings.
-        core.queue.ask(Configure { settings, limits, look }).await
+        Ok(core.queue.ask(Configure { settings, limits, look }).await?)
     }
 }

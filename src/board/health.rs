@@ -7,10 +7,10 @@ use serde::Serialize;
 
 use super::Board;
 use super::warning::{HealthWarning, warnings};
+use crate::actor::Part;
 use crate::backend::Capabilities;
 use crate::runtime::core::Stage;
 use crate::runtime::persistence::CheckHealth;
-use crate::runtime::supervise::Part;
 use crate::task::NodeId;
 
 /// How a board is, part by part.

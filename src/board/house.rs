@@ -11,10 +11,11 @@ use slog::warn;
 use tokio::sync::oneshot;
 
 use super::leaving::{Leaving, Patience};
+use crate::actor::Part;
 use crate::error::StartError;
 use crate::logging::keys;
 use crate::runtime::core::Core;
-use crate::runtime::supervise::{Part, Threads, start_part};
+use crate::runtime::supervise::{Threads, start_part};
 
 /// The threads of a running board; those of the workers are the crew's, those of storage end with their address.
 pub(super) struct House {

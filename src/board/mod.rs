@@ -8,7 +8,6 @@ mod keeper;
 mod leaving;
 mod limits;
 mod names;
-mod push;
 mod schedules;
 mod start;
 mod stop;
@@ -24,15 +23,12 @@ use futures_util::future::{Either, select};
 use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 
+use crate::runtime::queue::push::{self, checked, hand_in, one, push, push_specs};
 pub use builder::BoardBuilder;
 pub use edit::Edited;
 pub use health::{Health, PartHealth, PartState, QueueHealth};
 use names::named;
-pub(crate) use push::push_from_within;
-use push::{checked, hand_in, one, push, push_specs};
 pub use schedules::{ScheduleDetails, Schedules};
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
-pub(crate) use transaction::{complete_in, push_in};
 pub use warning::HealthWarning;
 
 use crate::backend::{Cursor, NodeRecord, StateCount, TaskFilter, TaskOrder, TaskPage};

@@ -6,16 +6,15 @@ use serde::Serialize;
 
 use super::Board;
 use super::names::named;
+use crate::actor::Silent;
 use crate::backend::{Instance, ScheduleFilter};
 use crate::clock::Timestamp;
 use crate::error::BoardError;
 use crate::name::Name;
 use crate::runtime::core::{Core, Stage};
 use crate::runtime::persistence::{ListFirings, ListSchedules};
-use crate::runtime::scheduler::operations::{
-    Create, Delete, GoOn, MoveCursor, Operation, Pause, Resume, Update, Upsert, find,
-};
-use crate::runtime::scheduler::{Backfill, BackfillOrder, Backfilled, Operate, TriggerNow};
+use crate::runtime::scheduler::operations::{Create, Delete, GoOn, MoveCursor, Pause, Resume, Update, Upsert, find};
+use crate::runtime::scheduler::{Backfill, BackfillOrder, Backfilled, Operate, Operation, TriggerNow};
 use crate::schedule::{Firing, Schedule, ScheduleRecord};
 use crate::task::TaskId;
 
@@ -85,7 +84,7 @@ impl Schedules<'_> {
             let again = operate.is_untouched() && core.stage() < Stage::Stopped && core.clock.elapsed() < deadline;
             match answer {
                 // The scheduler has just died: its successor takes it in a moment.
-                Err(BoardError::NotAnswering { .. }) if again => core.timeout(NEXT_SCHEDULER).await,
+                Err(Silent::NotAnswering { .. }) if again => core.timeout(NEXT_SCHEDULER).await,
                 answer => return answer?,
             }
         }

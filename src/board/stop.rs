@@ -95,7 +95,7 @@ pub(super) async fn idle(core: &Arc<Core>, queue: Option<Name>) -> Result<(), Bo
                 }
             }
             // Without its threads the board has no timer, and no queue actor will come.
-            Err(error) if core.stage() >= Stage::Stopped || !core.has_threads() => return Err(error),
+            Err(error) if core.stage() >= Stage::Stopped || !core.has_threads() => return Err(error.into()),
             Err(_) => core.timeout(Duration::from_millis(10)).await,
         }
     }

@@ -6,11 +6,11 @@ mod tests;
 use std::time::Duration;
 
 use super::backlog::{Backlog, Watch};
+use super::firing::{Instance, Passed};
 use super::overlap::{Follows, Overlaps};
 use super::policy::{Coalesce, ON_TIME};
 use super::record::{FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
 use super::trigger::Trigger;
-use crate::backend::{Instance, Passed};
 use crate::clock::Timestamp;
 use crate::task::TaskId;
 

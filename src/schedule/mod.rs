@@ -3,6 +3,7 @@
 pub(crate) mod backlog;
 pub(crate) mod decide;
 pub(crate) mod definition;
+mod firing;
 pub(crate) mod overlap;
 pub(crate) mod policy;
 mod record;
@@ -10,6 +11,7 @@ pub(crate) mod template;
 pub(crate) mod trigger;
 
 pub use definition::Schedule;
+pub use firing::{Instance, Passed};
 pub use policy::{Coalesce, ON_TIME, Overlap, Policy};
 pub use record::{Firing, FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
 pub use template::TaskTemplate;

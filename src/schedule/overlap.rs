@@ -3,9 +3,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::decide::Go;
+use super::firing::{Instance, Passed};
 use super::policy::{Overlap, Policy};
 use super::record::FiringStatus;
-use crate::backend::{Instance, Passed};
 use crate::clock::Timestamp;
 use crate::task::{TaskId, TaskState};
 

@@ -16,7 +16,7 @@ use super::messages::{
 };
 use super::value::{StoreEntry, StorePage, StoreStats, StoreValue};
 use super::watchers::{StoreEvent, Target, WatchId};
-use crate::runtime::supervise::Line;
+use crate::actor::Line;
 
 /// How long to wait for a restart before the second and the third try. Real time, whatever clock the board runs on:
 /// the one who asks is waiting now.

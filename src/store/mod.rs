@@ -52,8 +52,8 @@ pub use value::{StoreEntry, StoreLimits, StorePage, StoreStats, StoreValue};
 use watchers::Watchers;
 pub use watchers::{StoreChange, StoreEvent, WatchId};
 
+use crate::actor::{Life, RollCall};
 use crate::clock::Clock;
-use crate::runtime::supervise::{Life, RollCall};
 
 /// Expired entries removed in one turn: some 4 ms of work.
 const SLICE: usize = 2_000;

@@ -1,7 +1,7 @@
 //! Kills parts of a board on purpose.
 
+use crate::actor::{Crash, Part};
 use crate::board::Board;
-use crate::runtime::supervise::{Crash, Part};
 
 /// Makes a part panic, as a bug in it would. Returns false for the one that has nothing of its own to kill: persistence,
 /// which [`Faulty`](super::Faulty) makes panic.

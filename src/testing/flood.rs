@@ -18,5 +18,5 @@ pub async fn flood(board: &Board, messages: usize) -> Result<(), BoardError> {
         core.maintenance.poke(DueAt(due));
     }
     // A mailbox is read in order, so this answer comes after all of them.
-    core.queue.ask(AwaitIdle(None)).await.map(drop)
+    Ok(core.queue.ask(AwaitIdle(None)).await.map(drop)?)
 }

@@ -97,7 +97,7 @@ impl InProcess {
         let ledger = self.folder.path().join(format!("{}.ledger", self.started));
         let seed = self.rng.random_range(0..1 << 40);
         let plan = Plan { url: "memory:".into(), ledger, producers, seed, ..Plan::default() };
-        Member::start(&plan, self.builder()).await.unwrap()
+        Member::start(&plan, || self.builder()).await.unwrap()
     }
 
     async fn meet(&mut self, fault: Fault) {

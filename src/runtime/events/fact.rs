@@ -3,11 +3,11 @@
 use actix::Message;
 use serde::Serialize;
 
+use crate::actor::Part;
 use crate::backend::{Claimed, Rescued, Settlement};
 use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::runtime::core::UnrunTasks;
-use crate::runtime::supervise::Part;
 use crate::schedule::{FiringCause, FiringStatus, ScheduleStatus};
 use crate::task::{NodeId, Progress, TaskId, TaskRecord, TaskSpec, TaskState};
 

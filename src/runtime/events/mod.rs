@@ -22,10 +22,10 @@ use tokio::sync::mpsc;
 pub(crate) use fact::Fact;
 pub use fact::{Event, TaskFact};
 
+use crate::actor::{Life, Line, RollCall};
 use crate::clock::Clock;
 use crate::logging::keys;
 use crate::panics::caught;
-use crate::runtime::supervise::{Life, Line, RollCall};
 
 /// Names a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -265,4 +265,4 @@ impl Handler<RollCall> for Fanout {
 }
 
 #[cfg(feature = "testing")]
-crate::runtime::supervise::crash_on_request!(Fanout);
+crate::actor::crash_on_request!(Fanout);

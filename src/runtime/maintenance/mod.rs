@@ -22,13 +22,13 @@ use tokio::sync::{oneshot, watch};
 
 use self::prune::prune_history;
 pub(crate) use self::sweep::sweep;
+use crate::actor::Life;
 use crate::backend::BackendError;
 use crate::clock::{Clock, Timestamp};
 use crate::logging::keys;
 use crate::name::Name;
 use crate::runtime::core::Core;
 use crate::runtime::queue::delivery::next_deadline;
-use crate::runtime::supervise::Life;
 
 /// Time between two looks for what is no longer kept.
 const BETWEEN_PRUNES: Duration = Duration::from_secs(30);
@@ -278,4 +278,4 @@ impl Handler<SweepNow> for Maintenance {
 }
 
 #[cfg(feature = "testing")]
-crate::runtime::supervise::crash_on_request!(Maintenance);
+crate::actor::crash_on_request!(Maintenance);

@@ -26,6 +26,7 @@ pub(crate) use requests::{
     SaveLimit, SaveSchedule, SweepTasks,
 };
 
+use crate::actor::Pulse;
 use crate::backend::{Backend, BackendError, Commit, Receipt};
 use crate::clock::Clock;
 use crate::logging::keys;
@@ -34,7 +35,6 @@ use crate::runtime::core::Core;
 use crate::runtime::queue::batch::Batch;
 use crate::runtime::queue::desk::Returned;
 use crate::runtime::queue::shared;
-use crate::runtime::supervise::Pulse;
 
 /// Requests that may wait for storage at a time; the mailbox of a sync arbiter itself has no bound.
 const MOST_WAITING: usize = 1_024;

@@ -15,11 +15,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::batch::Batch;
 use super::progress::Reports;
 use super::{Poke, Pushed, Queue};
+use crate::actor::Line;
 use crate::backend::{BackendError, Receipt, Settlement};
 use crate::error::{DeliveryError, PushError};
 use crate::name::Name;
 use crate::runtime::queue::delivery::Delivery;
-use crate::runtime::supervise::Line;
 use crate::task::TaskSpec;
 
 /// One push, or several that are stored together.

@@ -22,53 +22,37 @@ pub(crate) mod epoch;
 mod hunger;
 pub(crate) mod lanes;
 mod limited;
+mod messages;
 pub(crate) mod poppers;
 pub(crate) mod progress;
+pub(crate) mod push;
 mod receipt;
 mod recount;
 mod refused;
+mod reports;
 mod retry;
 pub(crate) mod settings;
 pub(crate) mod shared;
+#[cfg(feature = "sql")]
+pub(crate) mod transaction;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message};
+use actix::{Actor, AsyncContext, Context, Handler};
 use tokio::sync::oneshot;
 
 use self::batch::{Batch, compose, compose_alone};
 use self::desk::Returned;
 use self::epoch::Epoch;
 use self::lanes::{Lane, Lanes};
+pub use self::messages::Pushed;
+pub(crate) use self::messages::{AwaitIdle, Poke};
 pub(crate) use self::settings::Configure;
 use self::settings::Look;
 use self::shared::{Hold, rules};
-use crate::name::Name;
+use crate::actor::Life;
 use crate::runtime::core::{Core, Stage};
-use crate::runtime::supervise::Life;
-use crate::task::{TaskId, TaskState};
-
-/// What became of a push.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Pushed {
-    /// The task: the new one, or the one that was there.
-    pub task_id: TaskId,
-    /// True when a task with this id or unique key was there already.
-    pub duplicate: bool,
-    /// Where the task stands.
-    pub state: TaskState,
-}
-
-/// Something was handed in at the desk.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Poke;
-
-/// Answers when nothing of the queue, or of all queues, runs on this node.
-#[derive(Message)]
-#[rtype(result = "oneshot::Receiver<()>")]
-pub(crate) struct AwaitIdle(pub(crate) Option<Name>);
 
 /// The queue actor.
 pub(crate) struct Queue {
@@ -338,4 +322,4 @@ fn is_busy(core: &Core, lane: &Lane) -> bool {
 }
 
 #[cfg(feature = "testing")]
-crate::runtime::supervise::crash_on_request!(Queue);
+crate::actor::crash_on_request!(Queue);

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::desk::Desk;
 use crate::backend::ProgressUpdate;
 use crate::task::TaskId;
 
@@ -89,26 +88,6 @@ impl Reports {
     /// What is due, for a commit.
     pub(super) fn into_due(self) -> impl ExactSizeIterator<Item = ProgressUpdate> {
         self.due.into_values()
-    }
-}
-
-impl Desk {
-    /// Hands in progress of a run.
-    pub(crate) fn report(&self, task_id: TaskId, update: ProgressUpdate, pace: &Arc<Pace>, now: Duration) {
-        let mut gathered = self.gathered.lock();
-        let due = !gathered.gone && gathered.progress.add(task_id, update, pace, now);
-        drop(gathered);
-        if due {
-            self.ring();
-        }
-    }
-
-    /// Sends progress that came too soon and has waited since.
-    pub(crate) fn ripen(&self, now: Duration) {
-        let due = self.gathered.lock().progress.ripen(now);
-        if due {
-            self.ring();
-        }
     }
 }
 

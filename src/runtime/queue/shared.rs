@@ -15,10 +15,10 @@ use super::batch::{Batch, Rules, compose};
 use super::desk::{Gathered, PushRequest, Returned};
 use super::lanes::Lanes;
 use super::receipt;
+use crate::actor::Part;
 use crate::backend::{Limits, Receipt};
 use crate::panics::caught;
 use crate::runtime::core::{Core, Stage};
-use crate::runtime::supervise::Part;
 
 /// The lanes of a board.
 #[derive(Default)]

@@ -17,4 +17,4 @@ pub use operations::Resume;
 #[cfg(feature = "testing")]
 pub(crate) use round::{RoundEnd, round};
 pub(crate) use silent::Silent;
-pub(crate) use ticker::{Operate, Scheduler};
+pub(crate) use ticker::{Operate, Operation, Scheduler};

@@ -3,7 +3,6 @@
 mod change;
 mod define;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,21 +11,13 @@ pub(super) use self::change::trigger;
 use self::change::{Faulty, TRIES, busy, change, change_knowing, check, give_way, has_times, make};
 pub(crate) use self::define::Define;
 use super::backfill::{Backfill, TriggerNow, known};
+use super::ticker::Operation;
 use crate::clock::Timestamp;
 use crate::error::BoardError;
 use crate::name::Name;
 use crate::runtime::core::Core;
 use crate::schedule::Schedule;
 use crate::schedule::{ScheduleRecord, ScheduleStatus};
-
-/// A change to a schedule.
-pub(crate) trait Operation: Send + 'static {
-    /// What comes back.
-    type Answer: Send + 'static;
-
-    /// Does it.
-    fn apply(self, core: &Arc<Core>) -> impl Future<Output = Result<Self::Answer, BoardError>>;
-}
 
 /// How a schedule comes back from a pause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

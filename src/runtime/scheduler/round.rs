@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use slog::warn;
 
+use super::silent::{Silent, silent};
+use super::tell;
 use super::turn::{due, turn};
-use super::{silent, tell};
 use crate::backend::{BackendError, Fired, ScheduleState, Turn};
 use crate::clock::Timestamp;
 use crate::logging::keys;
 use crate::runtime::core::Core;
-use crate::runtime::persistence::{FireSchedules, LookForSchedules, ReadSchedules};
+use crate::runtime::persistence::{FireSchedules, LookAhead, LookForSchedules, ReadSchedules};
 use crate::schedule::ScheduleStatus;
 use crate::task::ScheduleId;
+
+/// Silent schedules that are named, at most.
+const MOST_SILENT: usize = 10;
 
 /// Schedules that fire in one transaction: what runs first need not wait for the last, and a node that freezes in the
 /// middle holds up no more.
@@ -72,9 +76,7 @@ async fn look(core: &Core) -> Result<(), BackendError> {
     let Some(version) = core.agenda.look_from(began) else { return Ok(()) };
     let looked = match core.persistence.ask(LookForSchedules { version }).await {
         // What this costs is a part of the look.
-        Ok(changes) if version == 0 => {
-            silent::look(core, core.clock.now()).await.map(|silent| (changes, Some(silent)))
-        }
+        Ok(changes) if version == 0 => look_ahead(core, core.clock.now()).await.map(|silent| (changes, Some(silent))),
         outcome => outcome.map(|changes| (changes, None)),
     };
     match looked {
@@ -200,4 +202,14 @@ mod tests {
         assert_eq!(board.schedules().firings(name, None, 10).await.unwrap(), [], "it was not due any more");
         board.leave_rest();
     }
+}
+
+/// Looks in storage for schedules that are silent.
+async fn look_ahead(core: &Core, now: Timestamp) -> Result<Vec<Silent>, BackendError> {
+    let ids = core.persistence.ask(LookAhead { now, limit: MOST_SILENT }).await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let states = core.persistence.ask(ReadSchedules { ids }).await?;
+    Ok(states.iter().filter(|state| state.fault.is_none()).filter_map(|state| silent(&state.record, now)).collect())
 }

@@ -1,15 +1,9 @@
 //! Schedules that are silent because their cursor lies ahead of the clock.
 
-use crate::backend::BackendError;
 use crate::clock::Timestamp;
 use crate::name::Name;
-use crate::runtime::core::Core;
-use crate::runtime::persistence::{LookAhead, ReadSchedules};
 use crate::schedule::{ScheduleRecord, ScheduleStatus};
 use crate::task::ScheduleId;
-
-/// So many are named at most.
-const MOST: usize = 10;
 
 /// A schedule that is silent for longer than the span between two of its times.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +17,7 @@ pub(crate) struct Silent {
 }
 
 /// Whether a schedule is silent, and until when. Pure.
-fn silent(record: &ScheduleRecord, now: Timestamp) -> Option<Silent> {
+pub(super) fn silent(record: &ScheduleRecord, now: Timestamp) -> Option<Silent> {
     if record.status != ScheduleStatus::Active || record.cursor <= now {
         return None;
     }
@@ -38,16 +32,6 @@ fn silent(record: &ScheduleRecord, now: Timestamp) -> Option<Silent> {
         leaves_out: skipped,
         until: trigger.runs_at(&record.name, next),
     })
-}
-
-/// Looks for them in storage.
-pub(super) async fn look(core: &Core, now: Timestamp) -> Result<Vec<Silent>, BackendError> {
-    let ids = core.persistence.ask(LookAhead { now, limit: MOST }).await?;
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let states = core.persistence.ask(ReadSchedules { ids }).await?;
-    Ok(states.iter().filter(|state| state.fault.is_none()).filter_map(|state| silent(&state.record, now)).collect())
 }
 
 #[cfg(test)]

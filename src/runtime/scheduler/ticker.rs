@@ -6,6 +6,7 @@
 //! | [`Operate`] | the board's handle, once for each kind of [`Operation`] | what the operation answers, or why it was refused | yes: the asker sees an error, and whether it was done is then unknown | as its operation says: a second `create` is refused, and a second `trigger` makes a second task |
 //! | `Crash` | tests of supervision | none: it panics | yes | yes |
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,21 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, Resp
 use parking_lot::Mutex;
 use slog::{info, warn};
 
-use super::operations::Operation;
 use super::round::{RoundEnd, round};
+use crate::actor::Life;
 use crate::backend::BackendError;
 use crate::error::BoardError;
 use crate::logging::keys;
 use crate::runtime::core::Core;
-use crate::runtime::supervise::Life;
+
+/// A change to a schedule.
+pub(crate) trait Operation: Send + 'static {
+    /// What comes back.
+    type Answer: Send + 'static;
+
+    /// Does it.
+    fn apply(self, core: &Arc<Core>) -> impl Future<Output = Result<Self::Answer, BoardError>>;
+}
 
 /// The pause before what did not work is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -153,7 +162,7 @@ impl<O: Operation> Handler<Operate<O>> for Scheduler {
 }
 
 #[cfg(feature = "testing")]
-crate::runtime::supervise::crash_on_request!(Scheduler);
+crate::actor::crash_on_request!(Scheduler);
 
 #[cfg(test)]
 mod tests {

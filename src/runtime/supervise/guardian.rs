@@ -17,7 +17,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use actix_rt::ArbiterHandle;
 use slog::{crit, error};
 
-use super::{Life, Part, RollCall};
+use crate::actor::{Life, Part, RollCall};
 use crate::logging::keys;
 use crate::runtime::core::{Core, Stage};
 use crate::runtime::events::Event;
@@ -147,7 +147,7 @@ impl Actor for Guardian {
 }
 
 #[cfg(feature = "testing")]
-crate::runtime::supervise::crash_on_request!(Guardian);
+crate::actor::crash_on_request!(Guardian);
 
 /// Starts one part, the first time or again.
 pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {

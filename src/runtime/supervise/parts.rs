@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Life, Part, Pulse};
+use crate::actor::{Life, Part, Pulse};
 
 /// Pulses of all parts, and the channel on which their deaths are told.
 pub(crate) struct Parts {

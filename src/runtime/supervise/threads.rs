@@ -11,9 +11,10 @@ use std::time::Duration;
 use actix_rt::ArbiterHandle;
 use slog::{crit, error, info, warn};
 
+use super::Guardian;
 use super::guardian::{MOST_RESTARTS, WINDOW, give_up};
-use super::life::Presence;
-use super::{Guardian, Part};
+use crate::actor::Part;
+use crate::actor::Presence;
 use crate::backend::{BackendError, NodeBeat};
 use crate::clock::{Signal, Timestamp};
 use crate::logging::keys;

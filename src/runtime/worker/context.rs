@@ -179,7 +179,7 @@ impl Context {
     /// # Errors
     /// [`PushError`], as [`Board::push`](crate::Board::push).
     pub async fn push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
-        crate::board::push_from_within(&self.0.core, task).await
+        crate::runtime::queue::push::push_from_within(&self.0.core, task).await
     }
 
     /// Keeps `value` as the task's result, unless the handler returns one.
@@ -203,7 +203,10 @@ impl Context {
     /// [`PushError`], as there.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub fn push_in<C: AppConnection>(&self, conn: &mut C, task: impl IntoNewTask) -> Result<Pushed, PushError> {
-        crate::board::push_in(&self.0.core, conn, [task])?.into_iter().next().ok_or(PushError::Unknown)
+        crate::runtime::queue::transaction::push_in(&self.0.core, conn, [task])?
+            .into_iter()
+            .next()
+            .ok_or(PushError::Unknown)
     }
 
     /// Completes the task in a transaction of the handler's own: its effects and its completion are stored together or not
@@ -247,7 +250,7 @@ impl Context {
         let settlement = ended(self.claimed(), self.started_at(), now, state, ExecutionStatus::Success, text, None);
         // Before it is written: whatever comes of it, the end of the run looks.
         *self.rare().completed.lock() = Some(settlement.clone());
-        crate::board::complete_in(&self.0.core, conn, settlement)
+        crate::runtime::queue::transaction::complete_in(&self.0.core, conn, settlement)
     }
 
     /// The end that a transaction of the handler has written, if it has committed.

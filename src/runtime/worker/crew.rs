@@ -10,12 +10,12 @@ use actix_rt::Arbiter;
 use parking_lot::Mutex;
 
 use super::{BlockingPool, CancelReason, Context, Dismiss, Worker};
+use crate::actor::{Part, Pulse};
 use crate::backend::Claimed;
 use crate::clock::Clock;
 use crate::name::Name;
 use crate::runtime::core::Core;
 use crate::runtime::queue::bench::wake;
-use crate::runtime::supervise::{Part, Pulse};
 use crate::task::{ClaimToken, TaskId};
 
 /// What a worker has in hand, seen from outside. Outlives the worker.
@@ -248,7 +248,7 @@ impl Crew {
     #[cfg(feature = "testing")]
     pub(crate) fn crash_one(&self) -> bool {
         let worker = self.lanes.values().find_map(|posts| posts.lock().first().map(|post| post.worker.clone()));
-        worker.inspect(|worker| worker.do_send(crate::runtime::supervise::Crash)).is_some()
+        worker.inspect(|worker| worker.do_send(crate::actor::Crash)).is_some()
     }
 }
 

@@ -34,9 +34,9 @@ pub(crate) use registry::Registry;
 pub use task_trait::Task;
 pub(crate) use thread::RunThread;
 
+use crate::actor::Life;
 use crate::runtime::core::Core;
 use crate::runtime::queue::bench::{Bench, CallNumber, Seat, wake};
-use crate::runtime::supervise::Life;
 
 /// There may be a task on the bench.
 #[derive(Message)]
@@ -109,4 +109,4 @@ impl Handler<Dismiss> for Worker {
 }
 
 #[cfg(feature = "testing")]
-crate::runtime::supervise::crash_on_request!(Worker);
+crate::actor::crash_on_request!(Worker);

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use crate::actor::{Life, Line, Part, Pulse};
 use crate::clock::{Clock, Timestamp};
-use crate::runtime::supervise::{Life, Line, Part, Pulse};
 use crate::store::{Kept, Store, StoreChange, StoreError, StoreEvent, StoreHandle, StoreLimits};
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -147,7 +147,7 @@ async fn be_tortured(
     mut terminate: std::pin::Pin<&mut impl Future<Output = ()>>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     let log = callboard::logging::terminal_or_json(slog::Level::Warning);
-    let member = torture::Member::start(plan, Board::builder().logger(log)).await?;
+    let member = torture::Member::start(plan, || Board::builder().logger(log.clone())).await?;
     tell(&json!({"ready": member.board.node()}));
     let (board, loads) = (member.board.clone(), plan.producers > 0);
     let left = async move { if loads { std::future::pending().await } else { torture::nothing_left(&board).await } };

@@ -55,11 +55,22 @@ pub(crate) struct Member {
     transactions: Option<std::thread::JoinHandle<()>>,
 }
 
+/// Starts a board as a service manager would: on a busy machine a server may not let a session in before its time is up.
+async fn start_in_the_end(builder: impl Fn() -> BoardBuilder) -> Result<Board, StartError> {
+    let mut tries = 0..5;
+    loop {
+        match builder().start().await {
+            Err(StartError::Storage(error)) if error.is_transient() && tries.next().is_some() => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 impl Member {
     /// Starts the board and its load.
-    pub(crate) async fn start(plan: &Plan, builder: BoardBuilder) -> Result<Self, StartError> {
+    pub(crate) async fn start(plan: &Plan, builder: impl Fn() -> BoardBuilder) -> Result<Self, StartError> {
         let ledger = Arc::new(Ledger::open(&plan.ledger)?);
-        let board = describe(plan, builder, &ledger).start().await?;
+        let board = start_in_the_end(|| describe(plan, builder(), &ledger)).await?;
         ledger.note(Note::Node { node: board.node() });
         let ended = Arc::<AtomicBool>::default();
         let mut work = vec![actix_rt::spawn(watch::watch(board.clone(), Arc::clone(&ledger), Arc::clone(&ended)))];

@@ -9,12 +9,11 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::desk::{PushReply, PushRequest};
+use super::{Pushed, shared};
 use crate::backend::BackendError;
 use crate::error::PushError;
 use crate::runtime::core::Core;
-use crate::runtime::queue::Pushed;
-use crate::runtime::queue::desk::{PushReply, PushRequest};
-use crate::runtime::queue::shared;
 use crate::task::{IntoNewTask, TaskSpec};
 
 /// Pushes one task for a handler that runs.
@@ -25,14 +24,14 @@ pub(crate) async fn push_from_within(core: &Arc<Core>, task: impl IntoNewTask) -
     one(hand_in(core, vec![spec], place, deadline).await?)
 }
 
-pub(super) async fn push(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
+pub(crate) async fn push(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
     let spec = checked(core, task)?;
     let bytes = spec.weight();
     one(push_specs(core, vec![spec], bytes).await?)
 }
 
 /// Pushes tasks that are stored together.
-pub(super) async fn push_specs(
+pub(crate) async fn push_specs(
     core: &Arc<Core>,
     specs: Vec<Arc<TaskSpec>>,
     bytes: usize,
@@ -43,7 +42,7 @@ pub(super) async fn push_specs(
 }
 
 /// When a push that begins now is given up, on the clock's growing hand.
-pub(super) fn deadline(core: &Core) -> Duration {
+pub(crate) fn deadline(core: &Core) -> Duration {
     core.clock.after(core.config.push_deadline)
 }
 
@@ -68,18 +67,18 @@ async fn in_time<T>(
 }
 
 /// A task that may be stored, with what its pusher left open filled in.
-pub(super) fn checked(core: &Core, task: impl IntoNewTask) -> Result<Arc<TaskSpec>, PushError> {
+pub(crate) fn checked(core: &Core, task: impl IntoNewTask) -> Result<Arc<TaskSpec>, PushError> {
     if let Some(reason) = core.backend.full() {
         return Err(PushError::NoRoom(reason));
     }
     Ok(Arc::new(task.into_new_task()?.into_spec(&core.clock, core.config.bounds())?))
 }
 
-pub(super) fn one(answers: Vec<Pushed>) -> Result<Pushed, PushError> {
+pub(crate) fn one(answers: Vec<Pushed>) -> Result<Pushed, PushError> {
     answers.into_iter().next().ok_or(PushError::Unknown)
 }
 
-pub(super) async fn hand_in(
+pub(crate) async fn hand_in(
     core: &Arc<Core>,
     specs: Vec<Arc<TaskSpec>>,
     place: OwnedSemaphorePermit,

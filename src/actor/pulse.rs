@@ -76,7 +76,7 @@ impl Pulse {
 
     /// Panics when told to.
     #[cfg(feature = "testing")]
-    pub(super) fn crash_when_told(&self) {
+    pub(crate) fn crash_when_told(&self) {
         assert!(!self.to_crash.swap(false, Ordering::AcqRel), "told to crash");
     }
 
@@ -101,7 +101,7 @@ impl Pulse {
 
 /// Held by a thread that is a part of the board: whatever ends it, its part is then known to be gone.
 #[derive(Debug)]
-pub(super) struct Presence(pub(super) Arc<Pulse>);
+pub(crate) struct Presence(pub(crate) Arc<Pulse>);
 
 impl Drop for Presence {
     fn drop(&mut self) {
@@ -158,10 +158,10 @@ pub(crate) struct Crash;
 #[cfg(feature = "testing")]
 macro_rules! crash_on_request {
     ($actor:ty) => {
-        impl actix::Handler<crate::runtime::supervise::Crash> for $actor {
+        impl actix::Handler<crate::actor::Crash> for $actor {
             type Result = ();
 
-            fn handle(&mut self, _: crate::runtime::supervise::Crash, _: &mut Self::Context) {
+            fn handle(&mut self, _: crate::actor::Crash, _: &mut Self::Context) {
                 panic!("told to crash");
             }
         }
