@@ -23,19 +23,19 @@ pub(crate) enum Silent {
 ///
 /// An actix address stays dead for ever once its actor has panicked. The guardian puts the address of the next
 /// incarnation here, so whoever holds the line never holds a dead address for longer than a restart takes.
-pub(crate) struct Line<A: Actor> {
+pub(crate) struct RestartableAddr<A: Actor> {
     part: &'static str,
     address: Arc<RwLock<Option<Addr<A>>>>,
     closed: Arc<AtomicBool>,
 }
 
-impl<A: Actor> Clone for Line<A> {
+impl<A: Actor> Clone for RestartableAddr<A> {
     fn clone(&self) -> Self {
         Self { part: self.part, address: Arc::clone(&self.address), closed: Arc::clone(&self.closed) }
     }
 }
 
-impl<A: Actor> Line<A> {
+impl<A: Actor> RestartableAddr<A> {
     /// A line with nobody at the other end yet.
     pub(crate) fn new(part: &'static str) -> Self {
         Self { part, address: Arc::default(), closed: Arc::default() }

@@ -1,10 +1,10 @@
 //! General helpers for actors: an address that outlasts a restart, and signs of life.
 
 mod address;
-mod pulse;
+mod liveness;
 
-pub(crate) use address::{Line, Silent};
-pub use pulse::Part;
+pub(crate) use address::{RestartableAddr, Silent};
+pub use liveness::Part;
 #[cfg(feature = "testing")]
-pub(crate) use pulse::{Crash, crash_on_request};
-pub(crate) use pulse::{Life, Presence, Pulse, RollCall};
+pub(crate) use liveness::{Crash, crash_on_request};
+pub(crate) use liveness::{Liveness, Ping, Presence, Supervised};

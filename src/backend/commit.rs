@@ -210,12 +210,12 @@ pub struct Receipt {
     pub held_back: Vec<HeldBack>,
     /// Rows that a claim met and that cannot run, because they cannot be read: they are `dead` now. Every row that a claim
     /// makes `dead` is named here, or nobody hears of its end.
-    pub buried: Vec<Buried>,
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// A row that cannot run, set aside by the claim that met it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Buried {
+pub struct Unreadable {
     /// The task; nothing when not even its id can be read.
     pub task_id: Option<TaskId>,
     /// Its type.

@@ -24,8 +24,8 @@ use std::time::Duration;
 pub use crate::limit::{HeldBack, Limit, LimitScope, Limits, Rate};
 pub use capabilities::Capabilities;
 pub use commit::{
-    Buried, ClaimRequest, Claimed, Commit, ExecutionEnd, InsertGroup, Inserted, Insertion, ProgressUpdate, Receipt,
-    Settled, Settlement,
+    ClaimRequest, Claimed, Commit, ExecutionEnd, InsertGroup, Inserted, Insertion, ProgressUpdate, Receipt, Settled,
+    Settlement, Unreadable,
 };
 pub(crate) use env::url_from_env;
 pub use error::BackendError;
@@ -40,7 +40,7 @@ pub(crate) use schedules::{Chain, MOST_FIRED, next_turn, replacing};
 pub use schedules::{Fired, Run, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, Turn};
 pub use upkeep::{InLine, NodeBeat, NodeRecord, Outdated, Released, Rescued, Retention, Sweep, SweepReport};
 
-pub use crate::schedule::{Instance, Passed};
+pub use crate::schedule::{Instance, SkippedTime};
 pub use crate::task::Execution;
 
 use crate::clock::Timestamp;

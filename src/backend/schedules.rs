@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::check_texts;
 use crate::clock::Timestamp;
-use crate::schedule::{FiringCause, Instance, Passed, ScheduleRecord, ScheduleStatus};
+use crate::schedule::{FiringCause, Instance, ScheduleRecord, ScheduleStatus, SkippedTime};
 use crate::task::ScheduleId;
 use crate::task::{NodeId, TaskId, TaskSpec, TaskState};
 
@@ -79,7 +79,7 @@ pub struct Turn {
     /// Tasks to make, each with its firing among its extras.
     pub runs: Vec<Run>,
     /// Times that make no task.
-    pub passed: Vec<Passed>,
+    pub passed: Vec<SkippedTime>,
     /// Tasks to call off first, the oldest in front.
     pub cancel: Vec<TaskId>,
     /// How many rows of history to keep, at least.

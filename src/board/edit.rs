@@ -143,7 +143,7 @@ impl Board {
         }
         if !report.queues.is_empty() {
             let queues = report.queues.clone();
-            core.desk.hand_in(|g| g.hints.extend(queues));
+            core.inbox.hand_in(|g| g.hints.extend(queues));
         }
         Ok(report)
     }

@@ -116,7 +116,7 @@ impl Board {
                 .config
                 .queues
                 .iter()
-                .map(|(name, _)| QueueHealth { queue: name.to_string(), running: core.crew.claims(name).len() })
+                .map(|(name, _)| QueueHealth { queue: name.to_string(), running: core.workers.claims(name).len() })
                 .collect(),
             fenced: core.counters.fenced.load(Ordering::Relaxed),
             storage_retries: core.counters.storage_retries.load(Ordering::Relaxed),
@@ -124,7 +124,7 @@ impl Board {
             late_runs: core.counters.late.load(Ordering::Relaxed),
             rescued: core.counters.rescued.load(Ordering::Relaxed),
             missed_events: core.events.missed_by_all(),
-            overdue_threads: core.crew.blocking().overdue().load(Ordering::Relaxed),
+            overdue_threads: core.workers.blocking().overdue().load(Ordering::Relaxed),
             lost_log_records: core.app_log.lost(),
             warnings: warnings(core),
         }
@@ -139,7 +139,7 @@ impl Board {
             (false, false) => PartState::Up,
         };
         let last_tick_age = match part {
-            Part::Worker => core.crew.tick_age(&core.clock),
+            Part::Worker => core.workers.tick_age(&core.clock),
             _ => pulse.age(&core.clock),
         };
         PartHealth { part, state, last_tick_age, restarts: pulse.restarts() }

@@ -89,7 +89,7 @@ fn keep(builder: BoardBuilder, tell: oneshot::Sender<Result<Started, StartError>
         Err(error) => return drop(tell.send(Err(error.into()))),
     };
     runtime.block_on(async move {
-        let (core, house) = match start::start(builder).await {
+        let (core, threads) = match start::start(builder).await {
             Ok(started) => started,
             Err(error) => return drop(tell.send(Err(error))),
         };
@@ -105,6 +105,6 @@ fn keep(builder: BoardBuilder, tell: oneshot::Sender<Result<Started, StartError>
             // Every handle is gone without a stop: the board goes on for as long as its process.
             std::future::pending::<()>().await;
         }
-        stop::stop(&core, house).await;
+        stop::stop(&core, threads).await;
     });
 }

@@ -3,7 +3,6 @@
 mod builder;
 mod edit;
 mod health;
-mod house;
 mod keeper;
 mod leaving;
 mod limits;
@@ -11,6 +10,7 @@ mod names;
 mod schedules;
 mod start;
 mod stop;
+mod threads;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod transaction;
 mod warning;
@@ -40,7 +40,7 @@ use crate::runtime::events::{Event, SubscriptionId};
 use crate::runtime::persistence::{CountStates, GetTask, ListExecutions, ListNodes, ListQueues, ListTasks};
 use crate::runtime::queue::Pushed;
 use crate::runtime::queue::delivery::Delivery;
-use crate::runtime::queue::desk::{PopRequest, Popper};
+use crate::runtime::queue::inbox::{PopRequest, Puller};
 use crate::runtime::worker::log::TaskLogs;
 use crate::store::StoreHandle;
 use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord, TaskState};
@@ -100,7 +100,7 @@ impl Board {
     /// [`PushError`].
     pub async fn try_push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
         let spec = checked(&self.core, task)?;
-        let place = self.core.desk.try_place(1, spec.weight())?;
+        let place = self.core.inbox.try_place(1, spec.weight())?;
         one(hand_in(&self.core, vec![spec], place, push::deadline(&self.core)).await?)
     }
 
@@ -140,8 +140,8 @@ impl Board {
         let mut time = timeout.map(|timeout| self.core.timeout(timeout));
         loop {
             let (answer, delivery) = oneshot::channel();
-            let request = PopRequest { queue: queue.clone(), popper: Popper { answer, once } };
-            self.core.desk.hand_in(|g| g.pops.push(request));
+            let request = PopRequest { queue: queue.clone(), puller: Puller { answer, once } };
+            self.core.inbox.hand_in(|g| g.pops.push(request));
             let delivered = match time.as_mut().filter(|_| !once) {
                 None => delivery.await,
                 Some(time) => match select(delivery, time).await {

@@ -8,26 +8,26 @@ use parking_lot::Mutex;
 use slog::{info, warn};
 use tokio::sync::watch;
 
-use super::house::House;
 use super::leaving::Patience;
+use super::threads::BoardThreads;
 use super::{BoardBuilder, warning};
-use crate::actor::{Line, Part};
+use crate::actor::{Part, RestartableAddr};
 use crate::backend::{self, BackendError, Limits, OpenOptions};
 use crate::clock::Timestamp;
 use crate::error::{BoardError, StartError};
 use crate::logging::guarded::Guarded;
 use crate::logging::keys;
 use crate::name::{Name, name_fault};
-use crate::runtime::core::{Alarm, Awaited, CodeSchedule, Core, Counters, HeldQueues, Lease, Stage, Unrun};
+use crate::runtime::core::{Alarm, Awaited, CodeSchedule, Core, Counters, Lease, Stage, ThrottledQueues, Unrun};
 use crate::runtime::events::{Event, Events};
 use crate::runtime::persistence::Persistence;
-use crate::runtime::queue::{desk::Desk, settings::Looks, shared::SharedLanes};
-use crate::runtime::scheduler::Agenda;
+use crate::runtime::queue::{fast_path::SharedLanes, inbox::Inbox, settings::Looks};
+use crate::runtime::scheduler::DueList;
 use crate::runtime::scheduler::Operation;
 use crate::runtime::scheduler::operations::Define;
 use crate::runtime::supervise::{Guardian, Parts, Threads, beat, follow_storage, start_part};
 use crate::runtime::worker::log::{TaskLogOptions, TaskLogs};
-use crate::runtime::worker::{BlockingPool, Crew, Registry};
+use crate::runtime::worker::{BlockingPool, Registry, WorkerPool};
 use crate::schedule::Schedule;
 use crate::store::{Kept, StoreHandle};
 use crate::task::NodeId;
@@ -35,7 +35,7 @@ use crate::task::NodeId;
 /// How long the threads of a board that did not come up are waited for. Nothing has run on them yet.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-pub(super) async fn start(mut builder: BoardBuilder) -> Result<(Arc<Core>, House), StartError> {
+pub(super) async fn start(mut builder: BoardBuilder) -> Result<(Arc<Core>, BoardThreads), StartError> {
     let mut faults = builder.config.faults();
     let schedules = std::mem::take(&mut builder.schedules);
     if let Some(name) = name_of_two(&schedules) {
@@ -53,16 +53,16 @@ pub(super) async fn start(mut builder: BoardBuilder) -> Result<(Arc<Core>, House
         Some(CodeSchedule { schedule: schedule.name.clone(), queue: queue.clone(), kind: kind.clone() })
     });
     core.unrun.code.get_or_init(|| code.collect());
-    let mut house = House::build(&core).await?;
+    let mut threads = BoardThreads::build(&core).await?;
     match start_parts(&core, schedules).await {
-        Ok(threads) => {
-            house.threads = Some(threads);
-            Ok((core, house))
+        Ok(watched) => {
+            threads.watched = Some(watched);
+            Ok((core, threads))
         }
         Err(error) => {
             core.stage.send_replace(Stage::Stopped);
             core.disconnect_all();
-            house.end(&core, &Patience::of(PATIENCE));
+            threads.end(&core, &Patience::of(PATIENCE));
             Err(error)
         }
     }
@@ -86,8 +86,8 @@ fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
     let app_log = Guarded::new(log.new(slog::o!(keys::NODE => node.to_string())));
     let log = app_log.logger();
     let parts = Parts::new();
-    let queue = Line::new("queue");
-    let store_line = Line::new("store");
+    let queue = RestartableAddr::new("queue");
+    let store_line = RestartableAddr::new("store");
     let events = Arc::new(Events::new(config.event_buffer));
     for callback in callbacks {
         events.call(callback);
@@ -99,10 +99,10 @@ fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         TaskLogs::guarded(dir, options, clock.clone(), app_log.clone())
     });
     let core = Core {
-        desk: Desk::new(config.max_waiting_pushes, queue.clone()),
+        inbox: Inbox::new(config.max_waiting_pushes, queue.clone()),
         lanes: SharedLanes::default(),
-        benches: names().map(|name| (name, Arc::default())).collect::<HashMap<Name, _>>(),
-        crew: Crew::new(names(), config.blocking_threads),
+        ready_queues: names().map(|name| (name, Arc::default())).collect::<HashMap<Name, _>>(),
+        workers: WorkerPool::new(names(), config.blocking_threads),
         chores: BlockingPool::new("callboard-chores", 1),
         persistence: Persistence::new(Arc::clone(&backend), config.readers, log.clone(), clock.clone(), pulse),
         events,
@@ -110,10 +110,10 @@ fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         store_line,
         kept: Kept::new(config.store_limits),
         queue,
-        maintenance: Line::new("maintenance"),
-        scheduler: Line::new("scheduler"),
-        agenda: Agenda::default(),
-        guardian: Line::new("guardian"),
+        maintenance: RestartableAddr::new("maintenance"),
+        scheduler: RestartableAddr::new("scheduler"),
+        due_list: DueList::default(),
+        guardian: RestartableAddr::new("guardian"),
         parts,
         home: OnceLock::new(),
         lease: Lease::default(),
@@ -122,7 +122,7 @@ fn open_core(builder: BoardBuilder) -> Result<Arc<Core>, StartError> {
         awaited: Awaited::default(),
         counters: Counters::default(),
         looks: Looks::default(),
-        held: HeldQueues::default(),
+        throttled: ThrottledQueues::default(),
         unrun: Unrun::default(),
         settings: Mutex::default(),
         limits: Mutex::default(),
@@ -168,7 +168,7 @@ async fn start_parts(core: &Arc<Core>, schedules: Vec<Schedule>) -> Result<Threa
         start_part(core, part, home);
     }
     for (name, concurrency) in &core.config.queues {
-        core.crew.ensure(core, name, *concurrency);
+        core.workers.ensure(core, name, *concurrency);
     }
     core.guardian.connect(Guardian::start_at(core, home));
     let threads = Threads::start(core, home, started_at)?;

@@ -9,15 +9,15 @@ use std::time::Duration;
 use slog::{info, warn};
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::house::House;
 use super::leaving::Patience;
+use super::threads::BoardThreads;
 use crate::error::BoardError;
 use crate::logging::keys;
 use crate::name::Name;
 use crate::runtime::core::{Core, Stage};
 use crate::runtime::events::Event;
 use crate::runtime::persistence::ReleaseClaims;
-use crate::runtime::queue::{AwaitIdle, desk::Holder};
+use crate::runtime::queue::{AwaitIdle, inbox::Holder};
 
 /// What comes after the grace: storing the last results, giving claims back, and the ends of threads. Real time.
 const REST: Duration = Duration::from_secs(2);
@@ -28,11 +28,11 @@ const RETIRING: Duration = Duration::from_millis(800);
 /// The share for the last events on their way to subscribers.
 const TELLING: Duration = Duration::from_millis(250);
 
-pub(super) async fn stop(core: &Arc<Core>, house: House) {
+pub(super) async fn stop(core: &Arc<Core>, threads: BoardThreads) {
     info!(core.log, "the board is stopping");
     core.events.publish(|| Event::NodeStopping { node: core.node, at: core.clock.now() });
     Stage::move_on(&core.stage, Stage::Stopping);
-    core.desk.close();
+    core.inbox.close();
     let ended = drain(core).await;
     let rest = Patience::of(REST);
     // What blocks its thread cannot be dropped, and is not worth all of the time that is left.
@@ -48,14 +48,14 @@ pub(super) async fn stop(core: &Arc<Core>, house: House) {
         warn!(core.log, "a subscriber did not take the last events in time; they are lost");
     }
     core.disconnect_all();
-    house.end(core, &rest);
+    threads.end(core, &rest);
     info!(core.log, "the board has stopped");
 }
 
 /// Lets what runs come to its end, first by itself, then on request; true when all of it has.
 async fn drain(core: &Arc<Core>) -> bool {
-    for bench in core.benches.values() {
-        for claimed in bench.clear() {
+    for ready in core.ready_queues.values() {
+        for claimed in ready.clear() {
             core.give_back(claimed, Holder::Worker);
         }
     }

@@ -94,7 +94,7 @@ impl fmt::Display for HealthWarning {
 }
 
 fn of_schedules(core: &Core) -> impl Iterator<Item = HealthWarning> {
-    let silent = core.agenda.silent(core.clock.now()).into_iter();
+    let silent = core.due_list.silent(core.clock.now()).into_iter();
     silent.map(|Silent { name, leaves_out, until, .. }| HealthWarning::ScheduleSilent {
         schedule: name,
         leaves_out,

@@ -6,7 +6,7 @@ mod tests;
 use std::time::Duration;
 
 use super::backlog::{Backlog, Watch};
-use super::firing::{Instance, Passed};
+use super::firing::{Instance, SkippedTime};
 use super::overlap::{Follows, Overlaps};
 use super::policy::{Coalesce, ON_TIME};
 use super::record::{FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
@@ -33,7 +33,7 @@ struct Due {
     /// Times that may run.
     backlog: Backlog,
     /// Times that are too late for it.
-    missed: Vec<Passed>,
+    missed: Vec<SkippedTime>,
     /// The last time that has come; nothing when none has.
     last: Option<Timestamp>,
 }
@@ -54,7 +54,7 @@ pub(crate) struct Decision {
     pub(crate) cursor: Timestamp,
     pub(crate) next_run_at: Option<Timestamp>,
     pub(crate) runs: Vec<Go>,
-    pub(crate) passed: Vec<Passed>,
+    pub(crate) passed: Vec<SkippedTime>,
     /// Runs that make room.
     pub(crate) cancel: Vec<TaskId>,
 }
@@ -84,7 +84,7 @@ impl Situation<'_> {
     }
 
     /// Runs what was chosen, as far as overlap and run limit let it.
-    fn fire(&self, last: Timestamp, chosen: &[Timestamp], mut passed: Vec<Passed>) -> Decision {
+    fn fire(&self, last: Timestamp, chosen: &[Timestamp], mut passed: Vec<SkippedTime>) -> Decision {
         let policy = &self.record.policy;
         let room = policy.run_limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.record.run_count));
         let room = usize::try_from(room).unwrap_or(usize::MAX);
@@ -130,14 +130,14 @@ impl Situation<'_> {
 
     /// Times that had come when a pause began that has ended by now, and that no round had dealt with. A schedule that is
     /// changed while it is paused counts as paused from then on.
-    fn overtaken_by_the_pause(&self) -> Vec<Passed> {
+    fn overtaken_by_the_pause(&self) -> Vec<SkippedTime> {
         let record = self.record;
         let Some(until) = record.paused_until.filter(|_| record.status == ScheduleStatus::Paused) else {
             return Vec::new();
         };
         let Backlog { times, unseen, .. } =
             Watch { now: record.updated_at.min(until), ..self.watch() }.times(record.cursor);
-        let say = |nominal_at, times| Passed {
+        let say = |nominal_at, times| SkippedTime {
             nominal_at,
             status: FiringStatus::Skipped,
             times,
@@ -159,20 +159,20 @@ impl Situation<'_> {
         // What was due by then is later than the grace; time goes by in microseconds.
         let horizon = self.now - grace - Duration::from_micros(1);
         let old = Watch { now: horizon, ..watch }.times(cursor);
-        let say = |nominal_at, times| Passed {
+        let say = |nominal_at, times| SkippedTime {
             nominal_at,
             status: FiringStatus::Missed,
             times,
             reason: format!("later than the misfire grace of {grace:?}"),
         };
-        let mut missed: Vec<Passed> = old.times.into_iter().map(|time| say(time, 1)).collect();
+        let mut missed: Vec<SkippedTime> = old.times.into_iter().map(|time| say(time, 1)).collect();
         missed.extend(old.unseen.map(|(last, times)| say(last, times)));
         let backlog = watch.times(old.last.unwrap_or(cursor));
         Due { last: backlog.last.or(old.last), missed, backlog }
     }
 
     /// Chooses from a backlog, and tells of the rest.
-    fn coalesce(&self, backlog: Backlog, passed: &mut Vec<Passed>) -> Vec<Timestamp> {
+    fn coalesce(&self, backlog: Backlog, passed: &mut Vec<SkippedTime>) -> Vec<Timestamp> {
         let watch = self.watch();
         let Backlog { times, unseen, .. } = backlog;
         let keep = match self.record.policy.coalesce {
@@ -183,7 +183,7 @@ impl Situation<'_> {
                 times.iter().position(|time| watch.lateness(*time) <= ON_TIME).unwrap_or(times.len())..times.len()
             }
         };
-        let say = |nominal_at, times| Passed {
+        let say = |nominal_at, times| SkippedTime {
             nominal_at,
             status: FiringStatus::Coalesced,
             times,
@@ -232,7 +232,7 @@ pub(crate) fn parked(record: &ScheduleRecord, why: &str) -> Decision {
 }
 
 /// Keeps as many as the history does: the earliest are told of in one.
-fn shorten(passed: &mut Vec<Passed>, keep: u32) {
+fn shorten(passed: &mut Vec<SkippedTime>, keep: u32) {
     passed.sort_unstable_by_key(|passed| passed.nominal_at);
     let excess = passed.len().saturating_sub(keep as usize);
     if excess == 0 {

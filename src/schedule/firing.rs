@@ -19,7 +19,7 @@ pub struct Instance {
 
 /// A nominal time that makes no task.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passed {
+pub struct SkippedTime {
     /// The time; the last one when it stands for several.
     pub nominal_at: Timestamp,
     /// `missed`, `skipped` or `coalesced`.

@@ -11,7 +11,7 @@ pub(crate) mod template;
 pub(crate) mod trigger;
 
 pub use definition::Schedule;
-pub use firing::{Instance, Passed};
+pub use firing::{Instance, SkippedTime};
 pub use policy::{Coalesce, ON_TIME, Overlap, Policy};
 pub use record::{Firing, FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
 pub use template::TaskTemplate;

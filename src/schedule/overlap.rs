@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::decide::Go;
-use super::firing::{Instance, Passed};
+use super::firing::{Instance, SkippedTime};
 use super::policy::{Overlap, Policy};
 use super::record::FiringStatus;
 use crate::clock::Timestamp;
@@ -50,7 +50,7 @@ impl Overlaps {
         room: usize,
         live: &[&Instance],
         chosen: &[Timestamp],
-        passed: &mut Vec<Passed>,
+        passed: &mut Vec<SkippedTime>,
     ) -> Self {
         let mut overlaps = Self::over(live);
         let kept = match policy.overlap {
@@ -69,7 +69,7 @@ impl Overlaps {
                 }
                 _ => overlaps.one(policy, *nominal_at, live),
             };
-            passed.extend(refused.map(|reason| Passed {
+            passed.extend(refused.map(|reason| SkippedTime {
                 nominal_at: *nominal_at,
                 status: FiringStatus::Skipped,
                 times: 1,

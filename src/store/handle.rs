@@ -16,7 +16,7 @@ use super::messages::{
 };
 use super::value::{StoreEntry, StorePage, StoreStats, StoreValue};
 use super::watchers::{StoreEvent, Target, WatchId};
-use crate::actor::Line;
+use crate::actor::RestartableAddr;
 
 /// How long to wait for a restart before the second and the third try. Real time, whatever clock the board runs on:
 /// the one who asks is waiting now.
@@ -44,12 +44,12 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(
 /// [`StoreError::Unknown`]. A request whose future is dropped may still take effect.
 #[derive(Clone)]
 pub struct StoreHandle {
-    line: Line<Store>,
+    line: RestartableAddr<Store>,
 }
 
 impl StoreHandle {
     /// A handle on whoever is at the end of the line.
-    pub(crate) fn new(line: Line<Store>) -> Self {
+    pub(crate) fn new(line: RestartableAddr<Store>) -> Self {
         Self { line }
     }
 

@@ -52,7 +52,7 @@ pub use value::{StoreEntry, StoreLimits, StorePage, StoreStats, StoreValue};
 use watchers::Watchers;
 pub use watchers::{StoreChange, StoreEvent, WatchId};
 
-use crate::actor::{Life, RollCall};
+use crate::actor::{Ping, Supervised};
 use crate::clock::Clock;
 
 /// Expired entries removed in one turn: some 4 ms of work.
@@ -91,7 +91,7 @@ impl Kept {
 pub(crate) struct Store {
     kept: Arc<Mutex<Kept>>,
     clock: Clock,
-    life: Life,
+    life: Supervised,
     // When the alarm rings next, as the alarm was told; asking the channel itself would lock it at each write.
     due: Option<Duration>,
     alarm: watch::Sender<Option<Duration>>,
@@ -99,7 +99,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// An incarnation over what earlier ones kept.
-    pub(crate) fn new(kept: Arc<Mutex<Kept>>, clock: Clock, life: Life) -> Self {
+    pub(crate) fn new(kept: Arc<Mutex<Kept>>, clock: Clock, life: Supervised) -> Self {
         let due = kept.lock().entries.next_expiry();
         Self { kept, clock, life, due, alarm: watch::Sender::new(due) }
     }
@@ -181,9 +181,9 @@ impl StreamHandler<Ring> for Store {
     }
 }
 
-impl Handler<RollCall> for Store {
+impl Handler<Ping> for Store {
     type Result = ();
-    fn handle(&mut self, _: RollCall, _: &mut Self::Context) {
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) {
         self.life.tick(&self.clock);
     }
 }

@@ -13,7 +13,7 @@ pub fn crash(board: &Board, part: Part) -> bool {
         Part::Scheduler => core.scheduler.poke(Crash),
         Part::Maintenance => core.maintenance.poke(Crash),
         Part::Events => core.events.line().poke(Crash),
-        Part::Worker => return core.crew.crash_one(),
+        Part::Worker => return core.workers.crash_one(),
         Part::Guardian => core.guardian.poke(Crash),
         Part::Heartbeat | Part::Watch => core.parts.pulse(part).crash(),
         Part::Persistence => return false,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callboard::backend::{Fired, OpenOptions, Opened, Passed, Retention, Saved, Sweep, Turn, open};
+use callboard::backend::{Fired, OpenOptions, Opened, Retention, Saved, SkippedTime, Sweep, Turn, open};
 use callboard::testing::{World, at, schedule};
 use callboard::{FiringStatus, Limit, NewTask, ScheduleId, TaskState};
 use diesel::Connection;
@@ -196,7 +196,7 @@ fn operations() -> Vec<(&'static str, u64, Operation)> {
             let (schedule_id, turn) = changed(w);
             let state = w.backend.schedules(&[schedule_id]).unwrap().pop().unwrap();
             let passed =
-                Passed { nominal_at: at(10), status: FiringStatus::Missed, times: 1, reason: "too late".into() };
+                SkippedTime { nominal_at: at(10), status: FiringStatus::Missed, times: 1, reason: "too late".into() };
             let fired = w.backend.fire(&[Turn {
                 schedule_id,
                 turn,

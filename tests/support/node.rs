@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -181,6 +182,22 @@ impl Node {
     /// Waits for its end.
     pub(crate) fn end(&mut self) -> ExitStatus {
         until("the end of the node", || self.child.try_wait().unwrap())
+    }
+
+    /// Waits for its end, for as long as a file of its own keeps growing.
+    pub(crate) fn end_while_growing(&mut self, file: &Path) -> ExitStatus {
+        let length = || std::fs::metadata(file).map_or(0, |file| file.len());
+        let mut last = length();
+        loop {
+            let moved_on = until("the end of the node, or more of its work", || {
+                let (status, now) = (self.child.try_wait().unwrap(), length());
+                (status.is_some() || now > last).then_some((status, now))
+            });
+            match moved_on {
+                (Some(status), _) => return status,
+                (None, now) => last = now,
+            }
+        }
     }
 
     /// The time that processors have spent on it.

@@ -202,7 +202,8 @@ impl World {
         });
         let plan = self.plan(None, 0);
         let mut last = Node::start(&json!({ "torture": plan }));
-        let status = last.end();
+        // After hours of load the line of a schedule that buffers all is long, and its tasks run one after the other.
+        let status = last.end_while_growing(&plan.ledger);
         assert!(status.success(), "the last node: {status}, {}", last.errors());
     }
 }

@@ -25,7 +25,7 @@ impl Store {
         for group in &commit.insert {
             self.insert_group(group, commit, &mut inserted);
         }
-        // Nothing is ever buried: a row here is the task itself, not text that might be unreadable.
+        // Nothing is ever unreadable: a row here is the task itself, not text that might be unreadable.
         let mut receipt = Receipt { settled, inserted, freed_waiting: self.freed, ..Receipt::default() };
         self.claim_all(commit, &mut receipt);
         receipt

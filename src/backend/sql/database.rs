@@ -8,7 +8,7 @@ use diesel::connection::{AnsiTransactionManager, Connection};
 
 use super::conn::Conn;
 use super::errors::Abort;
-use super::mended;
+use super::id_repair;
 use super::transaction;
 use super::work::{self, Aside, Batch, in_line, limits, nodes, prune, read, rescue, schedules};
 use crate::backend::{
@@ -269,7 +269,7 @@ impl<D: Database> Backend for Sql<D> {
     }
 
     fn schedule_changes(&self, version: i64) -> Result<ScheduleChanges, BackendError> {
-        mended::changes(&self.0, version)
+        id_repair::changes(&self.0, version)
     }
 
     fn schedules_ahead(&self, now: Timestamp, limit: usize) -> Result<Vec<ScheduleId>, BackendError> {
@@ -281,11 +281,11 @@ impl<D: Database> Backend for Sql<D> {
     }
 
     fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
-        mended::find(&self.0, "schedule named", |conn| schedules::named(conn, name))
+        id_repair::find(&self.0, "schedule named", |conn| schedules::named(conn, name))
     }
 
     fn schedule_defined(&self, name: &str) -> Result<Option<ScheduleId>, BackendError> {
-        mended::find(&self.0, "schedule defined", |conn| schedules::defined(conn, name))
+        id_repair::find(&self.0, "schedule defined", |conn| schedules::defined(conn, name))
     }
 
     fn list_schedules(

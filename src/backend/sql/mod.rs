@@ -16,7 +16,7 @@ mod conn;
 mod database;
 mod dialect;
 mod errors;
-mod mended;
+mod id_repair;
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 mod migrations;
 #[cfg(feature = "mysql")]

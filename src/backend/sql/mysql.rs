@@ -14,8 +14,8 @@
 
 mod conn;
 mod connect;
+mod error_map;
 mod library;
-mod meaning;
 mod migrate;
 mod open;
 

@@ -13,7 +13,7 @@
 
 mod conn;
 mod connect;
-mod meaning;
+mod error_map;
 mod migrate;
 mod open;
 mod pooler;

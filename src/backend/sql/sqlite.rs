@@ -13,7 +13,7 @@
 
 mod conn;
 mod due;
-mod meaning;
+mod error_map;
 mod migrate;
 mod open;
 mod turn;
@@ -119,7 +119,7 @@ impl Database for File {
                 Ok(value) => return Ok(value),
                 Err(abort) => {
                     let abort = reason.unwrap_or(abort).at::<SqliteConnection>(operation, done);
-                    let busy = matches!(&abort, Abort::Failed(error) if meaning::is_busy(error));
+                    let busy = matches!(&abort, Abort::Failed(error) if error_map::is_busy(error));
                     if busy && started.elapsed() < self.busy_timeout {
                         drop(conn);
                         waiting = waiting.or_else(|| self.turn.say(started.elapsed()));
@@ -139,7 +139,7 @@ impl Database for File {
     ) -> Result<T, BackendError> {
         use diesel::Connection;
         let mut conn = Self::connection(&self.readers, operation)?;
-        conn.transaction(|conn| work(conn)).map_err(|error| meaning::backend_error(operation, &error))
+        conn.transaction(|conn| work(conn)).map_err(|error| error_map::backend_error(operation, &error))
     }
 
     /// The lock comes first: a transaction that reads first and then writes fails when somebody has written in between.

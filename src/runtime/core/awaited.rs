@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::gone::Gone;
+use super::stale::StaleScan;
 use crate::task::TaskId;
 
 /// Those who wait for tasks to end.
@@ -23,7 +23,7 @@ struct Waiters {
     of_task: HashMap<TaskId, Vec<oneshot::Sender<()>>>,
     /// All of them, those included that have gone away since.
     all: usize,
-    gone: Gone,
+    gone: StaleScan,
 }
 
 impl Waiters {
@@ -107,7 +107,7 @@ impl Awaited {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gone::FEW;
+    use super::super::stale::FEW;
     use super::*;
 
     fn id(number: u128) -> TaskId {

@@ -3,10 +3,10 @@
 mod alarm;
 mod awaited;
 mod counters;
-pub(crate) mod gone;
-mod held;
 mod lease;
 mod stage;
+pub(crate) mod stale;
+mod throttled;
 mod unrun;
 
 use std::any::{Any, TypeId};
@@ -25,12 +25,12 @@ use tokio::sync::{oneshot, watch};
 pub(crate) use self::alarm::Alarm;
 pub(crate) use self::awaited::Awaited;
 pub(crate) use self::counters::Counters;
-pub(crate) use self::held::HeldQueues;
 pub(crate) use self::lease::Lease;
 pub use self::stage::Stage;
+pub(crate) use self::throttled::ThrottledQueues;
 pub(crate) use self::unrun::{CodeSchedule, Unrun};
 pub use self::unrun::{UnrunReason, UnrunTasks};
-use crate::actor::{Line, Part};
+use crate::actor::{Part, RestartableAddr};
 use crate::backend::{Backend, Claimed, Limits, QueueSettings};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
@@ -39,15 +39,15 @@ use crate::name::Name;
 use crate::runtime::events::{Events, Fact};
 use crate::runtime::maintenance::Maintenance;
 use crate::runtime::persistence::{GetTask, Persistence};
-use crate::runtime::queue::bench::Bench;
 use crate::runtime::queue::delivery::{Held, released, tokens};
-use crate::runtime::queue::desk::{Desk, Holder, SettleRequest};
+use crate::runtime::queue::fast_path::SharedLanes;
+use crate::runtime::queue::inbox::{Holder, Inbox, SettleRequest};
+use crate::runtime::queue::ready::ReadyQueue;
 use crate::runtime::queue::settings::Looks;
-use crate::runtime::queue::shared::SharedLanes;
 use crate::runtime::queue::{Poke, Queue};
-use crate::runtime::scheduler::{Agenda, Scheduler};
+use crate::runtime::scheduler::{DueList, Scheduler};
 use crate::runtime::supervise::{Guardian, Parts};
-use crate::runtime::worker::{BlockingPool, CancelReason, Crew, Registry};
+use crate::runtime::worker::{BlockingPool, CancelReason, Registry, WorkerPool};
 use crate::store::{Kept, Store, StoreHandle};
 use crate::task::{ClaimToken, NodeId, TaskId};
 
@@ -65,22 +65,22 @@ pub(crate) struct Core {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) registry: Registry,
     pub(crate) data: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
-    pub(crate) desk: Desk,
+    pub(crate) inbox: Inbox,
     pub(crate) lanes: SharedLanes,
-    pub(crate) benches: HashMap<Name, Arc<Bench>>,
-    pub(crate) crew: Crew,
+    pub(crate) ready_queues: HashMap<Name, Arc<ReadyQueue>>,
+    pub(crate) workers: WorkerPool,
     /// A thread for what blocks on the disk and belongs to no task.
     pub(crate) chores: BlockingPool,
     pub(crate) persistence: Persistence,
     pub(crate) events: Arc<Events>,
     pub(crate) store: StoreHandle,
-    pub(crate) store_line: Line<Store>,
+    pub(crate) store_line: RestartableAddr<Store>,
     pub(crate) kept: Arc<Mutex<Kept>>,
-    pub(crate) queue: Line<Queue>,
-    pub(crate) maintenance: Line<Maintenance>,
-    pub(crate) scheduler: Line<Scheduler>,
-    pub(crate) agenda: Agenda,
-    pub(crate) guardian: Line<Guardian>,
+    pub(crate) queue: RestartableAddr<Queue>,
+    pub(crate) maintenance: RestartableAddr<Maintenance>,
+    pub(crate) scheduler: RestartableAddr<Scheduler>,
+    pub(crate) due_list: DueList,
+    pub(crate) guardian: RestartableAddr<Guardian>,
     pub(crate) parts: Parts,
     /// Where core actors live.
     pub(crate) home: OnceLock<ArbiterHandle>,
@@ -90,7 +90,7 @@ pub(crate) struct Core {
     pub(crate) awaited: Awaited,
     pub(crate) counters: Counters,
     pub(crate) looks: Looks,
-    pub(crate) held: HeldQueues,
+    pub(crate) throttled: ThrottledQueues,
     /// Tasks that no node runs, and the schedules of code that make such tasks.
     pub(crate) unrun: Unrun,
     /// How queues are to be run, as storage says. Read before the first claim, and then with each round of upkeep.
@@ -130,7 +130,7 @@ impl Core {
     /// new; false for a board that has stopped or failed already.
     pub(crate) fn fail(&self) -> bool {
         // First: once the board is seen to have failed, no push may get through.
-        self.desk.close();
+        self.inbox.close();
         // A stop may have come to its end meanwhile: then the board has stopped, and nothing failed.
         if !Stage::move_on(&self.stage, Stage::Failed) {
             return false;
@@ -141,7 +141,7 @@ impl Core {
 
     /// Answers everyone who waits for something: the board has stopped or failed.
     pub(crate) fn turn_everyone_away(&self) {
-        self.desk.turn_away();
+        self.inbox.turn_away();
         self.awaited.close();
         self.lanes.let_go();
     }
@@ -165,7 +165,7 @@ impl Core {
     pub(crate) fn give_back(&self, claimed: Claimed, holder: Holder) {
         let settlement = released(&claimed);
         let spec = claimed.spec;
-        self.desk.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder }));
+        self.inbox.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder }));
     }
 
     /// True when a task of this queue is in the hands of somebody who pulled it.
@@ -190,7 +190,7 @@ impl Core {
 
     /// Asks the run of a task to end, if it is in the hands of somebody on this node.
     pub(crate) fn cancel_run(&self, task_id: TaskId, reason: &CancelReason) {
-        if self.crew.cancel(task_id, reason) {
+        if self.workers.cancel(task_id, reason) {
             return;
         }
         let grace = self.config.cancel_grace;
@@ -202,21 +202,21 @@ impl Core {
 
     /// Tells everybody on this node who has a task in hand that the board stops.
     pub(crate) fn cancel_all(&self) {
-        self.crew.cancel_all(&CancelReason::Shutdown);
+        self.workers.cancel_all(&CancelReason::Shutdown);
         self.deliveries.lock().values().for_each(|held| held.cancel.raise(CancelReason::Shutdown));
     }
 
-    /// Every claim that somebody on this node has in hand: running, on a bench, delivered, or on its way to storage.
+    /// Every claim that somebody on this node has in hand: running, on a ready, delivered, or on its way to storage.
     pub(crate) fn live_claims(&self) -> Vec<(TaskId, ClaimToken)> {
         // In the order in which a claim moves, so that none is missed on its way.
         let mut live = Vec::new();
-        for (lane, bench) in &self.benches {
-            live.extend(bench.waiting());
-            live.extend(self.crew.claims(lane));
+        for (lane, ready) in &self.ready_queues {
+            live.extend(ready.waiting());
+            live.extend(self.workers.claims(lane));
         }
         live.extend(tokens(&self.deliveries.lock()));
         live.extend(
-            self.desk
+            self.inbox
                 .peek(|g| g.settles.iter().map(|s| (s.settlement.task_id, s.settlement.token)).collect::<Vec<_>>()),
         );
         live
@@ -235,8 +235,8 @@ impl Core {
     }
 
     /// A limit holds tasks of the queue back, until then or until a task ends.
-    pub(crate) fn hold(&self, queue: &Name, until: Option<Timestamp>) {
-        self.held.hold(queue, until);
+    pub(crate) fn throttle(&self, queue: &Name, until: Option<Timestamp>) {
+        self.throttled.throttle(queue, until);
         if until.is_some() {
             self.maintenance.poke(crate::runtime::maintenance::HeldUntil);
         }
@@ -244,9 +244,9 @@ impl Core {
 
     /// Asks again for what limits held back until now.
     pub(crate) fn wake_held(&self) {
-        let due = self.held.take_due(self.clock.now());
+        let due = self.throttled.take_due(self.clock.now());
         if !due.is_empty() {
-            self.desk.hand_in(|g| g.hints.extend(due));
+            self.inbox.hand_in(|g| g.hints.extend(due));
         }
     }
 
@@ -256,7 +256,7 @@ impl Core {
             return;
         }
         for task_id in tasks {
-            // Gone or out of reach meanwhile: then there is nothing to tell.
+            // StaleScan or out of reach meanwhile: then there is nothing to tell.
             if let Ok(Some(record)) = self.persistence.ask(GetTask { task_id: *task_id }).await {
                 self.events.publish(|| Fact::stored(&record));
             }
@@ -284,7 +284,7 @@ impl Core {
 
     /// Storage may hold pending tasks in any queue.
     pub(crate) fn look_for_work(&self) {
-        self.desk.hand_in(|g| g.hint_all = true);
+        self.inbox.hand_in(|g| g.hint_all = true);
     }
 
     /// True when a part has died and is not yet back.
@@ -296,7 +296,7 @@ impl Core {
             Part::Store => !self.store_line.is_connected(),
             Part::Events => !self.events.line().is_connected(),
             Part::Persistence => !self.persistence.is_alive(),
-            Part::Worker => self.crew.has_dead(),
+            Part::Worker => self.workers.has_dead(),
             Part::Guardian => !self.guardian.is_connected(),
             // They see to themselves: a panic in storage is caught, and the thread goes on.
             Part::Heartbeat | Part::Watch => self.parts.pulse(part).is_gone(),

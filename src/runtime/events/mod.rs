@@ -7,7 +7,7 @@
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
 //! | [`Attend`] | [`Events`], for a new subscriber | none | yes: a restarted actor attends to all | yes |
-//! | [`RollCall`] | the guardian | none | with its actor, whose successor shows itself | yes |
+//! | [`Ping`] | the guardian | none | with its actor, whose successor shows itself | yes |
 
 mod fact;
 
@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 pub(crate) use fact::Fact;
 pub use fact::{Event, TaskFact};
 
-use crate::actor::{Life, Line, RollCall};
+use crate::actor::{Ping, RestartableAddr, Supervised};
 use crate::clock::Clock;
 use crate::logging::keys;
 use crate::panics::caught;
@@ -38,7 +38,7 @@ pub(crate) struct Events {
     count: AtomicUsize,
     last_id: AtomicU64,
     buffer: usize,
-    line: Line<Fanout>,
+    line: RestartableAddr<Fanout>,
 }
 
 /// A subscriber, and the way to it. The way ends with the subscription, and with it the attendance.
@@ -80,11 +80,11 @@ impl Events {
             count: AtomicUsize::new(0),
             last_id: AtomicU64::new(0),
             buffer,
-            line: Line::new("events"),
+            line: RestartableAddr::new("events"),
         }
     }
 
-    pub(crate) fn line(&self) -> &Line<Fanout> {
+    pub(crate) fn line(&self) -> &RestartableAddr<Fanout> {
         &self.line
     }
 
@@ -189,7 +189,7 @@ impl Events {
         self.subscribers.read().iter().map(|s| s.subscriber.missed.load(Ordering::Relaxed)).sum()
     }
 
-    pub(crate) fn fanout(self: &Arc<Self>, clock: Clock, log: Logger, life: Life) -> Fanout {
+    pub(crate) fn fanout(self: &Arc<Self>, clock: Clock, log: Logger, life: Supervised) -> Fanout {
         Fanout { events: Arc::clone(self), clock, log, life }
     }
 }
@@ -199,7 +199,7 @@ pub(crate) struct Fanout {
     events: Arc<Events>,
     clock: Clock,
     log: Logger,
-    life: Life,
+    life: Supervised,
 }
 
 /// Carry facts to this subscriber.
@@ -257,9 +257,9 @@ impl Handler<Attend> for Fanout {
     }
 }
 
-impl Handler<RollCall> for Fanout {
+impl Handler<Ping> for Fanout {
     type Result = ();
-    fn handle(&mut self, _: RollCall, _: &mut Self::Context) {
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) {
         self.life.tick(&self.clock);
     }
 }

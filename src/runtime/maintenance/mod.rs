@@ -22,7 +22,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::prune::prune_history;
 pub(crate) use self::sweep::sweep;
-use crate::actor::Life;
+use crate::actor::Supervised;
 use crate::backend::BackendError;
 use crate::clock::{Clock, Timestamp};
 use crate::logging::keys;
@@ -41,7 +41,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(20);
 #[rtype(result = "()")]
 pub(crate) struct DueAt(pub(crate) Timestamp);
 
-/// Some queue is to be asked again at a time that the core's [`HeldQueues`](crate::runtime::core::HeldQueues) say.
+/// Some queue is to be asked again at a time that the core's [`ThrottledQueues`](crate::runtime::core::ThrottledQueues) say.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct HeldUntil;
@@ -69,11 +69,11 @@ pub(crate) struct Maintenance {
     looking: bool,
     sweeping: bool,
     again: bool,
-    life: Life,
+    life: Supervised,
 }
 
 impl Maintenance {
-    pub(crate) fn new(core: Arc<Core>, life: Life) -> Self {
+    pub(crate) fn new(core: Arc<Core>, life: Supervised) -> Self {
         Self {
             core,
             timer: watch::Sender::new(Duration::ZERO),
@@ -113,7 +113,7 @@ impl Maintenance {
     /// square of their number, because actix cleans up after all of them.
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
         let (now, elapsed) = (self.core.clock.now(), self.core.clock.elapsed());
-        let held = self.core.held.next().map(|until| elapsed.saturating_add(until.since(now)));
+        let held = self.core.throttled.next().map(|until| elapsed.saturating_add(until.since(now)));
         self.timer.send_replace(held.map_or(self.round_at, |held| held.min(self.round_at)));
         if std::mem::replace(&mut self.timer_runs, true) {
             return;

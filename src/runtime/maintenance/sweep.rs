@@ -14,7 +14,7 @@ use crate::runtime::events::{Event, Fact};
 use crate::runtime::persistence::SweepTasks;
 use crate::runtime::queue::Configure;
 use crate::runtime::queue::delivery::{Held, cancelled, ended};
-use crate::runtime::queue::desk::{Holder, SettleRequest};
+use crate::runtime::queue::inbox::{Holder, SettleRequest};
 use crate::runtime::worker::CancelReason;
 use crate::task::{ExecutionStatus, TaskState};
 
@@ -25,7 +25,7 @@ const MOST_PER_SWEEP: usize = 1_000;
 pub(crate) async fn sweep(core: &Arc<Core>) -> Result<SweepReport, BackendError> {
     core.wake_held();
     expire_deliveries(core);
-    core.desk.ripen(core.clock.elapsed());
+    core.inbox.ripen(core.clock.elapsed());
     if core.wall_jumped() {
         // Leases are wall time: nobody is taken for dead before all had time for a heartbeat by the new time.
         core.lease.missed();
@@ -78,7 +78,7 @@ fn apply(core: &Arc<Core>, report: &SweepReport, now: Timestamp) {
     let rescued = report.rescued.iter().map(|rescued| &rescued.queue);
     let hints: Vec<_> = report.promoted.iter().chain(rescued).cloned().collect();
     if !hints.is_empty() {
-        core.desk.hand_in(|g| g.hints.extend(hints));
+        core.inbox.hand_in(|g| g.hints.extend(hints));
     }
 }
 
@@ -90,7 +90,7 @@ fn expire_deliveries(core: &Core) {
         return;
     }
     // In one step: at no time may a claim be in nobody's hands.
-    core.desk.hand_in(|g| {
+    core.inbox.hand_in(|g| {
         core.deliveries.lock().retain(|_, held| {
             let keep = in_time(held);
             if !keep {

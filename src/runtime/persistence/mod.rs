@@ -5,11 +5,11 @@
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`CommitBatch`] | the queue | the receipt is told, or laid on the desk with the batch | no: dropped unread it comes back as failed | yes, with the same tokens |
+//! | [`CommitBatch`] | the queue | the receipt is told, or laid on the inbox with the batch | no: dropped unread it comes back as failed | yes, with the same tokens |
 //! | [`Door`] around a [`Request`] | board, maintenance, queue | the request's reply | yes: the asker sees an error | as its request says |
 
-mod patience;
 mod requests;
+mod retry;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,21 +20,21 @@ use slog::{Logger, error};
 use tokio::sync::Semaphore;
 
 pub(crate) use requests::{
-    ApplyEdit, ChangeQueue, CheckHealth, CodeToSchedule, CountStates, FindOutdated, FireSchedules, ForgetSchedules,
-    GetTask, ListExecutions, ListFirings, ListLimits, ListNodes, ListQueues, ListSchedules, ListTasks, LookAhead,
-    LookForSchedules, NameToSchedule, PruneTasks, ReadLine, ReadSchedules, ReleaseClaims, RemoveLimit, Request,
-    SaveLimit, SaveSchedule, SweepTasks,
+    ApplyEdit, ChangeQueue, CheckHealth, CountStates, FindOutdated, FindScheduleByCodeName, FindScheduleByName,
+    FireSchedules, ForgetSchedules, GetTask, ListExecutions, ListFirings, ListLimits, ListNodes, ListQueues,
+    ListSchedules, ListTasks, LookAhead, LookForSchedules, PruneTasks, ReadLine, ReadSchedules, ReleaseClaims,
+    RemoveLimit, Request, SaveLimit, SaveSchedule, SweepTasks,
 };
 
-use crate::actor::Pulse;
+use crate::actor::Liveness;
 use crate::backend::{Backend, BackendError, Commit, Receipt};
 use crate::clock::Clock;
 use crate::logging::keys;
 use crate::panics::caught;
 use crate::runtime::core::Core;
 use crate::runtime::queue::batch::Batch;
-use crate::runtime::queue::desk::Returned;
-use crate::runtime::queue::shared;
+use crate::runtime::queue::fast_path;
+use crate::runtime::queue::inbox::Returned;
 
 /// Requests that may wait for storage at a time; the mailbox of a sync arbiter itself has no bound.
 const MOST_WAITING: usize = 1_024;
@@ -55,7 +55,7 @@ struct Shared {
     backend: Arc<dyn Backend>,
     log: Logger,
     clock: Clock,
-    pulse: Arc<Pulse>,
+    pulse: Arc<Liveness>,
     in_flight: AtomicUsize,
     living: [AtomicUsize; 2],
     /// Those of them that have been asked for and have not begun yet.
@@ -75,7 +75,7 @@ impl Persistence {
         readers: usize,
         log: Logger,
         clock: Clock,
-        pulse: Arc<Pulse>,
+        pulse: Arc<Liveness>,
     ) -> Self {
         let shared = Shared {
             backend,
@@ -168,7 +168,7 @@ impl Persistence {
         self.shared.guarded("commit", |backend| backend.commit(commit)).0
     }
 
-    /// Sends a batch to the storage threads. It comes back to the desk with its receipt, always.
+    /// Sends a batch to the storage threads. It comes back to the inbox with its receipt, always.
     pub(crate) fn commit(&self, mut batch: Box<Batch>, core: &Arc<Core>) {
         batch.commit.sent = core.clock.mark();
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -228,16 +228,16 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Commits the batch, tells everyone or lays it on the desk; true when storage panicked.
+    /// Commits the batch, tells everyone or lays it on the inbox; true when storage panicked.
     fn redeem(mut self) -> bool {
         let Some(batch) = self.batch.take() else { return false };
         let (result, panicked) = self.shared.guarded("commit", |backend| backend.commit(&batch.commit));
         let returned = match result {
-            Ok(receipt) => shared::deliver_here(&self.core, batch, receipt),
+            Ok(receipt) => fast_path::deliver_here(&self.core, batch, receipt),
             Err(error) => Some(Returned::Batch(batch, Err(error))),
         };
         if let Some(returned) = returned {
-            self.core.desk.give_back(returned);
+            self.core.inbox.give_back(returned);
         }
         panicked
     }
@@ -247,7 +247,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(batch) = self.batch.take() {
             let result = Err(BackendError::Panicked { operation: "commit" });
-            self.core.desk.give_back(Returned::Batch(batch, result));
+            self.core.inbox.give_back(Returned::Batch(batch, result));
         }
     }
 }

@@ -99,10 +99,10 @@ requests! {
     ReadSchedules { ids: Vec<ScheduleId> } -> Vec<ScheduleState>, "schedules", writes false,
         |backend, this| backend.schedules(&this.ids);
     /// The schedule that has a name.
-    NameToSchedule { name: String } -> Option<ScheduleId>, "schedule named", writes false,
+    FindScheduleByName { name: String } -> Option<ScheduleId>, "schedule named", writes false,
         |backend, this| backend.schedule_named(&this.name);
     /// The id of the schedule that code has defined under a name.
-    CodeToSchedule { name: String } -> Option<ScheduleId>, "schedule defined", writes false,
+    FindScheduleByCodeName { name: String } -> Option<ScheduleId>, "schedule defined", writes false,
         |backend, this| backend.schedule_defined(&this.name);
     /// A page of schedules.
     ListSchedules { filter: ScheduleFilter, after: Option<String>, limit: usize } -> Vec<ScheduleRecord>,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::desk::{Gathered, Holder, PushReply};
 use super::epoch::Epoch;
+use super::inbox::{Gathered, Holder, PushReply};
 use super::lanes::{Lane, Lanes};
 use crate::backend::{ClaimRequest, Commit, InsertGroup, Insertion, Limits};
 use crate::clock::Timestamp;
@@ -80,13 +80,13 @@ impl Batch {
         }
     }
 
-    fn claim_for_poppers(&mut self, index: usize, lane: &mut Lane) {
+    fn claim_for_pullers(&mut self, index: usize, lane: &mut Lane) {
         if lane.pull.is_set() {
-            let poppers = lane.unserved_poppers();
-            if poppers > 0 {
-                lane.popping += poppers;
-                self.claims.push(ClaimFor::Poppers { lane: index, mark: lane.pull.mark() });
-                self.commit.claim.push(ClaimRequest { queue: lane.name.clone(), types: None, limit: poppers });
+            let pullers = lane.unserved_pullers();
+            if pullers > 0 {
+                lane.popping += pullers;
+                self.claims.push(ClaimFor::Pullers { lane: index, mark: lane.pull.mark() });
+                self.commit.claim.push(ClaimRequest { queue: lane.name.clone(), types: None, limit: pullers });
             }
         }
     }
@@ -129,14 +129,14 @@ pub(crate) enum ClaimFor {
     /// Workers of the lane at this index.
     Workers { lane: usize, mark: u64 },
     /// Those who pull from the lane at this index.
-    Poppers { lane: usize, mark: u64 },
+    Pullers { lane: usize, mark: u64 },
 }
 
 impl ClaimFor {
     /// The index of the lane.
     pub(crate) fn lane(&self) -> usize {
         match self {
-            Self::Workers { lane, .. } | Self::Poppers { lane, .. } => *lane,
+            Self::Workers { lane, .. } | Self::Pullers { lane, .. } => *lane,
         }
     }
 }
@@ -202,11 +202,11 @@ pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) 
     }
     for pop in gathered.pops {
         let lane = lanes.get_or_make(&pop.queue);
-        if pop.popper.once {
+        if pop.puller.once {
             // Look again before saying that there is none: another process may have pushed.
             lane.pull.announce();
         }
-        lane.poppers.add(pop.popper);
+        lane.pullers.add(pop.puller);
     }
     batch.commit.progress.extend(gathered.progress.into_due());
     let mut fresh = Fresh::default();
@@ -297,7 +297,7 @@ fn request_claims(lanes: &mut Lanes, rules: &Rules<'_>, batch: &mut Batch) {
             lane.turn_away_hasty();
         }
         if !lane.pull.is_alone() {
-            batch.claim_for_poppers(index, lane);
+            batch.claim_for_pullers(index, lane);
         }
     }
 }
@@ -314,7 +314,7 @@ pub(crate) fn compose_alone(lanes: &mut Lanes, rules: &Rules<'_>) -> Option<Batc
             batch.claim_for_workers(index, lane, rules);
         }
         if batch.is_empty() && lane.pull.is_alone() {
-            batch.claim_for_poppers(index, lane);
+            batch.claim_for_pullers(index, lane);
         }
         if !batch.is_empty() {
             return Some(batch);

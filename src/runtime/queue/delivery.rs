@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::desk::{Holder, SettleRequest};
+use super::inbox::{Holder, SettleRequest};
 use crate::backend::{Claimed, ExecutionEnd, Settlement};
 use crate::clock::Timestamp;
 use crate::error::DeliveryError;
@@ -216,7 +216,7 @@ impl Delivery {
         let holder = Holder::Delivery(Some(answer));
         let mut held = false;
         // In one step: at no time may the claim be in nobody's hands, or a reconciliation would give it away.
-        self.core.desk.hand_in(|g| {
+        self.core.inbox.hand_in(|g| {
             held = self.core.forget_delivery(task_id, self.claimed.token);
             if held {
                 g.settles.push(SettleRequest { settlement, spec, holder });
@@ -233,7 +233,7 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.settled {
             let (task_id, token) = (self.claimed.spec.task_id, self.claimed.token);
-            self.core.desk.hand_in(|g| {
+            self.core.inbox.hand_in(|g| {
                 if self.core.forget_delivery(task_id, token) {
                     let (settlement, spec) = (released(&self.claimed), Arc::clone(&self.claimed.spec));
                     g.settles.push(SettleRequest { settlement, spec, holder: Holder::Delivery(None) });

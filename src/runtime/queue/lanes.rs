@@ -6,13 +6,13 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::batch::ClaimFor;
-use super::bench::Bench;
+use super::demand::Demand;
 use super::epoch::Epoch;
-use super::hunger::Hunger;
-use super::poppers::Poppers;
+use super::pullers::Pullers;
+use super::ready::ReadyQueue;
 use crate::backend::QueueSettings;
 use crate::name::Name;
-use crate::runtime::core::gone::FEW;
+use crate::runtime::core::stale::FEW;
 
 /// The most tasks that one claim asks for, so that a lane with a huge concurrency keeps commits short.
 const MOST_PER_CLAIM: usize = 2_000;
@@ -27,33 +27,33 @@ pub(crate) struct Lane {
     /// Tasks that are claimed for workers and not settled, or asked for in a commit under way.
     pub(crate) outstanding: usize,
     /// For workers: pending tasks of known types.
-    pub(crate) work: Hunger,
+    pub(crate) work: Demand,
     /// For those who pull: pending tasks of any type.
-    pub(crate) pull: Hunger,
-    pub(crate) poppers: Poppers,
+    pub(crate) pull: Demand,
+    pub(crate) pullers: Pullers,
     /// A limit of running tasks left some of its tasks in line: the end of a task under such a limit may make room.
     held: bool,
-    /// Poppers that a commit under way asks for.
+    /// Pullers that a commit under way asks for.
     pub(crate) popping: usize,
-    pub(crate) bench: Arc<Bench>,
+    pub(crate) ready: Arc<ReadyQueue>,
     /// Those who wait until nothing of this lane runs here; they ask again then.
     pub(crate) idle_watchers: Vec<oneshot::Sender<()>>,
 }
 
 impl Lane {
-    fn new(name: Name, configured: Option<usize>, bench: Arc<Bench>) -> Self {
+    fn new(name: Name, configured: Option<usize>, ready: Arc<ReadyQueue>) -> Self {
         let mut lane = Self {
             name,
             configured,
             overridden: None,
             paused: false,
             outstanding: 0,
-            work: Hunger::default(),
-            pull: Hunger::default(),
-            poppers: Poppers::default(),
+            work: Demand::default(),
+            pull: Demand::default(),
+            pullers: Pullers::default(),
             held: false,
             popping: 0,
-            bench,
+            ready,
             idle_watchers: Vec::new(),
         };
         // Nobody knows yet what storage holds.
@@ -79,24 +79,24 @@ impl Lane {
             && !self.held
             && self.idle_watchers.is_empty();
         if may_go {
-            self.poppers.forget_gone();
+            self.pullers.forget_gone();
         }
-        may_go && self.poppers.is_empty()
+        may_go && self.pullers.is_empty()
     }
 
     /// How many who pull have not been asked for yet; those who went away are dropped.
-    pub(crate) fn unserved_poppers(&mut self) -> usize {
+    pub(crate) fn unserved_pullers(&mut self) -> usize {
         if self.paused {
             return 0;
         }
-        self.poppers.forget_gone();
-        self.poppers.len().saturating_sub(self.popping)
+        self.pullers.forget_gone();
+        self.pullers.len().saturating_sub(self.popping)
     }
 
     /// Storage has nothing to pull: those who do not want to wait are turned away, by dropping their sender.
     pub(crate) fn turn_away_hasty(&mut self) {
         if self.popping == 0 {
-            self.poppers.turn_away_hasty();
+            self.pullers.turn_away_hasty();
         }
     }
 
@@ -159,12 +159,12 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     pub(crate) fn new(
-        benches: impl IntoIterator<Item = (Name, usize, Arc<Bench>)>,
+        ready_queues: impl IntoIterator<Item = (Name, usize, Arc<ReadyQueue>)>,
         settings: Vec<QueueSettings>,
     ) -> Self {
         let mut lanes = Self { settings, ..Self::default() };
-        for (name, concurrency, bench) in benches {
-            lanes.add(Lane::new(name, Some(concurrency), bench));
+        for (name, concurrency, ready) in ready_queues {
+            lanes.add(Lane::new(name, Some(concurrency), ready));
         }
         lanes
     }
@@ -261,7 +261,7 @@ impl Lanes {
     pub(crate) fn want_more(&self) -> bool {
         let wants = |lane: &Lane| {
             (lane.work.is_set() && lane.room() > 0)
-                || (lane.pull.is_set() && !lane.poppers.is_empty())
+                || (lane.pull.is_set() && !lane.pullers.is_empty())
                 || !lane.idle_watchers.is_empty()
         };
         !self.quiet_watchers.is_empty() || self.lanes.iter().any(wants)
@@ -273,7 +273,7 @@ impl Lanes {
         for claim in claims {
             match *claim {
                 ClaimFor::Workers { lane, .. } => self.lanes[lane].work.ask_alone(),
-                ClaimFor::Poppers { lane, .. } => self.lanes[lane].pull.ask_alone(),
+                ClaimFor::Pullers { lane, .. } => self.lanes[lane].pull.ask_alone(),
             }
             self.some_alone = true;
         }
@@ -386,7 +386,7 @@ mod tests {
 
     fn puller(lane: &mut Lane) -> impl Sized + use<> {
         let (answer, delivery) = oneshot::channel();
-        lane.poppers.add(crate::runtime::queue::desk::Popper { answer, once: false });
+        lane.pullers.add(crate::runtime::queue::inbox::Puller { answer, once: false });
         delivery
     }
 

@@ -20,7 +20,7 @@ pub(super) fn obey(core: &Core, lanes: &mut Lanes, limits: Vec<Limit>) {
     let before = std::mem::replace(&mut *core.limits.lock(), limits.clone());
     if limits != before {
         // What was held back may have room now.
-        core.held.forget_all();
+        core.throttled.forget_all();
         lanes.announce_all();
     }
 }
@@ -28,7 +28,7 @@ pub(super) fn obey(core: &Core, lanes: &mut Lanes, limits: Vec<Limit>) {
 /// A run has ended that was under a limit of running tasks.
 pub(super) fn made_room(core: &Core, lanes: &mut Lanes) {
     for queue in lanes.made_room_under_limit() {
-        core.held.forget(&queue);
+        core.throttled.forget(&queue);
     }
 }
 
@@ -44,7 +44,7 @@ pub(super) fn remember(
     // Of two claims side by side the one that was held back may have come back first: what it said stays then, and costs
     // no more than one claim for nothing.
     if !core.persistence.is_side_by_side() {
-        claims.iter().for_each(|claim| core.held.forget(&lanes.at(claim.lane()).name));
+        claims.iter().for_each(|claim| core.throttled.forget(&lanes.at(claim.lane()).name));
     }
     let now = core.clock.now();
     for held in held_back {
@@ -55,6 +55,6 @@ pub(super) fn remember(
             let shared = core.backend.capabilities().shared;
             until = until.into_iter().chain(shared.then(|| now + LONGEST)).min();
         }
-        core.hold(&lanes.at(index).name, until);
+        core.throttle(&lanes.at(index).name, until);
     }
 }

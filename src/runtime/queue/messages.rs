@@ -17,7 +17,7 @@ pub struct Pushed {
     pub state: TaskState,
 }
 
-/// Something was handed in at the desk.
+/// Something was handed in at the inbox.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Poke;

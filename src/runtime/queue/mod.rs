@@ -1,40 +1,40 @@
 //! The queue: the one actor through which pushes, pops and settlements pass.
 //!
-//! While a commit is in flight everything that arrives gathers on the [`desk`]; when the receipt comes, all of it goes
+//! While a commit is in flight everything that arrives gathers on the [`inbox`]; when the receipt comes, all of it goes
 //! out as the next commit, composed by [`batch`]. There is no batch size to set: alone, a push costs one transaction
 //! and starts at once; under load hundreds of tasks share one. A lone push to a queue at rest is sent past
 //! the actor, and receipts may be told past it; see [`shared`].
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`Poke`] | the desk, when something is handed in | none | yes: the next one, or the next round of upkeep, does its work | yes |
+//! | [`Poke`] | the inbox, when something is handed in | none | yes: the next one, or the next round of upkeep, does its work | yes |
 //! | [`Configure`] | the board and maintenance, with stored queue settings and limits | none | yes: sent again with every sweep | yes, and what an older look found is ignored |
 //! | [`AwaitIdle`] | the board, to drain a queue or to stop | when nothing of it runs here | yes: the answer then says so | yes |
 
-pub(crate) mod answer;
-mod aside;
 pub(crate) mod batch;
-pub(crate) mod bench;
+mod deferred;
 pub(crate) mod delivery;
-pub(crate) mod desk;
-pub(crate) mod doubt;
+mod demand;
 pub(crate) mod epoch;
-mod hunger;
+pub(crate) mod fast_path;
+pub(crate) mod inbox;
 pub(crate) mod lanes;
 mod limited;
 mod messages;
-pub(crate) mod poppers;
 pub(crate) mod progress;
+pub(crate) mod pullers;
 pub(crate) mod push;
+pub(crate) mod push_result;
+pub(crate) mod ready;
 mod receipt;
-mod recount;
-mod refused;
+mod recover;
 mod reports;
 mod retry;
 pub(crate) mod settings;
-pub(crate) mod shared;
 #[cfg(feature = "sql")]
 pub(crate) mod transaction;
+pub(crate) mod uncertain;
+mod unstorable;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,15 +43,15 @@ use actix::{Actor, AsyncContext, Context, Handler};
 use tokio::sync::oneshot;
 
 use self::batch::{Batch, compose, compose_alone};
-use self::desk::Returned;
 use self::epoch::Epoch;
+use self::fast_path::{Hold, rules};
+use self::inbox::Returned;
 use self::lanes::{Lane, Lanes};
 pub use self::messages::Pushed;
 pub(crate) use self::messages::{AwaitIdle, Poke};
 pub(crate) use self::settings::Configure;
 use self::settings::Look;
-use self::shared::{Hold, rules};
-use crate::actor::Life;
+use crate::actor::Supervised;
 use crate::runtime::core::{Core, Stage};
 
 /// The queue actor.
@@ -75,7 +75,7 @@ pub(crate) struct Queue {
     /// Ends of runs wait for company; and their time is up.
     lingering: bool,
     lingered: bool,
-    life: Life,
+    life: Supervised,
 }
 
 /// How long ends of runs wait for company.
@@ -87,8 +87,8 @@ const MOST_LINGERING: usize = 16;
 const ROUNDS_PER_TURN: usize = 32;
 
 impl Queue {
-    pub(crate) fn new(core: Arc<Core>, life: Life) -> Self {
-        core.lanes.renew(|old| recount::lanes(&core, old));
+    pub(crate) fn new(core: Arc<Core>, life: Supervised) -> Self {
+        core.lanes.renew(|old| recover::lanes(&core, old));
         Self {
             core,
             configured: Look::default(),
@@ -109,9 +109,9 @@ impl Queue {
     /// Takes what came back, and sends what has gathered.
     fn turn(&mut self, ctx: &mut Context<Self>) {
         let core = Arc::clone(&self.core);
-        let mut lanes = core.lanes.take_up();
+        let mut lanes = core.lanes.lock();
         for _ in 0..ROUNDS_PER_TURN {
-            let returned = core.desk.take_returned();
+            let returned = core.inbox.take_returned();
             lanes.in_flight = lanes.in_flight.saturating_sub(returned.len());
             core.persistence.taken_back(returned.len());
             for returned in returned {
@@ -122,18 +122,18 @@ impl Queue {
             }
             // A backend that is called directly has given the batch back by now.
             if !self.send(&mut lanes, ctx) || !core.persistence.is_direct() {
-                self.put_down(lanes);
+                self.release(lanes);
                 return;
             }
         }
-        self.put_down(lanes);
+        self.release(lanes);
         ctx.notify(Poke);
     }
 
-    fn put_down(&self, mut lanes: Hold<'_>) {
+    fn release(&self, mut lanes: Hold<'_>) {
         lanes.iter_mut().for_each(|lane| lane.tell_idle(|lane| is_busy(&self.core, lane)));
-        let sent = self.core.desk.again().is_empty();
-        lanes.put_down(sent && !self.reconcile && !self.reconciling && !self.backing_off && self.failures == 0);
+        let sent = self.core.inbox.again().is_empty();
+        lanes.release(sent && !self.reconcile && !self.reconciling && !self.backing_off && self.failures == 0);
     }
 
     /// Sends the next commit, if storage has room for it and there is something in it.
@@ -143,7 +143,7 @@ impl Queue {
         }
         let Some(batch) = self.next_batch(lanes, ctx) else {
             // What storage has set aside is not stored yet.
-            if lanes.in_flight == 0 && !self.lingering && self.core.desk.again().is_empty() {
+            if lanes.in_flight == 0 && !self.lingering && self.core.inbox.again().is_empty() {
                 // They ask again, now that all is stored. By dropping the senders.
                 lanes.quiet_watchers.clear();
             }
@@ -165,9 +165,9 @@ impl Queue {
         !self.core.persistence.is_direct()
             && self.core.stage() == Stage::Running
             && lanes.iter().all(|lane| lane.room() > lane.concurrency() / 2 && !lane.work.is_set())
-            && self.core.desk.peek(|g| {
+            && self.core.inbox.peek(|g| {
                 let quiet =
-                    |s: &desk::SettleRequest| s.holder.is_worker() && !self.core.awaited.is(s.settlement.task_id);
+                    |s: &inbox::SettleRequest| s.holder.is_worker() && !self.core.awaited.is(s.settlement.task_id);
                 !g.settles.is_empty()
                     && g.pushes.is_empty()
                     && g.pops.is_empty()
@@ -193,7 +193,7 @@ impl Queue {
     fn next_batch(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
         let gathered_first = std::mem::take(&mut self.aside_was_last);
         if let Some(batch) = self.next_again(!gathered_first, ctx) {
-            self.core.desk.listen();
+            self.core.inbox.listen();
             self.aside_was_last = batch.tries > 0;
             return Some(batch);
         }
@@ -209,7 +209,7 @@ impl Queue {
         let alone = compose_alone(lanes, &rules(&self.core, limits.as_ref()));
         // From here on whoever hands something in must say so: it may come too late for this batch. Not earlier: each of
         // them costs a message to this actor.
-        self.core.desk.listen();
+        self.core.inbox.listen();
         if let Some(batch) = alone {
             return Some(Box::new(batch));
         }
@@ -217,12 +217,12 @@ impl Queue {
             self.linger(ctx);
             return None;
         }
-        let gathered = self.core.desk.take();
+        let gathered = self.core.inbox.take();
         for returned in gathered.returned {
             // Cannot be handled in the middle of composing; its poke is on the way.
-            self.core.desk.give_back(returned);
+            self.core.inbox.give_back(returned);
         }
-        let gathered = desk::Gathered { returned: Vec::new(), ..gathered };
+        let gathered = inbox::Gathered { returned: Vec::new(), ..gathered };
         let batch = compose(lanes, gathered, &rules(&self.core, limits.as_ref()));
         if batch.is_empty() { None } else { Some(Box::new(batch)) }
     }
@@ -245,7 +245,7 @@ impl Actor for Queue {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.life.tick(&self.core.clock);
-        self.core.desk.ring();
+        self.core.inbox.ring();
         ctx.notify(Poke);
     }
 }
@@ -265,15 +265,15 @@ impl Handler<Configure> for Queue {
         }
         self.configured = look;
         let core = Arc::clone(&self.core);
-        let mut lanes = core.lanes.take_up();
+        let mut lanes = core.lanes.lock();
         core.settings.lock().clone_from(&settings);
         lanes.apply(settings);
         limited::obey(&core, &mut lanes, limits);
-        for lane in lanes.iter().filter(|lane| core.benches.contains_key(&lane.name)) {
-            core.crew.ensure(&core, &lane.name, lane.concurrency());
-            core.crew.dismiss(&core, &lane.name, lane.concurrency());
+        for lane in lanes.iter().filter(|lane| core.ready_queues.contains_key(&lane.name)) {
+            core.workers.ensure(&core, &lane.name, lane.concurrency());
+            core.workers.dismiss(&core, &lane.name, lane.concurrency());
         }
-        self.put_down(lanes);
+        self.release(lanes);
         self.life.tick(&self.core.clock);
         self.turn(ctx);
     }
@@ -285,10 +285,10 @@ impl Handler<AwaitIdle> for Queue {
         let (tell, told) = oneshot::channel();
         // Whoever asks for all queues is about to stop: a push that is sent after the answer would lose its own.
         let core = Arc::clone(&self.core);
-        let mut lanes = core.lanes.take_up();
+        let mut lanes = core.lanes.lock();
         if core.stage() > Stage::Running {
             // Who pulls gets nothing more; told by dropping their senders.
-            lanes.iter_mut().for_each(|lane| lane.poppers.clear());
+            lanes.iter_mut().for_each(|lane| lane.pullers.clear());
         }
         // A lane that is only pulled from may be forgotten while somebody has a task of it.
         for queue in core.delivered_queues() {
@@ -296,8 +296,8 @@ impl Handler<AwaitIdle> for Queue {
         }
         // Of several busy lanes one is watched; whoever asks for all asks again when it has become idle.
         let quiet = lanes.in_flight == 0
-            && core.desk.again().is_empty()
-            && core.desk.peek(|g| g.settles.is_empty() && g.pushes.is_empty());
+            && core.inbox.again().is_empty()
+            && core.inbox.peek(|g| g.settles.is_empty() && g.pushes.is_empty());
         let asked = |lane: &Lane| name.as_ref().is_none_or(|name| *name == lane.name);
         let place = lanes.iter().position(|lane| asked(lane) && is_busy(&core, lane));
         match place {
@@ -308,7 +308,7 @@ impl Handler<AwaitIdle> for Queue {
             None if quiet => drop(tell.send(())),
             None => lanes.quiet_watchers.push(tell),
         }
-        self.put_down(lanes);
+        self.release(lanes);
         actix::MessageResult(told)
     }
 }
@@ -318,7 +318,7 @@ fn is_busy(core: &Core, lane: &Lane) -> bool {
     lane.outstanding > 0
         || lane.popping > 0
         || core.delivers(&lane.name)
-        || core.desk.peek(|g| g.settles.iter().any(|settle| settle.spec.queue == lane.name))
+        || core.inbox.peek(|g| g.settles.iter().any(|settle| settle.spec.queue == lane.name))
 }
 
 #[cfg(feature = "testing")]

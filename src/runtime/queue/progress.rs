@@ -17,7 +17,7 @@ use crate::task::TaskId;
 const BETWEEN: Duration = Duration::from_millis(500);
 
 /// When progress of a run last became due, on the clock's growing hand. It outlives each report, and is locked under the
-/// lock of the desk only.
+/// lock of the inbox only.
 #[derive(Default)]
 pub(crate) struct Pace(Mutex<Option<Duration>>);
 

@@ -1,4 +1,4 @@
-//! How tasks come to the desk.
+//! How tasks come to the inbox.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,8 +9,8 @@ use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::desk::{PushReply, PushRequest};
-use super::{Pushed, shared};
+use super::inbox::{PushReply, PushRequest};
+use super::{Pushed, fast_path};
 use crate::backend::BackendError;
 use crate::error::PushError;
 use crate::runtime::core::Core;
@@ -20,7 +20,7 @@ use crate::task::{IntoNewTask, TaskSpec};
 pub(crate) async fn push_from_within(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
     let spec = checked(core, task)?;
     let deadline = deadline(core);
-    let place = in_time(core, deadline, core.desk.inner_place(1, spec.weight())).await?;
+    let place = in_time(core, deadline, core.inbox.inner_place(1, spec.weight())).await?;
     one(hand_in(core, vec![spec], place, deadline).await?)
 }
 
@@ -37,7 +37,7 @@ pub(crate) async fn push_specs(
     bytes: usize,
 ) -> Result<Vec<Pushed>, PushError> {
     let deadline = deadline(core);
-    let place = in_time(core, deadline, core.desk.place(specs.len(), bytes)).await?;
+    let place = in_time(core, deadline, core.inbox.place(specs.len(), bytes)).await?;
     hand_in(core, specs, place, deadline).await
 }
 
@@ -56,7 +56,7 @@ async fn in_time<T>(
     if let Some(placed) = place.as_mut().now_or_never() {
         return placed;
     }
-    let mut time = core.desk.time();
+    let mut time = core.inbox.time();
     match select(place, pin!(time.wait_for(|now| *now >= deadline))).await {
         Either::Left((placed, _)) => placed,
         Either::Right(_) => Err(PushError::Storage(BackendError::Transient {
@@ -87,8 +87,8 @@ pub(crate) async fn hand_in(
     let (answer, outcome) = oneshot::channel();
     let reply = PushReply { answer, deadline, _place: place };
     let push = PushRequest { specs, reply };
-    if let Err(push) = shared::send_here(core, push) {
-        core.desk.hand_in(|g| g.pushes.push(push));
+    if let Err(push) = fast_path::send_here(core, push) {
+        core.inbox.hand_in(|g| g.pushes.push(push));
     }
     outcome.await.unwrap_or(Err(PushError::Unknown))
 }

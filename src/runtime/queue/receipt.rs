@@ -8,14 +8,14 @@ use std::time::Duration;
 use slog::warn;
 
 use super::Pushed;
-use super::answer::{answer, of_group};
 use super::batch::{Batch, ClaimFor};
-use super::bench::wake;
 use super::delivery::Delivery;
-use super::desk::Holder;
+use super::inbox::Holder;
 use super::lanes::{Lane, Lanes};
-use super::{aside, doubt, limited};
-use crate::backend::{BackendError, Buried, Claimed, Inserted, Insertion, Receipt, Settled, Settlement};
+use super::push_result::{answer, of_group};
+use super::ready::wake;
+use super::{deferred, limited, uncertain};
+use crate::backend::{BackendError, Claimed, Inserted, Insertion, Receipt, Settled, Settlement, Unreadable};
 use crate::clock::Timestamp;
 use crate::error::{DeliveryError, PushError};
 use crate::logging::keys;
@@ -26,17 +26,17 @@ use crate::task::{TaskSpec, TaskState};
 /// Tells everyone what became of a batch.
 pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt: Receipt) {
     let Batch { commit, settled, pushed, claims, uncertain, epoch, ends, limited_ends, tries, .. } = batch;
-    let origin = aside::Origin { uncertain, epoch, tries };
+    let origin = deferred::Origin { uncertain, epoch, tries };
     let limits = commit.limits.as_deref();
     if receipt.freed_waiting {
         lanes.announce_all();
     }
-    receipt.buried.iter().for_each(|buried| tell_buried(core, buried));
+    receipt.unreadable.iter().for_each(|unreadable| tell_buried(core, unreadable));
     let mut doubtful = Vec::new();
     let side_by_side = may_be_missed(core, &origin);
     for ((settlement, outcome), (spec, holder)) in commit.settle.into_iter().zip(receipt.settled).zip(settled) {
         if outcome == Settled::Busy {
-            aside::end(core, settlement, spec, holder, &origin);
+            deferred::end(core, settlement, spec, holder, &origin);
             continue;
         }
         if let (TaskState::Pending, true, Some(lane)) = (settlement.state, side_by_side, lanes.get(&spec.queue)) {
@@ -57,7 +57,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
             limited::made_room(core, lanes);
         }
     }
-    doubt::resolve(core, doubtful);
+    uncertain::resolve(core, doubtful);
     let mut inserted = receipt.inserted.into_iter();
     let mut fresh: Vec<(usize, Vec<Claimed>)> = Vec::new();
     let mut replies = Vec::with_capacity(pushed.len());
@@ -71,7 +71,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
                     lane.announce();
                 }
             }
-            aside::push(core, group, reply, &origin);
+            deferred::push(core, group, reply, &origin);
             continue;
         }
         let outcomes = group.tasks.iter().zip(&mut inserted);
@@ -86,7 +86,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
         if lane.paused {
             tasks.into_iter().for_each(|claimed| core.give_back(claimed, Holder::Worker));
         } else {
-            wake(lane.bench.put(tasks, &core.clock));
+            wake(lane.ready.put(tasks, &core.clock));
         }
     }
     for (reply, answer) in replies {
@@ -148,7 +148,7 @@ impl Ended {
                 }
                 due_when_stored(core, settlement.state, settlement.run_at);
                 if let (TaskState::Dead, Some(firing)) = (settlement.state, spec.extras().firing) {
-                    core.agenda.failed(firing.schedule_id, core.clock.now());
+                    core.due_list.failed(firing.schedule_id, core.clock.now());
                 }
             }
             Verdict::Fenced => {
@@ -184,8 +184,8 @@ fn due_when_stored(core: &Core, state: TaskState, run_at: Timestamp) {
 }
 
 /// A row that no worker will ever see: nobody else tells of its end.
-fn tell_buried(core: &Core, buried: &Buried) {
-    let Buried { task_id, kind, queue, reason } = buried;
+fn tell_buried(core: &Core, unreadable: &Unreadable) {
+    let Unreadable { task_id, kind, queue, reason } = unreadable;
     let shown = task_id.map_or_else(|| "unreadable".to_owned(), |task_id| task_id.to_string());
     warn!(core.log, "task is dead: its row cannot be read; mend it and retry, or delete it";
         keys::TASK_ID => shown, keys::TYPE => kind.as_str(), keys::ERROR => reason);
@@ -198,7 +198,7 @@ fn tell_buried(core: &Core, buried: &Buried) {
 
 /// True when a claim may have come back short without having seen what this commit stores: one that was made beside it, or
 /// while it was set aside.
-fn may_be_missed(core: &Core, origin: &aside::Origin) -> bool {
+fn may_be_missed(core: &Core, origin: &deferred::Origin) -> bool {
     core.persistence.is_side_by_side() || origin.tries > 0
 }
 
@@ -207,7 +207,7 @@ fn take_inserted(
     lanes: &mut Lanes,
     insertion: &Insertion,
     outcome: Inserted,
-    origin: &aside::Origin,
+    origin: &deferred::Origin,
     fresh: &mut Vec<(usize, Vec<Claimed>)>,
     token: crate::task::ClaimToken,
 ) -> Result<Pushed, PushError> {
@@ -259,9 +259,9 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
                 tasks.into_iter().for_each(|claimed| core.give_back(claimed, Holder::Worker));
                 return;
             }
-            wake(lane.bench.put(tasks, &core.clock));
+            wake(lane.ready.put(tasks, &core.clock));
         }
-        ClaimFor::Poppers { lane, mark } => {
+        ClaimFor::Pullers { lane, mark } => {
             let lane = lanes.at(lane);
             lane.popping = lane.popping.saturating_sub(limit);
             lane.pull.came_back(got < limit, mark);
@@ -271,9 +271,9 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
                 while !lane.paused
                     && let Some(held) = delivery.take()
                 {
-                    let Some(popper) = lane.poppers.next() else { break };
-                    // Gone: the next one gets it; dropped at the end, it gives itself back.
-                    delivery = popper.answer.send(Ok(held)).err().and_then(Result::ok);
+                    let Some(puller) = lane.pullers.next() else { break };
+                    // StaleScan: the next one gets it; dropped at the end, it gives itself back.
+                    delivery = puller.answer.send(Ok(held)).err().and_then(Result::ok);
                 }
             }
             if !lane.pull.is_set() {
@@ -316,7 +316,7 @@ pub(crate) fn forget_claims(lanes: &mut Lanes, batch: &mut Batch) {
     for (request, whom) in requests.iter().zip(mem::take(&mut batch.claims)) {
         match whom {
             ClaimFor::Workers { lane, .. } => lanes.at(lane).give_room(request.limit),
-            ClaimFor::Poppers { lane, .. } => {
+            ClaimFor::Pullers { lane, .. } => {
                 let lane = lanes.at(lane);
                 lane.popping = lane.popping.saturating_sub(request.limit);
             }
@@ -335,8 +335,8 @@ pub(crate) fn forget_claims(lanes: &mut Lanes, batch: &mut Batch) {
 #[cfg(test)]
 mod tests {
     use super::super::batch::compose;
-    use super::super::desk::Gathered;
-    use super::super::shared::rules;
+    use super::super::fast_path::rules;
+    use super::super::inbox::Gathered;
     use super::*;
     use crate::backend::{ClaimRequest, Commit};
     use crate::task::NewTask;
@@ -354,11 +354,11 @@ mod tests {
             commit.claim.push(ClaimRequest { queue: "default".into(), types: None, limit: 1 });
             let receipt = core.backend.commit(&commit).unwrap();
             assert_eq!(receipt.claimed[0].len(), 1);
-            let mut lanes = core.lanes.take_up();
+            let mut lanes = core.lanes.lock();
             let lane = lanes.index("default").unwrap();
             let whom = if pulled {
                 lanes.at(lane).popping += 1;
-                ClaimFor::Poppers { lane, mark: lanes.at(lane).pull.mark() }
+                ClaimFor::Pullers { lane, mark: lanes.at(lane).pull.mark() }
             } else {
                 lanes.at(lane).outstanding += 1;
                 ClaimFor::Workers { lane, mark: lanes.at(lane).work.mark() }
@@ -367,7 +367,7 @@ mod tests {
             batch.commit = commit;
             batch.claims = vec![whom];
             deliver(core, &mut lanes, batch, receipt);
-            lanes.put_down(false);
+            lanes.release(false);
             core.poke_queue();
             let given_back = async {
                 while board.get(task).await.unwrap().unwrap().state == TaskState::Running {

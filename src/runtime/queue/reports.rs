@@ -1,14 +1,14 @@
-//! Progress on its way to the desk.
+//! Progress on its way to the inbox.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::desk::Desk;
+use super::inbox::Inbox;
 use super::progress::Pace;
 use crate::backend::ProgressUpdate;
 use crate::task::TaskId;
 
-impl Desk {
+impl Inbox {
     /// Hands in progress of a run.
     pub(crate) fn report(&self, task_id: TaskId, update: ProgressUpdate, pace: &Arc<Pace>, now: Duration) {
         let mut gathered = self.gathered.lock();

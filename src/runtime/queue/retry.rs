@@ -9,8 +9,8 @@ use slog::{debug, warn};
 
 use super::batch::Batch;
 use super::lanes::Lanes;
-use super::recount::count_outstanding;
-use super::{Queue, receipt, refused};
+use super::recover::count_outstanding;
+use super::{Queue, receipt, unstorable};
 use crate::backend::BackendError;
 use crate::error::PushError;
 use crate::logging::keys;
@@ -43,7 +43,7 @@ impl Queue {
             batch.uncertain = true;
             self.reconcile = true;
         }
-        self.core.desk.set_trouble(Some(error.clone()));
+        self.core.inbox.set_trouble(Some(error.clone()));
         let now = self.core.clock.elapsed();
         if matches!(error, BackendError::Unknown { .. }) {
             self.doubtful_until = now + LATE;
@@ -51,7 +51,7 @@ impl Queue {
         let panicked = matches!(error, BackendError::Panicked { .. });
         if (panicked || !error.is_transient()) && !batch.claims.is_empty() {
             if (batch.len(), batch.claims.len()) == (0, 1) {
-                refused::give_up_claim(&self.core, lanes, &mut batch, &error);
+                unstorable::give_up_claim(&self.core, lanes, &mut batch, &error);
                 self.back_off(ctx);
                 return;
             }
@@ -62,7 +62,7 @@ impl Queue {
                 if batch.is_empty() {
                     self.back_off(ctx);
                 } else {
-                    self.core.desk.again().push_front(batch);
+                    self.core.inbox.again().push_front(batch);
                 }
                 return;
             }
@@ -72,7 +72,7 @@ impl Queue {
         if !error.is_transient() && batch.len() > 1 {
             // One bad thing must not take the others with it: it is found by halves.
             let second = batch.split();
-            let mut again = self.core.desk.again();
+            let mut again = self.core.inbox.again();
             again.push_front(Box::new(second));
             again.push_front(batch);
             return;
@@ -80,14 +80,14 @@ impl Queue {
         let stopped = self.core.stage() >= Stage::Stopped;
         receipt::refuse(&mut batch, |deadline| stopped || !error.is_transient() || deadline <= now, &error);
         if !error.is_transient() {
-            self.reconcile |= refused::mend(&self.core, &mut batch, &error);
+            self.reconcile |= unstorable::mend(&self.core, &mut batch, &error);
         }
-        for overdue in self.core.desk.take_overdue(now) {
+        for overdue in self.core.inbox.take_overdue(now) {
             // Whoever no longer listens needs no answer.
             drop(overdue.answer.send(Err(PushError::Storage(error.clone()))));
         }
         if !batch.is_empty() {
-            self.core.desk.again().push_back(batch);
+            self.core.inbox.again().push_back(batch);
         }
         self.back_off(ctx);
     }
@@ -95,7 +95,7 @@ impl Queue {
     /// Storage has taken a commit.
     pub(super) fn recovered(&mut self) {
         if std::mem::take(&mut self.failures) > 0 {
-            self.core.desk.set_trouble(None);
+            self.core.inbox.set_trouble(None);
         }
     }
 
@@ -117,7 +117,7 @@ impl Queue {
     pub(super) fn start_reconcile(&mut self, ctx: &mut Context<Self>) {
         self.reconciling = true;
         let mut keep = self.core.live_claims();
-        for batch in &*self.core.desk.again() {
+        for batch in &*self.core.inbox.again() {
             keep.extend(batch.commit.settle.iter().map(|s| (s.task_id, s.token)));
         }
         let core = Arc::clone(&self.core);
@@ -129,11 +129,11 @@ impl Queue {
                 Ok(released) => {
                     queue.reconcile = false;
                     debug!(queue.core.log, "claims reconciled"; keys::COUNT => released.tasks);
-                    let mut lanes = queue.core.lanes.take_up();
+                    let mut lanes = queue.core.lanes.lock();
                     // Nothing was on its way: what an earlier actor had sent is all back.
                     count_outstanding(&queue.core, &mut lanes);
                     lanes.announce_all();
-                    lanes.put_down(false);
+                    lanes.release(false);
                     queue.look_again(ctx);
                 }
                 Err(error) => {

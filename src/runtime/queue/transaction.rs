@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::Pushed;
-use super::answer::{answer, of_group};
 use super::push::checked;
+use super::push_result::{answer, of_group};
 use crate::backend::sql::AppConnection;
 use crate::backend::{Commit, InsertGroup, Insertion, Settled, Settlement};
 use crate::error::{CompleteError, PushError};

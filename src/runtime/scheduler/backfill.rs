@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::operations::{find, trigger};
-use super::tell;
+use super::publish;
 use super::turn::task;
 use crate::backend::{BackendError, Fired, Instance, Run, Turn};
 use crate::clock::Timestamp;
@@ -140,7 +140,7 @@ async fn make(
         let turn = Turn { runs: chained(&specs, chain, cause), ..unchanged(core, now, &record) };
         let outcome = core.ask(FireSchedules { turns: vec![turn.clone()] }).await?.pop();
         if let Some(Fired::Done(made)) = outcome {
-            tell::runs(core, &record, &turn, &made);
+            publish::runs(core, &record, &turn, &made);
             let id = |(spec, made): (&Arc<TaskSpec>, Option<TaskState>)| made.map(|_| spec.task_id);
             return Ok(specs.iter().zip(made).map(id).collect());
         }

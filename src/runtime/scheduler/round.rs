@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use slog::warn;
 
+use super::publish;
 use super::silent::{Silent, silent};
-use super::tell;
 use super::turn::{due, turn};
 use crate::backend::{BackendError, Fired, ScheduleState, Turn};
 use crate::clock::Timestamp;
@@ -49,7 +49,7 @@ pub(crate) enum RoundEnd {
 
 /// Fires what is due; safe to repeat at any time. Of many nodes that do so at once, one is first for each schedule.
 pub(crate) async fn round(core: &Core) -> Result<RoundEnd, BackendError> {
-    let _round = core.agenda.round.lock().await;
+    let _round = core.due_list.round.lock().await;
     under_way(core).await
 }
 
@@ -57,7 +57,7 @@ async fn under_way(core: &Core) -> Result<RoundEnd, BackendError> {
     look(core).await?;
     for _ in 0..MOST_TRANSACTIONS {
         let now = core.clock.now();
-        let due = core.agenda.due(now, MOST_AT_ONCE);
+        let due = core.due_list.due(now, MOST_AT_ONCE);
         if due.is_empty() {
             return Ok(RoundEnd::NothingDue);
         }
@@ -73,7 +73,7 @@ async fn under_way(core: &Core) -> Result<RoundEnd, BackendError> {
 /// Learns of schedules that were saved, by whomever.
 async fn look(core: &Core) -> Result<(), BackendError> {
     let began = core.clock.elapsed();
-    let Some(version) = core.agenda.look_from(began) else { return Ok(()) };
+    let Some(version) = core.due_list.look_from(began) else { return Ok(()) };
     let looked = match core.persistence.ask(LookForSchedules { version }).await {
         // What this costs is a part of the look.
         Ok(changes) if version == 0 => look_ahead(core, core.clock.now()).await.map(|silent| (changes, Some(silent))),
@@ -81,15 +81,15 @@ async fn look(core: &Core) -> Result<(), BackendError> {
     };
     match looked {
         Ok((changes, silent)) => {
-            core.agenda.learn(version, changes, began, core.clock.elapsed());
-            for silent in silent.into_iter().flat_map(|silent| core.agenda.learn_silent(silent)) {
+            core.due_list.learn(version, changes, began, core.clock.elapsed());
+            for silent in silent.into_iter().flat_map(|silent| core.due_list.learn_silent(silent)) {
                 warn!(core.log, "a schedule is silent: its cursor lies ahead of the clock"; keys::SCHEDULE => %silent.name,
                     keys::UNTIL => %silent.until);
             }
             Ok(())
         }
         Err(error) => {
-            core.agenda.look_again();
+            core.due_list.look_again();
             Err(error)
         }
     }
@@ -110,13 +110,13 @@ async fn deal_with(core: &Core, now: Timestamp, ids: &[ScheduleId]) -> Result<()
         }
     }
     if refused.len() == ids.len() {
-        refused.iter().for_each(|(id, _)| core.agenda.set(*id, Some(now + AFTER_REFUSAL_OF_ALL)));
+        refused.iter().for_each(|(id, _)| core.due_list.set(*id, Some(now + AFTER_REFUSAL_OF_ALL)));
         return Err(refusal);
     }
     for (id, error) in refused {
         warn!(core.log, "a schedule does not fire, storage refuses it; it is tried again in a minute";
             keys::SCHEDULE => %id, keys::ERROR => %error);
-        core.agenda.set(id, Some(now + AFTER_REFUSAL));
+        core.due_list.set(id, Some(now + AFTER_REFUSAL));
     }
     Ok(())
 }
@@ -130,13 +130,13 @@ async fn fire(core: &Core, now: Timestamp, ids: &[ScheduleId]) -> Result<(), Bac
     let states = core.persistence.ask(ReadSchedules { ids: ids.to_vec() }).await?;
     let there: HashSet<_> = states.iter().map(|state| state.record.schedule_id).collect();
     for id in ids.iter().filter(|id| !there.contains(id)) {
-        core.agenda.set(*id, None);
+        core.due_list.set(*id, None);
     }
     let mut turns = Vec::new();
     for state in &states {
         match turn(core, now, state) {
             Some(turn) => turns.push(turn),
-            None => core.agenda.set(state.record.schedule_id, due(&state.record)),
+            None => core.due_list.set(state.record.schedule_id, due(&state.record)),
         }
     }
     if turns.is_empty() {
@@ -156,14 +156,14 @@ fn take(core: &Core, now: Timestamp, states: &[ScheduleState], turn: &Turn, outc
     match outcome {
         Fired::Done(made) => {
             if let Some(state) = states.iter().find(|state| state.record.schedule_id == turn.schedule_id) {
-                tell::decided(core, state, turn, made);
+                publish::decided(core, state, turn, made);
             }
             let next = turn.next_run_at.filter(|_| turn.status == ScheduleStatus::Active);
-            core.agenda.set(turn.schedule_id, next);
+            core.due_list.set(turn.schedule_id, next);
         }
         // Another node is at it, or was first. The row is read again, and says what is left to do.
         Fired::Lost if core.backend.capabilities().shared => {
-            core.agenda.set(turn.schedule_id, Some(now + AFTER_ANOTHER));
+            core.due_list.set(turn.schedule_id, Some(now + AFTER_ANOTHER));
         }
         Fired::Lost => {}
     }
@@ -187,14 +187,14 @@ mod tests {
         let board = TestBoard::start(builder).await.unwrap();
         board.settle().await;
         let core = board.board().core();
-        let due = || core.agenda.due(at(3_600), 2 * many).len();
+        let due = || core.due_list.due(at(3_600), 2 * many).len();
         // The actor waits meanwhile.
-        let _round = core.agenda.round.lock().await;
+        let _round = core.due_list.round.lock().await;
         board.clock().advance(Duration::from_secs(3_600));
         assert_eq!(due(), many);
         assert_eq!(under_way(core).await.unwrap(), RoundEnd::MoreDue);
         assert_eq!(due(), many / 2);
-        let last = core.agenda.due(at(3_600), many).pop().unwrap();
+        let last = core.due_list.due(at(3_600), many).pop().unwrap();
         let name = core.backend.schedules(&[last]).unwrap().remove(0).record.name;
         board.schedules().pause(name.clone()).await.unwrap();
         assert_eq!(under_way(core).await.unwrap(), RoundEnd::MoreDue);

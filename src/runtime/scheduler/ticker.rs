@@ -1,5 +1,5 @@
 //! The scheduler actor: sleeps until the next firing, and then does a round. Whoever changes schedules rings the
-//! [agenda](super::Agenda)'s bell, which is no message and may be lost.
+//! [due_list](super::DueList)'s bell, which is no message and may be lost.
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use slog::{info, warn};
 
 use super::round::{RoundEnd, round};
-use crate::actor::Life;
+use crate::actor::Supervised;
 use crate::backend::BackendError;
 use crate::error::BoardError;
 use crate::logging::keys;
@@ -67,11 +67,11 @@ pub(crate) struct Scheduler {
     failing: bool,
     /// When storage was looked at last, on the clock's growing hand.
     looked: Duration,
-    life: Life,
+    life: Supervised,
 }
 
 impl Scheduler {
-    pub(crate) fn new(core: Arc<Core>, life: Life) -> Self {
+    pub(crate) fn new(core: Arc<Core>, life: Supervised) -> Self {
         Self { core, failing: false, looked: Duration::ZERO, life }
     }
 
@@ -113,14 +113,14 @@ impl Scheduler {
         let elapsed = core.clock.elapsed();
         if elapsed.saturating_sub(self.looked) >= core.between_looks() && core.backend.capabilities().shared {
             self.looked = elapsed;
-            core.agenda.look_again();
+            core.due_list.look_again();
         }
-        let until = core.agenda.next().map(|due| due.since(core.clock.now()));
+        let until = core.due_list.next().map(|due| due.since(core.clock.now()));
         let nap = core.clock.sleep(nap(end, until, core.config.check_interval.min(LONGEST)));
         let over = async move {
             tokio::select! {
                 () = nap => {}
-                () = core.agenda.rung() => {}
+                () = core.due_list.rung() => {}
             }
         };
         ctx.spawn(over.into_actor(self).map(|(), scheduler: &mut Self, ctx| scheduler.work(ctx)));

@@ -1,9 +1,9 @@
 //! The guardian: starts the core actors, and starts anew what died.
 //!
 //! An actor whose handler panics is gone for good: actix drops it, and its address answers `Closed` for ever. Each core
-//! actor therefore holds a [`Life`](super::Life), whose destructor tells the guardian. The guardian makes a fresh actor
-//! after a short pause and puts its address on the [`Line`](super::Line) that everyone reads. The actors keep what must
-//! not be lost outside of themselves: on the desk, in slots, in shared maps, in storage.
+//! actor therefore holds a [`Supervised`](super::Supervised), whose destructor tells the guardian. The guardian makes a fresh actor
+//! after a short pause and puts its address on the [`RestartableAddr`](super::RestartableAddr) that everyone reads. The actors keep what must
+//! not be lost outside of themselves: on the inbox, in slots, in shared maps, in storage.
 //!
 //! More than [`MOST_RESTARTS`] restarts of core parts within [`WINDOW`] mean that restarting does not help: the board
 //! gives up, loudly, and its stage becomes `failed`; whoever runs it should exit non-zero for its service manager.
@@ -17,13 +17,13 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use actix_rt::ArbiterHandle;
 use slog::{crit, error};
 
-use crate::actor::{Life, Part, RollCall};
+use crate::actor::{Part, Ping, Supervised};
 use crate::logging::keys;
 use crate::runtime::core::{Core, Stage};
 use crate::runtime::events::Event;
 use crate::runtime::maintenance::Maintenance;
 use crate::runtime::queue::Queue;
-use crate::runtime::queue::bench::wake;
+use crate::runtime::queue::ready::wake;
 use crate::runtime::scheduler::Scheduler;
 use crate::store::Store;
 
@@ -42,7 +42,7 @@ pub(crate) struct Guardian {
     home: ArbiterHandle,
     /// Parts whose restart is under way.
     mending: Vec<Part>,
-    _life: Life,
+    _life: Supervised,
 }
 
 impl Guardian {
@@ -68,7 +68,7 @@ impl Guardian {
                 return;
             }
             guardian.core.parts.pulse(Part::Guardian).tick(&guardian.core.clock);
-            guardian.core.desk.look_at_the_time(guardian.core.clock.elapsed());
+            guardian.core.inbox.look_at_the_time(guardian.core.clock.elapsed());
             match died {
                 Some(part) => {
                     guardian.mend(part, ctx);
@@ -91,14 +91,14 @@ impl Guardian {
         }
         let core = &self.core;
         if core.parts.pulse(Part::Events).ask() {
-            core.events.line().poke(RollCall);
+            core.events.line().poke(Ping);
         }
         if core.parts.pulse(Part::Store).ask() {
-            core.store_line.poke(RollCall);
+            core.store_line.poke(Ping);
         }
-        core.crew.call_roll(&core.clock);
-        for bench in core.benches.values() {
-            wake(bench.not_answered());
+        core.workers.call_roll(&core.clock);
+        for ready in core.ready_queues.values() {
+            wake(ready.not_answered());
         }
     }
 
@@ -175,7 +175,7 @@ pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {
             core.events.line().connect(Actor::start_in_arbiter(home, move |_| fanout));
         }
         Part::Persistence => core.persistence.start(),
-        Part::Worker => drop(core.crew.replace_dead(core)),
+        Part::Worker => drop(core.workers.replace_dead(core)),
         Part::Guardian | Part::Heartbeat | Part::Watch => {}
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::actor::{Life, Part, Pulse};
+use crate::actor::{Liveness, Part, Supervised};
 
 /// Pulses of all parts, and the channel on which their deaths are told.
 pub(crate) struct Parts {
-    pulses: Vec<Arc<Pulse>>,
+    pulses: Vec<Arc<Liveness>>,
     died: UnboundedSender<Part>,
     // Held by the guardian while it lives, and found here by the next one.
     deaths: Arc<tokio::sync::Mutex<UnboundedReceiver<Part>>>,
@@ -27,14 +27,14 @@ impl Parts {
         }
     }
 
-    pub(crate) fn pulse(&self, part: Part) -> &Arc<Pulse> {
+    pub(crate) fn pulse(&self, part: Part) -> &Arc<Liveness> {
         let index = Part::ALL.iter().position(|other| *other == part);
         &self.pulses[index.expect("ALL lists every part")]
     }
 
     /// What an actor holds so that its death is noticed.
-    pub(crate) fn life(&self, part: Part) -> Life {
-        Life::new(part, self.died.clone(), Arc::clone(self.pulse(part)))
+    pub(crate) fn life(&self, part: Part) -> Supervised {
+        Supervised::new(part, self.died.clone(), Arc::clone(self.pulse(part)))
     }
 
     pub(super) fn deaths(&self) -> Arc<tokio::sync::Mutex<UnboundedReceiver<Part>>> {

@@ -181,7 +181,7 @@ impl Heart {
                 if !was_safe {
                     // Nothing was claimed meanwhile, and nobody else will say that it may be again.
                     core.look_for_work();
-                    core.agenda.ring();
+                    core.due_list.ring();
                 }
                 pulse.tick(&core.clock);
             }
@@ -259,7 +259,7 @@ impl Watch {
         if self.to_sweep && core.clock.elapsed() >= self.swept + BETWEEN_SWEEPS {
             (self.swept, self.to_sweep) = (core.clock.elapsed(), false);
             core.maintenance.poke(SweepNow);
-            core.agenda.ring();
+            core.due_list.ring();
         }
         pulse.tick(&core.clock);
         signal.is_stopped()

@@ -119,7 +119,7 @@ impl Context {
         let core = &self.0.core;
         core.events.publish(|| Fact::progress(&self.0.claimed, self.0.core.clock.now(), progress.clone()));
         let update = ProgressUpdate { seq: self.0.claimed.seq, token: self.0.claimed.token, progress };
-        core.desk.report(self.task_id(), update, self.rare().pace.get_or_init(Arc::default), core.clock.elapsed());
+        core.inbox.report(self.task_id(), update, self.rare().pace.get_or_init(Arc::default), core.clock.elapsed());
     }
 
     /// True when the run is asked to end early.
@@ -292,7 +292,7 @@ impl Context {
     }
 
     pub(crate) fn blocking_pool(&self) -> &super::BlockingPool {
-        self.0.core.crew.blocking()
+        self.0.core.workers.blocking()
     }
 
     /// The run is over: its log files are closed.

@@ -2,7 +2,7 @@
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`Wake`] | the queue, or another worker, when the lane's bench has a task; the guardian, when one that was woken does not look | none | only with its worker, which the guardian replaces | yes, but it is sent to idle workers only |
+//! | [`Wake`] | the queue, or another worker, when the lane's ready has a task; the guardian, when one that was woken does not look | none | only with its worker, which the guardian replaces | yes, but it is sent to idle workers only |
 //! | [`Dismiss`] | the queue, when a lane has more workers than its concurrency | none | only with its worker | yes |
 //!
 //! A panic of a handler stops at the door in [`run`]; a panic of the worker itself ends its actor, and the guardian puts
@@ -11,9 +11,9 @@
 mod blocking;
 mod cancel;
 mod context;
-mod crew;
 mod handlers;
 pub(crate) mod log;
+mod pool;
 mod registry;
 mod run;
 mod task_trait;
@@ -27,18 +27,18 @@ pub(crate) use blocking::BlockingPool;
 pub(crate) use cancel::Cancel;
 pub use cancel::CancelReason;
 pub use context::Context;
-pub(crate) use crew::{Crew, Slot};
 pub use handlers::Run;
 pub(crate) use handlers::{ActorHandler, AsyncFn, BlockingFn, Handle, Typed};
+pub(crate) use pool::{Slot, WorkerPool};
 pub(crate) use registry::Registry;
 pub use task_trait::Task;
 pub(crate) use thread::RunThread;
 
-use crate::actor::Life;
+use crate::actor::Supervised;
 use crate::runtime::core::Core;
-use crate::runtime::queue::bench::{Bench, CallNumber, Seat, wake};
+use crate::runtime::queue::ready::{CallNumber, ReadyQueue, Take, wake};
 
-/// There may be a task on the bench.
+/// There may be a task on the ready.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Wake(pub(crate) CallNumber);
@@ -54,24 +54,24 @@ const TASKS_PER_TURN: u32 = 64;
 /// The worker actor.
 pub(crate) struct Worker {
     core: Arc<Core>,
-    bench: Arc<Bench>,
+    ready: Arc<ReadyQueue>,
     slot: Arc<Slot>,
-    _life: Life,
+    _life: Supervised,
 }
 
 impl Worker {
-    pub(crate) fn new(core: Arc<Core>, bench: Arc<Bench>, slot: Arc<Slot>, life: Life) -> Self {
-        Self { core, bench, slot, _life: life }
+    pub(crate) fn new(core: Arc<Core>, ready: Arc<ReadyQueue>, slot: Arc<Slot>, life: Supervised) -> Self {
+        Self { core, ready, slot, _life: life }
     }
 
-    /// Takes tasks and runs them, one at a time, until the bench is empty.
+    /// Takes tasks and runs them, one at a time, until the ready is empty.
     fn work(&mut self, ctx: &mut ActorContext<Self>, call: Option<CallNumber>) {
-        let (core, bench, slot) = (Arc::clone(&self.core), Arc::clone(&self.bench), Arc::clone(&self.slot));
+        let (core, ready, slot) = (Arc::clone(&self.core), Arc::clone(&self.ready), Arc::clone(&self.slot));
         let me = ctx.address();
         let rounds = async move {
             let mut call = call;
             let mut turn = 0;
-            while let Seat::Task(claimed, next) = bench.take(&me, &slot, call.take(), &core.clock) {
+            while let Take::Task(claimed, next) = ready.take(&me, &slot, call.take(), &core.clock) {
                 wake(next);
                 run::run(&core, claimed, &slot).await;
                 turn += 1;

@@ -19,8 +19,8 @@ use crate::runtime::core::{Core, Stage};
 use crate::runtime::events::Fact;
 use crate::runtime::persistence::ListExecutions;
 use crate::runtime::queue::delivery::{self, ended, released};
-use crate::runtime::queue::desk::{Holder, SettleRequest};
-use crate::runtime::queue::doubt::is_written;
+use crate::runtime::queue::inbox::{Holder, SettleRequest};
+use crate::runtime::queue::uncertain::is_written;
 use crate::task::{ExecutionStatus, Outcome, RunResult, TaskError, TaskState};
 
 /// Runs a claimed task and hands in its settlement.
@@ -82,7 +82,7 @@ fn hand_in_end<'a>(
 /// hands, or a reconciliation would give it away.
 #[inline]
 fn hand_in(core: &Core, slot: &Slot, request: SettleRequest) {
-    core.desk.hand_in(|g| {
+    core.inbox.hand_in(|g| {
         g.settles.push(request);
         slot.clear();
     });
@@ -118,7 +118,7 @@ async fn freed(core: &Core, thread: &RunThread) {
 async fn settle_before_thread(core: &Core, cx: &Context, slot: &Slot, thread: &RunThread, request: SettleRequest) {
     let SettleRequest { settlement, spec, holder } = request;
     let place = SettleRequest { settlement: settlement.clone(), spec: Arc::clone(&spec), holder: Holder::WorkerDone };
-    core.desk.hand_in(|g| {
+    core.inbox.hand_in(|g| {
         if matches!(holder, Holder::Worker) {
             g.settles.push(SettleRequest { settlement, spec, holder: Holder::WorkerStays });
         }

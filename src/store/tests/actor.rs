@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::actor::{Life, Line, Part, Pulse};
+use crate::actor::{Liveness, Part, RestartableAddr, Supervised};
 use crate::clock::{Clock, Timestamp};
 use crate::store::{Kept, Store, StoreChange, StoreError, StoreEvent, StoreHandle, StoreLimits};
 
@@ -17,9 +17,9 @@ const SECOND: Duration = Duration::from_secs(1);
 struct World {
     clock: Clock,
     kept: Arc<Mutex<Kept>>,
-    line: Line<Store>,
+    line: RestartableAddr<Store>,
     store: StoreHandle,
-    pulse: Arc<Pulse>,
+    pulse: Arc<Liveness>,
     died: mpsc::UnboundedSender<Part>,
     deaths: mpsc::UnboundedReceiver<Part>,
 }
@@ -31,7 +31,7 @@ impl World {
 
     fn limited(limits: StoreLimits) -> Self {
         let (died, deaths) = mpsc::unbounded_channel();
-        let line = Line::new("store");
+        let line = RestartableAddr::new("store");
         let store = StoreHandle::new(line.clone());
         let clock = Clock::manual(Timestamp::from_micros(0));
         let world = Self { clock, kept: Kept::new(limits), line, store, pulse: Arc::default(), died, deaths };
@@ -40,7 +40,7 @@ impl World {
     }
 
     fn start(&self) {
-        let life = Life::new(Part::Store, self.died.clone(), Arc::clone(&self.pulse));
+        let life = Supervised::new(Part::Store, self.died.clone(), Arc::clone(&self.pulse));
         self.line.connect(Store::new(Arc::clone(&self.kept), self.clock.clone(), life).start());
     }
 
@@ -135,7 +135,7 @@ async fn many_at_once_expire_in_slices_and_cleanup_counts_them_all() {
         }
     }
     let (died, _deaths) = mpsc::unbounded_channel();
-    let mut actor = Store::new(kept, clock.clone(), Life::new(Part::Store, died, Arc::default()));
+    let mut actor = Store::new(kept, clock.clone(), Supervised::new(Part::Store, died, Arc::default()));
     clock.advance(SECOND);
     let first = actor.sweep(clock.elapsed());
     assert_eq!((first.removed, first.more), (2_000, true));
@@ -324,7 +324,7 @@ async fn an_actor_that_nobody_can_reach_stops_at_its_next_beat() {
 #[test]
 fn requests_may_be_awaited_on_any_thread() {
     fn send<T: Send>(_: &T) {}
-    let store = StoreHandle::new(Line::new("store"));
+    let store = StoreHandle::new(RestartableAddr::new("store"));
     send(&store.set_public("k", 1, None));
     send(&store.increment("k", 1));
     send(&store.get_public("k"));

@@ -43,7 +43,7 @@ impl TestBoard {
             let all_told = self.core().events.all_arrived();
             if was_quiet && busy.is_empty() && all_told && !stirred.as_mut().enable() {
                 // Set by claims, which may have come after the round.
-                let held = self.core().held.next().map(|until| until.since(self.clock.now()));
+                let held = self.core().throttled.next().map(|until| until.since(self.clock.now()));
                 return due.into_iter().chain(held).min();
             }
             if real.elapsed() > PATIENCE {
@@ -74,7 +74,7 @@ impl TestBoard {
                     let now = self.clock.elapsed();
                     let deliveries = self.core().deliveries.lock();
                     let deliveries = deliveries.values().filter_map(|held| held.deadline?.checked_sub(now));
-                    let schedule = self.core().agenda.next().map(|due| due.since(self.clock.now()));
+                    let schedule = self.core().due_list.next().map(|due| due.since(self.clock.now()));
                     return deliveries.chain(task).chain(schedule).min();
                 }
                 Err(error) => failed(&format!("storage failed: {error}")),
@@ -102,7 +102,7 @@ impl TestBoard {
             // What the last claim left in line for a limit waits for time to pass, or for the end of a task.
             pending.retain(|task| {
                 let limited = limits.as_ref().is_some_and(|limits| limits.touch(labels(task)));
-                !(limited && core.held.is_held(&task.queue))
+                !(limited && core.throttled.is_held(&task.queue))
             });
             busy.extend(pending);
         }

@@ -227,19 +227,22 @@ pub fn what_cannot_be_read_is_named(h: &dyn Harness) {
     let receipt = w.commit(&Commit { claim: vec![super::any(10)], ..w.blank() });
     let claimed = ids(&receipt.claimed[0]);
     let record = w.record(task_id);
-    if let [buried] = &receipt.buried[..] {
+    if let [unreadable] = &receipt.unreadable[..] {
         assert_eq!(claimed, sound, "it holds up nobody");
-        assert_eq!((buried.task_id, &buried.kind, &buried.queue), (Some(task_id), &record.kind, &record.queue));
+        assert_eq!(
+            (unreadable.task_id, &unreadable.kind, &unreadable.queue),
+            (Some(task_id), &record.kind, &record.queue)
+        );
         assert_eq!((record.state, record.finished_at), (TaskState::Dead, Some(at(5))));
-        assert_eq!(record.last_error.as_ref(), Some(&buried.reason));
-        assert!(!buried.reason.is_empty());
+        assert_eq!(record.last_error.as_ref(), Some(&unreadable.reason));
+        assert!(!unreadable.reason.is_empty());
     } else {
-        assert_eq!(receipt.buried, []);
+        assert_eq!(receipt.unreadable, []);
         assert_eq!((claimed[0], record.state), (task_id, TaskState::Running), "neither handed out nor named");
         assert_eq!(claimed[1..], sound);
     }
     let again = w.commit(&Commit { claim: vec![super::any(10)], ..w.blank() });
-    assert_eq!((ids(&again.claimed[0]), again.buried), (vec![], vec![]), "it is told once");
+    assert_eq!((ids(&again.claimed[0]), again.unreadable), (vec![], vec![]), "it is told once");
 }
 
 fn crashed_twice(w: &World, tasks: usize) -> Vec<TaskId> {

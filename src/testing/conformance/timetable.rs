@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{Fired, Passed, Run, Saved, ScheduleState, Turn};
+use crate::backend::{Fired, Run, Saved, ScheduleState, SkippedTime, Turn};
 use crate::clock::Timestamp;
 use crate::schedule::{FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
 use crate::task::{Extras, NewTask, TaskId, TaskSpec, TaskState};
@@ -68,8 +68,8 @@ pub(super) fn made(w: &World, id: ScheduleId, nominal: u64) -> TaskId {
     task_id
 }
 
-pub(super) fn passed(nominal: u64, status: FiringStatus) -> Passed {
-    Passed { nominal_at: at(nominal), status, times: 1, reason: "why".into() }
+pub(super) fn passed(nominal: u64, status: FiringStatus) -> SkippedTime {
+    SkippedTime { nominal_at: at(nominal), status, times: 1, reason: "why".into() }
 }
 
 pub(super) fn statuses(w: &World, id: ScheduleId) -> Vec<(Timestamp, FiringStatus)> {

@@ -7,7 +7,7 @@ use diesel::mysql::MysqlConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sql_types::{BigInt, Text};
 
-use super::meaning::MESSAGES;
+use super::error_map::MESSAGES;
 use crate::backend::sql::conn::{Conn, statements_by_diesel};
 use crate::backend::sql::dialect::{Dialect, placeholders};
 use crate::backend::sql::errors::Abort;

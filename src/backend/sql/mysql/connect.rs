@@ -10,8 +10,8 @@ use diesel::mysql::MysqlConnection;
 use diesel::result::Error;
 use diesel::sql_types::{BigInt, Text};
 
+use super::error_map::MESSAGES;
 use super::library::Way;
-use super::meaning::MESSAGES;
 use crate::backend::BackendError;
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Messages;

@@ -8,7 +8,7 @@ use diesel::mysql::MysqlConnection;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::connect::Target;
-use super::meaning::MESSAGES;
+use super::error_map::MESSAGES;
 use crate::backend::BackendError;
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::migrations::{Migration, migrations, missing};

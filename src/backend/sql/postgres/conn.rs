@@ -8,7 +8,7 @@ use diesel::result::Error;
 use diesel::sql_types::{BigInt, Bool, Text};
 
 use super::connect::LOCK_TIMEOUT;
-use super::meaning::MESSAGES;
+use super::error_map::MESSAGES;
 use crate::backend::sql::conn::{Conn, statements_by_diesel};
 use crate::backend::sql::dialect::Dialect;
 use crate::backend::sql::errors::Abort;

@@ -6,7 +6,7 @@ use diesel::Connection;
 use diesel::connection::{CacheSize, SimpleConnection};
 use diesel::pg::PgConnection;
 
-use super::meaning::MESSAGES;
+use super::error_map::MESSAGES;
 use super::pooler;
 use super::wake::LONGEST_SCHEMA;
 use crate::backend::BackendError;

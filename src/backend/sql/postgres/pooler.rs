@@ -17,7 +17,7 @@ use diesel::result::Error;
 use diesel::sql_types::{Integer, Nullable, Text};
 
 use super::connect::Target;
-use super::meaning::MESSAGES;
+use super::error_map::MESSAGES;
 use crate::backend::BackendError;
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::statement::statements;

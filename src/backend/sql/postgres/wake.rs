@@ -11,7 +11,7 @@ use diesel::sql_types::Text;
 use parking_lot::Mutex;
 
 use super::connect::Target;
-use super::meaning::MESSAGES;
+use super::error_map::MESSAGES;
 use crate::backend::BackendError;
 use crate::backend::sql::conn::Conn;
 use crate::backend::sql::poll::Poll;

@@ -6,7 +6,7 @@ use diesel::QueryResult;
 use diesel::sql_types::BigInt;
 use diesel::sqlite::SqliteConnection;
 
-use super::{due, meaning};
+use super::{due, error_map};
 use crate::backend::sql::conn::{Conn, statements_by_diesel};
 use crate::backend::sql::dialect::{Dialect, placeholders};
 use crate::backend::sql::errors::Abort;
@@ -48,7 +48,7 @@ impl Conn for SqliteConnection {
     statements_by_diesel!(SqliteReads, SqliteReadsOnce);
 
     fn meaning(operation: &'static str, error: &diesel::result::Error, sent: bool) -> BackendError {
-        meaning::meaning(operation, error, sent)
+        error_map::meaning(operation, error, sent)
     }
 
     fn settle(batch: &mut Batch<'_, Self>) -> Result<(), Abort> {

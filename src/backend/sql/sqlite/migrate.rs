@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sqlite::{Sqlite as Db, SqliteConnection};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-use super::meaning::backend_error;
+use super::error_map::backend_error;
 use super::open::Setup;
 use crate::backend::BackendError;
 use crate::backend::sql::errors::Abort;

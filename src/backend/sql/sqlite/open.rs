@@ -9,7 +9,7 @@ use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool};
 use diesel::sqlite::SqliteConnection;
 use diesel::{Connection, QueryResult};
 
-use super::meaning::backend_error;
+use super::error_map::backend_error;
 use super::turn::Turn;
 use super::watch::Watch;
 use super::{File, Manager, Sqlite, migrate};

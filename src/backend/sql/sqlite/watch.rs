@@ -9,7 +9,7 @@ use diesel::sqlite::SqliteConnection;
 use parking_lot::Mutex;
 
 use super::File;
-use super::meaning::backend_error;
+use super::error_map::backend_error;
 use super::open::Setup;
 use crate::backend::BackendError;
 use crate::backend::sql::conn::Conn;

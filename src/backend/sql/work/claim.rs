@@ -12,7 +12,7 @@ use crate::backend::sql::conn::Conn;
 use crate::backend::sql::errors::Abort;
 use crate::backend::sql::rows::count;
 use crate::backend::sql::statement::{Value, statements};
-use crate::backend::{Buried, ClaimRequest, Claimed, Commit};
+use crate::backend::{ClaimRequest, Claimed, Commit, Unreadable};
 use crate::clock::Timestamp;
 use crate::name::Name;
 
@@ -85,7 +85,7 @@ pub(super) fn claimed(
     request: &ClaimRequest,
     commit: &Commit,
     before: Option<&Claimed>,
-) -> Result<Claimed, Buried> {
+) -> Result<Claimed, Unreadable> {
     let (seq, attempt) = (row.seq, count(row.attempt));
     let kind = match before {
         Some(before) if *before.spec.kind == *row.kind => before.spec.kind.clone(),
@@ -106,7 +106,7 @@ struct Found {
     /// A task was left because a limit applies to it.
     limited: bool,
     /// Rows that cannot run.
-    unreadable: Vec<(i64, Buried)>,
+    unreadable: Vec<(i64, Unreadable)>,
 }
 
 impl Found {
@@ -130,7 +130,7 @@ impl Found {
                 }
                 self.tasks.push(task);
             }
-            Err(buried) => self.unreadable.push((seq, buried)),
+            Err(unreadable) => self.unreadable.push((seq, unreadable)),
         }
         self.tasks.len() < request.limit.saturating_add(self.suspect.is_some().into())
     }
@@ -210,15 +210,15 @@ impl<C: Conn> Batch<'_, C> {
     }
 
     /// Sets aside the rows that cannot run.
-    pub(super) fn bury(&mut self, unreadable: impl IntoIterator<Item = (i64, Buried)>) -> Result<(), Abort> {
-        for (seq, buried) in unreadable {
-            self.conn.run::<Bury>(&[Value::Int(seq), Value::Text(&buried.reason), self.now()])?;
-            if let Some(task_id) = buried.task_id {
+    pub(super) fn bury(&mut self, unreadable: impl IntoIterator<Item = (i64, Unreadable)>) -> Result<(), Abort> {
+        for (seq, unreadable) in unreadable {
+            self.conn.run::<Bury>(&[Value::Int(seq), Value::Text(&unreadable.reason), self.now()])?;
+            if let Some(task_id) = unreadable.task_id {
                 // What waits for it need not wait any longer.
                 let freed = unique::free_followers(self.conn, &task_id.to_string(), self.commit.now, Look::Try)?;
                 self.receipt.freed_waiting |= !freed.is_empty();
             }
-            self.receipt.buried.push(buried);
+            self.receipt.unreadable.push(unreadable);
         }
         Ok(())
     }

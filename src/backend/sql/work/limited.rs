@@ -277,7 +277,7 @@ impl<C: Conn> Batch<'_, C> {
                 let seq = row.seq;
                 match claimed(row, request, self.commit, tasks.last()) {
                     Ok(task) => tasks.push(task),
-                    Err(buried) => self.bury([(seq, buried)])?,
+                    Err(unreadable) => self.bury([(seq, unreadable)])?,
                 }
             }
         }

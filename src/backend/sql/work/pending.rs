@@ -4,7 +4,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::{QueryResult, Queryable};
 use serde::de::IgnoredAny;
 
-use crate::backend::Buried;
+use crate::backend::Unreadable;
 use crate::backend::sql::conn::{Conn, Reads};
 use crate::backend::sql::rows::{StoredText, count, firing, small, span};
 use crate::backend::sql::statement::{Statement, Value};
@@ -82,8 +82,8 @@ impl Row {
     }
 
     /// The task, or why it cannot run.
-    pub(super) fn into_spec(self, queue: &Name, kind: Name) -> Result<TaskSpec, Buried> {
-        let bury = |task_id, reason| Buried { task_id, kind: kind.clone(), queue: queue.clone(), reason };
+    pub(super) fn into_spec(self, queue: &Name, kind: Name) -> Result<TaskSpec, Unreadable> {
+        let bury = |task_id, reason| Unreadable { task_id, kind: kind.clone(), queue: queue.clone(), reason };
         let task_id = self.task_id.parse().map_err(|error| bury(None, format!("unreadable row: {error}")))?;
         serde_json::from_str::<IgnoredAny>(&self.params)
             .map_err(|error| bury(Some(task_id), format!("unreadable row: params are no JSON: {error}")))?;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::super::delivery::released;
-use super::super::desk::{Gathered, Holder, PopRequest, Popper, PushReply, PushRequest, SettleRequest};
+use super::super::inbox::{Gathered, Holder, PopRequest, Puller, PushReply, PushRequest, SettleRequest};
 use super::super::lanes::Lanes;
 use super::super::receipt::forget_claims;
 use super::*;
@@ -318,10 +318,10 @@ fn who_pulls_is_asked_for_once_and_who_went_away_not_at_all() {
     let mut node = Node::fed(0);
     let (stays, gone) = (oneshot::channel(), oneshot::channel());
     drop(gone.1);
-    let pop = |answer| PopRequest { queue: "fast".into(), popper: Popper { answer, once: true } };
+    let pop = |answer| PopRequest { queue: "fast".into(), puller: Puller { answer, once: true } };
     let pops = vec![pop(gone.0), pop(stays.0)];
     let batch = node.compose(Gathered { pops, ..Gathered::default() });
-    assert_eq!(batch.claims, [ClaimFor::Poppers { lane: 0, mark: node.lane("fast").pull.mark() }]);
+    assert_eq!(batch.claims, [ClaimFor::Pullers { lane: 0, mark: node.lane("fast").pull.mark() }]);
     assert_eq!((limits(&batch), batch.commit.claim[0].types.clone()), (vec![1], None));
     assert!(node.compose(Gathered::default()).is_empty());
 }
@@ -331,7 +331,7 @@ fn who_pulls_without_patience_is_turned_away_from_a_paused_lane() {
     let mut node = Node::fed(0);
     node.set(true, None);
     let (answer, mut delivery) = oneshot::channel();
-    let pops = vec![PopRequest { queue: "fast".into(), popper: Popper { answer, once: true } }];
+    let pops = vec![PopRequest { queue: "fast".into(), puller: Puller { answer, once: true } }];
     assert!(node.compose(Gathered { pops, ..Gathered::default() }).is_empty());
     assert!(matches!(delivery.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
 }
@@ -343,10 +343,10 @@ fn who_gave_up_pulling_is_forgotten_on_an_idle_lane_and_on_a_paused_one() {
         node.set(paused, None);
         for _ in 0..10_000 {
             let (answer, _) = oneshot::channel();
-            let pops = vec![PopRequest { queue: "fast".into(), popper: Popper { answer, once: false } }];
+            let pops = vec![PopRequest { queue: "fast".into(), puller: Puller { answer, once: false } }];
             assert!(node.compose(Gathered { pops, ..Gathered::default() }).is_empty());
         }
-        let left = node.lane("fast").poppers.len();
+        let left = node.lane("fast").pullers.len();
         assert!(left < 100, "{left} are left; paused: {paused}");
     }
 }
@@ -406,7 +406,7 @@ struct Model {
     groups: Vec<Vec<crate::task::TaskId>>,
     flying: Vec<Batch>,
     running: [usize; 2],
-    /// Ends that wait on the desk.
+    /// Ends that wait on the inbox.
     ending: [usize; 2],
 }
 

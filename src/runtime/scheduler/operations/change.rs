@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::error::BoardError;
 use crate::name::{LONGEST_NAME, Name};
 use crate::runtime::core::Core;
-use crate::runtime::persistence::{NameToSchedule, ReadSchedules, SaveSchedule};
+use crate::runtime::persistence::{FindScheduleByName, ReadSchedules, SaveSchedule};
 use crate::schedule::definition::{Definition, Schedule};
 use crate::schedule::trigger::Trigger;
 use crate::schedule::{ScheduleRecord, ScheduleStatus};
@@ -137,7 +137,7 @@ pub(super) async fn save(
 ) -> Result<Option<ScheduleRecord>, BoardError> {
     match core.ask(SaveSchedule { record: record.clone(), turn }).await? {
         Saved::Stored { turn } => {
-            core.agenda.ring();
+            core.due_list.ring();
             Ok(Some(ScheduleRecord { turn, ..record }))
         }
         Saved::NameTaken => Err(BoardError::ScheduleExists(record.name)),
@@ -153,7 +153,7 @@ pub(crate) async fn find(core: &Core, name: &Name) -> Result<ScheduleState, Boar
 }
 
 pub(super) async fn find_any(core: &Core, name: &Name) -> Result<Option<ScheduleState>, BoardError> {
-    let Some(id) = core.ask(NameToSchedule { name: name.to_string() }).await? else { return Ok(None) };
+    let Some(id) = core.ask(FindScheduleByName { name: name.to_string() }).await? else { return Ok(None) };
     state(core, id).await
 }
 

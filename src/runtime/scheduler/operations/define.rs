@@ -10,7 +10,7 @@ use crate::error::BoardError;
 use crate::logging::keys;
 use crate::name::Name;
 use crate::runtime::core::Core;
-use crate::runtime::persistence::CodeToSchedule;
+use crate::runtime::persistence::FindScheduleByCodeName;
 use crate::schedule::definition::{Definition, Schedule};
 use crate::schedule::{ScheduleRecord, ScheduleStatus};
 
@@ -62,7 +62,7 @@ impl Operation for Define {
 
 /// The schedule that code has defined under a name, whatever it is called now; else the one with this name.
 async fn find_defined(core: &Core, name: &Name) -> Result<Option<ScheduleRecord>, BoardError> {
-    let found = match core.ask(CodeToSchedule { name: name.to_string() }).await? {
+    let found = match core.ask(FindScheduleByCodeName { name: name.to_string() }).await? {
         Some(id) => state(core, id).await?,
         None => find_any(core, name).await?,
     };

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use slog::{Drain, Level, Logger, Never, OwnedKV, OwnedKVList, Record, SendSyncRefUnwindSafeKV};
 
 use super::file::CappedFile;
-use super::line::Line;
+use super::line::RestartableAddr;
 use super::{LogForm, MOST_FILES, TaskLogs};
 use crate::logging::guarded::Guarded;
 use crate::panics::caught;
@@ -63,7 +63,7 @@ impl AttemptLog {
         let logs = &self.0.logs;
         let now = logs.now();
         // Read before the lock is taken: a value may itself log when it is shown.
-        let line = Line::read(now, record, loggers);
+        let line = RestartableAddr::read(now, record, loggers);
         let texts = [line.readable(), line.json()];
         let mut failure = None;
         let mut files = self.0.files.lock();

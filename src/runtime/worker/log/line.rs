@@ -16,7 +16,7 @@ const MESSAGE: &str = "msg";
 pub(super) const CUT: &str = "cut";
 
 /// A record, read once for both files.
-pub(super) struct Line {
+pub(super) struct RestartableAddr {
     time: Timestamp,
     level: slog::Level,
     message: String,
@@ -24,7 +24,7 @@ pub(super) struct Line {
     pairs: Vec<(String, Value)>,
 }
 
-impl Line {
+impl RestartableAddr {
     /// Reads a record; `loggers` are the values of its loggers, the nearest first.
     pub(super) fn read(time: Timestamp, record: &Record<'_>, loggers: &[&OwnedKVList]) -> Self {
         let mut own = Pairs::default();

@@ -11,7 +11,7 @@ use crate::backend::sql::rows::{StoredText, shown_state};
 use crate::backend::sql::statement::{Value, statements};
 use crate::backend::sql::work::commit::Batch;
 use crate::backend::sql::work::edit;
-use crate::backend::{Chain, Commit, Edit, EditAction, Fired, Passed, Run, Selection, Turn, replacing};
+use crate::backend::{Chain, Commit, Edit, EditAction, Fired, Run, Selection, SkippedTime, Turn, replacing};
 use crate::clock::Timestamp;
 use crate::schedule::{FiringCause, FiringStatus};
 use crate::task::{TaskId, TaskState};
@@ -237,7 +237,7 @@ impl<C: Conn> Writer<'_, C> {
         Ok(state.is_some_and(|(state,)| !shown_state(&state).is_terminal()))
     }
 
-    fn pass_by(&mut self, passed: &Passed) -> Result<(), Abort> {
+    fn pass_by(&mut self, passed: &SkippedTime) -> Result<(), Abort> {
         let id = self.id.clone();
         let note = [
             Value::Text(&id),

@@ -1,6 +1,6 @@
 //! The lanes in the hands of one at a time: the queue actor, and for a moment whoever pushes or brings a receipt.
 //!
-//! A push that lies on the desk waits until the queue actor's thread has woken up, and its receipt waits for that once
+//! A push that lies on the inbox waits until the queue actor's thread has woken up, and its receipt waits for that once
 //! more. On a queue at rest these are half of the time that a task needs to start. So whoever pushes sends the commit
 //! itself when nothing else is to be done, and makes it where storage never blocks; and the storage thread that brings a
 //! receipt tells everyone itself. What they do is what the actor would do, by the same functions; whatever is out of the
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::batch::{Batch, Rules, compose};
-use super::desk::{Gathered, PushRequest, Returned};
+use super::inbox::{Gathered, PushRequest, Returned};
 use super::lanes::Lanes;
 use super::receipt;
 use crate::actor::Part;
@@ -48,7 +48,7 @@ impl SharedLanes {
     ///
     /// # Panics
     /// When whoever held them last has panicked: the actor dies, and its successor makes them anew.
-    pub(super) fn take_up(&self) -> Hold<'_> {
+    pub(super) fn lock(&self) -> Hold<'_> {
         let mut state = self.0.lock();
         assert!(!state.in_hand, "the lanes were left half changed by a panic; they are made anew");
         state.in_hand = true;
@@ -59,23 +59,23 @@ impl SharedLanes {
     pub(crate) fn let_go(&self) {
         let mut state = self.0.lock();
         let mut waiting = std::mem::take(&mut state.lanes.quiet_watchers);
-        let mut poppers = Vec::new();
+        let mut pullers = Vec::new();
         for lane in state.lanes.iter_mut() {
             waiting.append(&mut lane.idle_watchers);
-            poppers.push(std::mem::take(&mut lane.poppers));
+            pullers.push(std::mem::take(&mut lane.pullers));
         }
         // Not under the lock: the drop tells them.
         drop(state);
-        drop((waiting, poppers));
+        drop((waiting, pullers));
     }
 
     /// Takes the lanes up for somebody else, if the queue actor is at rest and nobody has them.
-    fn try_take_up(&self) -> Option<Hold<'_>> {
+    fn try_lock(&self) -> Option<Hold<'_>> {
         Hold::for_guest(self.0.try_lock()?)
     }
 
     /// The same for who may wait until they are put down.
-    fn take_up_if_free(&self) -> Option<Hold<'_>> {
+    fn lock_if_free(&self) -> Option<Hold<'_>> {
         Hold::for_guest(self.0.lock())
     }
 }
@@ -88,7 +88,7 @@ impl<'a> Hold<'a> {
     }
 
     /// Puts the lanes down as they should be. A hold that is dropped instead, by a panic, leaves them in hand.
-    pub(super) fn put_down(mut self, at_rest: bool) {
+    pub(super) fn release(mut self, at_rest: bool) {
         self.0.in_hand = false;
         self.0.at_rest = at_rest;
     }
@@ -121,18 +121,18 @@ pub(super) fn rules<'a>(core: &'a Core, limits: Option<&'a Arc<Limits>>) -> Rule
 /// Sends a push of one task to storage from the caller's thread, with whatever has gathered, if the queue actor has nothing
 /// to do and storage has no commit; gives the push back otherwise.
 pub(crate) fn send_here(core: &Arc<Core>, push: PushRequest) -> Result<(), PushRequest> {
-    if push.specs.len() > 1 || core.desk.is_poked() || core.stage() != Stage::Running {
+    if push.specs.len() > 1 || core.inbox.is_poked() || core.stage() != Stage::Running {
         return Err(push);
     }
-    let Some(mut lanes) = core.lanes.try_take_up() else { return Err(push) };
+    let Some(mut lanes) = core.lanes.try_lock() else { return Err(push) };
     if lanes.in_flight > 0 {
-        lanes.put_down(true);
+        lanes.release(true);
         return Err(push);
     }
-    let gathered = match core.desk.take_with(push) {
+    let gathered = match core.inbox.take_with(push) {
         Ok(gathered) => gathered,
         Err(push) => {
-            lanes.put_down(true);
+            lanes.release(true);
             return Err(push);
         }
     };
@@ -145,7 +145,7 @@ pub(crate) fn send_here(core: &Arc<Core>, push: PushRequest) -> Result<(), PushR
         } else {
             lanes.in_flight += 1;
             core.persistence.commit(batch, core);
-            lanes.put_down(true);
+            lanes.release(true);
         }
     };
     if caught(send).is_err() {
@@ -163,8 +163,8 @@ fn commit(core: &Arc<Core>, lanes: Hold<'_>, batch: Box<Batch>) {
             }
         }
         Err(error) => {
-            lanes.put_down(false);
-            core.desk.give_back(Returned::Batch(batch, Err(error)));
+            lanes.release(false);
+            core.inbox.give_back(Returned::Batch(batch, Err(error)));
         }
     }
 }
@@ -172,7 +172,7 @@ fn commit(core: &Arc<Core>, lanes: Hold<'_>, batch: Box<Batch>) {
 /// Tells everyone what became of a batch, on the storage thread that brings it, if the lanes are free: whoever waits need
 /// not wait for the queue actor's thread to wake up as well. Returns what is left for the actor to do, if anything.
 pub(crate) fn deliver_here(core: &Arc<Core>, batch: Box<Batch>, receipt: Receipt) -> Option<Returned> {
-    let Some(lanes) = core.lanes.take_up_if_free() else { return Some(Returned::Batch(batch, Ok(receipt))) };
+    let Some(lanes) = core.lanes.lock_if_free() else { return Some(Returned::Batch(batch, Ok(receipt))) };
     // As above: the queue actor, which is told of the return then, finds the lanes in hand.
     let done = caught(|| deliver(core, lanes, batch, receipt)).unwrap_or(false);
     (!done).then_some(Returned::Delivered)
@@ -183,14 +183,14 @@ pub(crate) fn deliver_here(core: &Arc<Core>, batch: Box<Batch>, receipt: Receipt
 fn deliver(core: &Arc<Core>, mut lanes: Hold<'_>, batch: Box<Batch>, receipt: Receipt) -> bool {
     receipt::deliver(core, &mut lanes, *batch, receipt);
     // Before the look: whoever hands something in after it must say so.
-    core.desk.listen();
-    let done = !lanes.want_more() && core.desk.again().is_empty() && core.desk.peek(Gathered::is_empty);
+    core.inbox.listen();
+    let done = !lanes.want_more() && core.inbox.again().is_empty() && core.inbox.peek(Gathered::is_empty);
     if done {
         lanes.in_flight = lanes.in_flight.saturating_sub(1);
         core.persistence.taken_back(1);
         core.parts.pulse(Part::Queue).tick(&core.clock);
     }
-    lanes.put_down(true);
+    lanes.release(true);
     done
 }
 
@@ -208,13 +208,13 @@ mod tests {
         let core = board.core();
         // At rest once the queue actor has taken the end of the run.
         let held = loop {
-            match core.lanes.try_take_up() {
+            match core.lanes.try_lock() {
                 Some(lanes) => break lanes,
                 None => tokio::task::yield_now().await,
             }
         };
         drop(held);
-        // It is handed in at the desk, and whoever looks there finds the lanes as they were left.
+        // It is handed in at the inbox, and whoever looks there finds the lanes as they were left.
         let second = board.push(NewTask::new("x", &())).await.unwrap();
         assert_eq!(board.wait(second.task_id).await.unwrap().state, TaskState::Completed);
         let health = board.health().await;
@@ -241,12 +241,12 @@ mod tests {
         board.wait(first.task_id).await.unwrap();
         // Longer than it takes from here to the next line but one.
         storage.slow_down(Duration::from_millis(200));
-        while core.lanes.try_take_up().map(|lanes| lanes.put_down(true)).is_none() {
+        while core.lanes.try_lock().map(|lanes| lanes.release(true)).is_none() {
             tokio::task::yield_now().await;
         }
         let mut push = Box::pin(board.push(NewTask::new("x", &())));
         assert!(futures_util::FutureExt::now_or_never(&mut push).is_none(), "storage takes its time");
-        let lanes = core.lanes.take_up();
+        let lanes = core.lanes.lock();
         assert_eq!(core.persistence.commits_in_flight(), 1);
         let tasks = || stored.counts().unwrap().iter().map(|count| count.tasks).sum::<u64>();
         while tasks() < 2 {
@@ -257,7 +257,7 @@ mod tests {
             std::thread::yield_now();
             assert_eq!(core.persistence.commits_in_flight(), 1, "nobody has its claims yet");
         }
-        lanes.put_down(true);
+        lanes.release(true);
         let second = push.await.unwrap();
         assert_eq!(board.wait(second.task_id).await.unwrap().state, TaskState::Completed);
         board.stop().await;
@@ -268,7 +268,7 @@ mod tests {
     async fn a_push_to_a_queue_at_rest_is_committed_by_whoever_pushes() {
         let board = Board::builder().queue("default", 2).start().await.unwrap();
         let core = board.core();
-        while core.lanes.try_take_up().map(|lanes| lanes.put_down(true)).is_none() {
+        while core.lanes.try_lock().map(|lanes| lanes.release(true)).is_none() {
             tokio::task::yield_now().await;
         }
         let mut push = Box::pin(board.push(NewTask::new("x", &())));

@@ -10,25 +10,25 @@ use crate::backend::Claimed;
 use crate::clock::Clock;
 use crate::runtime::worker::{Slot, Wake, Worker};
 
-/// The bench of one lane.
+/// The ready of one lane.
 ///
 /// Tasks do not travel to workers as one message each: a message costs more than a small task. The queue puts a
 /// whole batch here and wakes one worker; that worker takes a task, wakes the next worker while there is more, and
-/// goes on taking until the bench is empty. So a long task holds up nobody, and a flood of short ones costs a lock
+/// goes on taking until the ready is empty. So a long task holds up nobody, and a flood of short ones costs a lock
 /// each.
 ///
 /// A worker that is woken on a thread that a handler blocks does not answer before that handler ends. So nobody waits for
-/// an answer for long: whoever comes to the bench after [`SLOW`] wakes another worker, and when nobody comes the guardian
+/// an answer for long: whoever comes to the ready after [`SLOW`] wakes another worker, and when nobody comes the guardian
 /// wakes all that are idle. The silent one keeps its call; it looks when it can, and is idle or busy only then.
 #[derive(Default)]
-pub(crate) struct Bench(Mutex<Seats>);
+pub(crate) struct ReadyQueue(Mutex<ReadyState>);
 
 /// An answer that takes longer may not come soon. Long against the microseconds of a wake, so that a flood sends few of
 /// them, and short against what a task may wait.
 const SLOW: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
-struct Seats {
+struct ReadyState {
     ready: VecDeque<Claimed>,
     idle: Vec<Addr<Worker>>,
     // The last call, until its worker has looked. One at a time is enough: that worker wakes the next.
@@ -54,15 +54,15 @@ pub(crate) struct Call {
     number: CallNumber,
 }
 
-/// What a worker finds on the bench.
-pub(crate) enum Seat {
+/// What a worker finds on the ready.
+pub(crate) enum Take {
     /// A task, and another worker to wake before it is run.
     Task(Claimed, Option<Call>),
     /// Nothing: the worker now counts as idle and gets a [`Wake`].
     Idle,
 }
 
-impl Bench {
+impl ReadyQueue {
     /// Puts claimed tasks down; returns a worker to wake.
     pub(crate) fn put(&self, tasks: impl IntoIterator<Item = Claimed>, clock: &Clock) -> Option<Call> {
         let mut seats = self.0.lock();
@@ -72,8 +72,8 @@ impl Bench {
 
     /// A worker asks for a task. `call` is what its first question after a [`Wake`] answers.
     ///
-    /// The task goes to `slot` under the bench's lock: at no time is a claim in nobody's hands.
-    pub(crate) fn take(&self, worker: &Addr<Worker>, slot: &Slot, call: Option<CallNumber>, clock: &Clock) -> Seat {
+    /// The task goes to `slot` under the ready's lock: at no time is a claim in nobody's hands.
+    pub(crate) fn take(&self, worker: &Addr<Worker>, slot: &Slot, call: Option<CallNumber>, clock: &Clock) -> Take {
         let mut seats = self.0.lock();
         if call.is_some_and(|number| seats.unanswered.as_ref().is_some_and(|sent| sent.number == number)) {
             seats.unanswered = None;
@@ -82,11 +82,11 @@ impl Bench {
             Some(task) => {
                 slot.taken(&task);
                 let next = seats.next_to_wake(clock);
-                Seat::Task(task, next)
+                Take::Task(task, next)
             }
             None => {
                 seats.idle.push(worker.clone());
-                Seat::Idle
+                Take::Idle
             }
         }
     }
@@ -135,7 +135,7 @@ impl Bench {
     }
 }
 
-impl Seats {
+impl ReadyState {
     fn next_to_wake(&mut self, clock: &Clock) -> Option<Call> {
         if self.ready.is_empty() || self.idle.is_empty() {
             return None;
@@ -173,9 +173,9 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::task::{ClaimToken, NewTask};
 
-    /// A bench with workers that do nothing by themselves, all of them idle; the last one is the first to be woken.
+    /// A ready with workers that do nothing by themselves, all of them idle; the last one is the first to be woken.
     struct Yard {
-        bench: Bench,
+        ready: ReadyQueue,
         clock: Clock,
         workers: Vec<Context<Worker>>,
     }
@@ -183,8 +183,9 @@ mod tests {
     impl Yard {
         fn with(workers: usize) -> Self {
             let workers = (0..workers).map(|_| Context::new()).collect();
-            let yard = Self { bench: Bench::default(), clock: Clock::manual(Timestamp::from_micros(0)), workers };
-            (0..yard.workers.len()).for_each(|index| assert!(matches!(yard.ask(index, None), Seat::Idle)));
+            let yard =
+                Self { ready: ReadyQueue::default(), clock: Clock::manual(Timestamp::from_micros(0)), workers };
+            (0..yard.workers.len()).for_each(|index| assert!(matches!(yard.ask(index, None), Take::Idle)));
             yard
         }
 
@@ -192,18 +193,18 @@ mod tests {
             let spec =
                 Arc::new(NewTask::new("x", &()).into_spec(&self.clock, crate::task::Bounds::all(1_000)).unwrap());
             let task = Claimed { spec, seq: 1, token: ClaimToken::random(), attempt: 0 };
-            self.bench.put(std::iter::repeat_n(task, tasks), &self.clock)
+            self.ready.put(std::iter::repeat_n(task, tasks), &self.clock)
         }
 
-        fn ask(&self, worker: usize, call: Option<CallNumber>) -> Seat {
-            self.bench.take(&self.workers[worker].address(), &Slot::default(), call, &self.clock)
+        fn ask(&self, worker: usize, call: Option<CallNumber>) -> Take {
+            self.ready.take(&self.workers[worker].address(), &Slot::default(), call, &self.clock)
         }
 
         /// The worker asks for a task and gets one; returns whom it is to wake.
         fn task(&self, worker: usize, call: Option<CallNumber>) -> Option<Call> {
             match self.ask(worker, call) {
-                Seat::Task(_, next) => next,
-                Seat::Idle => panic!("there is a task"),
+                Take::Task(_, next) => next,
+                Take::Idle => panic!("there is a task"),
             }
         }
 
@@ -228,9 +229,9 @@ mod tests {
         for _ in 0..10 {
             assert!(yard.task(2, None).is_none(), "one is on its way");
         }
-        assert!(yard.bench.not_answered().is_empty(), "it has had no time yet");
+        assert!(yard.ready.not_answered().is_empty(), "it has had no time yet");
         assert!(yard.task(1, Some(next.number)).is_some());
-        assert!(yard.bench.not_answered().is_empty(), "another one is on its way");
+        assert!(yard.ready.not_answered().is_empty(), "another one is on its way");
     }
 
     #[test]
@@ -250,7 +251,7 @@ mod tests {
         // However late they come, each finds what is there and is idle once.
         assert!(yard.task(1, Some(second.number)).is_none());
         assert!(yard.task(0, Some(third.number)).is_none());
-        assert!(matches!(yard.ask(0, None), Seat::Idle));
+        assert!(matches!(yard.ask(0, None), Take::Idle));
         let again = yard.put(1).unwrap();
         assert_eq!((yard.index(&again), yard.put(1).is_none()), (0, true));
     }
@@ -258,15 +259,15 @@ mod tests {
     #[test]
     fn the_guardian_wakes_all_that_are_idle_when_one_does_not_answer_though_the_clock_stands_still() {
         let yard = Yard::with(4);
-        assert!((0..3).all(|_| yard.bench.not_answered().is_empty()), "there is no work");
+        assert!((0..3).all(|_| yard.ready.not_answered().is_empty()), "there is no work");
         let silent = yard.put(1).unwrap();
-        assert!(yard.bench.not_answered().is_empty(), "it may have been called a moment ago");
-        let calls = yard.bench.not_answered();
+        assert!(yard.ready.not_answered().is_empty(), "it may have been called a moment ago");
+        let calls = yard.ready.not_answered();
         assert_eq!(calls.iter().map(|call| yard.index(call)).collect::<Vec<_>>(), [0, 1, 2]);
-        assert!((0..3).all(|_| yard.bench.not_answered().is_empty()), "nobody is left to be woken");
+        assert!((0..3).all(|_| yard.ready.not_answered().is_empty()), "nobody is left to be woken");
         assert!(yard.task(1, Some(calls[1].number)).is_none());
         for (worker, call) in [(0, &calls[0]), (2, &calls[2]), (3, &silent)] {
-            assert!(matches!(yard.ask(worker, Some(call.number)), Seat::Idle));
+            assert!(matches!(yard.ask(worker, Some(call.number)), Take::Idle));
         }
         let next = yard.put(1).unwrap();
         assert_eq!(yard.index(&next), 3);

@@ -10,7 +10,7 @@ use crate::runtime::core::Core;
 /// lanes by place.
 pub(super) fn lanes(core: &Core, old: &Lanes) -> Lanes {
     let queues = core.config.queues.iter();
-    let queues = queues.map(|(name, n)| (name.clone(), *n, Arc::clone(&core.benches[name])));
+    let queues = queues.map(|(name, n)| (name.clone(), *n, Arc::clone(&core.ready_queues[name])));
     let mut lanes = Lanes::new(queues, core.settings.lock().clone());
     lanes.take_places_of(old);
     lanes.in_flight = core.persistence.commits_in_flight();
@@ -20,13 +20,13 @@ pub(super) fn lanes(core: &Core, old: &Lanes) -> Lanes {
     lanes
 }
 
-/// After a restart: what runs is known by the workers and benches, not by the actor that died.
+/// After a restart: what runs is known by the workers and ready_queues, not by the actor that died.
 pub(super) fn count_outstanding(core: &Core, lanes: &mut Lanes) {
     for lane in lanes.iter_mut() {
         // In the order in which a claim moves, and by id, so that one on its way counts once.
-        let mut claims: HashSet<_> = lane.bench.waiting().into_iter().collect();
-        claims.extend(core.crew.claims(&lane.name));
-        core.desk.peek(|g| {
+        let mut claims: HashSet<_> = lane.ready.waiting().into_iter().collect();
+        claims.extend(core.workers.claims(&lane.name));
+        core.inbox.peek(|g| {
             let of_lane = g.settles.iter().filter(|s| s.spec.queue == lane.name && s.holder.is_worker());
             claims.extend(of_lane.map(|s| (s.settlement.task_id, s.settlement.token)));
         });

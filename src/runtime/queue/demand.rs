@@ -5,7 +5,7 @@
 /// A claim that comes back short proves that there are none, unless something was pushed, promoted or announced
 /// after the claim was composed: that is what the count is for.
 #[derive(Debug, Default)]
-pub(crate) struct Hunger {
+pub(crate) struct Demand {
     maybe: bool,
     announced: u64,
     /// Storage refused a commit with its claim in it, perhaps for the sake of that: it is asked for by itself until a claim
@@ -13,7 +13,7 @@ pub(crate) struct Hunger {
     alone: bool,
 }
 
-impl Hunger {
+impl Demand {
     pub(crate) fn announce(&mut self) {
         self.maybe = true;
         self.announced += 1;

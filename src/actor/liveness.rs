@@ -37,7 +37,7 @@ spelled! {
 
 /// What a part shows of itself; survives its restarts.
 #[derive(Debug, Default)]
-pub(crate) struct Pulse {
+pub(crate) struct Liveness {
     // Microseconds on the clock's growing hand, plus 1; 0 before the first tick.
     last_tick: AtomicU64,
     restarts: AtomicU32,
@@ -50,7 +50,7 @@ pub(crate) struct Pulse {
     fails: AtomicBool,
 }
 
-impl Pulse {
+impl Liveness {
     pub(crate) fn tick(&self, clock: &Clock) {
         let at = u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX - 1);
         self.last_tick.store(at + 1, Ordering::Relaxed);
@@ -101,7 +101,7 @@ impl Pulse {
 
 /// Held by a thread that is a part of the board: whatever ends it, its part is then known to be gone.
 #[derive(Debug)]
-pub(crate) struct Presence(pub(crate) Arc<Pulse>);
+pub(crate) struct Presence(pub(crate) Arc<Liveness>);
 
 impl Drop for Presence {
     fn drop(&mut self) {
@@ -112,21 +112,21 @@ impl Drop for Presence {
 /// Asks an actor for a sign of life: one that has nothing to do has no rounds that would show it.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
-pub(crate) struct RollCall;
+pub(crate) struct Ping;
 
 /// Held by an actor; when the actor goes, by a panic or by its own will, the guardian hears of it.
 ///
 /// actix drops an actor whose handler panicked without calling `stopped()`, so a destructor is the one place
 /// that always runs. It only sends on a channel, which cannot panic.
 #[derive(Debug)]
-pub(crate) struct Life {
+pub(crate) struct Supervised {
     part: Part,
     died: UnboundedSender<Part>,
-    pulse: Arc<Pulse>,
+    pulse: Arc<Liveness>,
 }
 
-impl Life {
-    pub(crate) fn new(part: Part, died: UnboundedSender<Part>, pulse: Arc<Pulse>) -> Self {
+impl Supervised {
+    pub(crate) fn new(part: Part, died: UnboundedSender<Part>, pulse: Arc<Liveness>) -> Self {
         Self { part, died, pulse }
     }
 
@@ -141,7 +141,7 @@ impl Life {
     }
 }
 
-impl Drop for Life {
+impl Drop for Supervised {
     fn drop(&mut self) {
         // An error means that the guardian is gone too: the board is stopping, and nobody needs to know.
         self.died.send(self.part).ok();

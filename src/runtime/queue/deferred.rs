@@ -7,10 +7,10 @@ use std::time::Duration;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use super::Queue;
-use super::answer::key_is_busy;
 use super::batch::Batch;
-use super::desk::{Holder, PushReply};
 use super::epoch::Epoch;
+use super::inbox::{Holder, PushReply};
+use super::push_result::key_is_busy;
 use super::receipt::in_doubt;
 use crate::backend::{Commit, InsertGroup, Settlement};
 use crate::error::PushError;
@@ -41,7 +41,7 @@ pub(super) fn push(core: &Core, mut group: InsertGroup, reply: PushReply, origin
     let mut batch = blank(core, origin);
     batch.commit.insert.push(group);
     batch.pushed.push(reply);
-    core.desk.send_again(Box::new(batch));
+    core.inbox.send_again(Box::new(batch));
 }
 
 /// Sends the end of a run again later.
@@ -51,7 +51,7 @@ pub(super) fn end(core: &Core, settlement: Settlement, spec: Arc<TaskSpec>, hold
     batch.commit.frees = batch.commit.limits.as_ref().is_some_and(|limits| limits.hold_room_of(&spec));
     batch.commit.settle.push(settlement);
     batch.settled.push((spec, holder));
-    core.desk.send_again(Box::new(batch));
+    core.inbox.send_again(Box::new(batch));
 }
 
 fn blank(core: &Core, &Origin { uncertain, ref epoch, tries }: &Origin) -> Batch {
@@ -67,7 +67,7 @@ impl Queue {
     /// The next batch that is to be sent again and whose time has come; without `with_aside` none that was set aside.
     pub(super) fn next_again(&mut self, with_aside: bool, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
         let now = self.core.clock.elapsed();
-        let mut again = self.core.desk.again();
+        let mut again = self.core.inbox.again();
         if let Some(place) =
             again.iter().position(|batch| batch.not_before <= now && (with_aside || batch.tries == 0))
         {

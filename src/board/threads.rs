@@ -17,16 +17,16 @@ use crate::logging::keys;
 use crate::runtime::core::Core;
 use crate::runtime::supervise::{Threads, start_part};
 
-/// The threads of a running board; those of the workers are the crew's, those of storage end with their address.
-pub(super) struct House {
-    pub(super) threads: Option<Threads>,
+/// The threads of a running board; those of the workers are the workers's, those of storage end with their address.
+pub(super) struct BoardThreads {
+    pub(super) watched: Option<Threads>,
     /// Of the core actors, and of the events.
     arbiters: [Arbiter; 2],
     system: System,
     thread: JoinHandle<()>,
 }
 
-impl House {
+impl BoardThreads {
     /// Starts the system with its arbiters and the threads of storage and workers.
     pub(super) async fn build(core: &Arc<Core>) -> Result<Self, StartError> {
         let (tell, told) = oneshot::channel();
@@ -36,8 +36,8 @@ impl House {
             let arbiters = [Arbiter::new(), Arbiter::new()];
             let home = inner.home.get_or_init(|| arbiters[0].handle());
             inner.events_home.get_or_init(|| arbiters[1].handle());
-            inner.crew.start_arbiters(inner.config.worker_threads);
-            inner.crew.call_roll(&inner.clock);
+            inner.workers.start_arbiters(inner.config.worker_threads);
+            inner.workers.call_roll(&inner.clock);
             start_part(&inner, Part::Persistence, home);
             drop(inner);
             // The starter waits for it, or has panicked; then the system ends with its thread. How it ends is told by
@@ -48,13 +48,13 @@ impl House {
         })?;
         // `System` and `Arbiter` panic when the operating system gives them no thread or no runtime.
         let (system, arbiters) = told.await.map_err(|_| StartError::Part("actix system"))?;
-        Ok(Self { threads: None, arbiters, system, thread })
+        Ok(Self { watched: None, arbiters, system, thread })
     }
 
     /// Ends the threads, and waits for them as long as there is patience.
     pub(super) fn end(self, core: &Core, patience: &Patience) {
-        let mut own = self.threads.map_or_else(Vec::new, Threads::stop);
-        let workers = core.crew.stop();
+        let mut own = self.watched.map_or_else(Vec::new, Threads::stop);
+        let workers = core.workers.stop();
         core.chores.close();
         core.persistence.stop();
         for arbiter in &self.arbiters {

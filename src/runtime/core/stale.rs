@@ -3,7 +3,7 @@
 /// Says when a look at each of those who wait is worth it, as others come. Not before there are twice as many as were left by
 /// the last look: so each that comes pays for two looks, however many wait.
 #[derive(Default)]
-pub(crate) struct Gone {
+pub(crate) struct StaleScan {
     /// As many are worth a look at each.
     look_at: usize,
     /// Looks at a single one so far.
@@ -14,7 +14,7 @@ pub(crate) struct Gone {
 /// Fewer than this are not worth a look.
 pub(crate) const FEW: usize = 64;
 
-impl Gone {
+impl StaleScan {
     /// True when it is time to look at all `waiting`.
     pub(crate) fn worth_a_look(&self, waiting: usize) -> bool {
         waiting >= self.look_at.max(FEW)

@@ -35,7 +35,7 @@ pub(super) fn runs(core: &Core, record: &ScheduleRecord, turn: &Turn, made: &[Op
             cause: run.cause,
         });
         core.events.publish(|| Fact::pushed(*state, &run.spec, turn.now));
-        core.desk.hand_in(|g| g.hints.push(run.spec.queue.clone()));
+        core.inbox.hand_in(|g| g.hints.push(run.spec.queue.clone()));
     }
     for passed in &turn.passed {
         info!(core.log, "a schedule's time was passed by"; keys::SCHEDULE => %record.name,

@@ -37,20 +37,20 @@ pub(super) fn give_up_claim(core: &Core, lanes: &mut Lanes, batch: &mut Batch, e
                 lane.give_room(request.limit);
                 lane.work.was_refused(mark);
             }
-            ClaimFor::Poppers { lane, mark } => {
+            ClaimFor::Pullers { lane, mark } => {
                 let lane = lanes.at(lane);
                 lane.popping = lane.popping.saturating_sub(request.limit);
                 lane.pull.was_refused(mark);
                 while !error.is_transient()
-                    && let Some(popper) = lane.poppers.next()
+                    && let Some(puller) = lane.pullers.next()
                 {
                     // Whoever no longer listens needs no answer.
-                    drop(popper.answer.send(Err(error.clone())));
+                    drop(puller.answer.send(Err(error.clone())));
                 }
                 lane.turn_away_hasty();
             }
         }
-        core.hold(&request.queue, Some(core.clock.now() + ASK_AGAIN));
+        core.throttle(&request.queue, Some(core.clock.now() + ASK_AGAIN));
     }
 }
 

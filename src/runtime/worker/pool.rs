@@ -10,12 +10,12 @@ use actix_rt::Arbiter;
 use parking_lot::Mutex;
 
 use super::{BlockingPool, CancelReason, Context, Dismiss, Worker};
-use crate::actor::{Part, Pulse};
+use crate::actor::{Liveness, Part};
 use crate::backend::Claimed;
 use crate::clock::Clock;
 use crate::name::Name;
 use crate::runtime::core::Core;
-use crate::runtime::queue::bench::wake;
+use crate::runtime::queue::ready::wake;
 use crate::task::{ClaimToken, TaskId};
 
 /// What a worker has in hand, seen from outside. Outlives the worker.
@@ -26,7 +26,7 @@ pub(crate) struct Slot(Mutex<Hand>);
 enum Hand {
     #[default]
     Empty,
-    /// Taken from the bench, not begun.
+    /// Taken from the ready, not begun.
     Taken(TaskId, ClaimToken),
     Running(Context),
     /// The run is settled, and its thread goes on: its place in the lane is not free yet.
@@ -74,26 +74,26 @@ impl Slot {
     }
 }
 
-struct Post {
+struct Member {
     slot: Arc<Slot>,
     worker: Addr<Worker>,
 }
 
 /// A thread that workers live on, and its signs of life.
-struct Hall {
+struct PoolThread {
     arbiter: Arbiter,
-    pulse: Arc<Pulse>,
+    pulse: Arc<Liveness>,
 }
 
 /// The workers, lane by lane, and the threads that they are spread over.
-pub(crate) struct Crew {
-    lanes: HashMap<Name, Mutex<Vec<Post>>>,
-    threads: Mutex<Vec<Hall>>,
+pub(crate) struct WorkerPool {
+    lanes: HashMap<Name, Mutex<Vec<Member>>>,
+    threads: Mutex<Vec<PoolThread>>,
     next: AtomicUsize,
     blocking: BlockingPool,
 }
 
-impl Crew {
+impl WorkerPool {
     pub(crate) fn new(queues: impl Iterator<Item = Name>, blocking_threads: usize) -> Self {
         Self {
             lanes: queues.map(|name| (name, Mutex::default())).collect(),
@@ -108,34 +108,34 @@ impl Crew {
     }
 
     /// Starts the threads that workers live on. Must be called inside an actix system.
-    pub(crate) fn start_arbiters(&self, threads: usize) {
-        let mut halls = self.threads.lock();
-        while halls.len() < threads {
-            halls.push(Hall { arbiter: Arbiter::new(), pulse: Arc::default() });
+    pub(crate) fn start_arbiters(&self, count: usize) {
+        let mut threads = self.threads.lock();
+        while threads.len() < count {
+            threads.push(PoolThread { arbiter: Arbiter::new(), pulse: Arc::default() });
         }
     }
 
     /// Asks each thread for a sign of life. One whose handler blocks it gives none.
     pub(crate) fn call_roll(&self, clock: &Clock) {
-        for hall in self.threads.lock().iter().filter(|hall| hall.pulse.ask()) {
-            let (pulse, clock) = (Arc::clone(&hall.pulse), clock.clone());
-            hall.arbiter.spawn_fn(move || pulse.tick(&clock));
+        for thread in self.threads.lock().iter().filter(|thread| thread.pulse.ask()) {
+            let (pulse, clock) = (Arc::clone(&thread.pulse), clock.clone());
+            thread.arbiter.spawn_fn(move || pulse.tick(&clock));
         }
     }
 
     /// How long the thread has been silent that gave its last sign of life before the others.
     pub(crate) fn tick_age(&self, clock: &Clock) -> Option<Duration> {
-        self.threads.lock().iter().filter_map(|hall| hall.pulse.age(clock)).max()
+        self.threads.lock().iter().filter_map(|thread| thread.pulse.age(clock)).max()
     }
 
     /// Sees to it that a lane has at least `wanted` workers.
     pub(crate) fn ensure(&self, core: &Arc<Core>, lane: &str, wanted: usize) {
-        let Some(posts) = self.lanes.get(lane) else { return };
-        let mut posts = posts.lock();
-        while posts.len() < wanted {
+        let Some(members) = self.lanes.get(lane) else { return };
+        let mut members = members.lock();
+        while members.len() < wanted {
             let slot = Arc::new(Slot::default());
-            let Some(worker) = self.hire(core, lane, &slot) else { return };
-            posts.push(Post { slot, worker });
+            let Some(worker) = self.spawn_worker(core, lane, &slot) else { return };
+            members.push(Member { slot, worker });
         }
     }
 
@@ -145,17 +145,17 @@ impl Crew {
         reason = "an address hashes as the actor that it leads to, which never changes"
     )]
     pub(crate) fn dismiss(&self, core: &Core, lane: &str, wanted: usize) {
-        let Some((posts, bench)) = self.lanes.get(lane).zip(core.benches.get(lane)) else { return };
-        let mut posts = posts.lock();
-        let excess = posts.len().saturating_sub(wanted);
+        let Some((members, ready)) = self.lanes.get(lane).zip(core.ready_queues.get(lane)) else { return };
+        let mut members = members.lock();
+        let excess = members.len().saturating_sub(wanted);
         if excess == 0 {
             return;
         }
-        let gone: HashSet<Addr<Worker>> = bench.dismiss(excess).into_iter().collect();
+        let gone: HashSet<Addr<Worker>> = ready.dismiss(excess).into_iter().collect();
         // First from the list: what is in it and has ended counts as dead.
-        posts.retain(|post| !gone.contains(&post.worker));
-        posts.shrink_to(2 * wanted);
-        drop(posts);
+        members.retain(|member| !gone.contains(&member.worker));
+        members.shrink_to(2 * wanted);
+        drop(members);
         for worker in gone {
             worker.do_send(Dismiss);
         }
@@ -167,43 +167,43 @@ impl Crew {
         self.lanes[lane].lock().len()
     }
 
-    fn hire(&self, core: &Arc<Core>, lane: &str, slot: &Arc<Slot>) -> Option<Addr<Worker>> {
-        let halls = self.threads.lock();
+    fn spawn_worker(&self, core: &Arc<Core>, lane: &str, slot: &Arc<Slot>) -> Option<Addr<Worker>> {
+        let threads = self.threads.lock();
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let arbiter = &halls.get(turn.checked_rem(halls.len())?)?.arbiter;
+        let arbiter = &threads.get(turn.checked_rem(threads.len())?)?.arbiter;
         let (core, slot) = (Arc::clone(core), Arc::clone(slot));
-        let bench = Arc::clone(core.benches.get(lane)?);
+        let ready = Arc::clone(core.ready_queues.get(lane)?);
         Some(Worker::start_in_arbiter(&arbiter.handle(), move |_| {
             let life = core.parts.life(Part::Worker);
-            Worker::new(core, bench, slot, life)
+            Worker::new(core, ready, slot, life)
         }))
     }
 
     /// True when some worker has died.
     pub(crate) fn has_dead(&self) -> bool {
-        self.lanes.values().any(|posts| posts.lock().iter().any(|post| !post.worker.connected()))
+        self.lanes.values().any(|members| members.lock().iter().any(|member| !member.worker.connected()))
     }
 
     /// Puts fresh workers in the place of those that died, and returns how many. Must be called inside an actix system.
     pub(crate) fn replace_dead(&self, core: &Arc<Core>) -> usize {
         // A handler may have stopped the arbiter that it ran on.
-        for hall in self.threads.lock().iter_mut().filter(|hall| !hall.arbiter.spawn_fn(|| ())) {
-            *hall = Hall { arbiter: Arbiter::new(), pulse: Arc::default() };
+        for thread in self.threads.lock().iter_mut().filter(|thread| !thread.arbiter.spawn_fn(|| ())) {
+            *thread = PoolThread { arbiter: Arbiter::new(), pulse: Arc::default() };
         }
         let mut replaced = 0;
-        for (lane, posts) in &self.lanes {
-            let mut posts = posts.lock();
+        for (lane, members) in &self.lanes {
+            let mut members = members.lock();
             let before = replaced;
-            for post in posts.iter_mut().filter(|post| !post.worker.connected()) {
-                if let Some(worker) = self.hire(core, lane, &post.slot) {
-                    post.worker = worker;
+            for member in members.iter_mut().filter(|member| !member.worker.connected()) {
+                if let Some(worker) = self.spawn_worker(core, lane, &member.slot) {
+                    member.worker = worker;
                     replaced += 1;
                 }
             }
             if replaced > before
-                && let Some(bench) = core.benches.get(lane)
+                && let Some(ready) = core.ready_queues.get(lane)
             {
-                wake(bench.forget_dead(&core.clock));
+                wake(ready.forget_dead(&core.clock));
             }
         }
         replaced
@@ -211,7 +211,8 @@ impl Crew {
 
     /// The claims that the workers of a lane have in hand.
     pub(crate) fn claims(&self, lane: &str) -> Vec<(TaskId, ClaimToken)> {
-        let of = |posts: &Mutex<Vec<Post>>| posts.lock().iter().filter_map(|post| post.slot.claim()).collect();
+        let of =
+            |members: &Mutex<Vec<Member>>| members.lock().iter().filter_map(|member| member.slot.claim()).collect();
         self.lanes.get(lane).map_or_else(Vec::new, of)
     }
 
@@ -227,18 +228,19 @@ impl Crew {
     }
 
     fn contexts(&self) -> impl Iterator<Item = Context> {
-        let of = |posts: &Mutex<Vec<Post>>| posts.lock().iter().filter_map(|post| post.slot.context()).collect();
-        self.lanes.values().flat_map(move |posts| -> Vec<Context> { of(posts) })
+        let of =
+            |members: &Mutex<Vec<Member>>| members.lock().iter().filter_map(|member| member.slot.context()).collect();
+        self.lanes.values().flat_map(move |members| -> Vec<Context> { of(members) })
     }
 
     /// Ends the workers' threads, and what still runs on them; the threads are to be joined. What waits for a blocking
     /// thread never begins: its claim has been given back.
     pub(crate) fn stop(&self) -> Vec<Arbiter> {
         self.blocking.abandon();
-        for posts in self.lanes.values() {
-            posts.lock().clear();
+        for members in self.lanes.values() {
+            members.lock().clear();
         }
-        let arbiters: Vec<Arbiter> = self.threads.lock().drain(..).map(|hall| hall.arbiter).collect();
+        let arbiters: Vec<Arbiter> = self.threads.lock().drain(..).map(|thread| thread.arbiter).collect();
         for arbiter in &arbiters {
             arbiter.stop();
         }
@@ -247,7 +249,8 @@ impl Crew {
 
     #[cfg(feature = "testing")]
     pub(crate) fn crash_one(&self) -> bool {
-        let worker = self.lanes.values().find_map(|posts| posts.lock().first().map(|post| post.worker.clone()));
+        let worker =
+            self.lanes.values().find_map(|members| members.lock().first().map(|member| member.worker.clone()));
         worker.inspect(|worker| worker.do_send(crate::actor::Crash)).is_some()
     }
 }
@@ -262,17 +265,17 @@ mod tests {
     async fn workers_that_a_smaller_concurrency_does_not_need_are_let_go() {
         let builder = Board::builder().handler("n", |_, _| async { Ok(Outcome::done()) });
         let board = builder.start().await.unwrap();
-        let crew = &board.core().crew;
+        let workers = &board.core().workers;
         board.set_concurrency("default", Some(500)).await.unwrap();
-        assert_eq!(crew.workers("default"), 500);
+        assert_eq!(workers.workers("default"), 500);
         let fewer = async {
             // Those that are not yet idle go with a later look.
-            while crew.workers("default") > 3 {
+            while workers.workers("default") > 3 {
                 board.set_concurrency("default", Some(3)).await.unwrap();
             }
         };
         tokio::time::timeout(Duration::from_secs(90), fewer).await.expect("the workers are let go");
-        assert!(!crew.has_dead());
+        assert!(!workers.has_dead());
         let pushed = board.push_many((0..100).map(|n| NewTask::new("n", &n))).await.unwrap();
         for task in pushed {
             assert_eq!(board.wait(task.task_id).await.unwrap().state, TaskState::Completed);

@@ -21,7 +21,7 @@ const FULL_LOOKS_SHARE: u32 = 100;
 
 /// The schedules that fire, as this node knows them.
 #[derive(Default)]
-pub(crate) struct Agenda {
+pub(crate) struct DueList {
     known: Mutex<Known>,
     /// Storage may hold changes.
     look: AtomicBool,
@@ -48,7 +48,7 @@ impl Known {
     }
 }
 
-impl Agenda {
+impl DueList {
     /// Storage may hold changes, or a time may have come: a round begins soon.
     pub(crate) fn ring(&self) {
         self.look.store(true, Ordering::Release);

@@ -10,11 +10,11 @@ use crate::name::Name;
 /// The queues whose last claim came back short because of a limit, each with the time to ask again; without a time
 /// where only the end of a task makes room.
 #[derive(Debug, Default)]
-pub(crate) struct HeldQueues(Mutex<BTreeMap<Name, Option<Timestamp>>>);
+pub(crate) struct ThrottledQueues(Mutex<BTreeMap<Name, Option<Timestamp>>>);
 
-impl HeldQueues {
+impl ThrottledQueues {
     /// Of two times the earlier one counts: asking once too often costs less than once too late.
-    pub(crate) fn hold(&self, queue: &Name, until: Option<Timestamp>) {
+    pub(crate) fn throttle(&self, queue: &Name, until: Option<Timestamp>) {
         let mut queues = self.0.lock();
         let held = queues.entry(queue.clone()).or_default();
         *held = held.iter().copied().chain(until).min();

@@ -1,6 +1,6 @@
 //! What has gathered for the next commit.
 //!
-//! The desk outlives the queue actor: when the actor dies, what was handed in is still here for its successor, and
+//! The inbox outlives the queue actor: when the actor dies, what was handed in is still here for its successor, and
 //! so are the receipts of commits that were in flight.
 
 use std::collections::VecDeque;
@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use super::batch::Batch;
 use super::progress::Reports;
 use super::{Poke, Pushed, Queue};
-use crate::actor::Line;
+use crate::actor::RestartableAddr;
 use crate::backend::{BackendError, Receipt, Settlement};
 use crate::error::{DeliveryError, PushError};
 use crate::name::Name;
@@ -65,14 +65,14 @@ impl Holder {
 /// Somebody who waits for a task to pull.
 pub(crate) struct PopRequest {
     pub(crate) queue: Name,
-    pub(crate) popper: Popper,
+    pub(crate) puller: Puller,
 }
 
 /// A task for somebody who pulls, or why storage refuses for good to look for one.
 pub(crate) type Pulled = Result<Delivery, BackendError>;
 
 /// Where a task is to be delivered.
-pub(crate) struct Popper {
+pub(crate) struct Puller {
     pub(crate) answer: oneshot::Sender<Pulled>,
     /// Turned away when storage has none right now, instead of waiting for one.
     pub(crate) once: bool,
@@ -119,9 +119,9 @@ impl Gathered {
 }
 
 /// Where everybody hands in.
-pub(crate) struct Desk {
+pub(crate) struct Inbox {
     pub(super) gathered: Mutex<Gathered>,
-    // True while the queue actor is sure to look at the desk again without being told.
+    // True while the queue actor is sure to look at the inbox again without being told.
     poked: AtomicBool,
     closed: AtomicBool,
     /// Composed, refused by storage, and to be sent again, each by itself.
@@ -132,11 +132,11 @@ pub(crate) struct Desk {
     trouble: Mutex<Option<BackendError>>,
     /// The time, on the clock's growing hand, as the guardian told it last.
     time: watch::Sender<Duration>,
-    line: Line<Queue>,
+    line: RestartableAddr<Queue>,
 }
 
-impl Desk {
-    pub(crate) fn new(max_waiting_pushes: usize, line: Line<Queue>) -> Self {
+impl Inbox {
+    pub(crate) fn new(max_waiting_pushes: usize, line: RestartableAddr<Queue>) -> Self {
         Self {
             gathered: Mutex::default(),
             poked: AtomicBool::new(false),
@@ -209,7 +209,7 @@ impl Desk {
     /// Lays a batch down that is to be sent again, also from a thread that brings a receipt after the board has stopped.
     pub(crate) fn send_again(&self, batch: Box<Batch>) {
         self.again.lock().push_back(batch);
-        // After it was laid down: a desk that was cleared in between is cleared once more.
+        // After it was laid down: a inbox that was cleared in between is cleared once more.
         if self.gathered.lock().gone {
             self.give_up_again();
         }
@@ -277,7 +277,7 @@ impl Desk {
         self.time.subscribe()
     }
 
-    /// Gives up whoever has waited until its deadline, on the desk or for a place: also while storage says nothing at all.
+    /// Gives up whoever has waited until its deadline, on the inbox or for a place: also while storage says nothing at all.
     /// Sends progress whose time has come.
     pub(crate) fn look_at_the_time(&self, now: Duration) {
         self.time.send_replace(now);
