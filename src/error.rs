@@ -170,33 +170,6 @@ becomes!(
     serde_json::Error => CompleteError::Output,
 );
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_error_shows_its_cause_twice() {
-        let task_id = TaskId::from(uuid::Uuid::from_u128(7));
-        let storage = || BackendError::Permanent { operation: "push", message: "the disk is gone".into() };
-        let json = || serde_json::from_str::<u8>("no").unwrap_err();
-        let errors: [(anyhow::Error, String); 9] = [
-            (PushError::Storage(storage()).into(), storage().to_string()),
-            (PushError::Transaction(storage()).into(), storage().to_string()),
-            (BoardError::from(storage()).into(), storage().to_string()),
-            (BoardError::Result { task_id, error: json() }.into(), json().to_string()),
-            (StartError::from(storage()).into(), storage().to_string()),
-            (StartError::from(std::io::Error::other("no thread")).into(), "no thread".into()),
-            (CompleteError::Storage(storage()).into(), storage().to_string()),
-            (CompleteError::from(json()).into(), json().to_string()),
-            (crate::task::TaskError::new(std::io::Error::other("no page")).into(), "no page".into()),
-        ];
-        for (error, cause) in errors {
-            assert_eq!(format!("{error:#}").matches(&cause).count(), 1, "{error:#}");
-            assert_eq!(error.to_string().matches(&cause).count(), 1, "{error}");
-        }
-    }
-}
-
 impl From<Silent> for BoardError {
     fn from(silent: Silent) -> Self {
         match silent {
@@ -237,3 +210,30 @@ retryable!(
 
 #[cfg(feature = "sql")]
 retryable!(diesel::result::Error, diesel::ConnectionError);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_error_shows_its_cause_twice() {
+        let task_id = TaskId::from(uuid::Uuid::from_u128(7));
+        let storage = || BackendError::Permanent { operation: "push", message: "the disk is gone".into() };
+        let json = || serde_json::from_str::<u8>("no").unwrap_err();
+        let errors: [(anyhow::Error, String); 9] = [
+            (PushError::Storage(storage()).into(), storage().to_string()),
+            (PushError::Transaction(storage()).into(), storage().to_string()),
+            (BoardError::from(storage()).into(), storage().to_string()),
+            (BoardError::Result { task_id, error: json() }.into(), json().to_string()),
+            (StartError::from(storage()).into(), storage().to_string()),
+            (StartError::from(std::io::Error::other("no thread")).into(), "no thread".into()),
+            (CompleteError::Storage(storage()).into(), storage().to_string()),
+            (CompleteError::from(json()).into(), json().to_string()),
+            (crate::task::TaskError::new(std::io::Error::other("no page")).into(), "no page".into()),
+        ];
+        for (error, cause) in errors {
+            assert_eq!(format!("{error:#}").matches(&cause).count(), 1, "{error:#}");
+            assert_eq!(error.to_string().matches(&cause).count(), 1, "{error}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! One transaction of the queue: what goes in, and what comes back.
+//! A transaction of the queue: its request and its result.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,15 +8,15 @@ use crate::limit::{HeldBack, Limits};
 use crate::name::Name;
 use crate::task::{ClaimToken, ExecutionStatus, NodeId, Progress, TaskId, TaskSpec, TaskState};
 
-/// Everything that goes into one transaction.
+/// The contents of a transaction.
 #[derive(Clone, Debug)]
 pub struct Commit {
     /// The time of the writer.
     pub now: Timestamp,
-    /// When it was sent: it may wait on its way, for a connection or a lock. Rates are counted by the time at which it is
-    /// under way, that of storage if it has a clock. Without this, `now` is that time.
+    /// The time of sending. A commit may wait on its way for a connection or a lock. Rates count by the time at which
+    /// the commit runs: storage's time if it has a clock. If `sent` is `None`, that time is `now`.
     pub sent: Option<Instant>,
-    /// The node that writes, and that claims.
+    /// The node that writes and claims.
     pub node: NodeId,
     /// The token of all claims of this commit.
     pub token: ClaimToken,
@@ -24,21 +24,22 @@ pub struct Commit {
     pub settle: Vec<Settlement>,
     /// Tasks that were pushed.
     pub insert: Vec<InsertGroup>,
-    /// How far running tasks have come.
+    /// Progress of running tasks.
     pub progress: Vec<ProgressUpdate>,
-    /// What there is room for.
+    /// Requests for tasks, for the queues that have room.
     pub claim: Vec<ClaimRequest>,
-    /// The limits that the writer knows of: claims obey those of them that storage has, in the form that storage has.
-    /// Nothing when it knows of none; limits then cost nothing.
+    /// The limits that the writer knows. Claims obey those of them that exist in storage, in the form that storage has.
+    /// `None` if the writer knows no limits; limits then cost nothing.
     pub limits: Option<Arc<Limits>>,
-    /// A run that ends here was under a limit of running tasks: other nodes may wait for its place.
+    /// True if a run that ends here was under a limit of running tasks: other nodes may wait for its place.
     pub frees: bool,
-    /// It was answered with [`Inserted::Busy`] or [`Settled::Busy`] before: storage is not to wait for it even a moment.
+    /// True if an earlier try answered [`Inserted::Busy`] or [`Settled::Busy`]. Storage then does not wait for a lock
+    /// at all.
     pub again: bool,
 }
 
 impl Commit {
-    /// A commit in which nothing happens.
+    /// An empty commit.
     pub fn new(node: NodeId, now: Timestamp) -> Self {
         Self {
             now,
@@ -55,28 +56,28 @@ impl Commit {
         }
     }
 
-    /// True when there is nothing to do.
+    /// True if the commit has nothing to do.
     pub fn is_empty(&self) -> bool {
         self.settle.is_empty() && self.insert.is_empty() && self.progress.is_empty() && self.claim.is_empty()
     }
 }
 
-/// The end of one run, or the release of a claim that did not run.
+/// The end of a run, or the release of a claim that did not run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settlement {
     /// The task's place in push order.
     pub seq: i64,
     /// The task.
     pub task_id: TaskId,
-    /// The claim it ran under.
+    /// The token of the claim that it ran under.
     pub token: ClaimToken,
-    /// Where the task goes: terminal, `retrying`, `scheduled` or `pending`.
+    /// The next state of the task: terminal, `retrying`, `scheduled` or `pending`.
     pub state: TaskState,
-    /// When it may run again, for a state that is not terminal.
+    /// The time of the next run, for a state that is not terminal.
     pub run_at: Timestamp,
-    /// Attempts used up, this run included where it counts.
+    /// Attempts used up. This run is included if it counts.
     pub attempt: u32,
-    /// What happened, for the history; nothing for a claim that is given back.
+    /// The end of the run, for the history; `None` if the claim is released without a run.
     pub execution: Option<ExecutionEnd>,
 }
 
@@ -93,7 +94,7 @@ pub struct ExecutionEnd {
     pub finished_at: Timestamp,
     /// JSON text to keep as the task's result.
     pub result: Option<Box<str>>,
-    /// Why it failed, or why it was cancelled; becomes the task's `last_error`.
+    /// The reason of a failure or a cancel; becomes the task's `last_error`.
     pub error: Option<Box<str>>,
 }
 
@@ -104,35 +105,36 @@ pub struct InsertGroup {
     pub tasks: Vec<Insertion>,
 }
 
-/// One task to store.
+/// A task to store.
 #[derive(Clone, Debug)]
 pub struct Insertion {
     /// The task.
     pub spec: Arc<TaskSpec>,
     /// `pending` or `scheduled`.
     pub state: TaskState,
-    /// Store it as `running`, claimed by the commit's node under its token. Only with state `pending`, and not with
-    /// unique mode `keep_latest`, for such a task may have to wait. Limits are not looked at: whoever sets this knows
-    /// of none that applies.
+    /// Stores the task as `running`, claimed by the commit's node under its token. Allowed only with state `pending`,
+    /// and not with unique mode `keep_latest`, because such a task may have to wait. Storage does not check limits
+    /// here: a caller sets `claim` only if it knows no limit that applies.
     pub claim: bool,
 }
 
-/// What became of one insertion.
+/// The result of an insertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inserted {
-    /// Stored and claimed at once, as was asked.
+    /// Stored and claimed at once, as requested.
     Claimed {
         /// Its place in push order.
         seq: i64,
     },
-    /// Stored. Its place is nobody's business before it is claimed, and some storage would have to be asked for it.
+    /// Stored. `seq` is not returned: it is needed only after a claim, and some storage would need an extra query for
+    /// it.
     New {
-        /// Where it stands: the state asked for, or `waiting` by its unique mode.
+        /// The stored state: the requested state, or `waiting` by its unique mode.
         state: TaskState,
     },
-    /// A task with this id, or with its unique key, is there already.
+    /// A task with this id or this unique key already exists.
     Duplicate {
-        /// The one that is there.
+        /// The existing task.
         task_id: TaskId,
         /// Its state.
         state: TaskState,
@@ -144,98 +146,99 @@ pub enum Inserted {
         /// Its state.
         state: TaskState,
     },
-    /// The unique key is held and the mode is `reject`: nothing of the group was stored.
+    /// The unique key is held and the mode is `reject`: no task of the group was stored.
     Refused {
         /// The holder.
         existing: TaskId,
     },
-    /// Another task of the group was refused.
+    /// A different task of the group was rejected.
     GroupRefused,
-    /// Nothing of the group was stored: another transaction, which has not ended, has the unique key in hand. The push is to be
-    /// sent again later, in a commit of its own.
+    /// No task of the group was stored, because an unfinished transaction holds a lock on the unique key. The push must
+    /// be sent again later, in a commit of its own.
     Busy,
 }
 
-/// How far a running task has come.
+/// Progress of a running task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProgressUpdate {
     /// The task's place in push order.
     pub seq: i64,
-    /// The claim it runs under; a stale one changes nothing.
+    /// The token of the claim that it runs under; a stale token changes nothing.
     pub token: ClaimToken,
-    /// How far.
+    /// The progress.
     pub progress: Progress,
 }
 
-/// Room for tasks.
+/// A request for tasks that there is room for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimRequest {
     /// From this queue.
     pub queue: Name,
-    /// Only these types; any type when nothing is given.
+    /// Only these types; `None` allows any type.
     pub types: Option<Arc<[Name]>>,
-    /// At most so many.
+    /// The maximum number of tasks.
     pub limit: usize,
 }
 
-/// A task in the hands of a node.
+/// A task that a node has claimed.
 #[derive(Clone, Debug)]
 pub struct Claimed {
     /// The task.
     pub spec: Arc<TaskSpec>,
     /// Its place in push order.
     pub seq: i64,
-    /// The claim.
+    /// The token of the claim.
     pub token: ClaimToken,
     /// Attempts used up before this run.
     pub attempt: u32,
 }
 
-/// What became of a [`Commit`], part by part in the same order.
+/// The result of a [`Commit`], in the order of its parts.
 #[derive(Clone, Debug, Default)]
 pub struct Receipt {
-    /// For each settlement.
+    /// The results of the settlements.
     pub settled: Vec<Settled>,
-    /// For each insertion, group after group.
+    /// The results of the insertions, group after group.
     pub inserted: Vec<Inserted>,
-    /// For each claim request. Fewer tasks than asked for means that the queue has no more for it now, save those
-    /// that [`passed_over`](Receipt::passed_over) and [`held_back`](Receipt::held_back) tell of.
+    /// The claimed tasks for each claim request. Fewer tasks than requested means that the queue has no more tasks for
+    /// this request now. The exceptions are reported by [`passed_over`](Receipt::passed_over) and
+    /// [`held_back`](Receipt::held_back).
     pub claimed: Vec<Vec<Claimed>>,
-    /// Some task moved from `waiting` to `pending`.
+    /// A task moved from `waiting` to `pending`.
     pub freed_waiting: bool,
-    /// A claim passed over a task on its last chance because another one runs on this node: that one's end makes
-    /// room for it.
+    /// A claim passed over a task on its last chance because this node already runs such a task. The end of that run
+    /// makes room.
     pub passed_over: bool,
-    /// Claims that came back with fewer tasks than asked for because limits held some back; at most one for each.
+    /// Claims that returned fewer tasks than requested because limits held some back. No claim is listed twice.
     pub held_back: Vec<HeldBack>,
-    /// Rows that a claim met and that cannot run, because they cannot be read: they are `dead` now. Every row that a claim
-    /// makes `dead` is named here, or nobody hears of its end.
+    /// Unreadable rows that a claim read and moved to `dead`. Every row that a claim makes `dead` must be listed here,
+    /// otherwise its end is never reported.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// A row that cannot run, set aside by the claim that met it.
+/// A row that cannot run, made `dead` by the claim that read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreadable {
-    /// The task; nothing when not even its id can be read.
+    /// The task; `None` if even its id is unreadable.
     pub task_id: Option<TaskId>,
     /// Its type.
     pub kind: Name,
     /// Its queue.
     pub queue: Name,
-    /// Why it cannot run, as its `last_error` says.
+    /// The reason, the same text as in its `last_error`.
     pub reason: String,
 }
 
-/// What became of a settlement.
+/// The result of a settlement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settled {
     /// Written.
     Accepted,
-    /// Written, but as cancelled: it would have let the task run again, and its cancel was asked for.
+    /// Written as cancelled: the settlement would have let the task run again, but its cancel was requested.
     Cancelled,
     /// The claim no longer holds; nothing was written.
     Fenced,
-    /// Nothing was written: another transaction, which has not ended, has locked the task. The end is to be sent again later, in
+    /// Nothing was written, because an unfinished transaction has locked the task. The end must be sent again later, in
     /// a commit of its own.
     Busy,
 }

@@ -1,15 +1,15 @@
-//! The URL of storage, as the environment says it.
+//! Reads the storage URL from the environment.
 
 use super::BackendError;
 
-/// Where it is looked for, in this order.
+/// The variables, in the order of the search.
 const NAMES: [&str; 2] = ["CALLBOARD_URL", "DATABASE_URL"];
 
-/// The URL in `CALLBOARD_URL`, or else in `DATABASE_URL`.
+/// The URL in `CALLBOARD_URL`, otherwise the URL in `DATABASE_URL`.
 ///
 /// # Errors
-/// [`BackendError::BadUrl`] when neither is set; with what to do where Supabase's variables are set instead, which lead to
-/// its REST interface and not to the database.
+/// [`BackendError::BadUrl`] if neither is set. If Supabase's variables are set instead, the error tells the next step,
+/// because they point to its REST interface and not to the database.
 pub(crate) fn url_from_env(look: impl Fn(&str) -> Option<String>) -> Result<String, BackendError> {
     let set = |name: &str| look(name).filter(|value| !value.is_empty());
     if let Some(url) = NAMES.iter().find_map(|name| set(name)) {

@@ -1,31 +1,31 @@
-//! What can go wrong in storage.
+//! Errors of storage.
 
-/// Why storage did not do what it was asked.
+/// The reason why a storage operation failed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BackendError {
-    /// It may work when tried again: busy, out of reach, disk full, deadlock.
+    /// A retry may succeed: busy, unreachable, disk full, deadlock.
     #[error("{operation}: {message}")]
     Transient {
-        /// What was being done.
+        /// The operation that failed.
         operation: &'static str,
-        /// What the storage said, without secrets.
+        /// The message of storage, without secrets.
         message: String,
     },
-    /// The connection failed after the commit was sent: it may have happened.
+    /// The connection failed after the commit was sent: the commit may have happened.
     #[error("{operation}: {message} (it may have happened)")]
     Unknown {
-        /// What was being done.
+        /// The operation that failed.
         operation: &'static str,
-        /// What the storage said, without secrets.
+        /// The message of storage, without secrets.
         message: String,
     },
-    /// Trying again cannot help.
+    /// A retry cannot succeed.
     #[error("{operation}: {message}")]
     Permanent {
-        /// What was being done.
+        /// The operation that failed.
         operation: &'static str,
-        /// What the storage said, without secrets.
+        /// The message of storage, without secrets.
         message: String,
     },
     /// The stored schema is newer than this program.
@@ -36,30 +36,30 @@ pub enum BackendError {
         /// The newest migration of this program.
         known: String,
     },
-    /// This backend has no such feature.
+    /// This backend does not support the feature.
     #[error("this backend cannot {0}; see its capabilities, and choose another backend")]
     Unsupported(&'static str),
-    /// A connection of the application cannot be used for tasks.
+    /// A connection of the application is not usable for tasks.
     #[error("this connection cannot be used: {0}")]
     Connection(String),
-    /// The code that talks to storage panicked; its connection is thrown away and made anew.
+    /// The code that talks to storage panicked. Its connection is dropped and opened again.
     #[error("{operation}: the storage thread panicked and is started anew")]
     Panicked {
-        /// What was being done.
+        /// The operation that failed.
         operation: &'static str,
     },
-    /// The URL names no backend that this program has.
+    /// The URL names no backend of this program.
     #[error("cannot open {url}: {reason}")]
     BadUrl {
         /// The URL without its password.
         url: String,
-        /// What is wrong, and what is allowed.
+        /// The fault, and the allowed forms.
         reason: String,
     },
 }
 
 impl BackendError {
-    /// True when trying again may help.
+    /// True if a retry may succeed.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::Transient { .. } | Self::Unknown { .. } | Self::Panicked { .. })
     }

@@ -1,10 +1,10 @@
-//! What keeps tasks: the [`Backend`] trait, and the backends.
+//! Storage for tasks: the [`Backend`] trait and its implementations.
 //!
-//! A backend is synchronous and works in batches: the queue hands it everything that gathered since the last
-//! call as one [`Commit`], and the backend makes it one transaction. It never sees an actor, and actors never see
-//! a connection. All of its methods take `&self` and may be called from several threads at once.
+//! A backend is synchronous and works in batches. The queue collects all work since the last call in a single
+//! [`Commit`], and the backend runs it as a single transaction. A backend never sees an actor, and actors never see a
+//! connection. All methods take `&self` and may be called from several threads at once.
 //!
-//! Adding one: implement [`Backend`], pass the conformance suite, and give it a URL scheme in [`open`].
+//! To add a backend, implement [`Backend`], pass the conformance suite, and give it a URL scheme in [`open`].
 
 mod capabilities;
 mod commit;
@@ -48,21 +48,21 @@ use crate::schedule::{Firing, ScheduleRecord};
 use crate::task::ScheduleId;
 use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
 
-/// Keeps tasks, their executions, nodes and queue settings.
+/// Stores tasks, their executions, nodes and queue settings.
 ///
 /// # Rules for every implementation
-/// - Each method is atomic: it happens wholly or not at all, also when the process dies in the middle.
-/// - An error means that nothing happened, save [`BackendError::Unknown`]: then it may have. Every write can be
-///   repeated safely: inserts by task id, settlements by claim token.
-/// - A row that cannot be read (a state that is no state, params that are no JSON) never makes a method fail: it
-///   is moved to `dead` with the reason when a claim meets it, and shown as well as possible in lists.
-/// - No method panics on bad data, and none blocks for longer than a few seconds.
+/// - Each method is atomic: it happens wholly or not at all, even if the process dies in the middle.
+/// - An error means that nothing happened, except [`BackendError::Unknown`]: then the write may have happened. Every
+///   write is idempotent: inserts by task id, settlements by claim token.
+/// - An unreadable row (an invalid state, params that are not JSON) never makes a method fail. A claim that reads such
+///   a row moves it to `dead` with the reason. Lists show as much of it as they can.
+/// - No method panics on bad data, and no method blocks for longer than a few seconds.
 pub trait Backend: Send + Sync + 'static {
-    /// What this backend can and cannot do.
+    /// The features of this backend.
     fn capabilities(&self) -> Capabilities;
 
-    /// What time it is in storage, when it has a clock of its own: leases and due times then go by it, so that nodes
-    /// whose clocks differ agree.
+    /// The time of storage, if it has a clock of its own. Leases and due times then follow this clock, so that nodes
+    /// with different clocks agree.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -70,92 +70,95 @@ pub trait Backend: Send + Sync + 'static {
         Ok(None)
     }
 
-    /// Why there is no room for new tasks, when there is none: pushes are refused with it. What is under way is written all
-    /// the same. Asked for each push, so it takes no lock and no time.
+    /// The reason why storage is full, or `None` while it has room. Pushes are rejected with this reason. Work already
+    /// in flight is still written. Every push calls this, so it takes no lock and returns at once.
     fn full(&self) -> Option<String> {
         None
     }
 
-    /// One transaction that records progress, settles finished runs, inserts pushed tasks, and claims the next
-    /// tasks, in this order.
+    /// Records progress, settles finished runs, inserts pushed tasks, and claims the next tasks, in this order and in a
+    /// single transaction.
     ///
-    /// - **Settle**: a settlement applies only to a row that is `running` under its token; otherwise it answers
-    ///   [`Settled::Fenced`] and changes nothing. An applied one writes its execution row, sets `crash_count` to 0
-    ///   unless it is a release (no `execution`), which gives the crash count back the 1 that the claim added, and
-    ///   clears node, token and the cancel request. One that would let the task run again makes it `cancelled`
-    ///   instead when its cancel was asked for, so that no request is lost, and answers [`Settled::Cancelled`]. An error
-    ///   or a result of the run becomes the task's `last_error` or `result`; a run without one leaves what an earlier
-    ///   run wrote. A task that came to a terminal state, by this or any other method, sets the tasks that waited for it (`waiting`, `parent_id`) to `pending`, or to
-    ///   `scheduled` when their `run_at` lies ahead, and passes its unique key on to them.
-    /// - **Insert**: a group is all or nothing. A known `task_id` is a duplicate and changes nothing. A unique key
-    ///   that is held (see [`holds_key`](crate::task::holds_key)) is treated by its
-    ///   [`UniqueMode`](crate::task::UniqueMode); one that is no longer held is taken from its old holder, whose
-    ///   record then shows none. A holder that is terminal, but holds its key for a period, is a duplicate to
-    ///   `replace` and `keep_latest`. With `keep_latest` and a running holder the task is stored as `waiting` with
-    ///   the holder as its parent; while one waits, also when its parent is back in line, the next push replaces
-    ///   that one.
-    ///   A group whose key, and an end whose task, another transaction has locked is not waited for, at least not for longer
-    ///   than a second: it answers [`Inserted::Busy`] or [`Settled::Busy`] and is sent again later, with
-    ///   [`Commit::again`]. Storage in which no such transactions are gives neither answer.
-    ///   An insertion with `claim` set becomes `running` under the commit's token at once, without being read back.
-    /// - **Claim**: per request up to `limit` pending tasks of its queue and types, by priority, then
-    ///   `run_at`, then push order. A claim writes node, token and start, and adds 1 to `crash_count`. Tasks whose
-    ///   `crash_count` is 2 or more before the claim are on their last chance: at most one of them runs on a node at a time, so that
-    ///   the one that kills its process is found without taking its neighbours with it. A receipt whose claims passed
-    ///   one over says so.
-    /// - **Limits** hold over all nodes: a claim takes a task only when each limit that applies to it has room. Of a
-    ///   limit of running tasks those count that are `running`, whoever started them and however; of a rate the claims
-    ///   in the span of the period that ends with `now`, its beginning not included. A task that is held back does not
-    ///   hold up those behind it, up to 5,000 that a claim looks through. Nodes that claim side by side never exceed a
-    ///   limit together. Only limits that the commit names are looked at, as storage has them. A receipt says which
-    ///   claims came back short for it, and when to ask again.
+    /// - **Settle**: a settlement applies only to a row that is `running` under its token. Otherwise it answers
+    ///   [`Settled::Fenced`] and changes nothing. An applied settlement writes its execution row and clears node, token
+    ///   and the cancel request. It sets `crash_count` to 0. A release (a settlement without `execution`) instead
+    ///   subtracts the 1 that the claim added to `crash_count`. If a cancel was requested and the settlement would let
+    ///   the task run again, the task becomes `cancelled`, so that no request is lost; the answer is then
+    ///   [`Settled::Cancelled`]. The error or result of the run becomes the task's `last_error` or `result`. If the run
+    ///   has none, the value of an earlier run stays. When this or any other method makes a task terminal, the tasks
+    ///   that wait for it (`waiting`, `parent_id`) become `pending`, or `scheduled` if their `run_at` lies ahead. The
+    ///   terminal task passes its unique key on to them.
+    /// - **Insert**: a group is all or nothing. A known `task_id` is a duplicate and changes nothing. If a unique key
+    ///   is held (see [`holds_key`](crate::task::holds_key)), its [`UniqueMode`](crate::task::UniqueMode) decides. If
+    ///   the stored holder no longer holds it, the new task takes the key, and the old holder's record then shows none.
+    ///   If the holder is terminal but holds its key for a period, `replace` and `keep_latest` answer with a duplicate.
+    ///   With `keep_latest` and a running holder, the task is stored as `waiting` with the holder as its parent. As
+    ///   long as such a task waits, the next push replaces it, even if its parent has become `pending` again. A commit
+    ///   does not wait for a unique key or a task that a different transaction has locked, or at most for one second.
+    ///   It answers [`Inserted::Busy`] or [`Settled::Busy`], and the push or end is sent again later with
+    ///   [`Commit::again`]. Storage without such transactions gives neither answer. An insertion with `claim` set
+    ///   becomes `running` under the commit's token at once, without being read back.
+    /// - **Claim**: each request takes up to `limit` pending tasks of its queue and types, by priority, then `run_at`,
+    ///   then push order. A claim writes node, token and start, and adds 1 to `crash_count`. A task whose `crash_count`
+    ///   is 2 or more before the claim is on its last chance. At most one such task runs on a node at a time, so that a
+    ///   task that kills its process is found without killing its neighbours. If a claim passed over such a task, the
+    ///   receipt says so.
+    /// - **Limits** hold over all nodes: a claim takes a task only if each limit that applies to it has room. A limit
+    ///   of running tasks counts every `running` task, no matter which node started it and how. A rate counts the
+    ///   claims in the period that ends with `now`; the beginning of the period is exclusive. A held-back task does not
+    ///   block the tasks behind it, up to 5,000 tasks that a claim looks through. Concurrent claims of several nodes
+    ///   never exceed a limit together. A claim looks only at the limits that the commit names, in the form that
+    ///   storage has them. The receipt names the claims that a limit made come back short, and the time of the next
+    ///   try.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn commit(&self, commit: &Commit) -> Result<Receipt, BackendError>;
 
-    /// The same on a connection of the application, as a part of the transaction that is open there: what is settled and
-    /// inserted is so if that transaction commits, and not if it does not. A commit without progress and without claims.
-    /// On an error nothing is left of it, and the transaction may be good for nothing more.
+    /// The same as [`commit`](Backend::commit), on a connection of the application and inside its open transaction. The
+    /// writes become visible if that transaction commits, and are undone if it rolls back. `commit` has no progress and
+    /// no claims. After an error no part of it is left, and the transaction may be unusable.
     ///
-    /// `conn` is a connection of the kind that this backend uses itself. Other nodes, and this one, are to notice by
-    /// [`watch`](Backend::watch) what has been committed.
+    /// `conn` is a connection of the type that this backend uses itself. All nodes, this one included, learn of the
+    /// committed changes by [`watch`](Backend::watch).
     ///
     /// # Errors
-    /// [`BackendError::Connection`] when the connection leads elsewhere or no transaction is open on it, and any other
-    /// [`BackendError`]; [`BackendError::Unsupported`] from a backend that keeps tasks where an application has no
-    /// connections of its own.
+    /// [`BackendError::Connection`] if the connection leads to a different database or has no open transaction.
+    /// [`BackendError::Unsupported`] from a backend in whose storage an application has no connections of its own.
+    /// Otherwise any [`BackendError`].
     fn commit_in(&self, conn: &mut dyn Any, commit: &Commit) -> Result<Receipt, BackendError> {
         let _ = (conn, commit);
         Err(BackendError::Unsupported("take part in a transaction of the application"))
     }
 
-    /// Promotes what is due, cancels what expired, rescues the tasks of dead nodes, and reports what this node
-    /// should know. Safe to repeat; each kind of work is bounded by `sweep.limit`.
+    /// Promotes due tasks, cancels expired tasks, rescues the tasks of dead nodes, and reports changes that this node
+    /// needs to know. Idempotent. `sweep.limit` bounds each kind of work.
     ///
-    /// - **Expire**, first: waiting, scheduled, pending and retrying tasks with `expires_at <= now` that were never claimed
-    ///   (their `started_at` says so) become `cancelled`, with a `last_error` that says `expired`. **Promote**: scheduled and retrying tasks with
-    ///   `run_at <= now` become `pending` and keep their `run_at`; so does a waiting one whose parent is gone.
-    /// - **Rescue**: a running task whose node has a lease that ended before `now`, or no row, gets an execution
-    ///   row with status `lost`, keeps `attempt` and `crash_count`, and becomes `pending`; `cancelled` when its
-    ///   cancel was asked for; else `dead` when `crash_count` has come to `crash_limit`, with the `last_error`
-    ///   `crash loop: its node died N times while it ran`. The row of a dead node goes with the last of its tasks.
-    ///   The node that sweeps (`sweep.node`) is alive by that: its tasks and its row are left alone, also when its
-    ///   lease has ended by the clock, as after a suspended machine wakes, and when its row is gone.
+    /// - **Expire** runs first: waiting, scheduled, pending and retrying tasks with `expires_at <= now` become
+    ///   `cancelled`, with a `last_error` that says `expired`. This applies only to tasks that were never claimed,
+    ///   which their `started_at` shows. **Promote**: scheduled and retrying tasks with `run_at <= now` become
+    ///   `pending` and keep their `run_at`. A waiting task whose parent no longer exists becomes `pending` too.
+    /// - **Rescue**: applies to a running task whose node has no row, or a lease that ended before `now`. The task gets
+    ///   an execution row with status `lost` and keeps `attempt` and `crash_count`. It becomes `cancelled` if its
+    ///   cancel was requested. Otherwise it becomes `dead` if `crash_count` has reached `crash_limit`, with the
+    ///   `last_error` `crash loop: its node died N times while it ran`. Otherwise it becomes `pending`. The row of a
+    ///   dead node is removed with its last task. The sweeping node (`sweep.node`) counts as alive because it sweeps.
+    ///   Its tasks and its row are left alone, even if its row is missing or its lease has ended by the clock, for
+    ///   example after a suspended machine wakes.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn sweep(&self, sweep: &Sweep) -> Result<SweepReport, BackendError>;
 
-    /// Says that a node lives, and renews its lease. Creates its row when it is not there.
+    /// Records a heartbeat of a node and renews its lease. Creates the node's row if it is missing.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn heartbeat(&self, beat: &NodeBeat) -> Result<(), BackendError>;
 
-    /// Gives back the tasks that `node` holds and whose token is not in `keep`: they become pending again, at
-    /// once, without using up an attempt or counting a crash; one whose cancel was asked for becomes cancelled.
-    /// With `retire` the node's row goes too.
+    /// Releases the tasks that `node` holds and whose token is not in `keep`. They become pending again at once,
+    /// without using up an attempt or counting a crash. A task whose cancel was requested becomes cancelled instead.
+    /// With `retire` the node's row is removed too.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -167,19 +170,19 @@ pub trait Backend: Send + Sync + 'static {
         now: Timestamp,
     ) -> Result<Released, BackendError>;
 
-    /// One task.
+    /// Reads one task.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn get(&self, task_id: TaskId) -> Result<Option<TaskRecord>, BackendError>;
 
-    /// The attempts at a task, oldest first; one that is under way is included with status `running`.
+    /// The attempts at a task, oldest first. An attempt in progress is included with status `running`.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn executions(&self, task_id: TaskId) -> Result<Vec<Execution>, BackendError>;
 
-    /// Tasks that match `filter`, one page.
+    /// One page of the tasks that match `filter`.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -191,33 +194,33 @@ pub trait Backend: Send + Sync + 'static {
         limit: usize,
     ) -> Result<TaskPage, BackendError>;
 
-    /// How many tasks there are in each state of each queue; pairs without tasks are left out.
+    /// The number of tasks in each state of each queue; pairs without tasks are left out.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn counts(&self) -> Result<Vec<StateCount>, BackendError>;
 
-    /// Applies `edit` to what it selects. Of a filter these are at most `edit.limit` tasks in push order, those behind
-    /// `edit.after`; the report says where to go on, so that a row of edits meets each task once, also one that matches
-    /// again at once. It ends after a few thousand tasks that it has looked at, so that its transaction is short also when
-    /// there is nothing to change. A filter passes by tasks that the action would leave as they are (the same priority or `run_at`, a
-    /// cancel that was asked for already).
+    /// Applies `edit` to the tasks that it selects. A filter selects at most `edit.limit` tasks in push order, starting
+    /// behind `edit.after`. The report says where the next edit continues. So a sequence of edits meets each task once,
+    /// even a task that matches again at once. An edit stops after looking at a few thousand tasks, so that its
+    /// transaction stays short even if there is nothing to change. A filter skips tasks that the action would leave
+    /// unchanged (the same priority or `run_at`, a cancel already requested).
     ///
-    /// - `Cancel`: a task that is not running becomes `cancelled`; a running one gets its cancel request.
-    /// - `Retry`: a terminal, scheduled or retrying task becomes `pending` now, a terminal one with its attempts
-    ///   and crashes back at 0 and no longer bound to start before its `expires_at`. A running or pending one is left alone, and so is a terminal one whose unique key
-    ///   another task holds now.
-    /// - `Delete`: the task and its executions go, unless it is running.
-    /// - `Reprioritise`, `Reschedule`: for tasks that are neither running nor terminal. A time that has come makes a
-    ///   scheduled or retrying task pending, one that lies ahead makes a pending one scheduled.
+    /// - `Cancel`: a task that is not running becomes `cancelled`; a running task gets a cancel request.
+    /// - `Retry`: a terminal, scheduled or retrying task becomes `pending` now. A terminal task also gets its attempts
+    ///   and crashes reset to 0, and its `expires_at` no longer applies. A running or pending task is left alone, and
+    ///   so is a terminal task whose unique key is now held by a different task.
+    /// - `Delete`: removes the task and its executions, unless the task is running.
+    /// - `Reprioritise`, `Reschedule`: change tasks that are neither running nor terminal. A time that has come makes a
+    ///   scheduled or retrying task pending. A time that lies ahead makes a pending task scheduled.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn edit(&self, edit: &Edit) -> Result<EditReport, BackendError>;
 
-    /// Changes how a queue is to be run; it reaches the nodes with their next sweep. What the change does not name stays as
-    /// it is, also when somebody else changes it at the same time; a queue without settings is neither paused nor has it
-    /// a concurrency of its own.
+    /// Changes the settings of a queue; the nodes read them with their next sweep. Fields that the change does not name
+    /// keep their value, even if they are changed concurrently. A queue without settings is not paused and has no
+    /// concurrency of its own.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -229,14 +232,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn queues(&self) -> Result<Vec<QueueSettings>, BackendError>;
 
-    /// Stores a limit, in place of one with the same scope and name. Starts that its rate remembers stay, for as long as
-    /// it has a rate.
+    /// Stores a limit and replaces a limit with the same scope and name. Starts that its rate remembers stay as long as
+    /// the limit has a rate.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn save_limit(&self, limit: &Limit) -> Result<(), BackendError>;
 
-    /// Removes a limit with the starts that it remembers; false when there was none.
+    /// Removes a limit with the starts that it remembers; false if the limit did not exist.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -248,15 +251,15 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn limits(&self) -> Result<Vec<Limit>, BackendError>;
 
-    /// The nodes that are known, by name.
+    /// All known nodes, by name.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn nodes(&self) -> Result<Vec<NodeRecord>, BackendError>;
 
-    /// What is first in line: of up to `queues` queues that have pending tasks, those after the name `after`, by name, the
-    /// first `most` pending tasks in the order in which they would be claimed, counted by type. Reads no more rows than
-    /// that. Nothing where storage cannot say it.
+    /// The pending tasks at the front of up to `queues` queues, counted by type. It reads the queues with pending tasks
+    /// whose name follows `after`, by name. Of each it reads the first `most` pending tasks, in claim order, and no
+    /// more rows than that. Empty if storage does not support it.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -265,28 +268,30 @@ pub trait Backend: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Stores a schedule: a new one without `turn`, else over the row that has this `turn`. Its row gets the next turn,
-    /// whatever `record` says, and becomes part of [`schedule_changes`](Backend::schedule_changes).
+    /// Stores a schedule. Without `turn` it is new; otherwise it overwrites the row that has this `turn`. The row gets
+    /// the next turn, and the turn in `record` is ignored. The row becomes part of
+    /// [`schedule_changes`](Backend::schedule_changes).
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn save_schedule(&self, record: &ScheduleRecord, turn: Option<i64>) -> Result<Saved, BackendError>;
 
-    /// Schedules that were saved after `version`; all that fire when it is 0. What is saved has a version above 0, so one
-    /// below 0 asks for all that ever was. Firings are no changes: whoever finds a schedule due looks at its row anyway.
+    /// Schedules that were saved after `version`. A `version` of 0 returns all schedules that fire. Versions start at
+    /// 1, so a negative `version` returns every schedule, deleted ones included. Firings do not count as changes,
+    /// because a node reads the row of each due schedule anyway.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn schedule_changes(&self, version: i64) -> Result<ScheduleChanges, BackendError>;
 
-    /// Schedules that fire, and whose cursor lies after `now`: at most `limit` of those that fire last. There are some after a
-    /// clock that was set ahead and back, and where a cursor was moved ahead.
+    /// Up to `limit` schedules that fire and whose cursor lies after `now`, those with the latest next time. They exist
+    /// after a clock was set ahead and back, and after a cursor was moved ahead.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn schedules_ahead(&self, now: Timestamp, limit: usize) -> Result<Vec<ScheduleId>, BackendError>;
 
-    /// These schedules with what a decision about them needs, in any order; unknown ids are left out.
+    /// These schedules with the data that a decision about them needs, in any order. Unknown ids are left out.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -298,14 +303,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Any [`BackendError`].
     fn schedule_named(&self, name: &str) -> Result<Option<ScheduleId>, BackendError>;
 
-    /// The id of the schedule that code has defined under this name ([`code_name`](ScheduleRecord::code_name)), whatever it
-    /// is called now, a deleted one included.
+    /// The id of the schedule that code defines under this name ([`code_name`](ScheduleRecord::code_name)), a deleted
+    /// one included. Its present name may differ.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn schedule_defined(&self, name: &str) -> Result<Option<ScheduleId>, BackendError>;
 
-    /// Up to `limit` schedules that match, by name, those after the name `after`.
+    /// Up to `limit` schedules that match and whose name follows `after`, by name.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -316,20 +321,25 @@ pub trait Backend: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<ScheduleRecord>, BackendError>;
 
-    /// Writes decisions, each of them wholly or not at all, and all of them in one transaction.
+    /// Writes decisions in one transaction. Each decision is written wholly or not at all.
     ///
-    /// A turn whose row has another turn by now writes nothing, nor does one while another transaction
-    /// writes to its row or to a task that it calls off or waits for: none waits for a lock. Otherwise the tasks in `cancel` are called off, the runs
-    /// are stored as `pending`, or as `waiting` behind the one that they follow, the row takes over status, cursor and
-    /// next time and counts what was made by the clock, and each nominal time gets its row of history. A nominal time
-    /// that has a task already, or had one that is gone, gets none; that of a time which was passed by is written over
-    /// when it runs after all.
+    /// A decision writes nothing if its row has a different turn by now. It also writes nothing while a concurrent
+    /// transaction writes to its row, or to a task that it cancels or waits for, because no decision waits for a lock.
+    /// Otherwise it does the following:
+    ///
+    /// - It cancels the tasks in `cancel`.
+    /// - It stores the runs as `pending`, or as `waiting` behind the task that they follow.
+    /// - It writes status, cursor and next time to the row, and counts the runs that the clock made.
+    /// - It writes one history row for each nominal time.
+    ///
+    /// A nominal time that already has a task, or had a task that was deleted, makes no task and gets no history row.
+    /// The history row of a skipped time is overwritten if that time runs after all.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn fire(&self, turns: &[Turn]) -> Result<Vec<Fired>, BackendError>;
 
-    /// The history of a schedule before the nominal time `before`, the latest first, at most `limit`.
+    /// The history of a schedule before the nominal time `before`, latest first, at most `limit` entries.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -340,9 +350,9 @@ pub trait Backend: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<Firing>, BackendError>;
 
-    /// Removes schedules that were deleted before `deleted_before`, and those that have finished and were changed, fired and
-    /// had their cursor before `finished_before`, with their history. Those that code defines stay, for that is how a later
-    /// start knows of their end.
+    /// Removes schedules with their history: schedules deleted before `deleted_before`, and finished schedules whose
+    /// last change, last firing and cursor all lie before `finished_before`. Schedules defined by code stay, because
+    /// their row tells a later start that they have ended.
     ///
     /// # Errors
     /// Any [`BackendError`].
@@ -352,36 +362,37 @@ pub trait Backend: Send + Sync + 'static {
         finished_before: Option<Timestamp>,
     ) -> Result<(), BackendError>;
 
-    /// Finds finished tasks that the retention rules do not keep: for each rule those that finished first, at most `limit`
-    /// of all. Rules for states that are not terminal find nothing. Tasks that hold their unique key for a period that is not
-    /// over at `now` are kept until then. A long history may have to be counted for it, so this only reads.
+    /// Finds finished tasks that the retention rules do not keep. Each rule returns the tasks that finished first, at
+    /// most `limit` for all rules together. Rules for states that are not terminal find nothing. A task that holds its
+    /// unique key for a period is kept until that period is over at `now`. This method only reads, because it may have
+    /// to count a long history.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn outdated(&self, rules: &[Retention], now: Timestamp, limit: usize) -> Result<Vec<Outdated>, BackendError>;
 
-    /// Deletes tasks that were found to be [`outdated`](Backend::outdated), with their executions, and names them. Those
-    /// that came back to life since, or are gone, are passed by.
+    /// Deletes tasks that [`outdated`](Backend::outdated) found, with their executions, and returns their ids. Tasks
+    /// that became active again or were deleted since then are skipped.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn prune(&self, tasks: &[Outdated]) -> Result<Vec<TaskId>, BackendError>;
 
-    /// Answers when storage can be read.
+    /// Succeeds if storage can be read.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn health(&self) -> Result<(), BackendError>;
 
-    /// Blocks until another process may have changed something (true), or `timeout` has passed (false). Called on
-    /// a thread of its own.
+    /// Blocks until a different process may have changed something (true), or `timeout` has passed (false). Called on a
+    /// thread of its own.
     ///
     /// # Errors
     /// Any [`BackendError`].
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError>;
 
-    /// How many transactions since the start were given up because others were in their way (deadlocks, serialisation
-    /// failures, a key taken at the same moment), and done once more.
+    /// The number of transactions since the start that were aborted by a conflict and retried (deadlocks, serialisation
+    /// failures, a key taken at the same moment).
     fn conflicts(&self) -> u64 {
         0
     }

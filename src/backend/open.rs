@@ -1,4 +1,4 @@
-//! From a URL to a backend: by its scheme, never by trying one after another.
+//! Opens the backend that a URL names. The scheme alone decides; backends are never tried in turn.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,34 +7,34 @@ use super::{Backend, BackendError};
 use crate::clock::Clock;
 use crate::schedule::trigger::nearest;
 
-/// How a database makes commits durable.
+/// The durability of commits in a database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Synchronous {
     /// Each commit is on the disk before it is acknowledged.
     #[default]
     Full,
-    /// A commit survives the death of the process; the last ones may be lost when the machine loses power.
+    /// A commit survives the death of the process; the latest commits may be lost if the machine loses power.
     Normal,
 }
 
-/// What a backend is opened with.
+/// Options for opening a backend.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
-    /// Where it reads time, when it has no clock of its own.
+    /// The source of time for a backend without a clock of its own.
     pub clock: Clock,
-    /// How long to wait for a connection or a lock before the attempt counts as failed.
+    /// The longest wait for a connection or a lock before the attempt fails.
     pub busy_timeout: Duration,
-    /// Connections for reading beside the writers, 1,000 at most.
+    /// Connections for reading, in addition to the writers; 1,000 at most.
     pub readers: usize,
-    /// Commits at a time, where the database takes several; 1,000 at most.
+    /// Parallel commits, where the database supports them; 1,000 at most.
     pub writers: usize,
-    /// How durable a commit is.
+    /// The durability of a commit.
     pub synchronous: Synchronous,
-    /// Bytes up to which [`memory:`](super::memory::Memory::with_room) takes new tasks.
+    /// [`memory:`](super::memory::Memory::with_room) accepts new tasks up to this many bytes.
     pub memory_bytes: usize,
 }
 
-/// Connections of one kind at most: their pool makes room for all of them at once.
+/// The maximum number of connections of one kind, because their pool allocates space for all of them at once.
 pub(crate) const MOST_CONNECTIONS: usize = 1_000;
 
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
@@ -62,15 +62,15 @@ impl Default for OpenOptions {
     }
 }
 
-/// A backend that is open.
+/// An open backend.
 pub type Opened = Arc<dyn Backend>;
 
 /// Opens the backend that `url` names: `memory:`, `sqlite:PATH`, `postgres://...` or `mysql://...`.
 ///
-/// A backend that keeps its data is brought to the schema of this program first.
+/// A durable backend is first migrated to the schema of this program.
 ///
 /// # Errors
-/// [`BackendError::BadUrl`] for a scheme that this program does not have, and whatever opening can meet.
+/// [`BackendError::BadUrl`] for a scheme that this program does not support, and every error that opening can return.
 pub fn open(url: &str, options: &OpenOptions) -> Result<Opened, BackendError> {
     let bad = |reason: &str| BackendError::BadUrl { url: redact(url), reason: reason.into() };
     match url.split_once(':').map(|(scheme, rest)| (scheme.to_ascii_lowercase(), rest)) {
@@ -119,7 +119,7 @@ fn is_postgres(scheme: &str) -> bool {
 
 const FORMS: &str = "memory:, sqlite:PATH, mysql://... and postgres://...";
 
-/// Each scheme with other names that people give it, and the form of its URLs.
+/// Each scheme with its common aliases, and the form of its URLs.
 const SCHEMES: [(&[&str], &str); 4] = [
     (&["memory", "mem", "inmemory", "in-memory"], "memory:"),
     (&["sqlite", "sqlite3", "file"], "sqlite:PATH"),
@@ -127,7 +127,7 @@ const SCHEMES: [(&[&str], &str); 4] = [
     (&["postgres", "postgresql", "psql", "pgsql", "pg"], "postgres://..."),
 ];
 
-/// The form of URL that an unknown scheme may have been meant for.
+/// The URL form that an unknown scheme was probably meant to be.
 fn meant(scheme: &str) -> Option<&'static str> {
     let scheme = scheme.to_ascii_lowercase();
     let names = || SCHEMES.iter().flat_map(|(names, form)| names.iter().map(move |name| (*name, *form)));
@@ -141,17 +141,17 @@ fn meant_without_colon(url: &str) -> Option<&'static str> {
     if is_file { Some("sqlite:PATH") } else { meant(url) }
 }
 
-/// The URL without what may be secret: what stands before an `@`, a port that is none, and the options.
+/// The URL without the parts that may be secret: the text before an `@`, a port that is not a number, and the options.
 pub(crate) fn redact(url: &str) -> String {
     let is_scheme = |text: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter));
     let (scheme, rest) = match url.split_once(':') {
-        // What follows is a path, or nothing.
+        // The rest is a path or empty.
         Some((scheme, _)) if ["sqlite", "memory"].iter().any(|file| scheme.eq_ignore_ascii_case(file)) => {
             return url.into();
         }
         Some((scheme, rest)) if is_scheme(scheme) => match rest.strip_prefix("//") {
             Some(rest) => (format!("{scheme}:"), rest),
-            // Perhaps USER:PASSWORD@HOST without a scheme: then what stands before the colon is no secret.
+            // This may be USER:PASSWORD@HOST without a scheme. The text before the colon is then no secret.
             None => return format!("{scheme}:***"),
         },
         Some(_) => return "***".into(),
@@ -175,7 +175,7 @@ pub(crate) fn redact(url: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Each scheme is known in every build; where its backend is left out, the feature that brings it is named.
+    /// Every build knows each scheme. If a backend is not built in, the error names the feature that adds it.
     #[test]
     fn a_backend_that_was_not_built_in_is_named_with_its_feature() {
         let left_out = [

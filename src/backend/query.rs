@@ -1,4 +1,4 @@
-//! Lists, counts, edits and settings of queues.
+//! Lists, counts and edits of tasks, and settings of queues.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,44 +6,44 @@ use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::task::{TaskId, TaskRecord, TaskState};
 
-/// How a queue is to be run, on every node.
+/// Settings of a queue, valid on every node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueSettings {
     /// Its name.
     pub queue: Name,
-    /// Nothing is claimed from it.
+    /// While true, no tasks are claimed from it.
     pub paused: bool,
-    /// Concurrency on each node, in place of the configured one.
+    /// Concurrency on each node, instead of the configured value.
     pub concurrency: Option<usize>,
 }
 
-/// A change to how a queue is to be run; what it does not name stays.
+/// A change to the settings of a queue. Fields that are `None` stay unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueChange {
     /// The queue.
     pub queue: Name,
-    /// Whether nothing is claimed from it from now on.
+    /// Whether claims from it stop from now on.
     pub paused: Option<bool>,
-    /// Concurrency on each node from now on; `Some(None)` goes back to the configured one.
+    /// Concurrency on each node from now on; `Some(None)` goes back to the configured value.
     pub concurrency: Option<Option<usize>>,
 }
 
 impl QueueChange {
-    /// A change of nothing yet.
+    /// A change that changes nothing yet.
     pub fn of(queue: impl Into<Name>) -> Self {
         Self { queue: queue.into(), paused: None, concurrency: None }
     }
 }
 
-/// Which tasks. Every field narrows it; the default matches all.
+/// Selects tasks. Every field narrows the selection; the default matches all tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TaskFilter {
-    /// In one of these states; any when empty.
+    /// In any of these states; empty matches all states.
     pub states: Vec<TaskState>,
-    /// In one of these queues; any when empty.
+    /// In any of these queues; empty matches all queues.
     pub queues: Vec<String>,
-    /// Of one of these types; any when empty.
+    /// Of any of these types; empty matches all types.
     pub types: Vec<String>,
     /// With this tag.
     pub tag: Option<String>,
@@ -51,13 +51,13 @@ pub struct TaskFilter {
     pub created_from: Option<Timestamp>,
     /// Pushed before this time.
     pub created_until: Option<Timestamp>,
-    /// With this text in params or last error; upper and lower case of ASCII letters are the same, those of others are
-    /// not. All texts of a filter together have at most 10,000 bytes.
+    /// With this text in params or last error. The case of ASCII letters is ignored, that of other letters is not. All
+    /// texts of a filter together have at most 10,000 bytes.
     pub text: Option<String>,
 }
 
 impl TaskFilter {
-    /// The tasks of this filter that `action` may change; nothing when there can be none.
+    /// Narrows the filter to the tasks that `action` may change; `None` if no task can match.
     pub(crate) fn narrowed(&self, action: &EditAction) -> Option<Self> {
         let mut narrow = self.clone();
         if let Some(states) = action.live_only() {
@@ -70,21 +70,22 @@ impl TaskFilter {
         Some(narrow)
     }
 
-    /// True when it matches every task.
+    /// True if it matches every task.
     pub fn is_everything(&self) -> bool {
         *self == Self::default()
     }
 
-    /// What is wrong with it, if anything is: not every database can be asked for every text.
+    /// Checks the filter, because not every database can search for every text. The error names the fault.
     pub(crate) fn check(&self) -> Result<(), String> {
         check_texts("filter", self.queues.iter().chain(&self.types).chain(&self.tag).chain(&self.text))
     }
 }
 
-/// The most that databases take in a search, in bytes, with room to spare: SQLite's limit for patterns is 50,000.
+/// The longest search text that databases accept, in bytes, with a safety margin: SQLite's limit for patterns is
+/// 50,000.
 const MOST_FILTER_BYTES: usize = 10_000;
 
-/// What is wrong with the texts of a filter together, if anything is.
+/// Checks the texts of a filter together. The error names the fault.
 pub(crate) fn check_texts<'a>(what: &str, texts: impl Iterator<Item = &'a String>) -> Result<(), String> {
     let mut bytes = 0_usize;
     for text in texts {
@@ -102,7 +103,7 @@ pub(crate) fn check_texts<'a>(what: &str, texts: impl Iterator<Item = &'a String
     Ok(())
 }
 
-/// Which end of the list comes first.
+/// The order of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskOrder {
@@ -113,7 +114,7 @@ pub enum TaskOrder {
     OldestFirst,
 }
 
-/// Where the next page begins; opaque to callers, and stable while tasks come and go.
+/// The position where the next page begins. Opaque to callers, and stable while tasks are added and removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(pub(crate) i64);
@@ -130,54 +131,54 @@ impl Cursor {
     }
 }
 
-/// One page of a list.
+/// A page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TaskPage {
     /// The tasks.
     pub tasks: Vec<TaskRecord>,
-    /// Where the next page begins; nothing on the last.
+    /// The position where the next page begins; `None` on the last page.
     pub next: Option<Cursor>,
 }
 
-/// How many tasks of a queue are in a state.
+/// The number of tasks of a queue in a state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StateCount {
     /// The queue.
     pub queue: Name,
     /// The state.
     pub state: TaskState,
-    /// How many.
+    /// The number of tasks.
     pub tasks: u64,
 }
 
 /// A change to stored tasks.
 #[derive(Clone, Debug)]
 pub struct Edit {
-    /// Which tasks.
+    /// The tasks to change.
     pub selection: Selection,
-    /// What to do with them.
+    /// The change.
     pub action: EditAction,
-    /// The time.
+    /// The present time.
     pub now: Timestamp,
-    /// At most so many tasks of a filter; [`EditReport::next`] tells where the others begin.
+    /// The maximum number of tasks for a filter. [`EditReport::next`] says where the remaining tasks begin.
     pub limit: usize,
-    /// Of a filter only the tasks behind this place: where the edit before this one ended.
+    /// For a filter, only the tasks behind this position, where the previous edit ended.
     pub after: Option<Cursor>,
 }
 
-/// Which tasks an [`Edit`] is for.
+/// The tasks of an [`Edit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selection {
-    /// These.
+    /// The tasks with these ids.
     Ids(Vec<TaskId>),
-    /// Those that match and that the action can change.
+    /// The tasks that match the filter and that the action can change.
     Filter(TaskFilter),
 }
 
-/// What an [`Edit`] does.
+/// The action of an [`Edit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EditAction {
-    /// Call off; the text is the reason.
+    /// Cancel; the text is the reason.
     Cancel(String),
     /// Run again, now.
     Retry,
@@ -190,8 +191,8 @@ pub enum EditAction {
 }
 
 impl EditAction {
-    /// The states of tasks that it may change, when these are all states before the end; nothing when tasks that have ended
-    /// may be among them.
+    /// The states of the tasks that it may change, if none of these states is terminal; `None` if it may change
+    /// terminal tasks.
     pub(crate) fn live_only(&self) -> Option<&'static [TaskState]> {
         use TaskState::{Pending, Retrying, Running, Scheduled, Waiting};
         match self {
@@ -202,21 +203,21 @@ impl EditAction {
     }
 }
 
-/// Tasks that one edit by a filter looks at, at most: its transaction ends soon also when there is nothing to change among
-/// many.
+/// The maximum number of tasks that an edit by a filter looks at. So its transaction stays short, even if there are
+/// many tasks and none needs a change.
 pub(crate) const MOST_LOOKED_AT: usize = 5_000;
 
-/// What an [`Edit`] did.
+/// The result of an [`Edit`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EditReport {
-    /// Tasks that were changed.
+    /// Changed tasks.
     pub changed: Vec<TaskId>,
     /// Running tasks that got a cancel request.
     pub cancelling: Vec<TaskId>,
-    /// Queues in which tasks came to `pending`.
+    /// Queues in which tasks became `pending`.
     pub queues: Vec<Name>,
-    /// The filter may match more tasks than this edit has looked at: an edit [`after`](Edit::after) this place does the
-    /// others. What it has changed it does not meet again, whatever becomes of that meanwhile. An edit that changed
-    /// nothing may have a next place, too.
+    /// The filter may match more tasks than this edit has looked at. An edit [`after`](Edit::after) this position
+    /// continues with the rest. It does not meet the changed tasks again, even if they change again meanwhile. An edit
+    /// that changed no task may return a next position too.
     pub next: Option<Cursor>,
 }

@@ -1,4 +1,4 @@
-//! What travels between the scheduler and a backend.
+//! Types that the scheduler and a backend exchange.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,157 +11,161 @@ use crate::schedule::{FiringCause, Instance, ScheduleRecord, ScheduleStatus, Ski
 use crate::task::ScheduleId;
 use crate::task::{NodeId, TaskId, TaskSpec, TaskState};
 
-/// A schedule with what a decision about it needs.
+/// A schedule with the data that a decision about it needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScheduleState {
     /// Its row.
     pub record: ScheduleRecord,
-    /// Why the row makes no sense, if it does not; the record then shows it as well as possible, as paused.
+    /// The reason why the row is invalid, if it is. The record then shows as much of it as possible, as paused.
     pub fault: Option<String>,
-    /// Its tasks that are not at their end, in push order.
+    /// Its tasks that are not terminal, in push order.
     pub live: Vec<Instance>,
-    /// Nominal times after its cursor that have made a task already, in order; of very many the last 10,000 or so.
+    /// Nominal times after its cursor that have already made a task, in order. If there are very many, about the last
+    /// 10,000.
     pub fired: Vec<Timestamp>,
-    /// Its tasks that are dead, counted back by nominal time from the latest to the first that was completed, and no
-    /// further than [`failures_from`](ScheduleRecord::failures_from) or than `pause_after`; 0 where there is none. Tasks
-    /// that are gone count as those that are there.
+    /// The number of its dead tasks, counted back by nominal time from the latest task to the first completed task. The
+    /// count goes no further than [`failures_from`](ScheduleRecord::failures_from) or than `pause_after`; it is 0
+    /// without `pause_after`. Deleted tasks count like stored tasks.
     pub failures: u32,
 }
 
-/// Times in [`ScheduleState::fired`], of all schedules that are read together.
+/// The maximum number of times in [`ScheduleState::fired`], for all schedules that are read together.
 pub(crate) const MOST_FIRED: usize = 10_000;
 
-/// What has changed since a version.
+/// Changes since a version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScheduleChanges {
-    /// The version now.
+    /// The present version.
     pub version: i64,
-    /// Schedules that were saved since, with the time at which each is to be looked at; nothing for one that does not
-    /// fire. Whose next time is missing although it fires is to be looked at since 1970.
+    /// Schedules saved since then, each with the time at which the scheduler must look at it. `None` for a schedule
+    /// that does not fire. A schedule that fires but has no next time is due since 1970.
     pub due: Vec<(ScheduleId, Option<Timestamp>)>,
 }
 
-/// What became of a schedule that was to be saved.
+/// The result of saving a schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Saved {
-    /// It is stored, with this turn.
+    /// The schedule is stored, with this turn.
     Stored {
-        /// What the next change has to name.
+        /// The turn that the next change must name.
         turn: i64,
     },
-    /// Another one has this name.
+    /// A different schedule has this name.
     NameTaken,
-    /// The row changed meanwhile, or is gone.
+    /// The row was changed or removed meanwhile.
     Stale,
 }
 
-/// A decision about one schedule, to be written as a whole or not at all.
+/// A decision about one schedule, written wholly or not at all.
 #[derive(Clone, Debug)]
 pub struct Turn {
     /// The schedule.
     pub schedule_id: ScheduleId,
-    /// The turn that the decision was made from: when the row has another, nothing is written.
+    /// The turn that the decision is based on. If the row has a different turn, the decision is not written.
     pub turn: i64,
     /// The time of the writer.
     pub now: Timestamp,
     /// The node that decided.
     pub node: NodeId,
-    /// Where the schedule stands from now on.
+    /// The new status of the schedule.
     pub status: ScheduleStatus,
-    /// Why, when that was not asked for.
+    /// The reason of the status, if no caller requested it.
     pub reason: Option<String>,
-    /// When a pause ends by itself.
+    /// The time at which a pause ends by itself.
     pub paused_until: Option<Timestamp>,
-    /// Times up to here are dealt with.
+    /// Times up to and including this time are handled.
     pub cursor: Timestamp,
-    /// When it fires next.
+    /// The time of the next firing.
     pub next_run_at: Option<Timestamp>,
-    /// Tasks to make, each with its firing among its extras.
+    /// Tasks to create, each with its firing in its extras.
     pub runs: Vec<Run>,
-    /// Times that make no task.
+    /// Times that are skipped and make no task.
     pub passed: Vec<SkippedTime>,
-    /// Tasks to call off first, the oldest in front.
+    /// Tasks to cancel first, the oldest in front.
     pub cancel: Vec<TaskId>,
-    /// How many rows of history to keep, at least.
+    /// The minimum number of history rows to keep.
     pub keep_firings: u32,
-    /// How many nominal times to remember whose task is gone, at least. Up to the latest that is given up, which the row
-    /// takes over as [`forgotten_to`](ScheduleRecord::forgotten_to), no time makes a task any more.
+    /// The minimum number of nominal times with a deleted task to remember. The row stores the latest forgotten time as
+    /// [`forgotten_to`](ScheduleRecord::forgotten_to). No time up to and including it makes a task any more.
     pub keep_runs: u32,
 }
 
-/// The turn of a row that has this one, or that is new. It only has to differ, so after the largest comes a small one.
+/// The turn that follows `turn`, or the first turn of a new row. It only has to differ, so the largest number is
+/// followed by a small number.
 pub(crate) fn next_turn(turn: Option<i64>) -> i64 {
     turn.and_then(|turn| turn.checked_add(1)).unwrap_or(1)
 }
 
-/// A task to make.
+/// A task to create.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// The task.
     pub spec: Arc<TaskSpec>,
-    /// It is stored as `waiting` until this one has come to its end; one that is there no more, or is called off in the
-    /// same turn before it ran, is not waited for. In a turn that calls tasks off it stands for the task whose place the run
-    /// takes: when that has ended by the time of writing, another of those that still run is waited for.
+    /// The task is stored as `waiting` until the task named here is terminal. It does not wait for a task that no
+    /// longer exists, or that the same turn cancels before it ran. In a turn that cancels tasks, `follows` names the
+    /// task whose place the run takes. If that task has ended by the time of writing, the run waits for a different
+    /// cancelled task that still runs.
     pub follows: Option<TaskId>,
-    /// Who asked for it.
+    /// The cause of the run.
     pub cause: FiringCause,
 }
 
-/// What became of a [`Turn`].
+/// The result of a [`Turn`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fired {
-    /// It is written. For each run the state in which its task is stored; nothing where the nominal time had a task
-    /// already.
+    /// The turn is written. For each run the state in which its task is stored; `None` if the nominal time already had
+    /// a task.
     Done(Vec<Option<TaskState>>),
-    /// The row had another turn, is being written to, or is gone, or a task that the turn calls off or waits for is being
-    /// written to: nothing was written.
+    /// Nothing was written. Either the row had a different turn, was being written to, or no longer exists. Or a task
+    /// that the turn cancels or waits for was being written to.
     Lost,
 }
 
-/// Which schedules. Every field narrows it; the default matches all but deleted ones.
+/// Selects schedules. Every field narrows the selection; the default matches all schedules except deleted ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScheduleFilter {
-    /// In one of these states; any but `deleted` when empty.
+    /// In any of these states; empty matches all states except `deleted`.
     pub statuses: Vec<ScheduleStatus>,
-    /// That make tasks of one of these types; any when empty.
+    /// That make tasks of any of these types; empty matches all types.
     pub types: Vec<String>,
-    /// With this text in name or description; upper and lower case of ASCII letters are the same, those of others are
-    /// not. All texts of a filter together have at most 10,000 bytes.
+    /// With this text in name or description. The case of ASCII letters is ignored, that of other letters is not. All
+    /// texts of a filter together have at most 10,000 bytes.
     pub text: Option<String>,
 }
 
 impl ScheduleFilter {
-    /// What is wrong with it, if anything is.
+    /// Checks the filter. The error names the fault.
     pub(crate) fn check(&self) -> Result<(), String> {
         check_texts("filter", self.types.iter().chain(&self.text))
     }
 }
 
-/// Who follows whom within a [`Turn`], when some of its runs are not stored: a run that was to follow such a one follows
-/// the run before it.
+/// The order of runs within a [`Turn`] when some of its runs are not stored. A run that would follow such a run follows
+/// the run before it instead.
 #[derive(Debug, Default)]
 pub(crate) struct Chain(HashMap<TaskId, Option<TaskId>>);
 
 impl Chain {
-    /// Notes a run that is not stored, and what it was to follow.
+    /// Records a run that is not stored, and the task that it would have followed.
     pub(crate) fn leave_out(&mut self, task_id: TaskId, follows: Option<TaskId>) {
         self.0.insert(task_id, follows);
     }
 
-    /// What a run follows in truth.
+    /// The task that a run really follows.
     pub(crate) fn resolve(&self, follows: Option<TaskId>) -> Option<TaskId> {
         let left_out = follows.and_then(|task_id| self.0.get(&task_id).copied());
         left_out.unwrap_or(follows)
     }
 }
 
-/// What each run of a turn waits for, where the turn calls tasks off. `ending` are those of [`Turn::cancel`] that still run
-/// and that no task waits for, in the same order: to be read under the locks under which the turn is written.
+/// The task that each run of a turn waits for, if the turn cancels tasks. `ending` lists the tasks of [`Turn::cancel`]
+/// that still run and that no task waits for, in the same order. The caller must read it under the locks under which
+/// the turn is written.
 ///
-/// The decision named a task that ran when it was made. Since then that one may have ended, and one that waited may have
-/// begun to run. Each run that still goes on takes up a place, so one of the new runs has to wait for it: the one that the
-/// decision named for it, else the last one that is left without.
+/// The decision named a task that ran when the decision was made. Since then that task may have ended, and a waiting
+/// task may have begun to run. Each task that still runs takes up a place, so one of the new runs has to wait for it.
+/// That run is the run for which the decision named the task; otherwise it is the last run that waits for no task.
 ///
 /// Pure.
 pub(crate) fn replacing(turn: &Turn, mut ending: Vec<TaskId>) -> Vec<Option<TaskId>> {
@@ -217,29 +221,29 @@ mod tests {
     #[test]
     fn who_waits_for_whom_is_decided_by_what_still_runs() {
         let n = None;
-        /// Named by the decision, called off, still running, waited for.
+        /// Columns: named by the decision, cancelled, still running, expected task to wait for.
         type Row<'a> = (&'a [Option<u128>], &'a [u128], &'a [u128], &'a [Option<u128>]);
         let table: [Row<'_>; 14] = [
             (&[n], &[], &[], &[n]),
-            // As it was decided.
+            // Nothing changed since the decision.
             (&[Some(1)], &[1], &[1], &[Some(1)]),
             (&[Some(2)], &[1, 2], &[1, 2], &[Some(2)]),
             (&[Some(1), Some(2)], &[1, 2], &[1, 2], &[Some(1), Some(2)]),
-            // It has ended.
+            // The named task has ended.
             (&[Some(1)], &[1], &[], &[n]),
-            // It has ended, and what waited for it runs.
+            // The named task has ended, and the task that waited for it runs.
             (&[Some(1)], &[1, 2], &[2], &[Some(2)]),
             (&[Some(3)], &[1, 2, 3], &[1, 2], &[Some(2)]),
-            // What was to be called off before it ran does run.
+            // A task that should have been cancelled before it ran has begun to run.
             (&[n], &[1], &[1], &[Some(1)]),
             (&[Some(1), n], &[1, 2], &[1, 2], &[Some(1), Some(2)]),
-            // A run that had a free place, and one that takes that of a task which has begun.
+            // One run had a free place; the second run takes the place of a task that has begun to run.
             (&[n, n], &[1], &[1], &[n, Some(1)]),
-            // No two wait for one.
+            // No two runs wait for the same task.
             (&[Some(1), Some(2)], &[1, 2], &[2], &[n, Some(2)]),
             (&[Some(1), Some(2)], &[1, 2, 3], &[2, 3], &[Some(3), Some(2)]),
             (&[Some(1), Some(1)], &[1], &[1], &[Some(1), n]),
-            // What is not called off is waited for as it was named.
+            // A named task that is not cancelled stays the task to wait for.
             (&[Some(7)], &[1], &[1], &[Some(7)]),
         ];
         for (place, (named, cancel, ending, follows)) in table.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Upkeep: leases, rescue, promotion, and what is kept.
+//! Upkeep: leases, rescue, promotion and retention.
 
 use std::time::Duration;
 
@@ -13,42 +13,42 @@ use crate::task::{NodeId, TaskId, TaskState};
 /// One round of upkeep.
 #[derive(Clone, Debug)]
 pub struct Sweep {
-    /// The time.
+    /// The present time.
     pub now: Timestamp,
-    /// The node that asks.
+    /// The node that sweeps.
     pub node: NodeId,
-    /// Look for dead nodes as well.
+    /// Whether to rescue the tasks of dead nodes as well.
     pub rescue: bool,
-    /// A task that crashed so often is dead.
+    /// The number of crashes after which a task becomes dead.
     pub crash_limit: u32,
-    /// At most so many tasks for each kind of work.
+    /// The maximum number of tasks for each kind of work.
     pub limit: usize,
-    /// Tasks whose end somebody on this node waits for.
+    /// Tasks whose end a caller on this node awaits.
     pub awaited: Vec<TaskId>,
 }
 
-/// What a round of upkeep did and found.
+/// The result of a round of upkeep.
 #[derive(Clone, Debug, Default)]
 pub struct SweepReport {
-    /// Queues in which tasks came to `pending`.
+    /// Queues in which tasks became `pending`.
     pub promoted: Vec<Name>,
-    /// The next `run_at` or `expires_at` that lies ahead.
+    /// The next `run_at` or `expires_at` in the future.
     pub next_due: Option<Timestamp>,
-    /// More was due than `limit`: sweep again soon.
+    /// More tasks were due than `limit` allows, so the next sweep must follow soon.
     pub more: bool,
     /// Tasks taken from dead nodes.
     pub rescued: Vec<Rescued>,
     /// Tasks that expired and are now cancelled.
     pub expired: Vec<TaskId>,
-    /// Running tasks of this node that somebody asked to cancel.
+    /// Running tasks of this node whose cancel was requested.
     pub cancel: Vec<TaskId>,
     /// All stored queue settings.
     pub queues: Vec<QueueSettings>,
     /// All stored limits, by scope and name.
     pub limits: Vec<Limit>,
-    /// Awaited tasks that have come to a terminal state, or no longer exist.
+    /// Awaited tasks that are terminal or no longer exist.
     pub ended: Vec<TaskId>,
-    /// True when no task was pending at the end of the round, so that a claim would find nothing; false where storage does
+    /// True if no task was pending at the end of the round, so that a claim would find nothing. False if storage does
     /// not know.
     pub nothing_pending: bool,
 }
@@ -64,22 +64,22 @@ pub struct Rescued {
     pub queue: Name,
     /// The node that died.
     pub node: NodeId,
-    /// `pending`; `dead` when it crashed too often; `cancelled` when its cancel was asked for.
+    /// `pending`; `dead` if it crashed too often; `cancelled` if its cancel was requested.
     pub state: TaskState,
 }
 
-/// A sign of life.
+/// A heartbeat.
 #[derive(Clone, Debug)]
 pub struct NodeBeat {
-    /// The incarnation.
+    /// The incarnation of the node.
     pub node_id: NodeId,
-    /// The name it was given.
+    /// The configured name.
     pub name: String,
-    /// When it started.
+    /// The start time of the node.
     pub started_at: Timestamp,
-    /// The time.
+    /// The present time.
     pub now: Timestamp,
-    /// How long it is to be believed alive after this.
+    /// The length of the lease: the node counts as alive for this long after `now`.
     pub lease: Duration,
     /// The program's version.
     pub version: String,
@@ -87,80 +87,80 @@ pub struct NodeBeat {
     pub queues: Vec<(Name, usize)>,
     /// The types that it has handlers for.
     pub types: Vec<Name>,
-    /// The queues that somebody on it pulls from, whatever the type.
+    /// The queues that have pullers on it, for any type.
     pub pulls: Vec<Name>,
 }
 
 /// A node as storage knows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NodeRecord {
-    /// The incarnation.
+    /// The incarnation of the node.
     pub node_id: NodeId,
-    /// The name it was given.
+    /// The configured name.
     pub name: String,
-    /// When it started.
+    /// The start time of the node.
     pub started_at: Timestamp,
-    /// When it last gave a sign of life.
+    /// The time of the last heartbeat.
     pub heartbeat_at: Timestamp,
-    /// Until when it is believed alive.
+    /// The end of its lease: until then it counts as alive.
     pub lease_until: Timestamp,
-    /// The version of callboard in the program, `CARGO_PKG_VERSION`: what matters in a rolling upgrade.
+    /// The version of callboard in the program, `CARGO_PKG_VERSION`; a rolling upgrade depends on it.
     pub version: String,
-    /// Its queues with their concurrency. [`Board::nodes`](crate::Board::nodes) shows what
-    /// [`set_concurrency`](crate::Board::set_concurrency) has set, a backend what the node was configured with.
+    /// Its queues with their concurrency. [`Board::nodes`](crate::Board::nodes) shows the value that
+    /// [`set_concurrency`](crate::Board::set_concurrency) has set; a backend shows the node's configured value.
     pub queues: Vec<(Name, usize)>,
     /// The types that it has handlers for, by name.
     pub types: Vec<Name>,
-    /// The queues that somebody on it pulls from with [`Board::pop`](crate::Board::pop), or did in the last ten minutes,
-    /// by name; 1,000 at most.
+    /// The queues that callers on it pull from with [`Board::pop`](crate::Board::pop), or pulled from in the last ten
+    /// minutes, by name; 1,000 at most.
     pub pulls: Vec<Name>,
 }
 
 impl NodeRecord {
-    /// How long ago its last sign of life was; `now` is the time of the board that asks, `board.clock().now()`.
+    /// The time since its last heartbeat. `now` is the time of the board that asks, `board.clock().now()`.
     pub fn heartbeat_age(&self, now: Timestamp) -> Duration {
         now.since(self.heartbeat_at)
     }
 }
 
-/// The pending tasks of one type in one queue, as [`in_line`](super::Backend::in_line) tells of them.
+/// The pending tasks of one type in one queue, as [`in_line`](super::Backend::in_line) reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InLine {
     /// The queue.
     pub queue: Name,
     /// The type.
     pub kind: Name,
-    /// How many of those that were looked at.
+    /// The number of tasks of this type among the tasks that were read.
     pub tasks: u64,
-    /// The earliest `run_at` of them.
+    /// The earliest `run_at` of these tasks.
     pub oldest: Timestamp,
-    /// As many tasks of the queue were looked at as was asked for: it may have more.
+    /// True if the read stopped at the requested number of tasks: the queue may have more.
     pub more: bool,
 }
 
-/// What [`release`](super::Backend::release) gave back.
+/// The result of [`release`](super::Backend::release).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Released {
-    /// How many tasks.
+    /// The number of released tasks.
     pub tasks: u64,
 }
 
-/// How long finished tasks are kept.
+/// A rule for how long finished tasks are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// For this terminal state.
+    /// The terminal state that the rule is for.
     pub state: TaskState,
-    /// Delete those finished before this time.
+    /// Delete tasks that finished before this time.
     pub finished_before: Option<Timestamp>,
-    /// Keep at most so many, the latest.
+    /// Keep at most this many tasks, the latest.
     pub keep: Option<u64>,
 }
 
-/// A finished task that is not to be kept.
+/// A finished task that retention does not keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outdated {
     /// Its place in push order.
     pub seq: i64,
-    /// When it finished: one that was retried since, and finished again, is another matter.
+    /// Its finish time. If the task was retried since then and finished again, the time differs and the task is kept.
     pub finished_at: Timestamp,
 }

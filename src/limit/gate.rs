@@ -1,4 +1,4 @@
-//! Decides which pending tasks may start under the limits. Pure: storage tells what runs and what has started.
+//! Decides which pending tasks may start under the limits. Pure: storage reports the running tasks and the starts.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,18 +7,20 @@ use std::time::Duration;
 use super::{HeldBack, Labels, Limit, Limits, Rate};
 use crate::clock::{Timestamp, micros};
 
-/// How many pending tasks a claim looks through for those that its limits let start. Behind so many that are held back
-/// others wait too; without a bound, a long line of such tasks would make every claim slow.
+/// The number of pending tasks that a claim looks through to find tasks that their limits let start. Behind this many
+/// held-back tasks, tasks that could start wait too. The bound exists because otherwise a long run of held-back tasks
+/// would make every claim slow.
 pub(crate) const LOOK_AHEAD: usize = 5_000;
 
-/// When to look again after somebody else was in the way.
+/// The delay before a retry after a concurrent claim was in the way.
 const SOON: Duration = Duration::from_millis(10);
 
-/// Starts up to this number are remembered to the microsecond. Of a greater rate, those of a thousandth of its period are
-/// remembered as one, at the end of that thousandth: the window stays exact, and has few rows.
+/// Starts of a rate of up to this many tasks are remembered to the microsecond. For a higher rate, all starts in a
+/// thousandth of its period are remembered together, at the end of that thousandth. So the window stays exact (no start
+/// leaves it too early) and has few rows.
 const FINE: u32 = 1_000;
 
-/// The door that a limit is.
+/// One limit during a commit.
 #[derive(Default)]
 struct Door {
     is: Is,
@@ -27,53 +29,54 @@ struct Door {
 
 #[derive(Default)]
 enum Is {
-    /// Storage was not asked for it yet.
+    /// The limit was not read from storage yet.
     #[default]
     Unasked,
-    /// It was removed meanwhile.
+    /// The limit was removed meanwhile.
     Gone,
-    /// Another claim holds it.
+    /// A concurrent claim has locked the limit.
     #[cfg(any(feature = "sql", test))]
     Busy,
-    /// As storage has it.
+    /// The limit as stored.
     Here(Limit),
 }
 
-/// How far the limit of one subject is used.
+/// How much of a limit one subject has used.
 #[derive(Default)]
 struct Use {
     running: u64,
     /// Starts in the window that ends now.
     started: u64,
-    /// The first of them.
+    /// The first start in the window.
     oldest: Option<Timestamp>,
-    /// Storage was asked for the starts.
+    /// True after the starts were requested from storage.
     looked: bool,
-    /// Starts under this gate.
+    /// Starts that this gate has let through.
     begun: u32,
 }
 
-/// Why a task has to wait, by what ends the wait: when there are several reasons, the greatest counts.
+/// The reason why a task has to wait, by the event that ends the wait. If there are several reasons, the greatest
+/// counts.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Wait {
     Until(Timestamp),
-    /// Until some task ends.
+    /// Until a running task ends.
     Running,
 }
 
-/// Starts that storage is to remember.
+/// Starts that storage must remember.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Start {
-    /// The limit's place among those that are known.
+    /// The limit's position among the known limits.
     pub(crate) place: usize,
     pub(crate) subject: Box<str>,
     pub(crate) at: Timestamp,
     pub(crate) tasks: u32,
-    /// Starts at and before this time need not be remembered any more.
+    /// Starts at or before this time may be forgotten.
     pub(crate) forget: Timestamp,
 }
 
-/// The limits at the moment of one commit: each task that is let through counts for the next.
+/// The limits during one commit. Each task that is let through counts for the next.
 pub(crate) struct Gate {
     known: Arc<Limits>,
     now: Timestamp,
@@ -88,47 +91,48 @@ impl Gate {
         Self { known: Arc::clone(known), now, doors, wait: None, running: false }
     }
 
-    /// It took until now to come here: what counts, and what is remembered, goes by this time. Never goes back.
+    /// Moves the time of the gate forward to `now`, because the commit may have waited before this point. Counting and
+    /// remembered starts use this time. It never goes back.
     #[cfg(feature = "sql")]
     pub(crate) fn reached(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
     }
 
-    /// True when one of these limits counts starts.
+    /// True if one of these limits counts starts.
     #[cfg(feature = "sql")]
     pub(crate) fn counts_starts(&self, places: &BTreeSet<usize>) -> bool {
         places.iter().any(|place| self.limit(*place).is_some_and(|limit| limit.rate.is_some()))
     }
 
-    /// The limits that apply to these tasks and that storage was not asked for yet.
+    /// The limits that apply to these tasks and were not read from storage yet.
     #[cfg(feature = "sql")]
     pub(crate) fn unasked<'a>(&self, tasks: impl Iterator<Item = Labels<'a>>) -> BTreeSet<usize> {
         let applying = tasks.flat_map(|labels| self.known.applying(labels).map(|(place, _)| place));
         applying.filter(|place| matches!(self.doors[*place].is, Is::Unasked)).collect()
     }
 
-    /// What storage said of a limit.
+    /// Records the stored form of a limit.
     pub(crate) fn open(&mut self, place: usize, limit: Limit) {
         self.doors[place].is = Is::Here(limit);
     }
 
-    /// Storage has it no longer.
+    /// Records that the limit no longer exists in storage.
     pub(crate) fn gone(&mut self, place: usize) {
         self.doors[place].is = Is::Gone;
     }
 
-    /// It could not be had now.
+    /// Records that the limit is locked by a concurrent claim.
     #[cfg(any(feature = "sql", test))]
     pub(crate) fn busy(&mut self, place: usize) {
         self.doors[place].is = Is::Busy;
     }
 
-    /// True when one of these limits counts running tasks.
+    /// True if one of these limits counts running tasks.
     pub(crate) fn counts_running(&self, places: &BTreeSet<usize>) -> bool {
         places.iter().any(|place| self.limit(*place).is_some_and(|limit| limit.running.is_some()))
     }
 
-    /// So many tasks with these labels run; for those of their limits that are in `places`.
+    /// Counts running tasks with these labels, for those of their limits that are in `places`.
     pub(crate) fn runs(&mut self, places: &BTreeSet<usize>, labels: Labels<'_>, tasks: u64) {
         let known = Arc::clone(&self.known);
         for (place, subject) in known.applying(labels).filter(|(place, _)| places.contains(place)) {
@@ -136,7 +140,7 @@ impl Gate {
         }
     }
 
-    /// Of which subjects of which limits the starts are wanted, for these tasks; each is asked for once.
+    /// The limits and subjects whose starts must be read for these tasks. Each pair is returned only on the first call.
     pub(crate) fn unlooked<'a>(&mut self, tasks: impl Iterator<Item = Labels<'a>>) -> BTreeMap<usize, Vec<&'a str>> {
         let known = Arc::clone(&self.known);
         let mut wanted: BTreeMap<usize, Vec<&'a str>> = BTreeMap::new();
@@ -149,20 +153,20 @@ impl Gate {
         wanted
     }
 
-    /// The starts that count now under a rate: later than the first time, and not later than the second. What lies
-    /// further ahead was written before a clock was set back.
+    /// The time window of the starts that count now under a rate: after the first time, and up to and including the
+    /// second. A start after the second time was written before a clock was set back.
     pub(crate) fn window(&self, rate: Rate) -> (Timestamp, Timestamp) {
         (self.now - rate.period, self.now + rate.period)
     }
 
-    /// So many starts lie in the window of a subject, the first of them at `oldest`.
+    /// Adds starts to the window of a subject; the first of them is at `oldest`.
     pub(crate) fn started(&mut self, place: usize, subject: &str, tasks: u64, oldest: Timestamp) {
         let used = self.subject(place, subject);
         used.started += tasks;
         used.oldest = used.oldest.into_iter().chain([oldest]).min();
     }
 
-    /// Lets a task through when all its limits do.
+    /// Lets a task through if all its limits have room.
     pub(crate) fn admit(&mut self, labels: Labels<'_>) -> bool {
         let known = Arc::clone(&self.known);
         let wait = known.applying(labels).filter_map(|(place, subject)| self.wait(place, subject)).max();
@@ -181,7 +185,7 @@ impl Gate {
         true
     }
 
-    /// A task that was let through has started.
+    /// Records the start of a task that was let through.
     pub(crate) fn begun(&mut self, labels: Labels<'_>) {
         let known = Arc::clone(&self.known);
         for (place, subject) in known.applying(labels) {
@@ -191,13 +195,14 @@ impl Gate {
         }
     }
 
-    /// Somebody else was in the way of a task that was let through, or that could not be judged.
+    /// Records that a concurrent change was in the way of a task that was let through, or of a task that could not be
+    /// judged.
     #[cfg(feature = "sql")]
     pub(crate) fn in_the_way(&mut self) {
         self.hold(Wait::Until(self.now + SOON));
     }
 
-    /// What was held back since the last call.
+    /// Reports the tasks that were held back since the last call.
     pub(crate) fn held_back(&mut self, request: usize) -> Option<HeldBack> {
         let running = std::mem::take(&mut self.running);
         let retry_at = match self.wait.take()? {
@@ -207,7 +212,7 @@ impl Gate {
         Some(HeldBack { request, retry_at, running })
     }
 
-    /// What storage is to remember of this commit.
+    /// The starts of this commit that storage must remember.
     pub(crate) fn starts(&self) -> Vec<Start> {
         let mut starts = Vec::new();
         for (place, door) in self.doors.iter().enumerate() {
@@ -239,7 +244,7 @@ impl Gate {
         subjects.get_mut(subject).expect("it was put there if it was not")
     }
 
-    /// Why one limit makes a task wait, if it does.
+    /// The reason why one limit makes a task wait, if it does.
     fn wait(&self, place: usize, subject: &str) -> Option<Wait> {
         let door = &self.doors[place];
         let limit = match &door.is {
@@ -257,14 +262,14 @@ impl Gate {
         Some(Wait::Until(used.oldest.unwrap_or(self.now) + rate.period))
     }
 
-    /// The first moment at which any task may have room is when to ask again.
+    /// The time of the next try is the first moment at which any task may have room.
     fn hold(&mut self, wait: Wait) {
         self.running |= wait == Wait::Running;
         self.wait = self.wait.into_iter().chain([wait]).min();
     }
 }
 
-/// The time at which a start counts.
+/// The time under which a start is remembered.
 fn remembered(now: Timestamp, rate: Rate) -> Timestamp {
     if rate.tasks <= FINE {
         return now;

@@ -1,4 +1,4 @@
-//! Limits that hold over all nodes: how many tasks run at a time, and how many start in a period.
+//! Limits that hold over all nodes: on running tasks, and on task starts in a period.
 
 mod gate;
 
@@ -13,24 +13,25 @@ use crate::clock::{Timestamp, micros};
 use crate::name::{Name, name_fault};
 use crate::task::{TaskSpec, spelled};
 
-/// The shortest and the longest period of a [`Rate`].
+/// The shortest and longest allowed period of a [`Rate`].
 const PERIODS: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(366 * 24 * 60 * 60);
 
 spelled! {
-    /// What the name of a [`Limit`] names.
+    /// The subject that the name of a [`Limit`] refers to.
     LimitScope ("limit scope") {
-        /// A queue: all of its tasks share the limit.
+        /// A queue: all its tasks share the limit.
         Queue = "queue",
-        /// A type: all tasks of the type share the limit, whatever their queue.
+        /// A type: all tasks of the type share the limit, in every queue.
         Type = "type",
-        /// Limit keys: those tasks share the limit that have the same key, whatever their queue and type. A limit named
-        /// `api` is for the key `api`, and for each key that begins with `api:` by itself.
+        /// Limit keys: all tasks with the same key share the limit, in every queue and of every type. A limit named
+        /// `api` applies to the key `api`. It also applies to each key that begins with `api:`, separately for each
+        /// key.
         Key = "key",
     }
 }
 
-/// A rate: at most so many starts in any span of this length.
+/// A rate: a maximum number of starts in any time span of the given length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// Starts, at least 1.
@@ -54,13 +55,13 @@ pub struct Rate {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
-    /// What `name` names.
+    /// The kind of subject that `name` refers to.
     pub scope: LimitScope,
-    /// The queue, the type, or what limit keys begin with.
+    /// The queue, the type, or the beginning of the limit keys.
     pub name: Name,
-    /// So many tasks run at a time, at most.
+    /// The maximum number of tasks that run at a time.
     pub running: Option<u32>,
-    /// So many tasks start in a period, at most.
+    /// The maximum number of starts in a period.
     pub rate: Option<Rate>,
 }
 
@@ -69,41 +70,42 @@ impl Limit {
         Self { scope, name: name.into(), running: None, rate: None }
     }
 
-    /// A limit of a queue; it limits nothing yet.
+    /// A limit for a queue; it limits nothing yet.
     #[must_use]
     pub fn of_queue(queue: impl Into<Name>) -> Self {
         Self::new(LimitScope::Queue, queue)
     }
 
-    /// A limit of a type; it limits nothing yet.
+    /// A limit for a type; it limits nothing yet.
     #[must_use]
     pub fn of_type(kind: impl Into<Name>) -> Self {
         Self::new(LimitScope::Type, kind)
     }
 
-    /// A limit of the key `name`, and of each key that begins with `name` and a colon by itself; it limits nothing yet.
+    /// A limit for the key `name`, and for each key that begins with `name` and a colon, separately for each key. It
+    /// limits nothing yet.
     #[must_use]
     pub fn of_key(name: impl Into<Name>) -> Self {
         Self::new(LimitScope::Key, name)
     }
 
-    /// At most so many run at a time.
+    /// Allows at most this many running tasks at a time.
     #[must_use]
     pub fn running(mut self, tasks: u32) -> Self {
         self.running = Some(tasks);
         self
     }
 
-    /// At most so many start in any span as long as `period`, in whole microseconds.
+    /// Allows at most this many starts in any span as long as `period`, in whole microseconds.
     #[must_use]
     pub fn rate(mut self, tasks: u32, period: Duration) -> Self {
-        // As storage keeps it.
+        // Storage keeps whole microseconds.
         let period = Duration::from_micros(u64::try_from(period.as_micros()).unwrap_or(u64::MAX));
         self.rate = Some(Rate { tasks, period });
         self
     }
 
-    /// What is wrong with it, if anything is.
+    /// The fault of the limit; `None` if the limit is valid.
     pub(crate) fn fault(&self) -> Option<String> {
         let Self { scope, name, running, rate } = self;
         if let Some(fault) = name_fault(&format!("the name of a {scope} limit"), name) {
@@ -129,7 +131,7 @@ impl Limit {
     }
 }
 
-/// What limits look at in a task.
+/// The fields of a task that decide which limits apply.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Labels<'a> {
     pub(crate) queue: &'a str,
@@ -143,7 +145,7 @@ impl TaskSpec {
     }
 }
 
-/// All limits that are known, found by what they are for.
+/// All known limits, indexed by their subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     list: Vec<Limit>,
@@ -152,7 +154,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// These limits; nothing when there are none, so that a program without limits pays nothing for them.
+    /// Builds the set of these limits. `None` if it is empty, so that a program without limits pays nothing for them.
     pub fn new(limits: impl IntoIterator<Item = Limit>) -> Option<Arc<Self>> {
         let mut all = Self { list: limits.into_iter().collect(), ..Self::default() };
         all.list.sort_by(|a, b| (a.scope, &a.name).cmp(&(b.scope, &b.name)));
@@ -162,17 +164,17 @@ impl Limits {
         (!all.list.is_empty()).then(|| Arc::new(all))
     }
 
-    /// All of them, by scope and name.
+    /// All limits, by scope and name.
     pub fn iter(&self) -> impl Iterator<Item = &Limit> {
         self.list.iter()
     }
 
-    /// True when a limit applies to the task.
+    /// True if a limit applies to the task.
     pub fn apply_to(&self, task: &TaskSpec) -> bool {
         self.touch(task.labels())
     }
 
-    /// True when a limit of running tasks applies to the task: its end makes room for others.
+    /// True if a limit of running tasks applies to the task: its end makes room for more tasks.
     pub fn hold_room_of(&self, task: &TaskSpec) -> bool {
         self.applying(task.labels()).any(|(place, _)| self.list[place].running.is_some())
     }
@@ -181,7 +183,7 @@ impl Limits {
         self.applying(labels).next().is_some()
     }
 
-    /// False when no task of these types in the queue can be under a limit; without types, none of any type.
+    /// False if no task of these types in the queue can be under a limit. Without types, tasks of every type are meant.
     pub(crate) fn may_touch(&self, queue: &Name, asked: Option<&[Name]>) -> bool {
         let [queues, types, keys] = &self.places;
         let of_type = match asked {
@@ -196,13 +198,13 @@ impl Limits {
         &self.list[place]
     }
 
-    /// The places of the limits that apply to a task, each with its subject: all tasks with the same one share the
-    /// limit. For queues and types there is one subject only.
+    /// The positions of the limits that apply to a task, each with its subject. All tasks with the same subject share
+    /// the limit. A limit of a queue or a type has only a single subject.
     pub(crate) fn applying<'a>(&self, labels: Labels<'a>) -> impl Iterator<Item = (usize, &'a str)> {
         let [queues, types, keys] = &self.places;
         let plain =
             [queues.get(labels.queue), types.get(labels.kind)].into_iter().flatten().map(|place| (*place, ""));
-        // Most tasks have no key, and most programs no limit of keys.
+        // Most tasks have no key, and most programs have no key limits.
         let key = labels.key.filter(|_| !keys.is_empty());
         let beginnings = key.into_iter().flat_map(move |key| {
             let ends = key.match_indices(':').map(|(end, _)| end).chain([key.len()]);
@@ -212,15 +214,15 @@ impl Limits {
     }
 }
 
-/// A task that a limit left in line.
+/// A claim from which a limit held tasks back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldBack {
-    /// The place of the claim request among those of the commit.
+    /// The position of the claim request among the requests of the commit.
     pub request: usize,
-    /// When there may be room again: when the first start leaves the window of a rate. Nothing when only the end of a
-    /// task makes room.
+    /// The time at which there may be room again: the first start then leaves the window of a rate. `None` if only the
+    /// end of a task makes room.
     pub retry_at: Option<Timestamp>,
-    /// True when a limit of running tasks held a task back: the end of one on whichever node may make room.
+    /// True if a limit of running tasks held a task back: the end of a task on any node may make room.
     pub running: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Which limits apply to which task, and what is no limit.
+//! Which limits apply to which task, and which limits are invalid.
 
 use super::*;
 

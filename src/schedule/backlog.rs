@@ -1,35 +1,36 @@
-//! Which nominal times are due, however many: pure.
+//! Finds the nominal times that are due, however many there are. Pure.
 
 use std::time::Duration;
 
 use super::trigger::Trigger;
 use crate::clock::Timestamp;
 
-/// Times that are looked at one by one.
+/// Largest number of times that are examined individually.
 const MOST: usize = 1_000;
 
-/// Times at which one window of the search from behind is too wide. Some times more than are wanted, so that a window is
-/// soon found.
+/// A window of the search from behind is too wide if it holds this many times. It is a multiple of [`MOST`], so that
+/// a suitable window is found soon.
 const MOST_IN_WINDOW: usize = 8 * MOST;
 
-/// Times that have come and have made no task yet, in order.
+/// Times that have come and have not made a task yet, in order.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Backlog {
-    /// One by one; when there are too many, the first and the last 1,000.
+    /// The times in order. If there are more than 1,000: the first time, and the last 1,000 times.
     pub(crate) times: Vec<Timestamp>,
-    /// Times between the first and the others that were passed over: the last one seen, and how many at least.
+    /// Times left out between the first time and the last 1,000: the last of them that was seen, and their least
+    /// number.
     pub(crate) unseen: Option<(Timestamp, u64)>,
-    /// The last time that has come, whether or not it has made its task already.
+    /// The last time that has come, whether or not it has already made its task.
     pub(crate) last: Option<Timestamp>,
 }
 
-/// A trigger, the name that its jitter follows from, and the time.
+/// A trigger, the name from which its jitter follows, and the time.
 #[derive(Clone, Copy)]
 pub(crate) struct Watch<'a> {
     pub(crate) trigger: &'a Trigger,
     pub(crate) name: &'a str,
     pub(crate) now: Timestamp,
-    /// Nominal times that have made a task already, in order.
+    /// Nominal times that have already made a task, in order.
     pub(crate) fired: &'a [Timestamp],
 }
 
@@ -53,17 +54,18 @@ impl Watch<'_> {
         }
         let tail = self.tail(*first);
         let from = tail.times.first();
-        // The tail may begin among those that were seen already, and what is in it is not passed over.
+        // The tail may begin among the times that the head has seen. Times in the tail are not left out.
         let between = &between[..between.partition_point(|time| Some(time) < from)];
         let passed = u64::try_from(between.len()).unwrap_or(u64::MAX);
         let unseen = between.last().map(|last| (*last, passed));
         Backlog { times: std::iter::once(*first).chain(tail.times).collect(), unseen, last: tail.last }
     }
 
-    /// The first times that are due and come after `after`, `most` at most.
+    /// The first due times after `after`, `most` at most.
     fn walk(&self, after: Timestamp, most: usize) -> Backlog {
         let next = |time: &Timestamp| self.trigger.next_after(*time);
-        // In nominal order, which is the order in which they are due: no jitter reaches beyond the next time.
+        // Times come in nominal order, which is also the order in which they are due: no jitter reaches beyond the
+        // next time.
         let due = |time: &Timestamp| self.due(*time) <= self.now;
         let mut last = None;
         let come = std::iter::successors(self.trigger.next_after(after), next).take_while(due);
@@ -72,9 +74,10 @@ impl Watch<'_> {
         Backlog { times, unseen: None, last }
     }
 
-    /// The last times that are due and come after `after`, as many as are looked at one by one. Found from behind in
-    /// windows that double, for a trigger only knows the way ahead. Where times are dense and long ago, the step from a
-    /// window with too few to the next may be one to millions: then the window lies in between.
+    /// The last due times after `after`, as many as are examined individually. The search goes backwards in windows
+    /// that double, because a trigger can only search forwards. Where times are dense and long past, a window may
+    /// hold too few times and the next window millions. The right window then lies in between, and the search halves
+    /// the gap.
     fn tail(&self, after: Timestamp) -> Backlog {
         let mut span = Duration::from_secs(1) + self.trigger.longest_jitter();
         let (mut too_many, mut too_few) = (None, self.now);
@@ -144,7 +147,7 @@ mod tests {
     fn the_last_ones_are_found_wherever_they_are_dense() {
         let day = 86_400;
         let second = || Trigger::every(Duration::from_secs(1)).unwrap();
-        // Each second, over long since: for three days, for a century.
+        // Each second, ended long ago: for three days, for a century.
         for (ended, now) in [(3 * day, 6 * day), (3 * day, 3 * day + 262_400), (36_500 * day, 73_000 * day)] {
             let trigger = second().end_at(seconds(ended)).unwrap();
             let backlog = Watch { trigger: &trigger, name: "n", now: seconds(now), fired: &[] }.times(seconds(0));
@@ -167,7 +170,7 @@ mod tests {
     #[test]
     fn what_has_fired_takes_no_place() {
         let trigger = Trigger::every(Duration::from_secs(1)).unwrap();
-        // More of them than one window holds.
+        // More fired times than a window holds.
         let fired: Vec<_> = (90_001..=100_000).map(seconds).collect();
         let backlog = Watch { trigger: &trigger, name: "n", now: seconds(100_000), fired: &fired }.times(seconds(0));
         assert_eq!(backlog.times[1..], (89_001..=90_000).map(seconds).collect::<Vec<_>>());
@@ -176,7 +179,7 @@ mod tests {
 
     #[test]
     fn jitter_delays_a_time_and_does_not_lose_it() {
-        // Also one that is longer than the time to the next.
+        // This includes a jitter longer than the time to the next firing.
         [1, 30, 59, 60, 61, 600, 86_400].into_iter().for_each(each_comes_by_itself);
     }
 

@@ -1,4 +1,4 @@
-//! What a schedule does now: pure. The tables in `decide/tests.rs` say it case by case.
+//! Decides what a schedule does now. Pure. The tables in `decide/tests.rs` show it case by case.
 
 #[cfg(test)]
 mod tests;
@@ -14,27 +14,27 @@ use super::trigger::Trigger;
 use crate::clock::Timestamp;
 use crate::task::TaskId;
 
-/// What a decision is made from.
+/// The input of a decision.
 pub(crate) struct Situation<'a> {
     pub(crate) record: &'a ScheduleRecord,
     pub(crate) trigger: &'a Trigger,
     pub(crate) now: Timestamp,
-    /// Its tasks that are not at their end, the oldest first.
+    /// The tasks of the schedule that have not ended, the oldest first.
     pub(crate) live: &'a [Instance],
-    /// Nominal times after its cursor that have made a task already, in order: a backfill was there, or the cursor was moved
-    /// back.
+    /// Nominal times after the cursor that have already made a task, in order. Such times exist after a backfill, or
+    /// after the cursor was moved back.
     pub(crate) fired: &'a [Timestamp],
-    /// Its runs that are dead, counted back from the latest to the first that was completed.
+    /// Number of dead runs, counted from the latest run back to the first completed run.
     pub(crate) failures: u32,
 }
 
-/// What the clock asks for.
+/// The times that the clock asks for.
 struct Due {
     /// Times that may run.
     backlog: Backlog,
-    /// Times that are too late for it.
+    /// Times that are too late to run.
     missed: Vec<SkippedTime>,
-    /// The last time that has come; nothing when none has.
+    /// The last time that has come, or `None` when no time has come.
     last: Option<Timestamp>,
 }
 
@@ -42,11 +42,11 @@ struct Due {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Go {
     pub(crate) nominal_at: Timestamp,
-    /// What it waits for.
+    /// The run that must end before this run starts.
     pub(crate) follows: Follows,
 }
 
-/// What is to be written.
+/// The changes to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Decision {
     pub(crate) status: ScheduleStatus,
@@ -55,16 +55,16 @@ pub(crate) struct Decision {
     pub(crate) next_run_at: Option<Timestamp>,
     pub(crate) runs: Vec<Go>,
     pub(crate) passed: Vec<SkippedTime>,
-    /// Runs that make room.
+    /// Runs to cancel, so that there is room.
     pub(crate) cancel: Vec<TaskId>,
 }
 
 impl Situation<'_> {
-    /// What to write now; nothing when the row says already what is so.
+    /// Returns the changes to write now, or `None` when the row already states them.
     pub(crate) fn decide(&self) -> Option<Decision> {
         let record = self.record;
         let cursor = self.cursor()?;
-        // Soon after the run that failed last, not only when the next one is due.
+        // The pause comes soon after the last failed run, and does not wait until the next run is due.
         if let Some(most) = record.policy.pause_after.filter(|most| self.failures >= *most) {
             let reason = format!("{most} runs in a row failed; resume it when the cause is gone");
             return Some(Decision { reason: Some(reason), ..self.stopped(ScheduleStatus::Paused) });
@@ -83,7 +83,7 @@ impl Situation<'_> {
         Some(self.fire(last, &chosen, passed))
     }
 
-    /// Runs what was chosen, as far as overlap and run limit let it.
+    /// Runs the chosen times, as far as the overlap policy and the run limit allow.
     fn fire(&self, last: Timestamp, chosen: &[Timestamp], mut passed: Vec<SkippedTime>) -> Decision {
         let policy = &self.record.policy;
         let room = policy.run_limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.record.run_count));
@@ -91,7 +91,7 @@ impl Situation<'_> {
         let overlaps = Overlaps::apply(policy, room, &self.by_clock(), chosen, &mut passed);
         shorten(&mut passed, policy.keep_firings);
         let reached = policy.run_limit.filter(|_| overlaps.runs.len() >= room);
-        // What this turn leaves is due at once, in the next.
+        // Times that this turn leaves over are due at once, in the next turn.
         let rest = self.at_rest(overlaps.stopped_at.unwrap_or(last));
         let decision = Decision { runs: overlaps.runs, cancel: overlaps.cancel, passed, ..rest };
         match reached {
@@ -109,18 +109,18 @@ impl Situation<'_> {
         Watch { trigger: self.trigger, name: &self.record.name, now: self.now, fired: self.fired }
     }
 
-    /// What the clock has asked for. A backfill, or a run by hand, is somebody's wish: no time that comes meanwhile calls it
-    /// off, and none is passed by on its account.
+    /// The live tasks that the clock asked for. Backfills and runs by hand are not among them, because a person asked
+    /// for them. So no later time cancels them, and no time is skipped because of them.
     fn by_clock(&self) -> Vec<&Instance> {
         self.live.iter().filter(|task| task.cause == FiringCause::Schedule).collect()
     }
 
-    /// From where times count; nothing while the schedule does not fire.
+    /// The moment from which times count, or `None` while the schedule does not fire.
     fn cursor(&self) -> Option<Timestamp> {
         let record = self.record;
         match (record.status, record.paused_until) {
             (ScheduleStatus::Active, _) => Some(record.cursor),
-            // What fell into a pause is left out; a time at its very end is not in it.
+            // Skip times inside the pause. The end of the pause is exclusive: a time equal to `until` still fires.
             (ScheduleStatus::Paused, Some(until)) if until <= self.now => {
                 Some(record.cursor.max(Timestamp::from_micros(until.as_micros().saturating_sub(1))))
             }
@@ -128,8 +128,8 @@ impl Situation<'_> {
         }
     }
 
-    /// Times that had come when a pause began that has ended by now, and that no round had dealt with. A schedule that is
-    /// changed while it is paused counts as paused from then on.
+    /// Returns the times that were due when a pause began and that no round had processed. The pause must have ended
+    /// by now. If a paused schedule is changed, its pause counts from the time of the change.
     fn overtaken_by_the_pause(&self) -> Vec<SkippedTime> {
         let record = self.record;
         let Some(until) = record.paused_until.filter(|_| record.status == ScheduleStatus::Paused) else {
@@ -148,15 +148,16 @@ impl Situation<'_> {
         told.chain(unseen).collect()
     }
 
-    /// What has come, and which of it the misfire grace lets run. What has made its task already is no part of it, and takes
-    /// no place in it.
+    /// Collects the times that have come, and separates the times that are too late for the misfire grace. Times that
+    /// have already made their task are not part of the result and take no room in it.
     fn due(&self, cursor: Timestamp) -> Due {
         let watch = self.watch();
         let Some(grace) = self.record.policy.misfire_grace else {
             let backlog = watch.times(cursor);
             return Due { last: backlog.last, missed: Vec::new(), backlog };
         };
-        // What was due by then is later than the grace; time goes by in microseconds.
+        // Times due at or before this moment are later than the grace. 1 µs is subtracted because time is counted in
+        // microseconds.
         let horizon = self.now - grace - Duration::from_micros(1);
         let old = Watch { now: horizon, ..watch }.times(cursor);
         let say = |nominal_at, times| SkippedTime {
@@ -171,7 +172,7 @@ impl Situation<'_> {
         Due { last: backlog.last.or(old.last), missed, backlog }
     }
 
-    /// Chooses from a backlog, and tells of the rest.
+    /// Chooses the times to run from a backlog, and records the rest in `passed`.
     fn coalesce(&self, backlog: Backlog, passed: &mut Vec<SkippedTime>) -> Vec<Timestamp> {
         let watch = self.watch();
         let Backlog { times, unseen, .. } = backlog;
@@ -195,7 +196,7 @@ impl Situation<'_> {
         times[keep].to_vec()
     }
 
-    /// Nothing runs; it waits for the next time after `cursor`, or there is none.
+    /// A decision without runs: the schedule waits for the next time after `cursor`, or no time is left.
     fn at_rest(&self, cursor: Timestamp) -> Decision {
         let decision = Decision {
             status: ScheduleStatus::Active,
@@ -218,7 +219,8 @@ impl Situation<'_> {
     }
 }
 
-/// A row that cannot be used does not fire until somebody has mended and resumed it.
+/// Pauses a schedule whose row cannot be used. It does not fire until an operator has repaired the row and resumed
+/// it.
 pub(crate) fn parked(record: &ScheduleRecord, why: &str) -> Decision {
     Decision {
         status: ScheduleStatus::Paused,
@@ -231,7 +233,8 @@ pub(crate) fn parked(record: &ScheduleRecord, why: &str) -> Decision {
     }
 }
 
-/// Keeps as many as the history does: the earliest are told of in one.
+/// Cuts `passed` to the number of firings that the history keeps. The dropped earliest entries are counted in the
+/// first kept entry.
 fn shorten(passed: &mut Vec<SkippedTime>, keep: u32) {
     passed.sort_unstable_by_key(|passed| passed.nominal_at);
     let excess = passed.len().saturating_sub(keep as usize);

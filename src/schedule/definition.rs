@@ -1,4 +1,4 @@
-//! Schedules as they are made in code.
+//! Schedules as code defines them.
 
 use std::time::Duration;
 
@@ -38,12 +38,13 @@ pub struct Schedule {
     paused: bool,
 }
 
-/// A schedule that was looked at.
+/// A schedule after its checks.
 #[derive(Clone, Debug)]
 pub(crate) struct Definition {
     pub(crate) name: Name,
     pub(crate) trigger: Trigger,
-    /// The trigger as code gives it, perhaps without a zone: another default zone is no change of the code.
+    /// The trigger as code gives it, possibly without a zone. So a different default zone does not count as a change
+    /// of the code.
     given: TriggerText,
     pub(crate) task: TaskTemplate,
     pub(crate) policy: Policy,
@@ -52,8 +53,8 @@ pub(crate) struct Definition {
 }
 
 impl Schedule {
-    /// A schedule with the usual rules; see [`Policy`]. Texts in the params of `task` may have places such as
-    /// `{{nominal_time}}`; see [`TaskTemplate`].
+    /// Makes a schedule with the default rules; see [`Policy`]. Strings in the params of `task` may contain places
+    /// such as `{{nominal_time}}`; see [`TaskTemplate`].
     pub fn new(name: impl Into<Name>, trigger: Trigger, task: impl IntoNewTask) -> Self {
         Self {
             name: name.into(),
@@ -65,25 +66,25 @@ impl Schedule {
         }
     }
 
-    /// A time that is later than `grace` is recorded as missed, and does not run.
+    /// Records a time that is later than `grace` as missed, and does not run it.
     pub fn misfire_grace(mut self, grace: Duration) -> Self {
         self.policy.misfire_grace = Some(grace);
         self
     }
 
-    /// Which of several due times run; the latest without this call.
+    /// Sets which of several due times run. Default: the latest.
     pub fn coalesce(mut self, coalesce: Coalesce) -> Self {
         self.policy.coalesce = coalesce;
         self
     }
 
-    /// What happens to a firing while earlier runs go on; it is skipped without this call.
+    /// Sets the rule for a firing while earlier runs go on. Default: the firing is skipped.
     pub fn overlap(mut self, overlap: Overlap) -> Self {
         self.policy.overlap = overlap;
         self
     }
 
-    /// How many runs may go on side by side before the overlap policy decides; 1 without this call.
+    /// Sets how many runs may go on side by side before the overlap policy decides. Default: 1.
     pub fn max_instances(mut self, instances: u32) -> Self {
         self.policy.max_instances = instances;
         self
@@ -95,42 +96,42 @@ impl Schedule {
         self
     }
 
-    /// Finishes the schedule when it has made `runs` tasks.
+    /// Finishes the schedule after it has made `runs` tasks.
     pub fn run_limit(mut self, runs: u64) -> Self {
         self.policy.run_limit = Some(runs);
         self
     }
 
-    /// How many firings its history keeps; 100 without this call.
+    /// Sets how many firings the history keeps. Default: 100.
     pub fn keep_firings(mut self, firings: u32) -> Self {
         self.policy.keep_firings = firings;
         self
     }
 
-    /// All rules at once.
+    /// Sets all rules at once.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// What it is for.
+    /// Sets a description of the purpose.
     pub fn description(mut self, text: impl Into<String>) -> Self {
         self.description = Some(text.into());
         self
     }
 
-    /// Makes it, but lets it wait until it is resumed.
+    /// Makes the schedule paused: it does not fire until it is resumed.
     pub fn paused(mut self) -> Self {
         self.paused = true;
         self
     }
 
-    /// The type and the queue of its tasks; nothing when its task is refused anyway.
+    /// The type and the queue of the tasks. `None` when the task is refused anyway.
     pub(crate) fn target(&self) -> Option<(&Name, &Name)> {
         self.task.as_ref().ok().map(NewTask::target)
     }
 
-    /// Looks at all of it.
+    /// Checks every part of the schedule.
     pub(crate) fn check(self, clock: &Clock, bounds: Bounds, zone: Zone) -> Result<Definition, String> {
         let name = self.name;
         let of = |fault: String| format!("schedule {:?}: {fault}", name.chars().take(40).collect::<String>());
@@ -155,7 +156,7 @@ impl Schedule {
     }
 }
 
-/// Leaves out what says nothing.
+/// Removes empty fields: nulls, empty lists and empty objects.
 fn lean(mut value: Value) -> Value {
     if let Value::Object(fields) = &mut value {
         fields.retain(|_, value| match value {
@@ -169,14 +170,16 @@ fn lean(mut value: Value) -> Value {
 }
 
 impl Definition {
-    /// What code says, by which a change of it is seen. Pausing is no part of it: that is left to run time.
+    /// The definition as code gives it. Comparing it with the stored text shows whether the code changed. Pausing is
+    /// not part of it, because it is decided at run time.
     ///
-    /// What is not set is left out, and so are rules that are the usual ones: a later version of this program, which knows
-    /// more of them, then finds the code as it was.
+    /// Unset fields and rules with default values are left out. So a later version of this program, which knows more
+    /// rules, still finds the code unchanged.
     pub(crate) fn code(&self) -> Value {
         let Self { name, given, trigger: _, task, policy, description, paused: _ } = self;
         let mut task = lean(json!(task));
-        // Texts differ when a map was written in another order, and values when a number is larger than they can hold.
+        // Raw texts would differ when a map is written in a different order. Parsed values would differ when a number
+        // is larger than they can hold.
         task["params"] = json::canonical(&self.task.params).into();
         let (mut rules, usual) = (json!(policy), json!(Policy::default()));
         if let Value::Object(rules) = &mut rules {
@@ -187,12 +190,12 @@ impl Definition {
         }))
     }
 
-    /// True when code said the same before.
+    /// True when the code gave the same definition before.
     pub(crate) fn is_code(&self, before: Option<&str>) -> bool {
         before.is_some_and(|before| serde_json::from_str::<Value>(before).is_ok_and(|before| before == self.code()))
     }
 
-    /// The row of a schedule that is made now.
+    /// The row of a schedule that is made at `now`.
     pub(crate) fn record(self, now: Timestamp) -> ScheduleRecord {
         let next = self.trigger.next_after(now).map(|next| self.trigger.runs_at(&self.name, next));
         let (status, reason) = match (self.paused, next) {
@@ -223,8 +226,8 @@ impl Definition {
         }
     }
 
-    /// Writes it over `record`, which keeps its id, its history and its place in time; with another trigger, or when it
-    /// was finished, times count from now.
+    /// Writes the definition over `record`, which keeps its id, its history and its cursor. If the trigger differs,
+    /// or if the schedule was finished, times count from `now`.
     pub(crate) fn apply_to(self, record: &mut ScheduleRecord, now: Timestamp) {
         let text = self.trigger.to_text();
         if record.trigger != text {
@@ -237,7 +240,7 @@ impl Definition {
         record.description = self.description;
         if record.status == ScheduleStatus::Finished {
             record.status = ScheduleStatus::Active;
-            // What would have come meanwhile is not made up.
+            // Times that passed while the schedule was finished are not made up.
             record.cursor = record.cursor.max(now);
         }
         record.status_reason = record.status_reason.take().filter(|_| record.status == ScheduleStatus::Paused);
@@ -246,7 +249,7 @@ impl Definition {
 }
 
 impl ScheduleRecord {
-    /// Says anew when it fires next, after it was changed.
+    /// Computes the next firing again after a change.
     pub(crate) fn plan_next(&mut self, trigger: &Trigger) {
         let next = trigger.next_after(self.cursor).map(|next| trigger.runs_at(&self.name, next));
         self.next_run_at = match self.status {

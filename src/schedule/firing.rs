@@ -1,30 +1,30 @@
-//! What a decision about a schedule is made from, and of.
+//! The input and the output of a decision about a schedule.
 
 use crate::clock::Timestamp;
 use crate::schedule::{FiringCause, FiringStatus};
 use crate::task::{TaskId, TaskState};
 
-/// A task of a schedule that is not at its end.
+/// A task of a schedule that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// The task.
     pub task_id: TaskId,
-    /// Its state; not a terminal one.
+    /// Its state, which is not terminal.
     pub state: TaskState,
-    /// The task that it waits for.
+    /// The task that must end before this task starts.
     pub follows: Option<TaskId>,
-    /// Who asked for it; the clock, when that is not known any more.
+    /// The cause of the task. [`FiringCause::Schedule`] when the cause is no longer known.
     pub cause: FiringCause,
 }
 
 /// A nominal time that makes no task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedTime {
-    /// The time; the last one when it stands for several.
+    /// The time; the last of them when the entry stands for several.
     pub nominal_at: Timestamp,
     /// `missed`, `skipped` or `coalesced`.
     pub status: FiringStatus,
-    /// How many times it stands for, at least.
+    /// How many times the entry stands for, at least.
     pub times: u64,
     /// Why.
     pub reason: String,

@@ -1,4 +1,4 @@
-//! What happens to a firing while earlier runs go on: pure.
+//! Decides about a firing while earlier runs go on. Pure.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -9,42 +9,44 @@ use super::record::FiringStatus;
 use crate::clock::Timestamp;
 use crate::task::{TaskId, TaskState};
 
-/// Runs that wait at a time with [`Overlap::BufferAll`]: a run that never ends must not fill the storage.
+/// Runs that may wait at the same time with [`Overlap::BufferAll`]. Without this limit a run that never ends would
+/// fill the storage.
 const MOST_WAITING: usize = 1_000;
 
-/// Runs that one turn makes: the turns of many schedules are one transaction, and others wait for it.
+/// Runs that a single turn makes. The turns of many schedules share a transaction, and they all wait for it.
 const MOST_IN_TURN: usize = 100;
 
-/// What a run waits for.
+/// The run that must end before this run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Follows {
     /// Nothing.
     Nothing,
-    /// A task that is stored.
+    /// A stored task.
     Stored(TaskId),
-    /// A run of the same decision, by its place.
+    /// A run of the same decision, by its index.
     Run(usize),
 }
 
-/// What the overlap policy makes of the times that were chosen.
+/// The result of the overlap policy for the chosen times.
 #[derive(Debug, Default)]
 pub(crate) struct Overlaps {
     pub(crate) runs: Vec<Go>,
     pub(crate) cancel: Vec<TaskId>,
-    /// The last time that was dealt with, when there were more runs than one turn makes.
+    /// The last time that was processed, if there were more runs than a turn makes.
     pub(crate) stopped_at: Option<Timestamp>,
-    /// The last task of each line, the one that the next follower waits for in front. Tasks that follow each other are one
-    /// line; one of a line runs at a time, so that a place is free as long as there are fewer lines than places.
+    /// The last task of each chain; the chain at the front gets the next waiting run. Tasks that follow each other
+    /// form a chain, and only one task of a chain runs at a time. So a place is free while there are fewer chains
+    /// than places.
     lines: VecDeque<Follows>,
     waiting: usize,
     followed: HashSet<TaskId>,
     running: HashSet<TaskId>,
-    /// Tasks that are called off and still run, and that no run waits for.
+    /// Cancelled tasks that still run and for which no run waits.
     ending: Vec<TaskId>,
 }
 
 impl Overlaps {
-    /// Decides on the times in `chosen`; `room` is how many runs the run limit leaves.
+    /// Decides on the times in `chosen`. The run limit leaves `room` runs.
     pub(crate) fn apply(
         policy: &Policy,
         room: usize,
@@ -114,17 +116,17 @@ impl Overlaps {
         self.lines.pop_front().unwrap_or(Follows::Nothing)
     }
 
-    /// Calls off the oldest ones until there is room, and waits for the youngest of them that runs and that nobody waits
-    /// for: of several it can wait for one only.
+    /// Cancels the oldest tasks until there is room. The new run waits for the youngest of them that still runs and
+    /// for which no other run waits, because a run can wait for a single task only.
     fn replace(&mut self, live: &[&Instance], most: usize) -> Follows {
         let kept = most.saturating_sub(self.runs.len() + 1);
         let gone = live.len().saturating_sub(kept);
-        // Those before are called off already.
+        // Earlier tasks are already in `cancel`.
         for task in live.get(self.cancel.len()..gone).unwrap_or_default() {
             self.cancel.push(task.task_id);
             let ending = match task.follows {
                 None => Some(task.task_id).filter(|task_id| !self.followed.contains(task_id)),
-                // What waited for its end waits no more.
+                // The cancelled task no longer waits for this task.
                 waited_for => waited_for,
             };
             self.ending.extend(ending.filter(|task_id| self.running.contains(task_id)));

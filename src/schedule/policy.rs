@@ -1,4 +1,4 @@
-//! What a schedule does when times were missed, runs overlap, or runs fail.
+//! The rules of a schedule for missed times, overlapping runs and failed runs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,25 +9,27 @@ use serde::{Serialize, Serializer};
 use crate::task::{UnknownSpelling, spelled};
 
 spelled! {
-    /// What happens to a firing while [`max_instances`](Policy::max_instances) earlier ones are not at their end. Runs of
-    /// backfills, and those that were triggered by hand, do not count, and none of these rules touches them.
+    /// The rule for a firing while [`max_instances`](Policy::max_instances) earlier runs have not ended. Runs of
+    /// backfills and runs triggered by hand do not count, and none of these rules affects them.
     Overlap ("overlap policy") {
-        /// It is passed by.
+        /// The firing is skipped.
         Skip = "skip",
-        /// One waits until the run before it has ended; while one waits and no place is free, further ones are passed by.
+        /// The firing waits until the run before it has ended. While a firing waits and no place is free, further
+        /// firings are skipped.
         BufferOne = "buffer_one",
-        /// It waits until the one before it has ended, however many wait already; 1,000 at most. With several places there
-        /// are as many lines, and it joins the one whose last task is the oldest.
+        /// The firing waits until the run before it has ended, however many wait already; 1,000 at most. With
+        /// `max_instances = n` there are up to n chains, and the firing joins the chain whose last task is the
+        /// oldest.
         BufferAll = "buffer_all",
-        /// The oldest is called off, and it runs when that has ended. When more than one has to go, because the number of
-        /// places was made smaller, it waits for the youngest of them.
+        /// The oldest run is cancelled, and the firing runs when that run has ended. If `max_instances` was lowered,
+        /// several runs may have to be cancelled. The firing then waits for the youngest of them.
         CancelOther = "cancel_other",
-        /// It runs beside them.
+        /// The firing runs beside them.
         Allow = "allow",
     }
 }
 
-/// Which of several due times run, after an outage or a clock that was set ahead.
+/// Which of several due times run, after an outage or after a clock was set ahead.
 ///
 /// ```
 /// use callboard::Coalesce;
@@ -36,26 +38,27 @@ spelled! {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Coalesce {
-    /// The last one.
+    /// The last time.
     Latest,
-    /// The first one.
+    /// The first time.
     Earliest,
-    /// All, the last so many at most.
+    /// All times, but at most this many, counted from the last.
     All(u32),
-    /// None: nothing is made up, and only a time runs that is at most [`ON_TIME`] late.
+    /// None: missed times are not made up. A time runs only if it is at most [`ON_TIME`] late.
     None,
 }
 
-/// What is at most so late is on time for [`Coalesce::None`]: a busy machine is no outage.
+/// A time that is at most this late is on time for [`Coalesce::None`], because a busy machine is no outage.
 pub const ON_TIME: Duration = Duration::from_secs(10);
 
-/// The shortest misfire grace: a round of the scheduler itself takes about as long.
+/// The shortest misfire grace. A round of the scheduler itself takes about as long.
 const SHORTEST_GRACE: Duration = Duration::from_millis(1);
 
-/// Nominal times of a schedule that are remembered when their tasks are gone: 69 days of one each minute, in 6 MB.
+/// Number of nominal times that a schedule remembers after their tasks are gone. For a schedule of every minute this
+/// is 69 days, in 6 MB.
 pub(crate) const KEPT_RUNS: u32 = 100_000;
 
-/// The most runs that one backlog brings about with [`Coalesce::All`].
+/// The most runs that a single backlog causes with [`Coalesce::All`].
 pub(crate) const MOST_AT_ONCE: u32 = 1_000;
 
 impl fmt::Display for Coalesce {
@@ -96,25 +99,26 @@ impl Serialize for Coalesce {
 /// The rules of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Policy {
-    /// A time that is later than this is recorded as missed and does not run; nothing for however late. At least 1 ms, and
-    /// with less than some seconds a busy machine misses times.
+    /// A time that is later than this is recorded as missed and does not run. `None` means that no time is too late.
+    /// At least 1 ms. With less than a few seconds, a busy machine misses times.
     pub misfire_grace: Option<Duration>,
     /// Which of several due times run.
     pub coalesce: Coalesce,
-    /// What happens while earlier runs go on.
+    /// The rule for a firing while earlier runs go on.
     pub overlap: Overlap,
     /// How many runs may go on side by side before `overlap` decides; at least 1.
     pub max_instances: u32,
-    /// Pauses the schedule when so many of its runs in a row are dead; those that were cancelled do not count.
+    /// Pauses the schedule when this many of its runs in a row are dead. Cancelled runs do not count.
     pub pause_after: Option<u32>,
-    /// Finishes the schedule when it has made so many tasks.
+    /// Finishes the schedule after it has made this many tasks.
     pub run_limit: Option<u64>,
-    /// How many firings its history keeps, at least.
+    /// How many firings the history keeps, at least.
     pub keep_firings: u32,
 }
 
 impl Default for Policy {
-    /// Of a backlog the latest runs, however late; a run that overlaps is skipped; 100 firings are remembered.
+    /// The latest time of a backlog runs, however late it is; an overlapping run is skipped; 100 firings are
+    /// remembered.
     fn default() -> Self {
         Self {
             misfire_grace: None,
@@ -129,7 +133,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// What is wrong with it, if anything is.
+    /// The problem with the policy, or `None` if it is valid.
     pub(crate) fn fault(&self) -> Option<String> {
         let zero = |what: &str| Some(format!("{what} is 0; at least 1 is needed"));
         match self {

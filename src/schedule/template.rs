@@ -1,4 +1,4 @@
-//! The task that a schedule makes, with places in its params that each firing fills.
+//! The task that a schedule makes. Its params may contain places, which each firing fills.
 
 use std::time::Duration;
 
@@ -15,20 +15,21 @@ use crate::task::{Bounds, Extras, FiringKey, InvalidTask, NewTask, Retry, Schedu
 
 /// The task that a schedule makes: its type, its params, its options.
 ///
-/// Texts in the params may have places that each firing fills. Names of fields stay as they are, and so do tags, `meta` and
-/// `limit_key`, in which a place is refused:
+/// Strings in the params may contain places, and each firing fills them. Field names are not filled. Tags, `meta` and
+/// `limit_key` are not filled either: a place in them is refused.
 ///
-/// | place | what stands there |
+/// | place | value |
 /// |---|---|
 /// | `{{nominal_time}}` | the nominal time in UTC, `2026-03-06T14:00:00Z` |
-/// | `{{local_time}}` | the same on the clock of the schedule's zone, `2026-03-06T09:00:00-05:00`; see [`Trigger::local_time`] |
-/// | `{{local_date}}` | its date there, `2026-03-06` |
-/// | `{{schedule}}` | the schedule's name |
-/// | `{{schedule_id}}` | its id |
-/// | `{{{{` | two braces that begin no place: `{{{{schedule}}` becomes `{{schedule}}` |
+/// | `{{local_time}}` | the same in the zone of the schedule, `2026-03-06T09:00:00-05:00`; see [`Trigger::local_time`] |
+/// | `{{local_date}}` | the date of the local time, `2026-03-06` |
+/// | `{{schedule}}` | the name of the schedule |
+/// | `{{schedule_id}}` | the id of the schedule |
+/// | `{{{{` | two literal braces that begin no place: `{{{{schedule}}` becomes `{{schedule}}` |
 ///
-/// Local time and date are those that the trigger names: of a run at 23:30 that comes at midnight, because clocks are set
-/// ahead over that half hour, they are 23:30 and the day before. A schedule without one zone has UTC there: an interval, or
+/// The local time and date are the values that the trigger names. For example, a run at 23:30 starts at midnight when
+/// the clocks are set ahead over that half hour. Its places then hold 23:30 and the day before. An interval has no
+/// zone, and parts in several zones have no common zone. Such a schedule fills in UTC.
 /// parts in several zones.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TaskTemplate {
@@ -37,30 +38,30 @@ pub struct TaskTemplate {
     pub kind: Name,
     /// JSON text with places to fill.
     pub params: Box<str>,
-    /// The lane that the tasks wait in.
+    /// The lane in which the tasks wait.
     pub queue: Name,
-    /// Smaller runs first.
+    /// Tasks with a smaller number run first.
     pub priority: i32,
-    /// Attempts before a task is dead.
+    /// Number of attempts before a task is dead.
     pub max_attempts: u32,
-    /// How long one attempt may take.
+    /// Time limit of a single attempt.
     pub timeout: Option<Duration>,
     /// The wait between attempts.
     pub retry: Retry,
-    /// Words to find the tasks by.
+    /// Words by which the tasks can be found.
     pub tags: Vec<String>,
     /// JSON kept with each task.
     pub meta: Option<Value>,
-    /// A task that has not started by then is cancelled.
+    /// A task that has not started within this time is cancelled.
     pub expires_in: Option<Duration>,
-    /// Whose limits the tasks are under, beside those of queue and type.
+    /// The key of the limits that apply to the tasks, beside the limits of their queue and type.
     pub limit_key: Option<String>,
 }
 
-/// The places that params may have.
+/// The places that params may contain.
 const PLACES: [&str; 5] = ["nominal_time", "local_time", "local_date", "schedule", "schedule_id"];
 
-/// What the places of one firing hold.
+/// The values for the places of a firing.
 pub(crate) struct Places<'a> {
     pub(crate) schedule_id: ScheduleId,
     pub(crate) name: &'a str,
@@ -84,7 +85,8 @@ impl Places<'_> {
 }
 
 impl TaskTemplate {
-    /// Why it cannot be filled, if it cannot: the params are no JSON, or name a place that there is not.
+    /// Says why the template cannot be filled: the params are no JSON, or they name an unknown place. Otherwise
+    /// `None`.
     pub(crate) fn fault(&self) -> Option<String> {
         if let Err(error) = serde_json::from_str::<Value>(&self.params) {
             return Some(format!("params are no JSON: {error}"));
@@ -106,7 +108,8 @@ impl TaskTemplate {
         })
     }
 
-    /// A place in an option: only params have any. A stored row that has one does as it did.
+    /// Reports a place in an option, because only params may contain places. A stored row with such a place keeps
+    /// working as before.
     pub(crate) fn misplaced(&self) -> Option<String> {
         let mut found = None;
         let mut note = |what: &str, text: &str| {
@@ -127,7 +130,7 @@ impl TaskTemplate {
         found
     }
 
-    /// The task of one firing, made at `now`.
+    /// Makes the task of a firing at `now`.
     pub(crate) fn task(&self, places: &Places<'_>, now: Timestamp) -> TaskSpec {
         TaskSpec {
             task_id: TaskId::new(now),
@@ -155,17 +158,17 @@ impl TaskTemplate {
         if !self.params.contains("{{") {
             return self.params.clone();
         }
-        // What is no JSON was looked at before: a row with such params is parked.
+        // Params that are no JSON were found earlier: a row with such params is parked.
         let filled = json::filled(&self.params, |text| fill(text, |place| places.value(place)));
         filled.map_or_else(|| self.params.clone(), String::into_boxed_str)
     }
 }
 
-/// Fills the places of one text; nothing when none was filled.
+/// Fills the places of a text. Returns `None` when no place was filled.
 fn fill(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Option<String> {
     let (mut filled, mut rest, mut any) = (String::new(), text, false);
     while let Some((before, after)) = rest.split_once("{{") {
-        // Doubled it stands for itself.
+        // Doubled braces stand for themselves.
         if let Some(behind) = after.strip_prefix("{{") {
             filled.push_str(before);
             filled.push_str("{{");
@@ -188,7 +191,8 @@ fn fill(text: &str, mut value: impl FnMut(&str) -> Option<String>) -> Option<Str
 }
 
 impl NewTask {
-    /// Its options for a schedule, which says itself when a task runs, and which.
+    /// Turns the task into the options of a schedule. It refuses options that the schedule itself decides: when a
+    /// task runs, and which task it is.
     pub(crate) fn into_template(self, clock: &Clock, bounds: Bounds) -> Result<TaskTemplate, InvalidTask> {
         let refuse = |what: &str, instead: &str| {
             Err(InvalidTask(format!("the task of a schedule must not have {what}: {instead}")))
@@ -253,7 +257,7 @@ mod tests {
         }
     }
 
-    /// Filled for a nominal time of a trigger, in seconds since 1970.
+    /// Fills `params` for a nominal time of a trigger, in seconds since 1970.
     fn filled_for(params: &str, trigger: &Trigger, nominal: i64) -> String {
         let nominal_at = Timestamp::from_micros(nominal * 1_000_000);
         let local = trigger.local_time(nominal_at);
@@ -298,7 +302,7 @@ mod tests {
             assert_eq!(filled(params), params);
         }
         assert_eq!(filled(r#"["{{schedule}} {{open"]"#), r#"["night {{open"]"#);
-        // Numbers, order and spaces too.
+        // Numbers, order and spaces stay too.
         assert_eq!(
             filled(r#"{"z": 18446744073709551616, "a":["{{schedule}}", 1.10]}"#),
             r#"{"z": 18446744073709551616, "a":["night", 1.10]}"#

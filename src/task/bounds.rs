@@ -1,22 +1,22 @@
-//! How large the fields of a task may be: all of it is weighed before anything is sent to storage.
+//! Size bounds of a task's fields. Every field is checked before anything is sent to storage.
 
 use crate::json;
 
-/// The longest limit key, in bytes.
+/// The greatest length of a limit key, in bytes.
 pub(crate) const LONGEST_KEY: usize = 250;
 
-/// Tags of one task.
+/// The greatest number of tags of a task.
 pub(crate) const MOST_TAGS: usize = 100;
-/// Bytes of one tag.
+/// The greatest length of a tag, in bytes.
 pub(crate) const LONGEST_TAG: usize = 200;
-/// Bytes of a text that a caller gives: the reason of a cancellation, the description of a schedule.
+/// The greatest length, in bytes, of a text that a caller gives: a cancellation's reason or a schedule's description.
 pub(crate) const LONGEST_TEXT: usize = 10_000;
-/// Bytes of an error that is kept; what is longer is cut.
+/// The greatest length of a stored error, in bytes; a longer error is cut.
 pub(crate) const LONGEST_ERROR: usize = 64 << 10;
-/// Bytes of what a progress report says; what is longer is cut.
+/// The greatest length of the message of a progress report, in bytes; a longer message is cut.
 pub(crate) const LONGEST_REPORT: usize = 4 << 10;
 
-/// What a board's settings allow.
+/// Size bounds from a board's settings, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     params: usize,
@@ -29,25 +29,25 @@ impl Bounds {
         Self { params, meta, result }
     }
 
-    /// The same for all of them.
+    /// The same bound for params, meta and results.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn all(bytes: usize) -> Self {
         Self { params: bytes, meta: bytes, result: bytes }
     }
 
-    /// Why params are too large, if they are.
+    /// Returns the reason if params are too large.
     pub(super) fn params_fault(self, bytes: usize) -> Option<String> {
         too_large("params", bytes, self.params, "max_params_bytes", "push")
     }
 
-    /// Why meta is too large or too deep, if it is.
+    /// Returns the reason if meta is too large or nested too deeply.
     pub(super) fn meta_fault(self, meta: &serde_json::Value) -> Option<String> {
         let text = meta.to_string();
         too_large("meta", text.len(), self.meta, "max_meta_bytes", "push")
             .or_else(|| json::too_deep(&text).map(|fault| format!("meta cannot be kept: {fault}")))
     }
 
-    /// Why the result of a run is too large or too deep, if it is.
+    /// Returns the reason if the result of a run is too large or nested too deeply.
     pub(crate) fn result_fault(self, text: &str) -> Option<String> {
         too_large("the result", text.len(), self.result, "max_result_bytes", "return")
             .or_else(|| json::too_deep(text).map(|fault| format!("the result cannot be kept: {fault}")))
@@ -64,7 +64,7 @@ fn too_large(what: &str, bytes: usize, most: usize, setting: &str, verb: &str) -
     })
 }
 
-/// Why there are too many tags, or one is no tag.
+/// Returns the reason if there are too many tags, or if a tag is empty or too long.
 pub(super) fn tags_fault(tags: &[String]) -> Option<String> {
     if tags.len() > MOST_TAGS {
         return Some(format!("a task has at most {MOST_TAGS} tags, this one {}", tags.len()));
@@ -74,7 +74,7 @@ pub(super) fn tags_fault(tags: &[String]) -> Option<String> {
     Some(format!("a tag has 1 to {LONGEST_TAG} bytes, {shown:?} has {}", tag.len()))
 }
 
-/// Why a text that a caller gives is refused, if it is.
+/// Returns the reason if a text that a caller gives contains NUL or is too long.
 pub(crate) fn text_fault(what: &str, text: &str) -> Option<String> {
     if text.contains('\0') {
         return Some(format!("{what} contains the character NUL; leave it out"));
@@ -83,7 +83,7 @@ pub(crate) fn text_fault(what: &str, text: &str) -> Option<String> {
     (bytes > LONGEST_TEXT).then(|| format!("{what} takes {bytes} bytes; at most {LONGEST_TEXT} are allowed"))
 }
 
-/// What is wrong with a limit key, if anything is.
+/// Returns the reason if a limit key is empty, is too long or contains a control character.
 pub(crate) fn key_fault(key: &str) -> Option<String> {
     let fault = key.is_empty() || key.len() > LONGEST_KEY || key.chars().any(char::is_control);
     fault.then(|| {

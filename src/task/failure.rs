@@ -1,16 +1,17 @@
-//! Why a run failed.
+//! The error of a failed run.
 
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// Any error, as [`TaskResult`](crate::TaskResult) carries it.
+/// Any error, in the form in which [`TaskResult`](crate::TaskResult) carries it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a run failed, and whether the task is tried again.
+/// The reason why a run failed, and whether the task is tried again.
 ///
-/// Handlers need it only to say so: any other error is a failed attempt, and the task is tried again as its retry policy
-/// says. It stays what it is when it passes through `anyhow` or a `Box<dyn Error>`, with context around it too.
+/// A handler needs this type only to control the next attempt. Any other error is a failed attempt, and the task is
+/// tried again by its retry policy. The verdict survives `anyhow` and `Box<dyn Error>`, also when context is added
+/// around the error.
 ///
 /// ```
 /// use callboard::{TaskError, TaskResult};
@@ -28,12 +29,12 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// ```
 pub struct TaskError {
     verdict: Verdict,
-    /// The whole chain in one line.
+    /// The error and its sources in one line.
     message: String,
 }
 
-/// Whether the task is tried again, and why it failed. It is the source of a [`TaskError`] that has something to say of
-/// that, so that this is found wherever the error has been put: `anyhow` hides the outermost error, but not its source.
+/// The error, and whether the task is tried again. If this differs from the default, the verdict is the source of its
+/// [`TaskError`]. Then it is found inside any wrapper, because `anyhow` hides the outermost error but not its source.
 struct Verdict {
     error: BoxError,
     fatal: bool,
@@ -41,54 +42,55 @@ struct Verdict {
 }
 
 impl Verdict {
-    /// False when it says what is so without it.
+    /// True if this verdict differs from the default: a retryable error whose wait the retry policy sets.
     const fn speaks(&self) -> bool {
         self.fatal || self.retry_after.is_some()
     }
 }
 
 impl TaskError {
-    /// The task is tried again as its retry policy says. Takes a text, or an error, whose sources are kept.
+    /// An error after which the task is tried again by its retry policy. Takes a text, or an error; the sources of an
+    /// error are kept.
     pub fn new(error: impl Into<BoxError>) -> Self {
         Self::of(error.into(), false)
     }
 
-    /// The task goes to `dead` at once. Takes a text, or an error, whose sources are kept.
+    /// An error that moves the task to `dead` at once. Takes a text, or an error; the sources of an error are kept.
     pub fn fatal(error: impl Into<BoxError>) -> Self {
         Self::of(error.into(), true)
     }
 
     fn of(error: BoxError, fatal: bool) -> Self {
-        // One around another would show its text twice.
+        // Unwrap a nested `TaskError`; otherwise its text would appear twice.
         let error = error.downcast::<Self>().map_or_else(|error| error, |own| own.verdict.error);
         let message = chain(&*error);
         Self { verdict: Verdict { error, fatal, retry_after: None }, message }
     }
 
-    /// Sets the wait before the next attempt, in place of the retry policy's.
+    /// Sets the wait before the next attempt, in place of the retry policy's wait.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.verdict.retry_after = Some(wait);
         self
     }
 
-    /// True when trying again cannot help.
+    /// True if a further attempt cannot succeed.
     pub const fn is_fatal(&self) -> bool {
         self.verdict.fatal
     }
 
-    /// The wait that the error asks for.
+    /// The wait that this error sets for the next attempt, if any.
     pub const fn wait(&self) -> Option<Duration> {
         self.verdict.retry_after
     }
 
-    /// What went wrong, with all its sources: what the task keeps as its `last_error`.
+    /// The error with all its sources. The task keeps this text as its `last_error`.
     pub fn message(&self) -> &str {
         &self.message
     }
 }
 
-/// What one of the sources of an error says of the next attempt.
+/// Finds a [`Verdict`] among the sources of an error.
 fn said<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Verdict> {
     let mut source = error.source();
     while let Some(error) = source {
@@ -100,7 +102,7 @@ fn said<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Verdict> {
     None
 }
 
-/// An error and its sources in one line. A source that the error before it names already is not named again.
+/// An error and its sources in one line. A source whose text already appears in the error before it is left out.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let (mut last, mut source) = (text.clone(), error.source());

@@ -1,4 +1,4 @@
-//! Identifiers.
+//! Ids of tasks, claims and nodes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use uuid::{ContextV7, Uuid};
 
 use crate::clock::Timestamp;
 
-/// Names a task: a UUID, version 7 unless the pusher chose another.
+/// The id of a task: a UUID, of version 7 unless the pusher chose it.
 ///
 /// Version 7 sorts by time of creation, which keeps the indexes of a database append-only.
 ///
@@ -22,7 +22,7 @@ use crate::clock::Timestamp;
 pub struct TaskId(Uuid);
 
 impl TaskId {
-    /// A new id, later in order than every id this process made before at the same or an earlier time.
+    /// A new id. It sorts after every id that this process made before at the same or an earlier time.
     pub fn new(now: Timestamp) -> Self {
         static CONTEXT: std::sync::Mutex<ContextV7> = std::sync::Mutex::new(ContextV7::new());
         let micros = now.as_micros().max(0).unsigned_abs();
@@ -30,7 +30,7 @@ impl TaskId {
         Self(Uuid::new_v7(uuid::Timestamp::from_unix(&CONTEXT, micros / 1_000_000, nanos)))
     }
 
-    /// The UUID itself.
+    /// The id as a UUID.
     pub const fn as_uuid(&self) -> &Uuid {
         &self.0
     }
@@ -61,25 +61,25 @@ impl fmt::Debug for TaskId {
     }
 }
 
-/// A text that should have been a task id.
+/// The error of a text that is not a task id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no task id; a UUID such as 01890a5d-ac96-774b-bcce-b302099a8057 is expected")]
 pub struct InvalidTaskId(String);
 
-/// Proves that a node holds a task: written at the claim, asked for by every write after it.
+/// Proof that a node holds a task. The claim writes the token, and every later write must carry it.
 ///
-/// Drawn at random for each commit, so that a claim of a dead node can never be mistaken for a live one.
+/// The token is random for each commit, so that a claim of a dead node is never mistaken for a live claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ClaimToken(i64);
 
 impl ClaimToken {
-    /// A new token.
+    /// A new random token.
     pub fn random() -> Self {
         Self(rand::random::<i64>() & i64::MAX)
     }
 
-    /// From the number in storage.
+    /// The token for a number read from storage.
     pub const fn from_i64(token: i64) -> Self {
         Self(token)
     }
@@ -90,19 +90,19 @@ impl ClaimToken {
     }
 }
 
-/// One running process: the incarnation id, new at every start.
+/// The id of a running process. Each start of the process is a new incarnation with a new id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeId(Uuid);
 
 impl NodeId {
-    /// A new incarnation.
+    /// The id of a new incarnation.
     pub fn new(now: Timestamp) -> Self {
         Self(TaskId::new(now).0)
     }
 }
 
-/// What ids that are UUIDs and nothing more have in common.
+/// Implements the common traits of an id that only wraps a UUID.
 macro_rules! uuid_id {
     ($id:ident) => {
         impl From<uuid::Uuid> for $id {

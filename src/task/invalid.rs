@@ -1,6 +1,6 @@
-//! Why something is no task.
+//! The error of an invalid task.
 
-/// The task itself is wrong, and pushing it again cannot help; the text names the field.
+/// The task itself is invalid, so that pushing it again cannot succeed. The text names the field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("task refused: {0}")]
 pub struct InvalidTask(pub String);

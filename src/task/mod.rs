@@ -1,4 +1,4 @@
-//! Tasks: what is pushed, how it runs, and what is known of it afterwards.
+//! Tasks: their definition at the push, their runs, and their record in storage.
 
 mod bounds;
 mod failure;

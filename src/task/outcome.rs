@@ -1,4 +1,4 @@
-//! What a handler returns.
+//! The return values of a handler.
 
 use std::time::Duration;
 
@@ -8,38 +8,39 @@ use serde_json::Value;
 use super::{BoxError, TaskError};
 use crate::json;
 
-/// How a run went, when it did not fail.
+/// The outcome of a run that did not fail.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Done; the value is kept as the task's result.
+    /// Done; the value is stored as the task's result.
     Done(Option<Value>),
-    /// Done; the JSON text is kept as the task's result, as it is written.
+    /// Done; the JSON text is stored unchanged as the task's result.
     Json(Box<str>),
-    /// Not yet: run again after this time. Uses up no attempt.
+    /// Not yet: the task runs again after this time. Uses up no attempt.
     Snooze(Duration),
-    /// Gives the task back: it is `pending` at once, and runs again, here or on another node. Uses up no attempt and
-    /// leaves no trace in the history.
+    /// Gives the task back: it is `pending` at once and runs again, on this node or on a different one. Uses up no
+    /// attempt and leaves no trace in the history.
     ///
-    /// Meant for a run that is asked to end because its board stops. To wait before the next run use
+    /// Meant for a run that is asked to end because its board stops. To wait before the next run, use
     /// [`Snooze`](Outcome::Snooze).
     Release,
-    /// Calls the task off, with the reason: it is `cancelled`, and does not run again.
+    /// Cancels the task with this reason: it becomes `cancelled` and does not run again.
     ///
-    /// A run that was asked to end because its board stops ([`CancelReason::Shutdown`](crate::CancelReason::Shutdown))
-    /// gives its task back instead, as [`Release`](Outcome::Release) does. Otherwise each deploy would call tasks off.
+    /// If the run was asked to end because its board stops ([`CancelReason::Shutdown`](crate::CancelReason::Shutdown)),
+    /// the task is given back instead, as with [`Release`](Outcome::Release). Otherwise each deploy would cancel tasks.
     Cancel(String),
 }
 
 impl Outcome {
-    /// Done, with nothing to keep.
+    /// Done, without a result.
     pub const fn done() -> Self {
         Self::Done(None)
     }
 
-    /// Done, keeping `value` as the task's result.
+    /// Done; `value` is stored as the task's result.
     ///
     /// # Errors
-    /// A fatal [`TaskError`] when `value` cannot be written as JSON that can be read again: NaN, or more than 127 levels.
+    /// A fatal [`TaskError`] when `value` cannot be written as JSON that can be read again: NaN, or more than 127
+    /// levels.
     pub fn output(value: &impl Serialize) -> TaskResult {
         match json::written(value) {
             Ok(text) if text == "null" => Ok(Self::Done(Some(Value::Null))),
@@ -61,11 +62,11 @@ impl From<Value> for Outcome {
     }
 }
 
-/// What may stand in the `Ok` of a handler: an [`Outcome`], or a value to keep as the task's result.
+/// A value that a handler may return in `Ok`: an [`Outcome`], or a value to store as the task's result.
 ///
-/// `()` and every other value that is `null` in JSON keep nothing.
+/// `()`, and every value that is `null` in JSON, store nothing.
 pub trait IntoOutcome {
-    /// Makes it an outcome.
+    /// Converts the value into an outcome.
     ///
     /// # Errors
     /// A fatal [`TaskError`] when the value cannot be written as JSON.
@@ -87,10 +88,10 @@ impl<T: Serialize> IntoOutcome for T {
     }
 }
 
-/// What a handler returns: an [`Outcome`] or a value to keep, or any error.
+/// The return type of a handler: an [`Outcome`] or a value to store, or any error.
 ///
-/// `?` takes every error that is `Send + Sync`, an `anyhow::Error`, a boxed error and a text. Each of them is a failed
-/// attempt, and the task is tried again; a [`TaskError`] says otherwise.
+/// `?` accepts every error that is `Send + Sync`, an `anyhow::Error`, a boxed error and a text. Each of them is a
+/// failed attempt, after which the task is tried again. A [`TaskError`] can change this.
 ///
 /// ```
 /// use callboard::{TaskError, TaskResult};
@@ -106,10 +107,10 @@ impl<T: Serialize> IntoOutcome for T {
 /// ```
 pub type TaskResult<T = Outcome> = Result<T, BoxError>;
 
-/// What a run came to, in the crate's own types.
+/// The result of a run, in the crate's own types.
 pub(crate) type RunResult = Result<Outcome, TaskError>;
 
-/// What a handler returned, in the crate's own types.
+/// Converts a handler's return value into the crate's own types.
 pub(crate) fn returned<T: IntoOutcome>(result: TaskResult<T>) -> RunResult {
     result?.into_outcome()
 }

@@ -1,4 +1,4 @@
-//! Tasks as they come in JSON: each field is read by its name, so that a fault names the field and the form wanted.
+//! Reads tasks from JSON. Each field is read by its name, so that an error names the field and the expected form.
 
 use std::time::Duration;
 
@@ -41,9 +41,9 @@ const SECONDS: &str = "a number of seconds";
 const MICROS: &str = "a whole number of microseconds";
 const COUNT: &str = "a whole number from 0 to 4294967295";
 
-/// The fields of an object that are not read yet.
+/// The fields of an object that have not been read yet.
 struct Fields {
-    /// Where the object stands, with a dot at its end.
+    /// The path of the object, with a dot at its end.
     at: &'static str,
     left: Map<String, Value>,
 }
@@ -64,7 +64,7 @@ impl Fields {
         }
     }
 
-    /// A field as it is; nothing when it is missing or `null`.
+    /// Takes a field unchanged; `None` if it is missing or `null`.
     fn raw(&mut self, name: &str) -> Option<Value> {
         self.left.remove(name).filter(|value| !value.is_null())
     }
@@ -90,7 +90,7 @@ impl Fields {
         span(self.at, name, given)
     }
 
-    /// One of the words of a list.
+    /// Reads a field whose value must be in the list `words`.
     fn word<T: DeserializeOwned>(&mut self, name: &str, words: &[&str]) -> Result<Option<T>, String> {
         self.read(name, &format!("one of {}", words.join(", ")))
     }
@@ -99,7 +99,7 @@ impl Fields {
         self.left.get(name).is_some_and(|value| !value.is_null())
     }
 
-    /// Refuses two fields that say the same thing twice.
+    /// Rejects a pair of fields that set the same thing.
     fn not_both(&self, pairs: &[(&str, &str)]) -> Result<(), String> {
         match pairs.iter().find(|(one, other)| self.has(one) && self.has(other)) {
             Some((one, other)) => {
@@ -196,10 +196,11 @@ fn retry(value: Value) -> Result<Retry, String> {
     .try_into()
 }
 
-/// A retry policy as it comes in JSON: spans in seconds, or in microseconds as [`Retry`] writes them.
+/// A retry policy in JSON: spans in seconds, or in microseconds in the form that [`Retry`] writes.
 ///
-/// One plain structure: an enum that is told by its `kind` would be read by way of serde's own buffer, which does not know
-/// the numbers of `serde_json/arbitrary_precision`, and any crate of a program may switch that on.
+/// This is a plain structure on purpose. For an enum tagged by `kind`, serde reads through its own buffer. That buffer
+/// does not support the numbers of `serde_json/arbitrary_precision`, and any crate of a program may enable that
+/// feature.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RetryParts {
@@ -240,7 +241,7 @@ impl TryFrom<RetryParts> for Retry {
                 if let Some(cap) = cap {
                     retry = retry.cap(cap);
                 }
-                // As it is: the push says so when it is no share.
+                // Unchecked here: the push returns an error if it is not a share from 0 to 1.
                 if let (Retry::Exponential { jitter, .. }, Some(given)) = (&mut retry, jitter) {
                     *jitter = given;
                 }
@@ -251,7 +252,7 @@ impl TryFrom<RetryParts> for Retry {
     }
 }
 
-/// A span that was given in microseconds or in seconds.
+/// A span given either in microseconds or in seconds.
 fn one_span(name: &str, us: Option<u64>, seconds: Option<f64>) -> Result<Option<Duration>, String> {
     if us.is_some() && seconds.is_some() {
         return Err(format!("retry.{name}_us and retry.{name}_seconds contradict each other; give one of them"));

@@ -1,4 +1,4 @@
-//! What storage says of a task.
+//! Tasks and executions as storage returns them.
 
 use std::time::Duration;
 
@@ -12,75 +12,76 @@ use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::task::FiringKey;
 
-/// A task with all that is known of it: a row of `task_queue`.
+/// A task with all its stored fields: a row of `task_queue`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TaskRecord {
-    /// Its place in push order; also the cursor of lists.
+    /// The task's position in push order; also the cursor of lists.
     pub seq: i64,
-    /// Its id.
+    /// The task's id.
     pub task_id: TaskId,
-    /// The name that picks the handler.
+    /// The name that selects the handler.
     #[serde(rename = "type")]
     pub kind: Name,
-    /// The lane it waits in.
+    /// The queue of the task.
     pub queue: Name,
-    /// What the handler gets: JSON text, as it was pushed.
+    /// The handler's input: JSON text, exactly as it was pushed.
     pub params: String,
-    /// Where it stands.
+    /// The current state.
     pub state: TaskState,
-    /// Smaller runs first.
+    /// Priority: a smaller number runs first.
     pub priority: i32,
-    /// Not before this time.
+    /// The earliest time at which the task may run.
     pub run_at: Timestamp,
-    /// Attempts used up.
+    /// The number of attempts used up.
     pub attempt: u32,
-    /// Attempts it gets.
+    /// The number of attempts allowed.
     pub max_attempts: u32,
-    /// Runs that ended with the death of their node and have not been followed by one that ended otherwise.
+    /// The number of runs that ended with their node's death since the last run that ended in any other way.
     pub crash_count: u32,
-    /// How long one attempt may take.
+    /// The longest time that one attempt may take.
     pub timeout: Option<Duration>,
-    /// The wait between attempts.
+    /// The retry policy: the wait between attempts.
     pub retry: Retry,
     /// The unique key.
     pub unique_key: Option<String>,
-    /// What limits of keys go by.
+    /// The key by which limits of keys apply.
     pub limit_key: Option<String>,
-    /// The task that must end first.
+    /// The parent task, which must end before this task can run.
     pub parent_id: Option<TaskId>,
-    /// The schedule and the nominal time that it was made for.
+    /// The schedule that made the task, and the nominal time of the firing.
     pub firing: Option<FiringKey>,
-    /// Words to find it by.
+    /// Tags to find the task by.
     pub tags: Vec<String>,
-    /// JSON of the pusher's own.
+    /// The pusher's own JSON.
     pub meta: Option<Value>,
-    /// How far it has come.
+    /// The progress of the run.
     pub progress: Option<Progress>,
-    /// What the handler returned.
+    /// The handler's result.
     pub result: Option<Value>,
-    /// Why the last failed attempt failed, or why it is dead or cancelled; or that a run completed it after its timeout.
+    /// The error of the last failed attempt, or the reason why the task is dead or cancelled. It also records that a
+    /// run completed the task after its timeout.
     pub last_error: Option<String>,
-    /// The node that runs it.
+    /// The node that runs the task.
     pub node: Option<NodeId>,
-    /// True when somebody has asked for it to be cancelled while it runs.
+    /// True if a cancellation was requested while the task runs.
     pub cancel_requested: bool,
-    /// Not started by then: cancelled.
+    /// The task is cancelled if it has not started by this time.
     pub expires_at: Option<Timestamp>,
-    /// When it was pushed.
+    /// The time of the push.
     pub created_at: Timestamp,
-    /// When its state last changed.
+    /// The time of the last change of state.
     pub updated_at: Timestamp,
-    /// When its last run began.
+    /// The start time of the last run.
     pub started_at: Option<Timestamp>,
-    /// When it came to a terminal state.
+    /// The time at which the task reached a terminal state.
     pub finished_at: Option<Timestamp>,
 }
 
 impl TaskRecord {
-    /// The params as a type of your own: the task's own struct, for a typed one.
+    /// Reads the params as your own type: for a typed task, its own struct.
     ///
     /// # Errors
-    /// When they are not.
+    /// When the params do not match the type.
     pub fn params<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.params)
     }
@@ -98,35 +99,35 @@ fn read<T: DeserializeOwned>(result: Option<&Value>) -> Result<T, serde_json::Er
     T::deserialize(result.unwrap_or(&Value::Null))
 }
 
-/// How far a running task has come.
+/// The progress of a running task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// 0 to 1.
+    /// The finished share, from 0 to 1.
     pub fraction: f64,
-    /// What it is doing.
+    /// The current step, as text.
     pub message: String,
 }
 
 /// One attempt at a task: a row of `task_execution`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Execution {
-    /// The claim that it ran under; unique within a task.
+    /// The token of the claim under which the attempt ran; unique within a task.
     pub execution_id: i64,
-    /// The task.
+    /// The task's id.
     pub task_id: TaskId,
-    /// Which attempt: 1 is the first. Runs that used up no attempt repeat the number.
+    /// The number of the attempt; the first is 1. A run that used up no attempt leaves the number for the next run.
     pub attempt: u32,
-    /// How it ended.
+    /// How the attempt ended.
     pub status: ExecutionStatus,
     /// The node that ran it.
     pub node: NodeId,
-    /// When it began.
+    /// The start time.
     pub started_at: Timestamp,
-    /// When it ended.
+    /// The end time.
     pub finished_at: Option<Timestamp>,
-    /// What the handler returned.
+    /// The handler's result.
     pub result: Option<Value>,
-    /// Why it failed; or that it succeeded after its timeout.
+    /// The error of the attempt, or a note that it succeeded after its timeout.
     pub error_message: Option<String>,
 }
 
@@ -139,7 +140,7 @@ impl Execution {
         read(self.result.as_ref())
     }
 
-    /// How long it took, or nothing while it runs.
+    /// The duration of the attempt; `None` while it runs.
     pub fn duration(&self) -> Option<Duration> {
         self.finished_at.map(|end| end.since(self.started_at))
     }

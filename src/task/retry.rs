@@ -1,4 +1,4 @@
-//! When a failed task runs again: pure arithmetic.
+//! Decides when a failed task runs again. Pure arithmetic.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::read::RetryParts;
 
-/// How long to wait between a failed attempt and the next.
+/// The wait between a failed attempt and the next attempt.
 ///
 /// ```
 /// use callboard::Retry;
@@ -18,29 +18,29 @@ use super::read::RetryParts;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", try_from = "RetryParts")]
 pub enum Retry {
-    /// The same wait each time.
+    /// The wait is the same after each failure.
     Fixed {
-        /// Microseconds between attempts.
+        /// The wait between attempts, in microseconds.
         delay_us: u64,
     },
-    /// The wait doubles with each failure, up to a cap, and is spread by jitter.
+    /// The wait doubles with each failure, up to a cap, and jitter spreads it.
     Exponential {
-        /// Microseconds after the first failure.
+        /// The wait after the first failure, in microseconds.
         base_us: u64,
-        /// Microseconds that no wait exceeds.
+        /// The longest wait, in microseconds.
         cap_us: u64,
-        /// Share of the wait that is random, 0 to 1: 0.2 gives 90 % to 110 %, though never more than the cap. Below 1e-9 it
-        /// is stored as 0.
+        /// Random share of the wait, 0 to 1: 0.2 gives 90 % to 110 % of the wait, but never more than the cap. A share
+        /// below 1e-9 is stored as 0.
         jitter: f64,
     },
 }
 
-/// The least share that is kept: of an hour it is 4 µs. Storage keeps the number as text, and a much smaller one would be too
-/// long for a column.
+/// The smallest share that is stored; of an hour it is 4 µs. Storage keeps the number as text, and a much smaller
+/// number would be too long for its column.
 const LEAST_SHARE: f64 = 1e-9;
 
 impl Default for Retry {
-    /// Exponential from 1 s, at most 1 h, with a jitter of 20 %.
+    /// Exponential from 1 s, capped at 1 h, with a jitter of 20 %.
     fn default() -> Self {
         Self::exponential(Duration::from_secs(1))
     }
@@ -52,13 +52,13 @@ impl Retry {
         Self::Fixed { delay_us: to_us(delay) }
     }
 
-    /// Waits `base` after the first failure and twice as long after each further one; at most 1 h, with a jitter
-    /// of 20 %.
+    /// Waits `base` after the first failure, and doubles the wait after each further failure. The wait is at most 1 h,
+    /// with a jitter of 20 %.
     pub fn exponential(base: Duration) -> Self {
         Self::Exponential { base_us: to_us(base), cap_us: 3_600_000_000, jitter: 0.2 }
     }
 
-    /// Changes the longest wait of an exponential policy; a fixed one stays as it is.
+    /// Changes the longest wait of an exponential policy; a fixed policy is unchanged.
     #[must_use]
     pub fn cap(mut self, cap: Duration) -> Self {
         if let Self::Exponential { cap_us, .. } = &mut self {
@@ -67,7 +67,7 @@ impl Retry {
         self
     }
 
-    /// Changes the random share (0 to 1) of an exponential policy; a fixed one stays as it is.
+    /// Changes the random share (0 to 1) of an exponential policy; a fixed policy is unchanged.
     #[must_use]
     pub fn jitter(mut self, share: f64) -> Self {
         if let Self::Exponential { jitter, .. } = &mut self {
@@ -76,8 +76,8 @@ impl Retry {
         self
     }
 
-    /// The name of the field that holds what no policy can have, if there is one: the fields are open, and may have
-    /// been read from JSON.
+    /// Returns the reason if a field holds an invalid value. The fields are public and may have been read from JSON, so
+    /// any value is possible.
     pub(crate) fn fault(&self) -> Option<String> {
         match self {
             Self::Exponential { jitter, .. } if !(0.0..=1.0).contains(jitter) => {
@@ -87,7 +87,7 @@ impl Retry {
         }
     }
 
-    /// The same policy as storage keeps it: without a share that is too small to tell.
+    /// The policy as storage keeps it: a share below [`LEAST_SHARE`] becomes 0.
     pub(crate) fn stored(mut self) -> Self {
         if let Self::Exponential { jitter, .. } = &mut self
             && *jitter < LEAST_SHARE
@@ -97,8 +97,8 @@ impl Retry {
         self
     }
 
-    /// The wait after the `failures`-th failure (1 is the first). `dice` is a random number from 0 to 1. The cap
-    /// comes last: no wait exceeds it, whatever the jitter.
+    /// The wait after the `failures`-th failure (1 is the first). `dice` is a random number from 0 to 1. The cap is
+    /// applied last, so that no wait exceeds it, whatever the jitter is.
     pub fn delay(&self, failures: u32, dice: f64) -> Duration {
         match *self {
             Self::Fixed { delay_us } => Duration::from_micros(delay_us),
@@ -107,7 +107,7 @@ impl Retry {
                 let plain = base_us.saturating_mul(1_u64 << doublings).min(cap_us);
                 let dice = if dice.is_finite() { dice.clamp(0.0, 1.0) } else { 0.5 };
                 let spread = 1.0 + as_share(jitter) * (dice - 0.5);
-                // At most one and a half times what fits 64 bits of microseconds.
+                // At most 1.5 times the greatest 64-bit number of microseconds.
                 Duration::from_micros(plain).mul_f64(spread).min(Duration::from_micros(cap_us))
             }
         }

@@ -1,4 +1,4 @@
-//! What is pushed: a task before it has a history.
+//! The definition of a task at the push, before it has a history.
 
 use std::time::Duration;
 
@@ -11,61 +11,61 @@ use crate::clock::{Clock, Timestamp};
 use crate::json;
 use crate::name::{Name, name_fault};
 
-/// The queue of tasks that name none.
+/// The queue of a task that names no queue.
 pub const DEFAULT_QUEUE: &str = "default";
 
-/// A task as its pusher defined it; never changed after the push, save by an explicit edit.
+/// A task as its pusher defined it. After the push, only an explicit edit changes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskSpec {
-    /// Its id.
+    /// The task's id.
     pub task_id: TaskId,
-    /// The name that picks the handler (`type` in SQL, CLI and HTTP).
+    /// The name that selects the handler (`type` in SQL, CLI and HTTP).
     pub kind: Name,
-    /// The lane it waits in.
+    /// The queue of the task.
     pub queue: Name,
-    /// What the handler gets: JSON text.
+    /// The handler's input: JSON text.
     pub params: Box<str>,
-    /// Smaller runs first.
+    /// Priority: a smaller number runs first.
     pub priority: i32,
-    /// Not before this time.
+    /// The earliest time at which the task may run.
     pub run_at: Timestamp,
-    /// Attempts before it is dead; at least 1.
+    /// The number of attempts before the task is dead; at least 1.
     pub max_attempts: u32,
-    /// How long one attempt may take.
+    /// The longest time that one attempt may take.
     pub timeout: Option<Duration>,
-    /// The wait between attempts.
+    /// The retry policy: the wait between attempts.
     pub retry: Retry,
-    /// When it was pushed.
+    /// The time of the push.
     pub created_at: Timestamp,
-    /// What most tasks do not have.
+    /// Options that most tasks do not have.
     pub extras: Option<Box<Extras>>,
 }
 
-/// Options that most tasks do not have, kept apart so that a plain task stays small.
+/// Options that most tasks do not have. They are stored apart so that a plain task stays small.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extras {
     /// The unique key.
     pub unique: Option<Unique>,
-    /// Words to find it by.
+    /// Tags to find the task by.
     pub tags: Vec<String>,
-    /// JSON of the pusher's own.
+    /// The pusher's own JSON.
     pub meta: Option<Value>,
-    /// Not started by then: cancelled.
+    /// The task is cancelled if it has not started by this time.
     pub expires_at: Option<Timestamp>,
-    /// The schedule and the nominal time that it was made for.
+    /// The schedule that made the task, and the nominal time of the firing.
     pub firing: Option<FiringKey>,
-    /// What [limits of keys](crate::LimitScope::Key) go by.
+    /// The key by which [limits of keys](crate::LimitScope::Key) apply.
     pub limit_key: Option<String>,
 }
 
 impl TaskSpec {
-    /// The bytes of all that its pusher gave, by which a push takes its place.
+    /// The number of bytes that the pusher gave. A push reserves this much room.
     pub(crate) fn weight(&self) -> usize {
         let own = self.params.len() + self.kind.len() + self.queue.len();
         self.extras.as_deref().map_or(own, |extras| own.saturating_add(extras.weight()))
     }
 
-    /// The extras, or the empty ones.
+    /// The extras; an empty set if there are none.
     pub fn extras(&self) -> &Extras {
         static NONE: Extras =
             Extras { unique: None, tags: Vec::new(), meta: None, expires_at: None, firing: None, limit_key: None };
@@ -81,7 +81,7 @@ impl Extras {
     }
 }
 
-/// When a pushed task may run.
+/// The earliest time at which a pushed task may run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum When {
     Now,
@@ -119,9 +119,9 @@ pub struct NewTask {
 }
 
 impl NewTask {
-    /// A task of the type `kind` with `params`, which may be anything that serialises to JSON.
+    /// A task of the type `kind` with `params`, which may be any value that serialises to JSON.
     ///
-    /// A value that cannot be written as JSON is reported by the push.
+    /// The push reports a value that cannot be written as JSON.
     pub fn new(kind: impl Into<Name>, params: &impl Serialize) -> Self {
         Self {
             task_id: None,
@@ -138,58 +138,58 @@ impl NewTask {
         }
     }
 
-    /// Reads the untyped form, `{"task_id", "type", "params"}` with further options under their names.
+    /// Reads the untyped form: `{"task_id", "type", "params"}`, with further options under their own names.
     ///
     /// # Errors
-    /// [`InvalidTask`] when a field is unknown, missing or of the wrong kind, or when two fields say different
-    /// things about the same, such as `run_at` and `delay_seconds`.
+    /// [`InvalidTask`] when a field is unknown, missing or of the wrong kind, or when two fields set the same thing,
+    /// such as `run_at` and `delay_seconds`.
     pub fn from_json(value: Value) -> Result<Self, InvalidTask> {
         super::read::new_task(value)
     }
 
-    /// Chooses the id; pushing the same id again gives the same task.
+    /// Chooses the id. Pushing the same id again returns the same task.
     #[must_use]
     pub fn task_id(mut self, id: impl Into<TaskId>) -> Self {
         self.task_id = Some(id.into());
         self
     }
 
-    /// Chooses the queue; `default` otherwise.
+    /// Chooses the queue. The default is `default`.
     #[must_use]
     pub fn queue(mut self, queue: impl Into<Name>) -> Self {
         self.queue = queue.into();
         self
     }
 
-    /// Sets the priority: smaller runs first, 0 otherwise.
+    /// Sets the priority: a smaller number runs first. The default is 0.
     #[must_use]
     pub fn priority(mut self, priority: i32) -> Self {
         self.priority = priority;
         self
     }
 
-    /// Runs no sooner than `delay` after the push.
+    /// Delays the run: the task runs no sooner than `delay` after the push.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.when = When::After(delay);
         self
     }
 
-    /// Runs no sooner than `time`; a time that has passed means at once.
+    /// The task runs no sooner than `time`; a time in the past means at once.
     #[must_use]
     pub fn run_at(mut self, time: impl Into<Timestamp>) -> Self {
         self.when = When::At(time.into());
         self
     }
 
-    /// Sets how many attempts it gets, the first included; 5 otherwise.
+    /// Sets the number of attempts, including the first. The default is 5.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
     }
 
-    /// Sets how long one attempt may take; without it, as long as it likes.
+    /// Sets the longest time that one attempt may take. Without it an attempt has no time limit.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -203,7 +203,7 @@ impl NewTask {
         self
     }
 
-    /// The simple form: `count` retries after the first attempt, `delay_seconds` apart.
+    /// The simple form: `count` retries after the first attempt, with `delay_seconds` between attempts.
     #[must_use]
     pub fn retry_count(mut self, count: u32, delay_seconds: u64) -> Self {
         self.max_attempts = count.saturating_add(1);
@@ -211,7 +211,7 @@ impl NewTask {
         self
     }
 
-    /// Gives it a unique key.
+    /// Sets the unique key.
     #[must_use]
     pub fn unique(mut self, unique: Unique) -> Self {
         self.extras().unique = Some(unique);
@@ -225,28 +225,31 @@ impl NewTask {
         self
     }
 
-    /// Attaches JSON of your own, kept with the task and given to its handler.
+    /// Attaches your own JSON, which is stored with the task and given to its handler.
     #[must_use]
     pub fn meta(mut self, meta: Value) -> Self {
         self.extras().meta = Some(meta);
         self
     }
 
-    /// Cancels the task when it has not started `after` the push. One that has, and runs again later, it does not concern.
+    /// Cancels the task if its first run has not started `after` the push. A task that has started once, and runs again
+    /// later, is not affected.
     #[must_use]
     pub fn expires_in(mut self, after: Duration) -> Self {
         self.expires = Some(When::After(after));
         self
     }
 
-    /// Cancels the task when it has not started by `time`. One that has, and runs again later, it does not concern.
+    /// Cancels the task if its first run has not started by `time`. A task that has started once, and runs again later,
+    /// is not affected.
     #[must_use]
     pub fn expires_at(mut self, time: impl Into<Timestamp>) -> Self {
         self.expires = Some(When::At(time.into()));
         self
     }
 
-    /// Gives it a limit key: it shares the [limits of that key](crate::LimitScope::Key) with the other tasks that have it.
+    /// Sets a limit key: the task shares the [limits of that key](crate::LimitScope::Key) with all tasks that have the
+    /// same key.
     ///
     /// ```
     /// use callboard::{Limit, NewTask};
@@ -266,7 +269,7 @@ impl NewTask {
         self.extras.get_or_insert_default()
     }
 
-    /// Checks it and fills in what was left open.
+    /// Checks the task and fills in the options that were left open.
     pub(crate) fn into_spec(mut self, clock: &Clock, bounds: Bounds) -> Result<TaskSpec, InvalidTask> {
         let now = clock.now();
         let params = std::mem::replace(&mut self.params, Ok(Box::from("null")))
@@ -278,7 +281,8 @@ impl NewTask {
         if let Some(unique) = self.extras.as_mut().and_then(|extras| extras.unique.as_mut())
             && let Some(until) = unique.until(now)
         {
-            // Storage keeps the end of the period: what lies behind the last time there is reads back as that.
+            // Storage keeps the end of the period. An end beyond the last possible [`Timestamp`] is stored as that last
+            // time.
             unique.period_us = Some(until.as_micros().saturating_sub(now.as_micros()).max(0).unsigned_abs());
         }
         Ok(TaskSpec {
@@ -296,7 +300,7 @@ impl NewTask {
         })
     }
 
-    /// The type and the queue.
+    /// The type and the queue of the task.
     pub(crate) fn target(&self) -> (&Name, &Name) {
         (&self.kind, &self.queue)
     }
@@ -353,12 +357,12 @@ fn at(when: When, now: Timestamp) -> Timestamp {
     }
 }
 
-/// What can be pushed: a typed [`Task`](crate::Task), a [`NewTask`], or JSON in the untyped form.
+/// A value that can be pushed: a typed [`Task`](crate::Task), a [`NewTask`], or JSON in the untyped form.
 pub trait IntoNewTask {
-    /// The task with its options.
+    /// Converts the value into a task with its options.
     ///
     /// # Errors
-    /// [`InvalidTask`] when it is no task.
+    /// [`InvalidTask`] when the value is not a valid task.
     fn into_new_task(self) -> Result<NewTask, InvalidTask>;
 }
 
@@ -416,7 +420,7 @@ mod tests {
         assert!(pushed(NewTask::from_json(given).unwrap()).is_err());
     }
 
-    /// A task from JSON with `options` besides its type.
+    /// Reads a task from JSON with `options` beside its type.
     fn read(options: &str) -> Result<TaskSpec, String> {
         let text = format!(r#"{{"type": "work", {options}}}"#);
         NewTask::from_json(serde_json::from_str(&text).unwrap()).map_err(|error| error.to_string()).and_then(pushed)

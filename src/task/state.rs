@@ -1,6 +1,6 @@
-//! Task states, execution states, and which moves are allowed.
+//! Task states, execution states, and the allowed moves between them.
 
-/// Makes an enum whose variants have one spelling everywhere: Rust, SQL, CLI, HTTP and logs.
+/// Makes an enum whose variants have a single spelling in Rust, SQL, CLI, HTTP and logs.
 macro_rules! spelled {
     ($(#[$doc:meta])* $name:ident ($what:literal) { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)+ }) => {
         $(#[$doc])*
@@ -9,10 +9,10 @@ macro_rules! spelled {
         pub enum $name { $($(#[$vdoc])* $variant,)+ }
 
         impl $name {
-            /// All of them, in the order in which a task meets them.
+            /// All variants, in the order in which a task meets them.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-            /// The one spelling used in SQL, CLI, HTTP and logs.
+            /// The spelling used in SQL, CLI, HTTP and logs.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text,)+ }
             }
@@ -37,7 +37,7 @@ macro_rules! spelled {
 }
 pub(crate) use spelled;
 
-/// A word that names no state.
+/// The error of a word that is no variant of the enum.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is no {what}; allowed are {}", allowed.join(", "))]
 pub struct UnknownSpelling {
@@ -53,7 +53,7 @@ impl UnknownSpelling {
 }
 
 spelled! {
-    /// Where a task stands.
+    /// The state of a task.
     ///
     /// ```
     /// use callboard::TaskState;
@@ -62,63 +62,63 @@ spelled! {
     /// assert_eq!("dead".parse(), Ok(TaskState::Dead));
     /// ```
     TaskState ("task state") {
-        /// Another task must end first.
+        /// Waits until a parent task has ended.
         Waiting = "waiting",
-        /// Its `run_at` lies in the future.
+        /// Its `run_at` is in the future.
         Scheduled = "scheduled",
         /// May run now.
         Pending = "pending",
         /// Claimed by a node.
         Running = "running",
-        /// Failed; runs again at `run_at`.
+        /// Failed, and runs again at `run_at`.
         Retrying = "retrying",
-        /// Done.
+        /// Completed successfully.
         Completed = "completed",
-        /// Dead letter: attempts used up, fatal error, undecodable, or crash-looping.
+        /// Dead letter: its attempts are used up, its error was fatal, it cannot be decoded, or it crash-loops.
         Dead = "dead",
-        /// Called off before it was done.
+        /// Cancelled before it was completed.
         Cancelled = "cancelled",
     }
 }
 
 impl TaskState {
-    /// True for the states in which a task stays: completed, dead, cancelled.
+    /// True for the states that end a task: completed, dead and cancelled.
     pub const fn is_terminal(self) -> bool {
         matches!(self, Self::Completed | Self::Dead | Self::Cancelled)
     }
 
-    /// True when a task may move from this state to `next`: the one table of allowed moves.
+    /// True if a task may move from this state to `next`. This is the only table of allowed moves.
     pub const fn may_become(self, next: Self) -> bool {
         use TaskState::{Cancelled, Completed, Dead, Pending, Retrying, Running, Scheduled, Waiting};
         match self {
             Waiting => matches!(next, Pending | Scheduled | Cancelled),
-            // Straight to running: a claim takes a task whose time has come without a stop at pending.
+            // A claim moves a due task straight to running, without a stop at pending.
             Scheduled | Retrying => matches!(next, Pending | Scheduled | Running | Cancelled),
             Pending => matches!(next, Running | Scheduled | Cancelled),
-            // Back to pending or scheduled: released, snoozed or rescued.
+            // Back to pending or scheduled: the task was released, snoozed or rescued.
             Running => matches!(next, Completed | Dead | Cancelled | Retrying | Pending | Scheduled),
-            // Only by an explicit retry.
+            // Only an explicit retry leaves a terminal state.
             Completed | Dead | Cancelled => matches!(next, Pending),
         }
     }
 }
 
 spelled! {
-    /// How one attempt at a task ended, or that it has not yet.
+    /// The end of an attempt at a task, or `Running` before it has ended.
     ExecutionStatus ("execution status") {
-        /// Under way.
+        /// The attempt is running.
         Running = "running",
-        /// The handler returned.
+        /// The handler returned without an error.
         Success = "success",
         /// The handler returned an error or panicked.
         Failed = "failed",
-        /// It took longer than the task's timeout.
+        /// The run took longer than the task's timeout.
         Timeout = "timeout",
-        /// It was cancelled.
+        /// The run was cancelled.
         Cancelled = "cancelled",
-        /// Its node died or lost its lease.
+        /// The node of the run died or lost its lease.
         Lost = "lost",
-        /// The handler asked for another time.
+        /// The handler asked for a later run.
         Snoozed = "snoozed",
     }
 }

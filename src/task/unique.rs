@@ -1,4 +1,4 @@
-//! Unique keys: when a second push is the same as the first.
+//! Unique keys, which decide when a second push is a duplicate of the first.
 
 use std::time::Duration;
 
@@ -8,34 +8,34 @@ use super::state::{TaskState, spelled};
 use crate::clock::Timestamp;
 
 spelled! {
-    /// How long a task holds its unique key.
+    /// The time for which a task holds its unique key.
     UniqueScope ("unique scope") {
-        /// Until it is completed, dead or cancelled.
+        /// Until the task is completed, dead or cancelled.
         UntilDone = "until_done",
-        /// Until it starts to run.
+        /// Until the task starts to run.
         UntilStarted = "until_started",
-        /// For the period alone, whatever becomes of the task; with [`UniqueMode::KeepLatest`] at least until it is completed,
-        /// dead or cancelled, for that mode lets no two run side by side.
+        /// For the period alone, in every state of the task. With [`UniqueMode::KeepLatest`] the key is also held until
+        /// the task is completed, dead or cancelled, because this mode allows no two runs at once.
         Period = "period",
     }
 }
 
 spelled! {
-    /// What happens to a push whose unique key is held.
+    /// The result of a push whose unique key is held by a task.
     UniqueMode ("unique mode") {
-        /// The existing task is returned, marked as a duplicate.
+        /// The push returns the existing task, marked as a duplicate.
         ReturnExisting = "return_existing",
         /// The push fails.
         Reject = "reject",
-        /// The params, priority and run_at of the existing task are replaced, unless it is running: then the
-        /// existing one is returned.
+        /// The push replaces the params, priority and `run_at` of the existing task. If that task is running, the push
+        /// changes nothing and returns it.
         Replace = "replace",
-        /// While one runs, only the latest push is kept and runs once after it.
+        /// While a task with the key runs, only the latest push is kept. It runs once after the running task.
         KeepLatest = "keep_latest",
     }
 }
 
-/// A unique key with its reach.
+/// A unique key with its scope, period and mode.
 ///
 /// ```
 /// use callboard::{Unique, UniqueMode};
@@ -46,14 +46,14 @@ spelled! {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unique {
-    /// The key; one holder at a time over all queues and types.
+    /// The key. At any time at most one task holds it, over all queues and types.
     pub key: String,
-    /// How long it is held.
+    /// How long the key is held.
     #[serde(default = "until_done")]
     pub scope: UniqueScope,
-    /// Microseconds from the push for which the key is held at least, whatever the scope says.
+    /// Shortest time for which the key is held, in microseconds from the push. It applies under every scope.
     pub period_us: Option<u64>,
-    /// What a second push gets.
+    /// The result of a second push.
     #[serde(default = "return_existing")]
     pub mode: UniqueMode,
 }
@@ -67,7 +67,7 @@ fn return_existing() -> UniqueMode {
 }
 
 impl Unique {
-    /// A key that is held until the task is done, and returns the existing task to a second push.
+    /// A key that is held until the task is done; a second push returns the existing task.
     pub fn key(key: impl Into<String>) -> Self {
         Self { key: key.into(), scope: UniqueScope::UntilDone, period_us: None, mode: UniqueMode::ReturnExisting }
     }
@@ -86,7 +86,7 @@ impl Unique {
         self
     }
 
-    /// Changes what a second push gets.
+    /// Changes the result of a second push.
     #[must_use]
     pub fn mode(mut self, mode: UniqueMode) -> Self {
         self.mode = mode;
@@ -99,8 +99,10 @@ impl Unique {
     }
 }
 
-/// True when a task in `state`, pushed with this scope and mode, still holds its key at `now`. Backends ask this at a conflict and take the key
-/// away from a holder that has lost it, so that no write is spent on keys when tasks end.
+/// True when a task in `state`, pushed with this scope and mode, still holds its key at `now`.
+///
+/// Backends ask this only at a conflict, and then take the key from a holder that has lost it. So the end of a task
+/// needs no write for its key.
 pub fn holds_key(
     (scope, mode): (UniqueScope, UniqueMode),
     until: Option<Timestamp>,

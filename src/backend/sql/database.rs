@@ -1,4 +1,4 @@
-//! A database as a [`Backend`]: which operation reads, which writes, and what is tried again.
+//! A database as a [`Backend`]: which operations read, which write, and which are retried.
 
 use std::any::Any;
 use std::time::Duration;
@@ -22,24 +22,25 @@ use crate::schedule::{Firing, ScheduleRecord};
 use crate::task::ScheduleId;
 use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
 
-/// A database: how it gives connections, and what only it knows.
+/// A database: its connections, and the operations that differ between databases.
 pub(super) trait Database: Send + Sync + 'static {
     type Conn: Conn + Connection<TransactionManager = AnsiTransactionManager>;
 
-    /// A transaction that only finds out that there is nothing to do is in nobody's way. Otherwise such work looks with
-    /// a reader before it begins.
+    /// True if an empty write transaction blocks no other. If false, a reader checks first, and the write transaction
+    /// is opened only when there is work.
     const WRITERS_SIDE_BY_SIDE: bool;
 
     fn capabilities(&self) -> Capabilities;
 
-    /// Runs `work` in a transaction; again when the database says that this is all it needs.
+    /// Runs `work` in a transaction, and retries it after database errors that a retry resolves.
     fn write<T>(
         &self,
         operation: &'static str,
         work: impl FnMut(&mut Self::Conn) -> Result<T, Abort>,
     ) -> Result<T, Abort>;
 
-    /// The same for work that is one statement, where that saves round trips.
+    /// The same as [`write`](Database::write), for work of a single statement. A database may override it to save
+    /// round trips.
     fn write_alone<T>(
         &self,
         operation: &'static str,
@@ -48,16 +49,16 @@ pub(super) trait Database: Send + Sync + 'static {
         self.write(operation, work)
     }
 
-    /// Runs `work` on a connection for reading.
+    /// Runs `work`, which only reads, on a connection for reading.
     fn read<T>(
         &self,
         operation: &'static str,
         work: impl FnMut(&mut Self::Conn) -> QueryResult<T>,
     ) -> Result<T, BackendError>;
 
-    /// Runs `work` on a connection of the application, in a savepoint of its transaction: sees to it that the statements
-    /// meet the tables of this database, and that the connection is afterwards as it was. What it cannot put back it
-    /// leaves to the end of the savepoint.
+    /// Runs `work` on a connection of the application, in a savepoint of its transaction. It makes sure that the
+    /// statements use the tables of this database, and restores the connection's settings afterwards. Settings that it
+    /// cannot restore are undone by the end of the savepoint.
     fn visit<T>(
         &self,
         conn: &mut Self::Conn,
@@ -70,7 +71,7 @@ pub(super) trait Database: Send + Sync + 'static {
     /// See [`Backend::watch`].
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError>;
 
-    /// The largest packet that the server takes, in bytes.
+    /// The largest packet that the server accepts, in bytes.
     fn packet(&self) -> usize {
         usize::MAX
     }
@@ -80,7 +81,7 @@ pub(super) trait Database: Send + Sync + 'static {
         0
     }
 
-    /// Told after tasks were written that other nodes may want to run.
+    /// Called after a write that other nodes should learn of, for example of tasks that they may run.
     fn written(&self);
 }
 
@@ -117,10 +118,11 @@ fn marked<C: Conn, T>(conn: &mut C, done: T) -> Result<T, Abort> {
     Ok(done)
 }
 
-/// Commits, and leaves out what another transaction has in hand.
+/// Commits `commit`, but leaves out the parts whose rows a different transaction has locked.
 fn commit_around<D: Database>(database: &D, commit: &Commit) -> Result<Receipt, Abort> {
     let packet = database.packet();
-    // What was left out before may be so now: nothing is to wait for it.
+    // A commit sent again (`commit.again`) holds a part that was deferred before and may still be locked. So it starts
+    // careful, because the commit must not wait for that lock.
     let (mut careful, mut aside) = (commit.again, Aside::default());
     loop {
         let alone = !careful && is_one_push(commit);

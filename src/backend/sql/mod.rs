@@ -1,14 +1,14 @@
 //! Databases through Diesel.
 //!
-//! | module | what is in it |
+//! | module | contents |
 //! |---|---|
-//! | `database` | a database as a [`Backend`](super::Backend): which operation reads, which writes |
+//! | `database` | a database as a [`Backend`](super::Backend): which operations read and which write |
 //! | `work` | the operations, written once on the trait in `conn` |
-//! | `dialect`, `statement` | one text for all databases, and statements that stay prepared |
+//! | `dialect`, `statement` | one SQL text for all databases, and statements that stay prepared |
 //! | `audit` | in tests: which statements may lock |
-//! | `schema`, `rows`, `text` | the tables, what is read from them, values that are stored as text |
+//! | `schema`, `rows`, `text` | the tables, the rows read from them, values stored as text |
 //! | `transaction` | the same operations in a transaction of the application |
-//! | `sqlite`, `postgres`, `mysql` | what each of them does differently, and why |
+//! | `sqlite`, `postgres`, `mysql` | the differences of each database, with their reasons |
 
 #[cfg(all(debug_assertions, feature = "testing", any(feature = "postgres", feature = "mysql")))]
 mod audit;

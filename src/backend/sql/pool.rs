@@ -13,40 +13,42 @@ use super::conn::Conn;
 use super::errors::{Abort, Messages};
 use crate::backend::BackendError;
 
-/// A connection that a network lies before.
+/// A connection to a server over a network.
 pub(super) trait ServerConn: Conn + Connection<TransactionManager = AnsiTransactionManager> + Send {
-    /// How the server words what callboard has to know.
+    /// The error texts by which callboard recognises the server's errors.
     const MESSAGES: &'static Messages;
 
-    /// True when two transactions were in each other's way: the same work done once more finds out who was first.
+    /// True if two transactions conflicted. A retry of the same work then sees the result of the transaction that was
+    /// first.
     fn is_conflict(error: &Error) -> bool {
         Self::MESSAGES.is_conflict(error)
     }
 
-    /// True when the connection is of no use any more.
+    /// True if the connection can no longer be used.
     fn is_broken(error: &Error) -> bool {
         Self::MESSAGES.is_broken(error)
     }
 }
 
-/// How connections are made.
+/// Opens and configures the connections to one server.
 pub(super) trait Setup: Clone + Send + Sync + 'static {
     type Conn: ServerConn;
 
-    /// How long a connection may be at rest and still be used: poolers, firewalls and servers cut what is silent for long.
+    /// How long a connection may be idle and still be used. Poolers, firewalls and servers cut connections that are
+    /// silent for longer.
     const REST: Duration = Duration::from_secs(300);
 
-    /// Opens a connection and tells it what it has to know.
+    /// Opens a connection and applies its settings.
     fn connect(&self) -> Result<Self::Conn, BackendError>;
 
-    /// What begins a transaction.
+    /// The SQL that begins a transaction.
     fn begin(&self) -> &str;
 
-    /// True when a statement outside of a transaction is not the same as one inside.
+    /// True if a statement must run inside a transaction, because outside of it the settings would differ.
     fn reads_in_transactions(&self) -> bool;
 }
 
-/// A connection with what is known of its health.
+/// A pooled connection with its health.
 pub(super) struct Link<C> {
     conn: C,
     broken: bool,
@@ -72,9 +74,10 @@ impl<S: Setup> ManageConnection for Manager<S> {
     }
 }
 
-/// Times that a transaction is tried when others are in its way or its connection had died before it began.
+/// The most tries of a transaction after conflicts with other transactions, or on connections that died before the
+/// transaction began.
 const TRIES: u32 = 12;
-/// The same when another transaction has locked something out of the order in which it may be waited for.
+/// The most tries when a different transaction holds a lock that the lock order does not allow to wait for.
 const BUSY_TRIES: u32 = 4;
 /// How long to wait for a free connection.
 const CHECKOUT: Duration = Duration::from_secs(2);
@@ -113,13 +116,13 @@ impl<S: Setup> Connections<S> {
         let pool = r2d2::Pool::builder()
             .max_size(u32::try_from(most).unwrap_or(u32::MAX))
             .min_idle(Some(0))
-            // A look at each checkout is a round trip; a dead connection is found by the first statement on it, which
-            // is then tried on another.
+            // A test at each checkout would cost a round trip. Instead, the first statement on a dead connection fails,
+            // and is retried on a different connection.
             .test_on_check_out(false)
             .idle_timeout(Some(S::REST))
             .max_lifetime(Some(Duration::from_secs(3600)))
             .connection_timeout(CHECKOUT)
-            // The checkout that fails tells the reason; the default handler would log it as well.
+            // The failed checkout returns the reason as its error. The default handler would log it a second time.
             .error_handler(Box::new(r2d2::NopErrorHandler))
             .build_unchecked(Manager(setup.clone()));
         Self { pool, setup, conflicts: AtomicU64::new(0) }
@@ -144,7 +147,7 @@ impl<S: Setup> Connections<S> {
                 link.used = Instant::now();
                 return Ok(link);
             }
-            // The pool clears up every half minute only.
+            // The connection was idle for too long, so drop it. The pool itself removes idle connections only every 30 s.
             link.broken = true;
         }
     }

@@ -1,7 +1,7 @@
 //! Statements that are prepared once.
 //!
-//! Diesel's own `sql_query` is prepared anew at each call. A type with a static query id stays in the statement
-//! cache of its connection, so each statement of the hot path is a type that implements [`Statement`].
+//! Diesel prepares a `sql_query` again at each call. A type with a static query id stays in the statement cache of its
+//! connection, so each statement of the hot path is a type that implements [`Statement`].
 
 use std::marker::PhantomData;
 
@@ -21,14 +21,14 @@ pub(super) trait Statement: 'static {
     fn text(dialect: Dialect) -> &'static Text;
 }
 
-/// A value for a placeholder, in the order of their numbers.
+/// A value for a placeholder. Lists of values are in the order of the placeholder numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Value<'a> {
     Int(i64),
     MaybeInt(Option<i64>),
     Text(&'a str),
     MaybeText(Option<&'a str>),
-    /// Arrays: one value for the column of many rows. Only PostgreSQL has them.
+    /// Arrays: one value holds a column of many rows. Only PostgreSQL has arrays.
     #[cfg(feature = "postgres")]
     Ints(&'a [i64]),
     #[cfg(feature = "postgres")]
@@ -62,7 +62,7 @@ impl<S: Statement> Query for Bound<'_, S> {
 
 impl<S: Statement, C> diesel::query_dsl::RunQueryDsl<C> for Bound<'_, S> {}
 
-/// A text that is made for one call, with its values; `R` are the SQL types of a row.
+/// A statement built for a single call, with its values. `R` is the tuple of SQL types of a row.
 pub(super) struct Once<'a, R> {
     text: &'a Text,
     values: &'a [Value<'a>],
@@ -77,7 +77,7 @@ impl<'a, R> Once<'a, R> {
 
 impl<R> QueryId for Once<'_, R> {
     type QueryId = ();
-    // Few of them are ever the same; kept prepared they would only fill the memory.
+    // The same text seldom occurs twice, so a cache of prepared statements would only fill memory.
     const HAS_STATIC_QUERY_ID: bool = false;
 }
 
@@ -87,7 +87,7 @@ impl<R> Query for Once<'_, R> {
 
 impl<R, C> diesel::query_dsl::RunQueryDsl<C> for Once<'_, R> {}
 
-/// What both kinds of statements are made of.
+/// Implements Diesel's `QueryFragment` for both kinds of statements, [`Bound`] and [`Once`].
 macro_rules! fragments {
     ($feature:literal, $db:ty, $push:ident) => {
         #[cfg(feature = $feature)]
@@ -155,8 +155,8 @@ fn push_postgres<'b>(out: &mut AstPass<'_, 'b, diesel::pg::Pg>, value: &'b Value
     }
 }
 
-/// Declares statements: `name -> row types: portable text;`, and where one text does not do for all databases,
-/// `name -> row types: { Sqlite => text, Postgres => text, Mysql => text };`.
+/// Declares statements: `name -> row types: portable text;`. If a single text does not suit all databases, a statement
+/// has a text for each: `name -> row types: { sqlite text; postgres text; mysql text; };`.
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident -> $row:ty: $sql:tt;)+) => {$(
         $(#[$doc])*
@@ -174,7 +174,7 @@ macro_rules! statements {
 }
 pub(super) use statements;
 
-/// The text for a database, of one for all or one for each.
+/// Picks the text for a database: from a text for each database, or the text shared by all.
 macro_rules! choose {
     ($dialect:expr, { sqlite $sqlite:expr; postgres $postgres:expr; mysql $mysql:expr; }) => {
         match $dialect {
@@ -195,7 +195,7 @@ macro_rules! choose {
 }
 pub(super) use choose;
 
-/// Declares a statement that takes many rows, in each of the [sizes](chunks): `name: fn(rows) -> SQL;`.
+/// Declares a statement that takes many rows, once for each of the [sizes](chunks): `name: fn(rows) -> SQL;`.
 macro_rules! sized_statements {
     ($($(#[$doc:meta])* $name:ident: $sql:expr;)+) => {$(
         $(#[$doc])*
@@ -252,7 +252,7 @@ pub(super) fn chunks_within<T>(
     })
 }
 
-/// Runs the statement `$name` in the size for `$rows` rows.
+/// Runs the variant of the statement `$name` for `$rows` rows.
 macro_rules! run_sized {
     ($conn:expr, $name:ident, $rows:expr, $values:expr) => {
         match $rows {

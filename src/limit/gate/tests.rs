@@ -1,4 +1,4 @@
-//! What passes a gate, and when the rest may.
+//! Which tasks pass a gate, and when the remaining tasks may pass.
 
 use super::*;
 

@@ -10,7 +10,7 @@ fn minute(minute: i64) -> Timestamp {
     Timestamp::from_micros(minute * 60_000_000)
 }
 
-/// Minutes from 1970 on stand for moments; the trigger fires every ten of them.
+/// Moments are given in minutes since 1970. The trigger fires every ten minutes.
 struct Case {
     policy: Policy,
     cursor: i64,
@@ -39,7 +39,7 @@ fn id(number: usize) -> TaskId {
     uuid::Uuid::from_u128(number as u128 + 1).into()
 }
 
-/// What is going: each waiting task follows the one before it.
+/// The live tasks: each waiting task follows the task before it.
 fn live(states: &[TaskState], cause: FiringCause) -> Vec<Instance> {
     let follows = |place: usize| (states[place] == TaskState::Waiting).then(|| id(place - 1));
     (0..states.len())
@@ -53,13 +53,13 @@ impl Case {
         self
     }
 
-    /// It is not the clock that asked for what is going.
+    /// Sets the cause of the live tasks, so that the clock is not the cause.
     fn asked_by(mut self, cause: FiringCause) -> Self {
         self.cause = cause;
         self
     }
 
-    /// These have made their tasks already.
+    /// Marks these times as having made their tasks already.
     fn fired(mut self, minutes: &[i64]) -> Self {
         self.fired = minutes.to_vec();
         self
@@ -94,7 +94,7 @@ impl Case {
         .decide()
     }
 
-    /// `run` and what passed, in minutes: `run 10 20<1 | missed 30 | cancel 1 | -> 40`.
+    /// The runs and the passed times, in minutes: `run 10 20<1 | missed 30 | cancel 1 | -> 40`.
     fn told(&self) -> String {
         let Some(decision) = self.decision() else { return "nothing".into() };
         let at = |time: Timestamp| time.as_micros() / 60_000_000;
@@ -185,11 +185,11 @@ fn overlaps() {
         ("run 10 | cancel 1 | -> 20", of(Overlap::CancelOther).live(&[Pending])),
         ("run 10<1 | cancel 1 2 | -> 20", of(Overlap::CancelOther).live(&[Running, Waiting])),
         ("run 10<1 | cancel 1 | -> 20", two(Overlap::CancelOther).live(&[Running, Running])),
-        // A place is free when there are fewer lines than places, whoever waits in one of them.
+        // A place is free while there are fewer chains than places, no matter how many tasks wait in a chain.
         ("run 10 | -> 20", two(Overlap::BufferOne).live(&[Running, Waiting])),
         ("run 10 | -> 20", two(Overlap::BufferAll).live(&[Running, Waiting, Waiting])),
         ("run 10<1 | -> 20", two(Overlap::BufferAll).live(&[Running, Running, Waiting])),
-        // Each waits for one that it takes the place of, and of several for the youngest.
+        // Each run waits for a task whose place it takes. If it takes several places, it waits for the youngest task.
         (
             "run 20<1 30<2 | skipped 10 | cancel 1 2 | -> 40",
             two_of_three(Overlap::CancelOther).live(&[Running, Running]),
@@ -228,7 +228,7 @@ fn what_somebody_asked_for_neither_holds_up_the_clock_nor_gives_way_to_it() {
 #[test]
 fn ends_and_pauses() {
     let limited = |count| Case { run_count: count, ..with(10, |p| p.run_limit = Some(3)) };
-    // At minute 25, with 10 and 20 not dealt with.
+    // Paused at minute 25, when minutes 10 and 20 were not yet processed.
     let paused = |until: i64| {
         let change: fn(&mut ScheduleRecord) = match until {
             35 => {
@@ -288,7 +288,7 @@ fn what_has_fired_is_no_part_of_a_backlog() {
         ("run 20 | coalesced 30 | -> 40", with(35, |p| p.coalesce = Coalesce::Earliest).fired(&[10])),
         ("run 30 | missed 20 | -> 40", with(35, |p| p.misfire_grace = grace(5)).fired(&[10])),
         ("-> 40", with(35, |p| p.misfire_grace = grace(1)).fired(&[10, 20, 30])),
-        // The time that runs is not called off for a run that there is not going to be.
+        // A live run is not cancelled for a run that will not be made.
         ("-> 20", with(10, |p| p.overlap = Overlap::CancelOther).live(&[Running]).fired(&[10])),
         ("run 20 | skipped 30 | -> 40", of(Overlap::Skip).fired(&[10])),
         ("run 20 30 | finished", limited(Overlap::Allow).fired(&[10])),
@@ -308,7 +308,7 @@ fn a_turn_makes_a_hundred_runs_and_leaves_the_rest_to_the_next() {
         let rest = Case { cursor: 2_000, ..with(10 * 250, all) }.decision().unwrap();
         assert_eq!((rest.runs.len(), rest.cursor, rest.next_run_at), (50, minute(2_500), Some(minute(2_510))));
     }
-    // What is passed by is no run.
+    // Passed times do not count as runs.
     let decision = with(10 * 250, |p| p.coalesce = Coalesce::All(1_000)).decision().unwrap();
     assert_eq!((decision.runs.len(), decision.passed.len(), decision.cursor), (1, 249, minute(2_500)));
 }
@@ -326,7 +326,7 @@ fn a_long_outage_is_told_of_in_as_many_rows_as_the_history_keeps() {
     let decision = with(10 * 500, |p| p.keep_firings = 20).decision().unwrap();
     assert_eq!((decision.runs.len(), decision.passed.len()), (1, 20));
     assert_eq!(decision.passed.iter().map(|passed| passed.times).sum::<u64>(), 499);
-    // Centuries.
+    // An outage of centuries.
     let decision = with(10 * 60_000_000, |p| p.misfire_grace = grace(60)).decision().unwrap();
     assert_eq!(decision.runs[0].nominal_at, minute(600_000_000));
     assert!(decision.passed.len() < 3_000);

@@ -16,16 +16,16 @@ use super::{Rule, Trigger};
 use crate::clock::Timestamp;
 
 impl Trigger {
-    /// When the clock of `zone` matches a cron expression of five fields as in cron(8), of six with seconds first, or
-    /// of seven with years at the end; or `@hourly` and the like. `@every` with a span makes an
-    /// [`interval`](Self::interval), which has no zone.
+    /// Fires when the clock of `zone` matches a cron expression. The expression has five fields as in cron(8), six
+    /// with seconds first, or seven with years at the end. Nicknames such as `@hourly` work too. `@every` with a span
+    /// makes an [`interval`](Self::interval), which has no zone.
     ///
-    /// Without a zone (`None`) it has that of the board which makes a schedule of it,
-    /// [`BoardBuilder::default_zone`](crate::BoardBuilder::default_zone), and until then UTC.
+    /// Without a zone (`None`) the trigger uses the zone of the board that makes a schedule of it,
+    /// [`BoardBuilder::default_zone`](crate::BoardBuilder::default_zone). Until then it uses UTC.
     ///
-    /// Besides what cron(8) has, the day of the month may be `L` (the last one), `L-3` (the third before it; left out in
-    /// months that are too short for it), `15W` (the working day nearest to the 15th) or `LW` (the last working day), and
-    /// the weekday `5#2` (the second Friday) or `5L` (the last Friday).
+    /// Some forms go beyond cron(8). The day of the month may be `L` (the last day) or `L-3` (the third day before
+    /// the last; skipped in months that are too short for it). It may also be `15W` (the working day nearest to the
+    /// 15th) or `LW` (the last working day). The weekday may be `5#2` (the second Friday) or `5L` (the last Friday).
     ///
     /// ```
     /// use callboard::{Trigger, Zone};
@@ -37,7 +37,7 @@ impl Trigger {
     /// ```
     ///
     /// # Errors
-    /// Says which field is wrong, what may be written there, and what may have been meant.
+    /// Says which field is wrong, which values are allowed there, and what was probably meant.
     pub fn cron(expression: &str, zone: impl Into<Option<Zone>>) -> Result<Self, TriggerError> {
         let (expression, zone) = (expression.trim(), zone.into());
         match expression.get(..6) {
@@ -49,8 +49,8 @@ impl Trigger {
         }
     }
 
-    /// Every `period`, 1 ms at least, counted in real time from [`anchored_at`](Self::anchored_at), else from
-    /// [`start_at`](Self::start_at), else from 1970-01-01T00:00:00Z.
+    /// Fires every `period`, which is at least 1 ms. The period is counted in real time from
+    /// [`anchored_at`](Self::anchored_at), else from [`start_at`](Self::start_at), else from 1970-01-01T00:00:00Z.
     ///
     /// ```
     /// use callboard::{Timestamp, Trigger};
@@ -78,7 +78,7 @@ impl Trigger {
     /// ```
     ///
     /// # Errors
-    /// As for [`every`](Self::every), and when the text is none of these.
+    /// As for [`every`](Self::every), and when the text has none of these forms.
     pub fn interval(text: &str) -> Result<Self, TriggerError> {
         let text = text.trim();
         let words = match text.get(..5) {
@@ -93,8 +93,8 @@ impl Trigger {
         Ok(Self::of(Rule::Interval(Interval::new(Duration::from_micros(period_us.unsigned_abs()), anchor)?)))
     }
 
-    /// Every so many days, weeks or months from `first` on, when the clock of `zone` shows `time`, without one that of the
-    /// board. See [`short_months`](Self::short_months) for the 31st.
+    /// Fires every so many days, weeks or months from `first` on, when the clock of `zone` shows `time`. Without a
+    /// zone it uses the zone of the board. See [`short_months`](Self::short_months) for the 31st.
     ///
     /// ```
     /// use callboard::{CalendarUnit, Trigger, Zone};
@@ -106,7 +106,7 @@ impl Trigger {
     /// ```
     ///
     /// # Errors
-    /// When `every` is 0 or more than a hundred years, or the time has parts of a second.
+    /// When `every` is 0 or more than a hundred years, or when the time has parts of a second.
     pub fn calendar(
         every: u32,
         unit: CalendarUnit,
@@ -119,7 +119,7 @@ impl Trigger {
         Ok(Self { floats: zone.is_none(), ..Self::of(Rule::Calendar(calendar)) })
     }
 
-    /// Once, at `moment`.
+    /// Fires once, at `moment`.
     ///
     /// ```
     /// use callboard::{Timestamp, Trigger};
@@ -129,24 +129,25 @@ impl Trigger {
     /// ```
     ///
     /// # Errors
-    /// When it is not in the years 1 to 9999.
+    /// When the moment is not in the years 1 to 9999.
     pub fn at(moment: impl Into<Timestamp>) -> Result<Self, TriggerError> {
         Ok(Self::of(Rule::Date(Date::at(moment.into())?)))
     }
 
-    /// Once, when the clock of `zone`, without one that of the board, shows `wall`: right after the change when clocks are set ahead over it, and the
-    /// first time when they are set back over it. Parts of a microsecond are cut off.
+    /// Fires once, when the clock of `zone` shows `wall`. Without a zone it uses the zone of the board. If the clock
+    /// is set ahead over `wall`, the trigger fires right after the change. If the clock is set back over `wall`, it
+    /// fires the first time. Parts of a microsecond are cut off.
     ///
     /// # Errors
-    /// When it is not in the years 1 to 9999.
+    /// When the time is not in the years 1 to 9999.
     pub fn at_local(wall: NaiveDateTime, zone: impl Into<Option<Zone>>) -> Result<Self, TriggerError> {
         let zone = zone.into();
         let date = Date::local(wall, zone.unwrap_or(Zone::UTC))?;
         Ok(Self { floats: zone.is_none(), ..Self::of(Rule::Date(date)) })
     }
 
-    /// Whenever one of `parts` fires; when several of them do at one moment, once. Parts may have bounds of their own
-    /// but no jitter, and none may be an `any_of` itself.
+    /// Fires whenever any of `parts` fires. If several parts fire at the same moment, it fires once. Parts may have
+    /// their own bounds but no jitter, and no part may be an `any_of` itself.
     ///
     /// ```
     /// use callboard::{Trigger, Zone};
@@ -157,15 +158,15 @@ impl Trigger {
     /// ```
     ///
     /// # Errors
-    /// When there are no parts or more than 32, or one of them may not be there.
+    /// When there are no parts or more than 32, or when a part is not allowed here.
     pub fn any_of(parts: Vec<Self>) -> Result<Self, TriggerError> {
         let floats = parts.iter().any(|part| part.floats);
         Ok(Self { floats, ..Self::of(Rule::AnyOf(AnyOf::new(parts)?)) })
     }
 
-    /// When the clock matches all of `parts`: cron and calendar triggers of one zone, without bounds or jitter of
-    /// their own. The clock is matched first and summer time comes after, as for one cron expression; the whole is of
-    /// the wildcard kind when all parts are.
+    /// Fires when the clock matches all of `parts`. The parts must be cron or calendar triggers of the same zone,
+    /// without their own bounds or jitter. The clock face is matched first and the rule for summer time is applied
+    /// after, as for a single cron expression. The whole is of the wildcard kind when all parts are.
     ///
     /// ```
     /// use callboard::{Timestamp, Trigger, Zone};
@@ -178,13 +179,14 @@ impl Trigger {
     /// ```
     ///
     /// # Errors
-    /// When there are no parts or more than 32, one of them may not be there, or no time of 400 years matches all.
+    /// When there are no parts or more than 32, when a part is not allowed here, or when no time of 400 years matches
+    /// all parts.
     pub fn all_of(parts: Vec<Self>) -> Result<Self, TriggerError> {
         let floats = parts.iter().any(|part| part.floats);
         Ok(Self { floats, ..Self::of(Rule::AllOf(AllOf::new(parts)?)) })
     }
 
-    /// Gives `zone` to what was given without one.
+    /// Gives `zone` to every part that was made without a zone.
     pub(crate) fn in_zone(mut self, zone: Zone) -> Self {
         if !std::mem::take(&mut self.floats) {
             return self;
@@ -205,7 +207,7 @@ impl Trigger {
         self
     }
 
-    /// Counts an interval from `anchor`, at which it also fires first.
+    /// Counts an interval from `anchor`, which is also its first firing.
     ///
     /// # Errors
     /// When the trigger is no interval.
@@ -217,7 +219,7 @@ impl Trigger {
         self.check()
     }
 
-    /// What a monthly trigger does in months that are too short for its day; [`ShortMonth::Skip`] unless told.
+    /// Sets what a monthly trigger does in months that are too short for its day. Default: [`ShortMonth::Skip`].
     ///
     /// # Errors
     /// When the trigger is no calendar interval.
@@ -229,7 +231,7 @@ impl Trigger {
         self.check()
     }
 
-    /// Lets it fire at `start` and later only.
+    /// Lets the trigger fire only at `start` and later.
     ///
     /// # Errors
     /// When no firing is left.
@@ -238,7 +240,7 @@ impl Trigger {
         self.check()
     }
 
-    /// Lets it fire at `end` and earlier only.
+    /// Lets the trigger fire only at `end` and earlier.
     ///
     /// # Errors
     /// When no firing is left.
@@ -247,11 +249,11 @@ impl Trigger {
         self.check()
     }
 
-    /// Spreads the runs: each starts up to `most` after its nominal time, but always before the next one; see
-    /// [`runs_at`](Self::runs_at).
+    /// Spreads the runs: each run starts up to `most` after its nominal time, but always before the next nominal
+    /// time. See [`runs_at`](Self::runs_at).
     ///
     /// # Errors
-    /// When it is longer than 100 years or has parts of a microsecond.
+    /// When the jitter is longer than 100 years or has parts of a microsecond.
     pub fn jitter(mut self, most: Duration) -> Result<Self, TriggerError> {
         self.jitter_us = whole_us("jitter", most, 0)?;
         Ok(self)

@@ -1,4 +1,4 @@
-//! The same wall time every so many days, weeks or months.
+//! The same wall time every given number of days, weeks or months.
 
 use chrono::{Datelike, NaiveDate, NaiveTime, Timelike};
 use serde::{Deserialize, Serialize};
@@ -8,15 +8,15 @@ use super::error::TriggerError;
 use super::wall::Face;
 use super::zone::Zone;
 
-/// What a calendar interval counts.
+/// The unit that a calendar interval counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CalendarUnit {
-    /// Days of the calendar, however long they are.
+    /// Calendar days, however long they are.
     Day,
-    /// Seven days; the weekday is that of the first date.
+    /// Seven days; the weekday is the weekday of the first date.
     Week,
-    /// Months; the day of the month is that of the first date.
+    /// Months; the day of the month is the day of the first date.
     Month,
 }
 
@@ -29,7 +29,7 @@ impl CalendarUnit {
         }
     }
 
-    /// Most of them in one interval: a hundred years.
+    /// The most units in an interval: a hundred years.
     const fn most(self) -> u32 {
         match self {
             Self::Day => 36_525,
@@ -39,7 +39,7 @@ impl CalendarUnit {
     }
 }
 
-/// What a monthly interval does in a month that is too short for its day.
+/// The rule of a monthly interval for a month that is too short for its day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShortMonth {
@@ -50,7 +50,7 @@ pub enum ShortMonth {
     LastDay,
 }
 
-/// Every `every` units from `first` on, at `time` of the clock of `zone`.
+/// Fires every `every` units from `first` on, at `time` of the clock of `zone`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Calendar {
     pub(super) every: u32,
@@ -126,7 +126,7 @@ impl Calendar {
 
     fn by_days(&self, month: Month, step: i64) -> u32 {
         let since = month.first - self.first();
-        // The first day of the month that is a whole number of steps from the first date, which is not before it.
+        // The first day of the month that is a whole number of steps after the first date, and not before it.
         let mut day = if since < 0 { -since } else { (step - since % step) % step };
         let mut days = 0;
         while day < i64::from(month.length) {

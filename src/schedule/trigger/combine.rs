@@ -1,4 +1,4 @@
-//! Triggers made of triggers.
+//! Triggers made of other triggers.
 
 use super::days::{Days, Month};
 use super::error::TriggerError;
@@ -6,10 +6,10 @@ use super::wall::{Face, next_wall};
 use super::zone::Zone;
 use super::{Rule, Trigger};
 
-/// Most parts of one trigger.
+/// The most parts of a trigger.
 const MOST: usize = 32;
 
-/// Fires when one of its parts does.
+/// Fires when any of its parts fires.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct AnyOf(pub(super) Vec<Trigger>);
 
@@ -27,7 +27,7 @@ impl AnyOf {
         Ok(Self(parts))
     }
 
-    /// The one zone of all parts that have one.
+    /// The common zone of all parts that have a zone.
     pub(super) fn zone(&self) -> Option<Zone> {
         let mut zones = self.0.iter().filter_map(Trigger::zone);
         let first = zones.next()?;
@@ -40,7 +40,7 @@ impl AnyOf {
 pub(super) struct AllOf {
     pub(super) parts: Vec<Trigger>,
     pub(super) zone: Zone,
-    /// What all parts have in common.
+    /// The times that all parts have in common.
     pub(super) face: Face,
 }
 

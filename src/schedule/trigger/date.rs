@@ -1,4 +1,4 @@
-//! Once, at one time.
+//! A trigger that fires once, at a fixed time.
 
 use chrono::{DateTime, NaiveDateTime, SubsecRound, Utc};
 
@@ -7,11 +7,11 @@ use super::wall::{FIRST, LAST};
 use super::zone::{Shown, Zone};
 use crate::clock::Timestamp;
 
-/// One time.
+/// The time at which it fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Date {
     Moment(Timestamp),
-    /// What the wall clock of a zone shows, in whole microseconds.
+    /// A wall time of a zone, in whole microseconds.
     Local(NaiveDateTime, Zone),
 }
 
@@ -24,7 +24,8 @@ impl Date {
         Self::Local(wall.trunc_subsecs(6), zone).check()
     }
 
-    /// A time that the clock leaves out is the moment of the change; of one that it shows twice it is the first.
+    /// The moment of the date. If the clock skips the time, it is the moment of the change. If the clock shows the
+    /// time twice, it is the first moment.
     pub(super) fn moment(&self) -> Timestamp {
         match *self {
             Self::Moment(moment) => moment,
@@ -40,8 +41,8 @@ impl Date {
         }
     }
 
-    /// The wall time that the clock leaves out, in seconds, and the offset that it had before; nothing for any other date,
-    /// which the clock shows.
+    /// The wall time that the clock skips, in seconds, and the offset of the clock before the change. `None` for any
+    /// other date, because the clock shows it.
     pub(super) fn left_out(&self) -> Option<(i64, i64)> {
         let Self::Local(wall, zone) = *self else { return None };
         let wall = wall.and_utc().timestamp();

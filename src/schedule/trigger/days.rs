@@ -1,4 +1,4 @@
-//! Which days of a month are meant: one bit per day, so that whole months are skipped in one step.
+//! The matching days of a month: a bit per day, so that whole months are skipped in a single step.
 
 /// A month of the calendar.
 #[derive(Clone, Copy, Debug)]
@@ -8,7 +8,7 @@ pub(super) struct Month {
     pub(super) number: u32,
     /// 28 to 31.
     pub(super) length: u32,
-    /// Days from 1970-01-01 to its first.
+    /// Days from 1970-01-01 to the first day of the month.
     pub(super) first: i64,
 }
 
@@ -26,23 +26,23 @@ impl Month {
         }
     }
 
-    /// Months from year 0 on.
+    /// Months since year 0.
     pub(super) fn index(self) -> i64 {
         i64::from(self.year) * 12 + i64::from(self.number) - 1
     }
 
-    /// A bit for each of its days.
+    /// A bit for each day of the month.
     pub(super) fn all(self) -> u32 {
         u32::MAX >> (32 - self.length)
     }
 
-    /// The weekday of a day of the month, 0 is Sunday. 1970-01-01 was a Thursday.
+    /// The weekday of a day of the month; 0 is Sunday. 1970-01-01 was a Thursday.
     fn weekday(self, day: u32) -> u32 {
         let weekday = (self.first + i64::from(day) - 1 + 4).rem_euclid(7);
         u32::try_from(weekday).expect("a remainder of 7 is from 0 to 6")
     }
 
-    /// All days that fall on one of `weekdays` (bit 0 is Sunday).
+    /// All days that fall on `weekdays` (bit 0 is Sunday).
     fn on(self, weekdays: u8) -> u32 {
         // Bits 0, 7, 14, 21 and 28.
         const WEEKLY: u32 = 0x1020_4081;
@@ -77,12 +77,12 @@ fn length(year: i32, number: u32) -> u32 {
     }
 }
 
-/// Something that picks days.
+/// A rule that selects days.
 pub(super) trait Days {
-    /// The days of `month` that are picked: bit 0 is the first.
+    /// The selected days of `month`: bit 0 is the first day.
     fn within(&self, month: Month) -> u32;
 
-    /// No day before this one is picked; in days from 1970-01-01. A search may begin there.
+    /// The earliest day that can be selected, in days from 1970-01-01. A search may begin there.
     fn first(&self) -> i64;
 }
 
@@ -91,9 +91,9 @@ pub(super) trait Days {
 pub(super) struct CronDays {
     /// Bit 1 is January.
     pub(super) months: u16,
-    /// Sorted; `None` is any.
+    /// Sorted; `None` means any year.
     pub(super) years: Option<Box<[u16]>>,
-    /// Bit 0 is the first.
+    /// Bit 0 is the first day.
     pub(super) days: u32,
     /// `L`: bit 0; `L-3`: bit 3.
     pub(super) before_last: u32,
@@ -107,7 +107,7 @@ pub(super) struct CronDays {
     pub(super) nth: [u8; 5],
     /// `5L`: bit 5.
     pub(super) last_of: u8,
-    /// One of the two fields begins with `*`: then both must match, else one of them suffices.
+    /// True if a day field begins with `*`: then both day fields must match. Otherwise either of them suffices.
     pub(super) both: bool,
 }
 
@@ -121,7 +121,7 @@ impl Days for CronDays {
     }
 
     fn first(&self) -> i64 {
-        // Years that can be written begin with 1970.
+        // Years in expressions begin with 1970.
         if self.years.is_some() { 0 } else { i64::MIN }
     }
 }

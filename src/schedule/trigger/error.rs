@@ -1,8 +1,8 @@
-//! Why a trigger is refused.
+//! Reasons why a trigger is refused.
 
 use std::fmt;
 
-/// The parts of a cron expression, in the order in which a line of seven has them.
+/// The fields of a cron expression, in the order of a line of seven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CronField {
     /// 0 to 59; only in lines of six fields or more.
@@ -25,7 +25,7 @@ impl CronField {
     pub(super) const ALL: [Self; 7] =
         [Self::Second, Self::Minute, Self::Hour, Self::DayOfMonth, Self::Month, Self::Weekday, Self::Year];
 
-    /// The smallest and the largest value that may be written.
+    /// The smallest and the largest allowed value.
     pub(super) const fn bounds(self) -> (u32, u32) {
         match self {
             Self::Second | Self::Minute => (0, 59),
@@ -37,7 +37,7 @@ impl CronField {
         }
     }
 
-    /// The names that stand for values, the first of them for the smallest.
+    /// The names that stand for values. The first name stands for the smallest value.
     pub(super) const fn names(self) -> &'static [&'static str] {
         match self {
             Self::Month => &["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"],
@@ -46,7 +46,7 @@ impl CronField {
         }
     }
 
-    /// What may be written there.
+    /// The values allowed in the field, as text.
     pub(super) fn allowed(self) -> String {
         let (least, most) = self.bounds();
         let (names, special) = match self {
@@ -76,7 +76,7 @@ impl fmt::Display for CronField {
     }
 }
 
-/// Why a trigger cannot be made, or cannot be read from storage.
+/// The reason why a trigger cannot be made, or cannot be read from storage.
 ///
 /// ```
 /// use callboard::{Trigger, TriggerError, Zone};
@@ -87,16 +87,16 @@ impl fmt::Display for CronField {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TriggerError {
-    /// One field of a cron expression is wrong.
+    /// A field of a cron expression is wrong.
     #[error("cron expression {expression:?}, {field} field: {problem}; allowed: {}{}", .field.allowed(), also(.hint))]
     Field {
         /// The expression, cut when it is long.
         expression: String,
-        /// Which field.
+        /// The wrong field.
         field: CronField,
-        /// What is wrong with what was given.
+        /// The problem with the given value.
         problem: String,
-        /// What may have been meant.
+        /// What was probably meant.
         hint: Option<String>,
     },
     /// A cron expression as a whole is wrong: its number of fields, its nickname, its length.
@@ -104,17 +104,17 @@ pub enum TriggerError {
     Expression {
         /// The expression, cut when it is long.
         expression: String,
-        /// What is wrong.
+        /// The problem.
         problem: String,
-        /// What to write instead.
+        /// The text to write instead.
         hint: String,
     },
     /// The trigger would never fire.
     #[error("{what} never fires: {why}")]
     NeverFires {
-        /// Its text.
+        /// The trigger, as text.
         what: String,
-        /// What excludes all times.
+        /// The reason that excludes all times.
         why: String,
     },
     /// No time zone has this name.
@@ -123,21 +123,21 @@ pub enum TriggerError {
         .nearest.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default()
     )]
     UnknownZone {
-        /// What was given, cut when it is long.
+        /// The given name, cut when it is long.
         given: String,
-        /// The name most like it.
+        /// The most similar name.
         nearest: Option<&'static str>,
     },
-    /// Another part of a trigger is wrong.
+    /// Any other part of a trigger is wrong.
     #[error("{what} {given:?} is refused: {problem}; {hint}")]
     Invalid {
-        /// Which part: an interval, a date, a kind.
+        /// The wrong part: an interval, a date, a kind.
         what: &'static str,
-        /// What was given, cut when it is long.
+        /// The given text, cut when it is long.
         given: String,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
-        /// What to write instead.
+        /// The text to write instead.
         hint: String,
     },
 }
@@ -161,8 +161,8 @@ impl TriggerError {
     }
 }
 
-/// What is wrong with a letter that looks like one of an expression and is none, if there is one: it came with a text from
-/// a page or an editor.
+/// Finds a letter that only looks like a letter of an expression, and says what is wrong with it. Such letters come
+/// with a text copied from a web page or an editor.
 pub(super) fn look_alike(text: &str) -> Option<(String, &'static str)> {
     let (letter, what, hint) = text.chars().find_map(|letter| {
         Some(match letter {
@@ -182,7 +182,7 @@ pub(super) fn look_alike(text: &str) -> Option<(String, &'static str)> {
     Some((format!("it has {what} (U+{:04X})", u32::from(letter)), hint))
 }
 
-/// At most 64 characters of what somebody wrote: an error goes to logs and into a column.
+/// The first 64 characters of a given text, because an error goes to logs and into a column.
 pub(super) fn cut(given: &str) -> String {
     let mut text: String = given.chars().take(64).collect();
     if text.len() < given.len() {
@@ -191,7 +191,8 @@ pub(super) fn cut(given: &str) -> String {
     text
 }
 
-/// The candidate that differs least from `given` in letters inserted, removed or changed; none when little is alike.
+/// The candidate that differs least from `given` in letters inserted, removed or changed. `None` when no candidate is
+/// similar enough.
 pub(crate) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let given: Vec<char> = given.chars().take(64).map(fold).collect();
     let distance = |name: &str| {
@@ -207,7 +208,7 @@ pub(crate) fn nearest<'a>(given: &str, candidates: impl Iterator<Item = &'a str>
     (score <= given.len() / 2).then_some(name)
 }
 
-/// What follows the last slash.
+/// The part after the last slash.
 fn city(name: &[char]) -> &[char] {
     name.rsplit(|letter| *letter == '/').next().unwrap_or(name)
 }

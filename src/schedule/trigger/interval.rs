@@ -1,4 +1,4 @@
-//! Equal spans of real time, whatever the wall clock does.
+//! Equal spans of real time, independent of the wall clock.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ const LONGEST_US: i64 = 100 * 365 * 86_400_000_000;
 /// The shortest interval, in microseconds.
 const SHORTEST_US: i64 = 1_000;
 
-/// Units as they are read and written, in microseconds, the greatest first.
+/// Units for reading and writing, in microseconds, the greatest first.
 const UNITS: [(&str, i64); 7] = [
     ("w", 7 * 86_400_000_000),
     ("d", 86_400_000_000),
@@ -36,8 +36,8 @@ impl Interval {
         Ok(Self { period_us, anchor })
     }
 
-    /// The first firing after `after`. Without an anchor of its own it counts from `start_at`, and without that
-    /// from 1970-01-01T00:00:00Z, so that all nodes and all restarts count alike.
+    /// The first firing after `after`. Without an anchor it counts from `start_at`, and without that from
+    /// 1970-01-01T00:00:00Z. So all nodes count alike, also after a restart.
     pub(super) fn next(&self, after: Timestamp, start_at: Option<Timestamp>) -> Option<Timestamp> {
         let anchor = self.anchor.or(start_at).unwrap_or_default().as_micros();
         if after.as_micros() < anchor {
@@ -49,7 +49,7 @@ impl Interval {
     }
 }
 
-/// A span in whole microseconds, `least` at least.
+/// Converts a span to whole microseconds; it must be at least `least`.
 pub(super) fn whole_us(what: &'static str, span: Duration, least: i64) -> Result<i64, TriggerError> {
     let us = micros(span);
     if span.subsec_nanos().is_multiple_of(1_000) && (least..=LONGEST_US).contains(&us) {
@@ -68,7 +68,7 @@ impl fmt::Display for Span {
         if rest == 0 {
             return f.write_str("0s");
         }
-        // Weeks are read but not written: `14d` is plainer than `2w`.
+        // Weeks are read but not written: `14d` is clearer than `2w`.
         for (unit, size) in &UNITS[1..] {
             if rest >= *size {
                 write!(f, "{}{unit}", rest / size)?;

@@ -1,16 +1,16 @@
 //! Triggers: at which times a schedule fires. Pure: no clock, no storage, no randomness.
 //!
-//! A [`Trigger`] maps a moment to the next one at which it fires. A trigger that exists fires at least once: what
-//! never would is refused when it is made, or read.
+//! A [`Trigger`] maps a moment to the next moment at which it fires. An existing trigger fires at least once. A
+//! trigger that would never fire is refused when it is made, or read.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `cron/` | cron expressions: fields, bounds, hints, and what the `cron` package does for us |
+//! | `cron/` | cron expressions: fields, bounds, hints, and the parts that the `cron` package handles |
 //! | `calendar`, `interval`, `date` | the other kinds |
 //! | `combine` | any of, all of |
 //! | `build` | how triggers are made in code |
-//! | `days` | which days of a month are meant |
-//! | `wall` | from what a wall clock shows to moments: the rule for summer time |
+//! | `days` | which days of a month match |
+//! | `wall` | from wall-clock times to moments: the rule for summer time |
 //! | `zone` | time zones |
 //! | `text` | the three columns in storage |
 //! | `describe/` | triggers in words |
@@ -48,10 +48,10 @@ use date::Date;
 use interval::Interval;
 use wall::{FIRST, LAST, next_instant};
 
-/// At which times a schedule fires.
+/// The times at which a schedule fires.
 ///
-/// Those times are *nominal*: they follow from the trigger alone, and each node finds the same. They are given in
-/// microseconds; those of cron and calendar triggers are whole seconds. No trigger fires after the year 9999.
+/// These times are *nominal*: they follow from the trigger alone, so every node computes the same times. They are
+/// given in microseconds. Cron and calendar triggers fire on whole seconds. No trigger fires after the year 9999.
 ///
 /// ```
 /// use callboard::{Timestamp, Trigger, Zone};
@@ -70,7 +70,7 @@ pub struct Trigger {
     start_at: Option<Timestamp>,
     end_at: Option<Timestamp>,
     jitter_us: i64,
-    /// Its zone was not given: it is UTC until a board gives it its own.
+    /// True if no zone was given. The trigger then uses UTC until a board gives it the zone of the board.
     floats: bool,
 }
 
@@ -89,9 +89,9 @@ impl Trigger {
         Self { rule, start_at: None, end_at: None, jitter_us: 0, floats: false }
     }
 
-    /// The first nominal time after `moment`; none when there is none any more.
+    /// The first nominal time after `moment`, or `None` when no time is left.
     ///
-    /// It is always later than `moment`, and takes microseconds.
+    /// The result is always later than `moment`. The search takes microseconds.
     pub fn next_after(&self, moment: Timestamp) -> Option<Timestamp> {
         let from = match self.start_at {
             // Just before the start, so that the start itself may fire.
@@ -103,7 +103,7 @@ impl Trigger {
         (!over).then_some(next)
     }
 
-    /// The first `n` nominal times after `from`, or as many as there are.
+    /// The first `n` nominal times after `from`, or fewer if no more exist.
     ///
     /// ```
     /// use callboard::{Timestamp, Trigger, Zone};
@@ -115,9 +115,10 @@ impl Trigger {
         std::iter::successors(self.next_after(from), |time| self.next_after(*time)).take(n).collect()
     }
 
-    /// When the run of a nominal time starts: that time and a share of the jitter, the same on every node and at
-    /// every call, because it follows from the name of the schedule and the nominal time. It is always before the next
-    /// nominal time, however long the jitter: so runs keep their order, and none makes another one late.
+    /// When the run of a nominal time starts: the nominal time plus a share of the jitter. The share follows from the
+    /// name of the schedule and the nominal time, so it is the same on every node and at every call. The start is
+    /// always before the next nominal time, however long the jitter is. So runs keep their order, and no run delays a
+    /// later run.
     ///
     /// ```
     /// use callboard::{Timestamp, Trigger, Zone};
@@ -139,11 +140,12 @@ impl Trigger {
         nominal + Duration::from_micros(jitter::share(schedule, nominal, most.unsigned_abs()))
     }
 
-    /// What the clock of its [`zone`](Self::zone) shows at a nominal time, as the trigger names it. Without a zone that is UTC.
+    /// The wall-clock time that the trigger names for a nominal time, in its [`zone`](Self::zone). Without a zone
+    /// this is UTC.
     ///
-    /// A run whose time the clock leaves out, because it is set ahead over it, comes at the moment of the change. This is
-    /// then the time that the trigger names, with the offset that the clock had before: read as a moment it lies after the
-    /// nominal one.
+    /// When the clock is set ahead, it skips some times. A run at a skipped time starts at the moment of the change.
+    /// In this case the result is the time that the trigger names, with the offset of the clock before the change.
+    /// Read as a moment, the result lies after the nominal time.
     ///
     /// ```
     /// use callboard::{Trigger, Zone};
@@ -160,7 +162,8 @@ impl Trigger {
         let zone = self.zone().unwrap_or(Zone::UTC);
         let (second, part) = (nominal.as_micros().div_euclid(SECOND), nominal.as_micros().rem_euclid(SECOND));
         let shown = || (second + zone.offset_at(second), zone.offset_at(second));
-        // What lies between seconds is no time of a clock's trigger: somebody asked for a run then.
+        // Triggers on the wall clock fire on whole seconds. A time between two seconds comes from a run that was
+        // requested by hand.
         let (wall, offset) = self.rule.named(nominal).filter(|_| part == 0).unwrap_or_else(shown);
         // Every offset of a zone is less than a day.
         let offset = FixedOffset::east_opt(i32::try_from(offset).unwrap_or_default()).unwrap_or_else(|| Utc.fix());
@@ -175,7 +178,8 @@ impl Trigger {
         Duration::from_micros(self.jitter_us.unsigned_abs())
     }
 
-    /// The zone whose clock it follows; none for intervals, for dates in UTC, and for parts in several zones.
+    /// The zone whose clock the trigger follows. `None` for intervals, for dates in UTC, and for parts in several
+    /// zones.
     pub fn zone(&self) -> Option<Zone> {
         match &self.rule {
             Rule::Cron(cron) => Some(cron.zone),
@@ -187,7 +191,7 @@ impl Trigger {
         }
     }
 
-    /// Refuses what never fires, and times that no text can hold.
+    /// Refuses a trigger that never fires, and times that no text can hold.
     fn check(self) -> Result<Self, TriggerError> {
         let anchor = if let Rule::Interval(interval) = &self.rule { interval.anchor } else { None };
         let outside = |moment: &Timestamp| !(FIRST..=LAST).contains(&moment.as_micros().div_euclid(SECOND));
@@ -207,7 +211,7 @@ impl Trigger {
         Err(TriggerError::NeverFires { what: self.title(), why })
     }
 
-    /// Its kind and expression, for errors.
+    /// The kind and the expression of the trigger, for errors.
     fn title(&self) -> String {
         format!("{} trigger {:?}", self.kind(), error::cut(&self.rule_expr()))
     }
@@ -231,7 +235,8 @@ impl Rule {
         }
     }
 
-    /// The wall time that it names for a moment in whole seconds, and its offset; nothing where no clock has a part in it.
+    /// The wall time that the rule names for a moment in whole seconds, and its offset. `None` when no clock is
+    /// involved.
     fn named(&self, nominal: Timestamp) -> Option<(i64, i64)> {
         let second = nominal.as_micros().div_euclid(SECOND);
         match self {
@@ -240,12 +245,12 @@ impl Rule {
             Self::AllOf(all) => Some(wall::named(all.zone, &all.face, all, second)),
             Self::Date(date) => date.left_out().filter(|_| date.moment() == nominal),
             Self::AnyOf(any) => {
-                // In one zone, of the first part that fires then.
+                // Only when all parts are in the same zone: the parts that fire at this moment.
                 any.zone()?;
                 let before = Timestamp::from_micros(nominal.as_micros().saturating_sub(1));
                 let fires = |part: &&Trigger| part.next_after(before) == Some(nominal);
                 let names = any.0.iter().filter(fires).filter_map(|part| part.rule.named(nominal));
-                // What the clock shows comes before what it leaves out, as within one expression.
+                // A time that the clock shows wins over a time that it skips, as within a single expression.
                 names.max_by_key(|(wall, _)| *wall)
             }
             Self::Interval(_) => None,
@@ -253,7 +258,7 @@ impl Rule {
     }
 }
 
-/// In whole seconds: what matches lies on them.
+/// Searches in whole seconds, because matching times are whole seconds.
 fn on_clock(zone: Zone, face: &wall::Face, days: &impl days::Days, after: Timestamp) -> Option<Timestamp> {
     let second = after.as_micros().div_euclid(SECOND);
     if second >= LAST {

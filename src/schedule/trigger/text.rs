@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 /// All kinds, as they are spelled in storage.
 const KINDS: [&str; 6] = ["cron", "interval", "calendar", "date", "any_of", "all_of"];
 
-/// Longest expression that is read, in bytes.
+/// Length limit of an expression that is read, in bytes.
 const LONGEST: usize = 64 * 1024;
 
 /// A trigger as storage keeps it, in three columns of text.
@@ -28,7 +28,7 @@ const LONGEST: usize = 64 * 1024;
 /// | `interval` | `every 2h30m` or `every 90s from 2026-03-06T14:00:00.000000Z` |
 /// | `calendar` | `every 2 weeks at 09:00:00 from 2026-03-06`; `every 1 month at 09:00:00 from 2026-01-31 or last day` |
 /// | `date` | `2026-03-06T14:00:00.000000Z`, or local to the zone `2026-03-06T09:00:00.000000` |
-/// | `any_of`, `all_of` | a JSON list of such objects; parts without a zone have that of the whole |
+/// | `any_of`, `all_of` | a JSON list of such objects; parts without a zone have the zone of the whole |
 ///
 /// Bounds and jitter follow the expression: `0 9 * * *; start_at 2026-03-06T14:00:00.000000Z; jitter 30s`.
 ///
@@ -46,8 +46,8 @@ pub struct TriggerText {
     pub kind: String,
     /// Column `trigger_expr`.
     pub expr: String,
-    /// Column `timezone`; `UTC` for what has no zone. Empty where none is given: that of the board which makes a schedule of
-    /// it. Storage always has one.
+    /// Column `timezone`; `UTC` for a trigger without a zone. Empty if no zone was given: the trigger then takes the
+    /// zone of the board that makes a schedule of it. A stored row always has a zone.
     #[serde(default)]
     pub zone: String,
 }
@@ -63,8 +63,8 @@ struct Part {
 }
 
 impl Trigger {
-    /// As storage keeps it; [`from_text`](Self::from_text) gives the same trigger again. One that was given no zone has none
-    /// here either, and is read by serde alone.
+    /// The trigger as storage keeps it; [`from_text`](Self::from_text) gives the same trigger again. A trigger that
+    /// was given no zone has no zone here either. Only serde reads such a text.
     pub fn to_text(&self) -> TriggerText {
         TriggerText {
             kind: self.kind().to_owned(),
@@ -73,12 +73,13 @@ impl Trigger {
         }
     }
 
-    /// From what storage keeps.
+    /// Reads a trigger from the text that storage keeps.
     ///
     /// # Errors
-    /// When it is not what [`to_text`](Self::to_text) may write, has no zone, or would never fire.
+    /// When [`to_text`](Self::to_text) cannot write such a text, when it has no zone, or when the trigger would never
+    /// fire.
     pub fn from_text(text: &TriggerText) -> Result<Self, TriggerError> {
-        // Without one it would be that of whoever reads it.
+        // A text without a zone would take the zone of its reader.
         text.zone.parse::<Zone>()?;
         Self::read(text)
     }
@@ -105,7 +106,7 @@ impl Trigger {
         trigger.check()
     }
 
-    /// Its kind, as column `trigger_kind` spells it.
+    /// The kind of the trigger, as column `trigger_kind` spells it.
     pub fn kind(&self) -> &'static str {
         match &self.rule {
             Rule::Cron(_) => KINDS[0],
@@ -184,7 +185,7 @@ fn parts(expr: &str, zone: Option<Zone>) -> Result<Vec<Trigger>, TriggerError> {
         TriggerError::invalid("list of triggers", expr, error.to_string(), hint)
     })?;
     let part = |part: Part| {
-        // Lists have no lists of lists in them, which also bounds how deep this goes.
+        // A part must not be a list of lists. This also bounds the depth of the recursion.
         if part.kind == "any_of" {
             return Err(TriggerError::invalid("part", &part.expr, "is an any_of itself", "list its parts instead"));
         }
@@ -194,10 +195,10 @@ fn parts(expr: &str, zone: Option<Zone>) -> Result<Vec<Trigger>, TriggerError> {
     parts.into_iter().map(part).collect()
 }
 
-/// Takes `; name value` off the end, as often as there are any.
+/// Takes every `; name value` off the end.
 fn split_options(expr: &str) -> (&str, Vec<(&str, &str)>) {
     let (mut rest, mut options) = (expr.trim(), Vec::new());
-    // What ends with a bracket is a list, and its semicolons are those of its parts.
+    // A text that ends with a bracket is a list, and its semicolons belong to its parts.
     while let Some((before, option)) = rest.rsplit_once(';').filter(|_| !rest.ends_with(']')) {
         match option.trim().split_once(' ') {
             Some((name @ ("start_at" | "end_at" | "jitter"), value)) => options.push((name, value.trim())),

@@ -1,11 +1,14 @@
-//! From what a wall clock shows to moments: the rule for clocks that are set ahead and back.
+//! From wall-clock times to moments: the rule for clocks that are set ahead and back.
 //!
-//! It is the rule of Debian's cron. A run is of the **wildcard** kind when the minute or the hour field of its
-//! expression begins with `*`: it fires whenever the clock shows a matching time, not at all for what the clock
-//! leaves out, and again for what it shows again. Every other run is **fixed**: a time that the clock leaves out
-//! fires at the moment of the change (several of them together once), and a time that it shows twice fires the first
-//! time. A change of 3 hours or more is no summer time but a correction, as when an island moves to the other side of
-//! the date line: what it leaves out or repeats is left out or repeated for every kind of run.
+//! It is the rule of Debian's cron. There are two kinds of runs:
+//! - A run is of the **wildcard** kind when the minute or the hour field of its expression begins with `*`. It fires
+//!   whenever the clock shows a matching time. It does not fire for a time that the clock skips, and it fires again
+//!   for a time that the clock repeats.
+//! - Every other run is **fixed**. A time that the clock skips fires at the moment of the change; several such times
+//!   fire together, once. A time that the clock shows twice fires the first time.
+//!
+//! A change of 3 hours or more is not summer time but a correction, as when an island moves to the other side of the
+//! date line. The times that a correction skips or repeats are skipped or repeated for both kinds of runs.
 
 use chrono::{Datelike, NaiveTime, Timelike};
 
@@ -14,26 +17,26 @@ use super::zone::{Shown, Zone, naive};
 
 pub(super) const DAY: i64 = 86_400;
 
-/// 9999-12-31T23:59:59Z: no trigger fires later, and RFC 3339 cannot write later times.
+/// 9999-12-31T23:59:59Z. No trigger fires later, and RFC 3339 cannot write later times.
 pub(super) const LAST: i64 = 253_402_300_799;
 
-/// 0001-01-01T00:00:00Z: a search begins there at the earliest, which keeps all sums far from their limits.
+/// 0001-01-01T00:00:00Z. A search begins here at the earliest, so that all sums stay far from their limits.
 pub(super) const FIRST: i64 = -62_135_596_800;
 
-/// A change of the clock by so much, in seconds, is a correction.
+/// A clock change of this length or more, in seconds, is a correction.
 const CORRECTION: i64 = 3 * 3600;
 
-/// How many months are searched for a day that matches: the calendar repeats itself after 400 years.
+/// How many months are searched for a matching day: the calendar repeats itself after 400 years.
 const MONTHS_AHEAD: usize = 400 * 12 + 1;
 
-/// The times of a day that match.
+/// The matching times of a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Face {
     /// Bit 0 is second 0.
     pub(super) seconds: u64,
     pub(super) minutes: u64,
     pub(super) hours: u64,
-    /// Real time counts, not the face of the clock; see the module.
+    /// True for the wildcard kind: the run follows real time and not the face of the clock; see the module.
     pub(super) wildcard: bool,
 }
 
@@ -46,7 +49,7 @@ impl Face {
         Self { seconds: 1 << time.second(), minutes: 1 << time.minute(), hours: 1 << time.hour(), wildcard: false }
     }
 
-    /// What matches both.
+    /// The times that match both.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
             seconds: self.seconds & other.seconds,
@@ -84,7 +87,7 @@ fn from(mask: u64, least: u32) -> Option<u32> {
     (rest != 0).then(|| rest.trailing_zeros())
 }
 
-/// The first wall time that matches and is not before `wall`; none when there is none for 400 years.
+/// The first matching wall time that is not before `wall`. `None` when no time matches for 400 years.
 pub(super) fn next_wall<D: Days + ?Sized>(face: &Face, days: &D, wall: i64) -> Option<i64> {
     if face.is_empty() || wall > LAST {
         return None;
@@ -123,7 +126,7 @@ pub(super) fn next_instant<D: Days + ?Sized>(zone: Zone, face: &Face, days: &D, 
         return search.from(shown + 1);
     };
     if !search.repeats(second - first) {
-        // All that the clock will show again was there before.
+        // A fixed run has already fired for all times that the clock shows again.
         let again = if after == second { set_back_from(zone, first, second) } else { shown };
         return search.from((shown + 1).max(again));
     }
@@ -131,7 +134,8 @@ pub(super) fn next_instant<D: Days + ?Sized>(zone: Zone, face: &Face, days: &D, 
     if after == second {
         return found;
     }
-    // Before the clock is set back: what it shows then lies behind on the face, and ahead in time.
+    // `after` lies before the clock is set back. The times shown after the change are earlier on the face of the
+    // clock, but later in real time.
     let change = zone.set_back(first, second);
     if found.is_some_and(|found| found < change) {
         return found;
@@ -141,8 +145,8 @@ pub(super) fn next_instant<D: Days + ?Sized>(zone: Zone, face: &Face, days: &D, 
     [found, again].into_iter().flatten().min()
 }
 
-/// The wall time that a trigger names when it fires at `moment`, and the offset of the clock that it belongs to; both in
-/// seconds. It is what the clock shows then, or the first matching time that the clock leaves out at that moment.
+/// The wall time that a trigger names when it fires at `moment`, and the offset that belongs to it; both in seconds.
+/// It is the time that the clock shows then, or the first matching time that the clock skips at that moment.
 pub(super) fn named<D: Days + ?Sized>(zone: Zone, face: &Face, days: &D, moment: i64) -> (i64, i64) {
     let (before, offset) = (zone.offset_at(moment - 1), zone.offset_at(moment));
     let (begin, shown) = (moment + before, moment + offset);
@@ -171,12 +175,13 @@ struct Search<'a, D: ?Sized> {
 }
 
 impl<D: Days + ?Sized> Search<'_, D> {
-    /// Whether times that a change of `seconds` repeats, or leaves out, are repeated or left out.
+    /// True if a clock change of `seconds` applies to the runs too: skipped times do not fire, and repeated times
+    /// fire again.
     fn repeats(&self, seconds: i64) -> bool {
         self.face.wildcard || seconds >= CORRECTION
     }
 
-    /// The moment of the first matching wall time not before `wall` that lies after the given moment.
+    /// The moment of the first matching wall time that is not before `wall` and whose moment lies after `self.after`.
     fn from(&self, mut wall: i64) -> Option<i64> {
         loop {
             wall = next_wall(self.face, self.days, wall)?;

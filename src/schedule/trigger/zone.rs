@@ -1,4 +1,4 @@
-//! Time zones, and what their clocks showed when.
+//! Time zones, and what their clocks show at which moment.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,8 +11,8 @@ use super::error::{TriggerError, cut, nearest};
 
 /// A time zone by its IANA name.
 ///
-/// The rules are compiled in, so every node of one version agrees on them whatever its machine has installed. They
-/// reach to 2100; after that a zone keeps the offset that it had last.
+/// The rules are compiled in. So every node of the same version uses the same rules, whatever its machine has
+/// installed. The rules reach to 2100. After that a zone keeps its last offset.
 ///
 /// ```
 /// use callboard::Zone;
@@ -34,7 +34,7 @@ impl Zone {
         self.0.name()
     }
 
-    /// All zones that are known.
+    /// All known zones.
     pub fn all() -> impl Iterator<Item = Self> {
         TZ_VARIANTS.iter().copied().map(Self)
     }
@@ -60,7 +60,7 @@ impl Zone {
 
     fn gap(self, wall: i64, local: &NaiveDateTime) -> Shown {
         let begin = GapInfo::new(local, &self.0).and_then(|gap| gap.begin);
-        // A gap without a beginning would be one before the first rule of the zone, where there is none.
+        // A gap without a beginning would lie before the first rule of the zone, and there is no gap there.
         let Some((begin, offset)) = begin else { return Shown::Once(wall) };
         let begin = begin.and_utc().timestamp();
         let at = begin - i64::from(offset.fix().local_minus_utc());
@@ -87,12 +87,12 @@ impl Zone {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     Once(i64),
-    /// The clock is set back over it.
+    /// The clock is set back over this time.
     Twice {
         first: i64,
         second: i64,
     },
-    /// The clock is set ahead over it, at the instant `at`, from the wall time `begin` to the wall time `end`.
+    /// The clock is set ahead over this time, at the instant `at`, from the wall time `begin` to the wall time `end`.
     Never {
         at: i64,
         begin: i64,
@@ -100,7 +100,7 @@ pub(super) enum Shown {
     },
 }
 
-/// The date and time whose seconds since 1970-01-01T00:00:00 these are.
+/// The date and time that lie `seconds` after 1970-01-01T00:00:00.
 pub(super) fn naive(seconds: i64) -> NaiveDateTime {
     DateTime::from_timestamp(seconds, 0).unwrap_or_default().naive_utc()
 }

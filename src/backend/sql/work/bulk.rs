@@ -1,4 +1,4 @@
-//! Many rows by statements with a placeholder for each value, for databases that have no arrays.
+//! Statements for many rows with a placeholder for each value, for databases that have no arrays.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -18,13 +18,13 @@ use crate::task::{ClaimToken, TaskState};
 
 /// The most rows of [`chunks`].
 const MOST: usize = 256;
-/// What a row takes in a statement beside its long texts, generously.
+/// Bytes of a row in a statement besides its long texts, a generous estimate.
 const ROW_BYTES: usize = 1_024;
 
 statements! {
-    /// What was said stays when this run says nothing: its result, its error, and the reason of its cancel. A task
-    /// that would run again although its cancel was asked for is cancelled. What is read stands before what is
-    /// written: MySQL sets one column after the other.
+    /// If this run gives no result, error or cancel reason, the stored values stay. A task that would run again
+    /// although its cancel was requested becomes cancelled. Assignments that read a column stand before the assignment
+    /// that writes it, because MySQL sets the columns in order.
     SettleOne -> (): "UPDATE task_queue SET
         run_at = coalesce(?2, run_at), attempt = ?3,
         crash_count = CASE WHEN ?4 = 1 THEN 0 WHEN crash_count > 0 THEN crash_count - 1 ELSE 0 END,
@@ -38,13 +38,13 @@ statements! {
 }
 
 sized_statements! {
-    /// Tasks of one claim that were completed at the same attempt and left nothing to keep: the usual case.
+    /// Completed tasks of a single claim at the same attempt, without results: the usual case.
     Complete: |rows: usize| {
         format!("UPDATE task_queue SET state = 'completed', attempt = ?1, crash_count = 0,
             node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?2, finished_at = ?2
             WHERE claim_token = ?3 AND state = 'running' AND seq IN ({})", placeholders(4, rows))
     };
-    /// The same with results. A search through the CASE for each row costs less than a statement for each row.
+    /// The same with results. Evaluating the CASE for each row costs less than a statement for each row.
     CompleteWith: |rows: usize| {
         let seqs = |between: &str| -> String {
             (0..rows).map(|row| format!("{}?{}", if row > 0 { between } else { "" }, row * 2 + 4)).collect()
@@ -54,8 +54,9 @@ sized_statements! {
             crash_count = 0, node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?2, finished_at = ?2
             WHERE claim_token = ?3 AND state = 'running' AND seq IN ({})", seqs(","))
     };
-    /// Nothing is there under a token that was just cleared, so a conflict is no error but a repetition. In SQLite it
-    /// also spares the copy of all pages that a statement which may fail in its middle makes.
+    /// The token was cleared just now, so the history has no row under it yet. A conflict is therefore a repeated
+    /// write, not an error. In SQLite, `OR IGNORE` also saves the copy of all pages that a statement makes when it may
+    /// fail midway.
     AddExecutions: |rows: usize| {
         let mut sql = String::from("INSERT OR IGNORE INTO task_execution (node, task_id, execution_id, attempt, status,
             started_at, finished_at, result, error_message) VALUES ");
@@ -71,17 +72,17 @@ sized_statements! {
     };
 }
 
-/// Settlements that one statement can write.
+/// Settlements that a single statement can write.
 struct Group<'a> {
     token: ClaimToken,
     attempt: u32,
-    /// Whether the runs left results. Runs of one type either do or do not.
+    /// Whether the runs returned results. Runs of the same type either all do or all do not.
     results: bool,
     rows: Vec<(i64, Option<&'a str>)>,
 }
 
 impl<'a> Group<'a> {
-    /// The group that a settlement would be in, when it is of the usual kind: completed without an error.
+    /// The group for a settlement of the usual kind: completed without an error. Otherwise `None`.
     fn of(settlement: &'a Settlement) -> Option<Self> {
         let end = settlement.execution.as_ref()?;
         if settlement.state != TaskState::Completed || end.error.is_some() {
@@ -97,7 +98,7 @@ impl<'a> Group<'a> {
 }
 
 fn gather<'a>(groups: &mut Vec<Group<'a>>, new: Group<'a>) {
-    // The latest group first: runs of one claim end close together.
+    // The latest group first, because runs of the same claim end close together.
     match groups.iter_mut().rev().find(|group| group.takes(&new)) {
         Some(group) => group.rows.extend(new.rows),
         None => groups.push(new),
@@ -120,7 +121,7 @@ pub(in crate::backend::sql) fn settle<C: Conn>(batch: &mut Batch<'_, C>) -> Resu
         batch.receipt.settled.push(settled);
     }
     for group in &mut groups {
-        // By their places, so that two commits which share rows lock them in one order.
+        // Sorted by `seq`, so that two commits which share rows lock them in the same order.
         group.rows.sort_unstable();
         complete(batch, group)?;
     }
@@ -148,7 +149,7 @@ fn complete<C: Conn>(batch: &mut Batch<'_, C>, group: &Group<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Writes the history of the runs that were settled.
+/// Writes the history of the settled runs.
 fn add_executions<C: Conn>(batch: &mut Batch<'_, C>) -> Result<(), Abort> {
     let size_of = |(_, end): &(&Settlement, &ExecutionEnd)| {
         ROW_BYTES + [&end.result, &end.error].into_iter().flatten().map(|text| text.len()).sum::<usize>()
@@ -199,9 +200,9 @@ impl<'a, C: Conn> Batch<'a, C> {
         Ok(if rows > 0 { Settled::Accepted } else { Settled::Fenced })
     }
 
-    /// Says of those that were to run again and are cancelled instead that they are.
+    /// Reports `Cancelled` for tasks that were to run again and were cancelled instead.
     fn find_called_off(&mut self) -> QueryResult<()> {
-        // Numbers that the program made itself: they can stand in the text.
+        // The program made these numbers itself, so they are safe in the SQL text.
         let again = self.accepted().filter(|settlement| !settlement.state.is_terminal());
         let again: Vec<String> = again.map(|settlement| settlement.seq.to_string()).collect();
         if again.is_empty() {
@@ -218,14 +219,14 @@ impl<'a, C: Conn> Batch<'a, C> {
         Ok(())
     }
 
-    /// The settlements that were accepted, with what the history is to say of them.
+    /// The accepted settlements, with their history entries.
     fn ends(&self) -> Vec<(&'a Settlement, &'a ExecutionEnd)> {
         let accepted = self.accepted();
         accepted.filter_map(|settlement| Some((settlement, settlement.execution.as_ref()?))).collect()
     }
 }
 
-/// Writes a claim to the tasks at these places.
+/// Writes the claim to the tasks with these `seq`.
 pub(in crate::backend::sql) fn start<C: Conn>(batch: &mut Batch<'_, C>, seqs: &[i64]) -> Result<(), Abort> {
     for seqs in chunks(seqs, C::MOST_ROWS) {
         let mut values = Vec::with_capacity(3 + seqs.len());
@@ -236,8 +237,9 @@ pub(in crate::backend::sql) fn start<C: Conn>(batch: &mut Batch<'_, C>, seqs: &[
     Ok(())
 }
 
-/// Hands rows of one state to `write`, in pieces that one statement takes, with their values: the six that all of them
-/// share, then for each row what `first` gives and the ten of its own.
+/// Passes rows to `write` in chunks that fit into a statement; all rows of a chunk have the same state. The values
+/// begin with the six that all rows share. Then, for each row, follow the value that `first` gives and its ten own
+/// values.
 pub(in crate::backend::sql) fn insert<C: Conn>(
     batch: &mut Batch<'_, C>,
     rows: &[NewRow<'_>],

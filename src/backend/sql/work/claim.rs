@@ -1,4 +1,4 @@
-//! The next tasks for a node.
+//! Claims the next tasks for a node.
 
 use std::sync::Arc;
 
@@ -16,11 +16,12 @@ use crate::backend::{ClaimRequest, Claimed, Commit, Unreadable};
 use crate::clock::Timestamp;
 use crate::name::Name;
 
-/// Claims before this one that may have ended in a crash: from then on at most one such task runs on a node.
+/// Number of earlier claims that may have ended in a crash. A task that reaches it is on its last chance: at most a
+/// single such task runs on a node at a time.
 pub(super) const LAST_CHANCE: i64 = 2;
 
 /// The pending tasks of a queue in the order in which they run; `$of_types` narrows it. The index is named because a
-/// database without statistics might prefer another.
+/// database without statistics might prefer a different index.
 macro_rules! next {
     ($of_types:literal) => {
         concat!(
@@ -37,9 +38,9 @@ macro_rules! next {
 
 statements! {
     Next -> RowTypes: (next!(""));
-    /// A few types.
+    /// For a few types.
     NextOfFew -> RowTypes: (next!("AND type IN (?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"));
-    /// The types are one JSON array, so that one statement does for any number of them.
+    /// The types are a JSON array, so that the same statement serves any number of them.
     NextOfTypes -> RowTypes: {
         sqlite next!("AND type IN (SELECT value FROM json_each(?5))");
         postgres next!("AND type = ANY (ARRAY(SELECT jsonb_array_elements_text(?5::jsonb)))");
@@ -52,7 +53,7 @@ statements! {
         WHERE seq = ?1";
 }
 
-/// The first rows that a request may take, in order; without `suspects` none that is on its last chance.
+/// The first rows that a request may take, in order. Without `suspects`, tasks on their last chance are left out.
 fn pending<C: Conn>(
     conn: &mut C,
     request: &ClaimRequest,
@@ -69,7 +70,7 @@ fn pending<C: Conn>(
     of_types::<Next, NextOfFew, NextOfTypes, _, Row>(conn, request.types.as_deref(), values)
 }
 
-/// True when there is a task that some request of the commit could take.
+/// True when there is a task that any request of the commit could take.
 pub(in crate::backend::sql) fn any<C: Conn>(conn: &mut C, commit: &Commit) -> QueryResult<bool> {
     for request in commit.claim.iter().filter(|request| request.limit > 0) {
         if !pending(conn, request, commit.now, true, 1)?.is_empty() {
@@ -79,7 +80,7 @@ pub(in crate::backend::sql) fn any<C: Conn>(conn: &mut C, commit: &Commit) -> Qu
     Ok(false)
 }
 
-/// The task in a row; `before` is the one before it, which is often of the same type: then they share its name.
+/// Reads the task in a row. `before` is the previous task. It is often of the same type: then both share the name.
 pub(super) fn claimed(
     row: Row,
     request: &ClaimRequest,
@@ -95,13 +96,13 @@ pub(super) fn claimed(
     Ok(Claimed { spec: Arc::new(spec), seq, token: commit.token, attempt })
 }
 
-/// What one request found.
+/// The result of a single request.
 #[derive(Default)]
 struct Found {
     tasks: Vec<Claimed>,
-    /// Where in `tasks` the one on its last chance is.
+    /// The index in `tasks` of the task on its last chance.
     suspect: Option<usize>,
-    /// Another one was left where it is.
+    /// A further task on its last chance was left pending.
     passed_over: bool,
     /// A task was left because a limit applies to it.
     limited: bool,
@@ -110,8 +111,8 @@ struct Found {
 }
 
 impl Found {
-    /// Takes a row; false when that is enough. With a task on its last chance one more is read: it may turn out
-    /// that it must not run now.
+    /// Takes a row; false when there are enough. With a task on its last chance, an extra row is read, because that
+    /// task may turn out to be unable to run now.
     fn take(&mut self, row: Row, request: &ClaimRequest, commit: &Commit, suspects: bool) -> bool {
         let suspect = row.crash_count >= LAST_CHANCE;
         if suspect && (!suspects || self.suspect.is_some()) {
@@ -154,7 +155,7 @@ impl<C: Conn> Batch<'_, C> {
         Ok(())
     }
 
-    /// Claims what a request may take, and tells whether it left tasks because limits apply to them.
+    /// Claims the tasks that a request may take. Also returns whether tasks were left because limits apply to them.
     pub(super) fn claim_for(
         &mut self,
         request: &ClaimRequest,
@@ -168,7 +169,7 @@ impl<C: Conn> Batch<'_, C> {
                 *suspects = false;
             }
             found.tasks.truncate(request.limit);
-            // Only the one that was taken counts.
+            // The task on its last chance counts only if it was taken.
             *suspects &= place >= found.tasks.len();
         }
         if !found.tasks.is_empty() {
@@ -179,11 +180,11 @@ impl<C: Conn> Batch<'_, C> {
         Ok((found.tasks, found.limited))
     }
 
-    /// Reads what a request may take. Most of the time one look is enough; another one is needed when rows had to be
-    /// passed over, and then leaves out those on their last chance, which may be many.
+    /// Reads the tasks that a request may take. Most of the time a single read is enough. If rows had to be passed
+    /// over, a further read is needed. It leaves out tasks on their last chance, because there may be many.
     fn find(&mut self, request: &ClaimRequest, suspects: bool) -> Result<Found, Abort> {
         let mut found = Found::default();
-        // Not one more than is taken: it would be locked until the commit, and another node would pass it by.
+        // No extra row is read here. It would stay locked until the commit, and a different node would skip it.
         let mut limit = request.limit;
         let mut again = false;
         loop {
@@ -200,7 +201,7 @@ impl<C: Conn> Batch<'_, C> {
                 }
             }
             self.bury(found.unreadable.drain(..))?;
-            // What a limit applies to is not to be taken here, and neither is what stands behind it.
+            // A task under a limit must not be taken here, nor must the tasks behind it.
             if enough || seen_all || found.limited {
                 return Ok(found);
             }
@@ -209,12 +210,12 @@ impl<C: Conn> Batch<'_, C> {
         }
     }
 
-    /// Sets aside the rows that cannot run.
+    /// Marks the rows that cannot run as dead.
     pub(super) fn bury(&mut self, unreadable: impl IntoIterator<Item = (i64, Unreadable)>) -> Result<(), Abort> {
         for (seq, unreadable) in unreadable {
             self.conn.run::<Bury>(&[Value::Int(seq), Value::Text(&unreadable.reason), self.now()])?;
             if let Some(task_id) = unreadable.task_id {
-                // What waits for it need not wait any longer.
+                // The tasks that wait for it need not wait any longer.
                 let freed = unique::free_followers(self.conn, &task_id.to_string(), self.commit.now, Look::Try)?;
                 self.receipt.freed_waiting |= !freed.is_empty();
             }

@@ -1,8 +1,7 @@
-//! One commit: record progress, settle, insert, claim.
+//! A commit: record progress, settle, insert, claim.
 //!
-//! A batch takes the usual for granted: claims that still hold, task ids that are new. Where it is not so, a
-//! statement changes fewer rows than it should; then the transaction is rolled back and done once more, row by
-//! row ([`Batch::careful`]).
+//! A batch assumes the usual case: claims still hold, and task ids are new. If this does not hold, a statement changes
+//! fewer rows than it should. The transaction is then rolled back and repeated row by row ([`Batch::careful`]).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,15 +19,16 @@ statements! {
 /// The most bytes of a statement for many rows.
 #[cfg(any(feature = "sqlite", feature = "mysql"))]
 const MOST_BYTES: usize = 1 << 20;
-/// What a row has beside its largest text, at most.
+/// The most bytes of a row besides its largest text.
 const REST_OF_A_ROW: usize = 16 << 10;
 
-/// What is left out of a commit, because another transaction, which has not ended, was found to have it in hand.
+/// Parts of a commit that are deferred, because a concurrent transaction, not yet ended, had them locked.
 #[derive(Clone, Debug, Default)]
 pub(in crate::backend::sql) struct Aside {
-    /// Groups of pushed tasks, by their place in the commit.
+    /// Groups of pushed tasks, by their index in the commit.
     pub(in crate::backend::sql) groups: BTreeSet<usize>,
-    /// Other tasks with keys that no row has: each of them may be found like that by a try that is undone.
+    /// Defers all other tasks with keys that no row has. Storing any of them may also meet a busy key, and finding that
+    /// out undoes the try.
     pub(in crate::backend::sql) fresh: bool,
 }
 
@@ -39,23 +39,23 @@ impl Aside {
     }
 }
 
-/// A commit under way.
+/// A commit in progress.
 pub(in crate::backend::sql) struct Batch<'a, C> {
     pub(in crate::backend::sql) conn: &'a mut C,
     pub(in crate::backend::sql) commit: &'a Commit,
-    /// Row by row, with a look at each before it is written.
+    /// Works row by row, with a check before each write.
     pub(in crate::backend::sql) careful: bool,
-    /// Stores what has extras, too, without a look that locks: a key that is there already is a surprise or an error, and
-    /// the work is to be done once more with care.
+    /// Also stores tasks with extras without a locking read. If a key is already there, that is a surprise or an error,
+    /// and the work must be repeated with care.
     pub(in crate::backend::sql) blind: bool,
-    /// Outside of a transaction: what its first statement has written stays, whatever becomes of the next.
+    /// Runs outside of a transaction: the rows that its first statement wrote stay, even if the next statement fails.
     pub(in crate::backend::sql) alone: bool,
-    /// In a transaction of the application, which waits for what others have locked. All others do not: see
-    /// [`locks`](super::locks).
+    /// Runs in a transaction of the application, which waits for rows that concurrent transactions have locked. All
+    /// other batches do not wait: see [`locks`](super::locks).
     pub(in crate::backend::sql) patient: bool,
-    /// What is left out.
+    /// The deferred parts.
     pub(in crate::backend::sql) aside: Aside,
-    /// The node as it is stored.
+    /// The node id as it is stored.
     pub(in crate::backend::sql) node: String,
     pub(in crate::backend::sql) receipt: Receipt,
     /// The largest packet that the server takes, in bytes.
@@ -80,7 +80,7 @@ impl<'a, C: Conn> Batch<'a, C> {
         }
     }
 
-    /// How many bytes a statement for many rows may have. Larger ones are not faster.
+    /// The most bytes of a statement for many rows. Larger statements are not faster.
     #[cfg(any(feature = "sqlite", feature = "mysql"))]
     pub(in crate::backend::sql) fn most_bytes(&self) -> usize {
         if self.packet == usize::MAX { usize::MAX } else { MOST_BYTES.min(self.packet / 2) }
@@ -103,14 +103,14 @@ impl<'a, C: Conn> Batch<'a, C> {
         Value::Int(self.commit.now.as_micros())
     }
 
-    /// When what is claimed starts: a commit may have waited for a lock since it was sent, and claims what was pushed
-    /// meanwhile.
+    /// The start time of claimed tasks. A commit may have waited for a lock since it was sent, and then also claims
+    /// tasks that were pushed meanwhile.
     pub(in crate::backend::sql) fn starts_at(&self) -> Value<'static> {
         let waited = self.commit.sent.map_or(Duration::ZERO, |sent| sent.elapsed());
         Value::Int((self.commit.now + waited).as_micros())
     }
 
-    /// A server that gets too much cuts the connection, and looks like one that is away.
+    /// A server that gets too large a packet cuts the connection. That would look like a server that is away.
     fn check_sizes(&self) -> Result<(), Abort> {
         if self.packet == usize::MAX {
             return Ok(());
@@ -132,7 +132,7 @@ impl<'a, C: Conn> Batch<'a, C> {
     fn progress(&mut self, update: &ProgressUpdate) -> Result<(), Abort> {
         let progress = serde_json::json!(update.progress).to_string();
         let values = [Value::Text(&progress), Value::Int(update.seq), Value::Int(update.token.as_i64())];
-        // The next one says it again: it is not worth waiting for.
+        // The next update repeats the progress, so a locked row is not worth waiting for.
         if !self.careful || self.patient || self.is_free(update.seq, update.token)? {
             self.conn.run::<SetProgress>(&values)?;
         }

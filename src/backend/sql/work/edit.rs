@@ -1,4 +1,4 @@
-//! Changes to stored tasks that somebody asked for.
+//! Edits of stored tasks on request.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -24,7 +24,7 @@ const COLUMNS: &str = "seq, task_id, queue, state, priority, run_at, unique_rule
 
 statements! {
     PlaceOf -> (BigInt,): "SELECT seq FROM task_queue WHERE task_id = ?1";
-    /// Locked, so that what is found is what is changed.
+    /// Locked, so that the row found is the row changed.
     ByIdIfFree -> RowTypes: "SELECT seq, task_id, queue, state, priority, run_at, unique_rule, cancel_reason
         FROM task_queue WHERE task_id = ?1 {skip}";
     FirstBehind -> (Nullable<BigInt>,): "SELECT min(seq) FROM task_queue WHERE seq > ?1";
@@ -32,7 +32,7 @@ statements! {
     Cancel -> (): "UPDATE task_queue SET state = 'cancelled', last_error = ?2, updated_at = ?3, finished_at = ?3
         WHERE seq = ?1";
     RetryNow -> (): "UPDATE task_queue SET state = 'pending', run_at = ?2, updated_at = ?2 WHERE seq = ?1";
-    /// A reason that no run gave goes; the error of the last run that failed stays.
+    /// A `last_error` that came from no run is removed; the error of the last failed run stays.
     RetryAnew -> (): "UPDATE task_queue SET state = 'pending', run_at = ?2, updated_at = ?2, finished_at = NULL,
         attempt = 0, crash_count = 0, expires_at = NULL, unique_key = ?3, last_error = (SELECT e.error_message FROM task_execution AS e
             WHERE e.task_id = task_queue.task_id AND e.error_message IS NOT NULL ORDER BY e.finished_at DESC LIMIT 1)
@@ -42,10 +42,10 @@ statements! {
         run_at = ?2, state = ?3 WHERE seq = ?1";
 }
 
-/// Rows read at a time while looking for those that an action can change.
+/// Rows read at a time in the search for tasks that an action can change.
 const PAGE: i64 = 500;
 
-/// What an edit has to know of a task.
+/// The columns of a task that an edit needs.
 #[derive(Queryable)]
 struct Row {
     seq: i64,
@@ -81,8 +81,8 @@ impl Row {
         })
     }
 
-    /// False when the action would leave the row as it is: a filter passes by such rows, so that they do not use up
-    /// its limit.
+    /// False when the action would leave the row as it is. An edit by filter skips such rows, so that they do not use
+    /// up its limit.
     fn would_change(&self, action: &EditAction) -> bool {
         match action {
             EditAction::Cancel(_) => self.state() != TaskState::Running || self.cancel_reason.is_none(),
@@ -101,7 +101,7 @@ pub(in crate::backend::sql) fn edit<C: Conn>(conn: &mut C, edit: &Edit) -> Resul
         Selection::Filter(filter) => by_filter(conn, filter, edit, &mut report.next)?,
     };
     for row in rows {
-        // The one before may have taken the key that this one needs.
+        // The previous edit may have taken the key that this task needs.
         if !row.can(conn, edit)? {
             continue;
         }
@@ -116,7 +116,7 @@ pub(in crate::backend::sql) fn edit<C: Conn>(conn: &mut C, edit: &Edit) -> Resul
 /// The tasks with these ids, locked.
 ///
 /// # Errors
-/// [`Abort::Busy`] when another transaction changes one of them.
+/// [`Abort::Busy`] when a concurrent transaction changes any of them.
 fn by_ids<C: Conn>(conn: &mut C, ids: &[TaskId]) -> Result<Vec<Row>, Abort> {
     let mut seen = HashSet::new();
     let mut rows = Vec::with_capacity(ids.len());
@@ -131,10 +131,11 @@ fn by_ids<C: Conn>(conn: &mut C, ids: &[TaskId]) -> Result<Vec<Row>, Abort> {
     Ok(rows)
 }
 
-/// The tasks to change among the next [`MOST_LOOKED_AT`] places, up to the first that another transaction changes.
+/// The tasks to change among the next [`MOST_LOOKED_AT`] values of `seq`. The search ends before the first task that a
+/// concurrent transaction changes.
 ///
 /// # Errors
-/// [`Abort::Busy`] when that is the very first.
+/// [`Abort::Busy`] when that is the very first task.
 fn by_filter<C: Conn>(
     conn: &mut C,
     filter: &TaskFilter,
@@ -144,7 +145,7 @@ fn by_filter<C: Conn>(
     let mut found: Vec<Row> = Vec::new();
     let Some(filter) = filter.narrowed(&edit.action) else { return Ok(found) };
     let begin = edit.after.map_or(i64::MIN, Cursor::seq);
-    // Many places may be empty.
+    // Many values of `seq` may have no row.
     let Some(first) = first_behind(conn, begin)? else { return Ok(found) };
     let last = first.saturating_add(MOST_LOOKED_AT as i64 - 1);
     let query = Query::new(conn, &filter)?;
@@ -173,25 +174,25 @@ fn by_filter<C: Conn>(
     Ok(found)
 }
 
-/// Some of the tasks that match a filter, in the order of their places.
+/// A page of the tasks that match a filter, in the order of `seq`.
 struct Page {
-    /// Locked.
+    /// The rows, locked.
     rows: Vec<Row>,
-    /// The place of the first that another transaction changes: the rows are those before it.
+    /// The `seq` of the first task that a concurrent transaction changes. `rows` has only the rows before it.
     held: Option<i64>,
-    /// The last place that was looked at.
+    /// The last `seq` that was read.
     end: i64,
 }
 
 impl Page {
-    /// The next page after a place; nothing when no task is left.
+    /// The next page after a `seq`. `None` when no task is left.
     fn read<C: Conn>(conn: &mut C, query: &Query, after: i64, last: i64) -> QueryResult<Option<Self>> {
         let mut read = |last, lock| {
             let stretch =
                 Stretch { order: TaskOrder::OldestFirst, after: Some(after), last: Some(last), limit: PAGE };
             query.page::<_, RowTypes, Row>(conn, COLUMNS, stretch, lock)
         };
-        // Which these are is found out without a lock, for what is locked is not waited for.
+        // The tasks are found without a lock first, because the locking read skips locked rows instead of waiting.
         let seen = read(last, "")?;
         let Some(end) = seen.last().map(|row| row.seq) else { return Ok(None) };
         let mut rows = read(end, "{skip}")?;
@@ -199,7 +200,7 @@ impl Page {
         let is_missing = |row: &Row| !locked.contains(&row.seq);
         let mut held = None;
         if seen.iter().any(is_missing) {
-            // Some of them may only have changed meanwhile, and match no longer.
+            // A missing row may only have changed meanwhile, and no longer match.
             held = read(end, "")?.into_iter().find(is_missing).map(|row| row.seq);
         }
         if let Some(held) = held {

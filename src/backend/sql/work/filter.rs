@@ -1,4 +1,4 @@
-//! A [`TaskFilter`] as a condition of a query.
+//! Turns a [`TaskFilter`] into a condition of a query.
 
 use std::fmt::Write;
 
@@ -12,7 +12,7 @@ use crate::backend::sql::statement::Value;
 use crate::backend::{TaskFilter, TaskOrder};
 use crate::task::TaskState;
 
-/// So many tasks in a state are many.
+/// From this number of tasks, a state counts as having many.
 #[cfg(feature = "sqlite")]
 const MANY: i64 = 10_000;
 
@@ -22,16 +22,16 @@ pub(super) struct Query {
     values: Vec<Bound>,
 }
 
-/// A part of the table.
+/// A section of the table.
 #[derive(Clone, Copy)]
 pub(super) struct Stretch {
-    /// In push order or against it.
+    /// In push order or in reverse.
     pub(super) order: TaskOrder,
-    /// It begins behind this place.
+    /// It begins after this `seq`.
     pub(super) after: Option<i64>,
-    /// The highest place in it.
+    /// The highest `seq` in it.
     pub(super) last: Option<i64>,
-    /// At most so many tasks.
+    /// The most tasks to return.
     pub(super) limit: i64,
 }
 
@@ -66,7 +66,7 @@ impl Query {
         Ok(query)
     }
 
-    /// The tasks of a stretch. `T` are the SQL types of the columns.
+    /// The tasks of a section. `T` are the SQL types of the columns.
     pub(super) fn page<C: Conn, T: 'static, R: ReadsOnce<T>>(
         &self,
         conn: &mut C,
@@ -80,7 +80,7 @@ impl Query {
             TaskOrder::OldestFirst => (">", "ASC"),
         };
         let mut conditions = self.conditions.clone();
-        // Numbers that the program made itself: they can stand in the text.
+        // The program made these numbers itself, so they are safe in the SQL text.
         conditions.extend(after.map(|after| format!("seq {beyond} {after}")));
         conditions.extend(last.map(|last| format!("seq <= {last}")));
         let mut sql = format!("SELECT {columns} FROM task_queue");
@@ -100,7 +100,7 @@ impl Query {
         conn.load_once::<T, R>(&sql, &values)
     }
 
-    /// Its placeholder.
+    /// Adds a value and returns its placeholder.
     fn bind(&mut self, value: Bound) -> String {
         self.values.push(value);
         format!("?{}", self.values.len())
@@ -114,7 +114,7 @@ impl Query {
         self.conditions.push(format!("{column} IN ({})", places.join(", ")));
     }
 
-    /// A tags column that is no JSON has no tag, and is no error.
+    /// A tags column that is no valid JSON has no tags. It is no error.
     fn has_tag(&mut self, dialect: Dialect, tag: &str) {
         let condition = match dialect {
             #[cfg(feature = "sqlite")]
@@ -122,7 +122,7 @@ impl Query {
                 let place = self.bind(Bound::Text(tag.into()));
                 format!("EXISTS (SELECT 1 FROM json_each(iif(json_valid(tags), tags, '[]')) WHERE value = {place})")
             }
-            // By a pattern: a cast would make the whole list fail for one row that somebody filled by hand.
+            // Uses a pattern: a cast would fail the whole list because of a single row that was filled by hand.
             #[cfg(feature = "postgres")]
             Dialect::Postgres => {
                 let place = self.bind(Bound::Text(tag_pattern(tag)));
@@ -143,8 +143,8 @@ impl Query {
     }
 }
 
-/// The condition that a [`like_pattern`] is found in some of `columns`. Upper and lower case of ASCII letters are the same,
-/// those of others are not.
+/// The condition that a [`like_pattern`] matches in any of `columns`. Case is ignored for ASCII letters, and only for
+/// them.
 pub(super) fn any_like(dialect: Dialect, columns: [&str; 2], place: &str) -> String {
     let like = |column: &str| match dialect {
         #[cfg(feature = "sqlite")]
@@ -153,7 +153,7 @@ pub(super) fn any_like(dialect: Dialect, columns: [&str; 2], place: &str) -> Str
         Dialect::Postgres => {
             format!(r#"lower({column} COLLATE "C") LIKE lower({place} COLLATE "C") ESCAPE '!'"#)
         }
-        // Read as an alphabet in which only the bytes of ASCII letters have two cases.
+        // Reads the text in an alphabet in which only the bytes of ASCII letters have upper and lower case.
         #[cfg(feature = "mysql")]
         Dialect::Mysql => {
             let lower =
@@ -164,13 +164,13 @@ pub(super) fn any_like(dialect: Dialect, columns: [&str; 2], place: &str) -> Str
     format!("({})", columns.map(like).join(" OR "))
 }
 
-/// A pattern of PostgreSQL that finds a JSON array of texts with `tag` in it, and no other text: from its beginning on it
-/// goes over whole texts. A text that only looks like a tag within another one is not found.
+/// A PostgreSQL pattern that matches a JSON array of texts which has `tag` as an element, and no other text. From the
+/// start of the array it steps over whole texts, so that a tag-like part inside a longer text does not match.
 #[cfg(feature = "postgres")]
 fn tag_pattern(tag: &str) -> String {
     let mut pattern = String::from(r#"^\s*\[\s*(?:"(?:[^"\\]|\\.)*"\s*,\s*)*"#);
     for letter in serde_json::json!(tag).to_string().chars() {
-        // A backslash before a letter would mean something else.
+        // A backslash before a letter or digit would have a different meaning.
         if letter.is_ascii() && !letter.is_ascii_alphanumeric() {
             pattern.push('\\');
         }
@@ -180,7 +180,7 @@ fn tag_pattern(tag: &str) -> String {
     pattern
 }
 
-/// The condition for tasks in some of `states`.
+/// The condition for tasks in any of `states`.
 #[cfg_attr(not(feature = "sqlite"), allow(unused_variables, reason = "only SQLite has to be told the way"))]
 fn in_states<C: Conn>(conn: &mut C, states: &[TaskState]) -> QueryResult<String> {
     let names: Vec<String> = states.iter().map(|state| format!("'{state}'")).collect();
@@ -192,13 +192,12 @@ fn in_states<C: Conn>(conn: &mut C, states: &[TaskState]) -> QueryResult<String>
                 let counted = format!("SELECT count(*) FROM ({} LIMIT {MANY})", seqs_in(*state));
                 let tasks: Vec<(i64,)> = conn.load_once::<(BigInt,), _>(&counted, &[])?;
                 if tasks.iter().any(|(tasks,)| *tasks >= MANY) {
-                    // Through the table in push order, until the page is full: for states that many tasks are in.
-                    // The sign keeps SQLite from an index that is not in push order, and from sorting all it finds
-                    // there.
+                    // For states with many tasks: scan the table in push order until the page is full. The `+` keeps
+                    // SQLite from using an index that is not in push order, and from sorting all rows found there.
                     return Ok(format!("+state IN ({names})"));
                 }
             }
-            // By the indexes of the states: for states that few tasks are in, however many others there are.
+            // For states with few tasks: use the indexes of these states, however many tasks other states have.
             let parts: Vec<String> = states.iter().map(|state| seqs_in(*state)).collect();
             Ok(format!("seq IN ({})", parts.join(" UNION ALL ")))
         }
@@ -207,8 +206,8 @@ fn in_states<C: Conn>(conn: &mut C, states: &[TaskState]) -> QueryResult<String>
     }
 }
 
-/// The places of the tasks in a state, by the partial index that has them. The words stand in the text, not in
-/// bound values, so that the database sees which index will do.
+/// The `seq` of the tasks in a state, from the partial index that covers them. The state is in the SQL text, not in a
+/// bound value, so that the database sees which index applies.
 #[cfg(feature = "sqlite")]
 fn seqs_in(state: TaskState) -> String {
     let (index, more) = match state {
@@ -223,7 +222,8 @@ fn seqs_in(state: TaskState) -> String {
     format!("SELECT seq FROM task_queue INDEXED BY {index} WHERE state = '{state}'{more}")
 }
 
-/// A pattern that finds `text` as it stands. Not the backslash, which MySQL reads as its own in texts.
+/// A pattern that matches `text` literally. The escape is not the backslash, because MySQL treats that as its own
+/// escape in texts.
 pub(super) fn like_pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 2);
     pattern.push('%');

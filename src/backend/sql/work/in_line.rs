@@ -1,4 +1,4 @@
-//! What is first in line, for those who look for tasks that nobody runs.
+//! The first tasks in line of each queue, for the check for tasks that no node runs.
 
 use diesel::QueryResult;
 use diesel::sql_types::{BigInt, Nullable, Text};
@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::name::Name;
 
 statements! {
-    /// One entry of the index: the queues are found one by one, and not by reading all that is pending.
+    /// Reads a single index entry: queues are found step by step, without reading all pending tasks.
     NextQueue -> (Nullable<Text>,): "SELECT min(queue) FROM task_queue INDEXED BY task_queue_pending
         WHERE state = 'pending' AND queue > ?1";
     FirstOfQueue -> (Text, BigInt, BigInt): "SELECT type, count(*), min(run_at) FROM (

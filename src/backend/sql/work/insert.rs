@@ -1,4 +1,4 @@
-//! Pushed tasks.
+//! Inserts pushed tasks.
 
 use diesel::sql_types::Text;
 
@@ -14,17 +14,18 @@ use crate::clock::micros;
 use crate::task::{TaskSpec, TaskState};
 
 statements! {
-    /// Without a lock: in a transaction of the application, which is REPEATABLE READ by default, MySQL would lock the place
-    /// where an unknown id belongs. Ids grow, so that is the end of the table, and everybody's pushes would wait.
+    /// Reads without a lock. A transaction of the application is REPEATABLE READ by default, and there MySQL would lock
+    /// the gap where an unknown id belongs. Ids grow, so this gap is the end of the table, and all other pushes would
+    /// wait.
     StateOf -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1";
-    /// A task with everything that a task can have, at a place that the program gives it.
+    /// A task with all possible columns, at a `seq` that the program sets.
     InsertAt -> (): "INSERT INTO task_queue (state, node, claim_token, started_at, crash_count, updated_at,
         task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at,
         unique_key, unique_rule, unique_until, tags, meta, expires_at, limit_key, parent_id, schedule_id,
         nominal_at, seq)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
         ?22, ?23, ?24, ?25, ?26, ?27)";
-    /// The same, at the place that storage gives it.
+    /// The same, at a `seq` that storage sets.
     InsertNext -> (): "INSERT INTO task_queue (state, node, claim_token, started_at, crash_count, updated_at,
         task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at,
         unique_key, unique_rule, unique_until, tags, meta, expires_at, limit_key, parent_id, schedule_id,
@@ -33,18 +34,18 @@ statements! {
         ?22, ?23, ?24, ?25, ?26)";
 }
 
-/// How often a key is looked at that others take in the meantime.
+/// How many times a push looks at a key that concurrent transactions keep taking and releasing.
 const LOOKS: usize = 4;
 
-/// What became of a task whose key no row had, as far as could be seen.
+/// The outcome of storing a task whose key was in no visible row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::backend::sql) enum Kept<T> {
     Stored(T),
-    /// Some row has its key, or its id, by now.
+    /// A row has its key, or its id, by now.
     Taken,
-    /// Another transaction stores the same key, and has not ended.
+    /// A concurrent transaction, not yet ended, stores the same key.
     Busy,
-    /// The same, found out in a way that has undone the transaction.
+    /// The same as `Busy`, but finding it out has undone the transaction.
     Undone,
 }
 
@@ -59,7 +60,7 @@ impl<T> Kept<T> {
     }
 }
 
-/// A task without extras that is to be stored in a state: `running`, `pending` or `scheduled`.
+/// A task without extras, to be stored as `running`, `pending` or `scheduled`.
 #[derive(Clone, Copy)]
 pub(in crate::backend::sql) struct NewRow<'a> {
     pub(in crate::backend::sql) spec: &'a TaskSpec,
@@ -79,7 +80,7 @@ impl<'a, C: Conn> Batch<'a, C> {
             if fast {
                 self.gather(group, &mut plain);
             } else {
-                // What was pushed before comes before it.
+                // Earlier pushes are stored first, to keep push order.
                 self.insert_plain(&mut plain)?;
                 self.insert_group(index, group)?;
             }
@@ -91,7 +92,8 @@ impl<'a, C: Conn> Batch<'a, C> {
         if plain.is_empty() {
             return Ok(());
         }
-        // State by state, for one statement writes rows of one state; otherwise as they were pushed.
+        // Sorted by state, because a statement writes rows of a single state. The sort is stable: within a state, push
+        // order stays.
         plain.sort_by_key(|(_, row)| row.state);
         let rows: Vec<NewRow<'_>> = plain.iter().map(|(_, row)| *row).collect();
         let mut seqs = C::insert(self, &rows)?.into_iter();
@@ -102,17 +104,17 @@ impl<'a, C: Conn> Batch<'a, C> {
         Ok(())
     }
 
-    /// Takes the tasks of a group that nothing is to be looked up for.
+    /// Collects the tasks of a group that needs no lookups.
     fn gather(&mut self, group: &'a InsertGroup, plain: &mut Vec<(usize, NewRow<'a>)>) {
         for task in &group.tasks {
             let state = if task.claim { TaskState::Running } else { task.state };
             plain.push((self.receipt.inserted.len(), NewRow { spec: &task.spec, state }));
-            // Of those that run it is said when their places are known.
+            // The answers for running tasks are overwritten when their `seq` is known.
             self.receipt.inserted.push(Inserted::New { state });
         }
     }
 
-    /// Stores a group of which a task has extras, with a look at each before it is written, unless it is to be blind.
+    /// Stores a group in which a task has extras. Each task is checked before it is written, except in a `blind` batch.
     fn insert_group(&mut self, index: usize, group: &InsertGroup) -> Result<(), Abort> {
         if self.blind {
             for task in &group.tasks {
@@ -132,7 +134,8 @@ impl<'a, C: Conn> Batch<'a, C> {
             let answer = self.insert_one(index, task)?;
             let undone = match answer {
                 Inserted::Busy => true,
-                // Somebody has come to hold the key since the look at the group, or since one of it was stored.
+                // A task came to hold the key after the group was checked, or after an earlier task of the group was
+                // stored.
                 Inserted::Refused { .. } => !self.patient,
                 _ => false,
             };
@@ -173,11 +176,11 @@ impl<'a, C: Conn> Batch<'a, C> {
                 Kept::Undone => return Err(Abort::Aside(index)),
             }
         }
-        // It changes hands faster than one can look.
+        // The key changes hands faster than it can be looked up.
         Ok(Inserted::Busy)
     }
 
-    /// The state of a task that is stored already.
+    /// The state of the task, if it is already stored.
     pub(super) fn known(&mut self, spec: &TaskSpec) -> Result<Option<TaskState>, Abort> {
         let mut id = EMPTY_ID;
         let values = [Value::Text(spec.task_id.as_uuid().as_hyphenated().encode_lower(&mut id))];
@@ -201,7 +204,7 @@ impl<'a, C: Conn> Batch<'a, C> {
         self.stored(state, given)
     }
 
-    /// Stores a task with a key that no row had, as far as can be seen.
+    /// Stores a task whose key was in no visible row.
     fn insert_fresh(&mut self, spec: &TaskSpec, state: TaskState) -> Result<Kept<Inserted>, Abort> {
         let key = spec.extras().unique.as_ref().map(|unique| held_key(&unique.key)).unwrap_or_default();
         let kept = self.with_row(spec, state, None, |conn, given, values| {
@@ -216,7 +219,7 @@ impl<'a, C: Conn> Batch<'a, C> {
         kept.map(|given| self.stored(state, given))
     }
 
-    /// Makes the values of a row; behind them its place in push order, where the program gives it.
+    /// Builds the values of a row. If the program sets `seq`, it comes last.
     fn with_row<T>(
         &mut self,
         spec: &TaskSpec,
@@ -261,7 +264,7 @@ impl<'a, C: Conn> Batch<'a, C> {
     }
 }
 
-/// The first six columns: what rows that begin in `state` have in common.
+/// The first six columns, which all rows that begin in `state` share.
 pub(in crate::backend::sql) fn begin<'v>(commit: &Commit, node: &'v str, state: TaskState) -> [Value<'v>; 6] {
     let claimed = state == TaskState::Running;
     let now = commit.now.as_micros();

@@ -1,12 +1,13 @@
 //! Claims under limits.
 //!
-//! A claim looks at the pending tasks in their order, without locking them, and asks for the limits that they are under:
-//! first for all that the beginnings of its lines need, in an order that is the same for every claim, waiting for other
-//! claims that have them. With these locked it counts what runs and what has started, chooses the tasks that may start,
-//! and takes those of them that nobody else has taken meanwhile. Where that is too few, because tasks had to be passed
-//! over, it goes on to those behind them, [`LOOK_AHEAD`] at most; limits that only these are under are not waited for.
+//! A claim reads the pending tasks in their order, without locking them, and locks the limits that apply to them. The
+//! first step covers all limits that the heads of its lines need. It locks them in an order that is the same for every
+//! claim, and waits for concurrent claims that have them. With these limits locked, the claim counts running tasks and
+//! recent starts, and chooses the tasks that may start. It takes each chosen task that no concurrent transaction has
+//! taken meanwhile. If these are too few because tasks had to be passed over, the claim reads on behind them, up to
+//! [`LOOK_AHEAD`] tasks. It does not wait for limits that apply to these later tasks alone.
 //!
-//! A line whose beginning is under no limit is claimed as if there were none.
+//! A line whose head is under no limit is claimed as if there were no limits.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -27,10 +28,10 @@ use crate::backend::{ClaimRequest, Claimed};
 use crate::clock::Timestamp;
 use crate::limit::{Gate, LOOK_AHEAD, Labels, Limits};
 
-/// Rows read at a time after the first look.
+/// Rows read at a time after the first page.
 const PAGE: usize = 1_000;
 
-/// The pending tasks of a queue behind a place in line.
+/// The pending tasks of a queue behind a given position in line.
 macro_rules! line {
     ($of_types:literal) => {
         concat!(
@@ -57,7 +58,7 @@ statements! {
     };
 }
 
-/// A pending task, as far as choosing needs to know it.
+/// A pending task, with the columns that the choice needs.
 #[derive(Queryable)]
 struct Place {
     seq: i64,
@@ -74,10 +75,10 @@ impl Place {
     }
 }
 
-/// A stretch of a line.
+/// A section of a line.
 struct Page {
     places: Vec<Place>,
-    /// There may be more behind it.
+    /// True when more tasks may follow.
     full: bool,
 }
 
@@ -87,7 +88,7 @@ impl Page {
     }
 }
 
-/// The next `limit` tasks in line behind a place, or from the beginning.
+/// The next `limit` tasks in line behind a given task, or from the start of the line.
 fn page<C: Conn>(
     conn: &mut C,
     request: &ClaimRequest,
@@ -110,20 +111,20 @@ fn page<C: Conn>(
     Ok(Page { places, full })
 }
 
-/// What the claims of one commit share.
+/// State that the claims of a single commit share.
 struct Claims {
     gate: Gate,
     known: Arc<Limits>,
     /// Tasks that the commit has taken so far.
     taken: HashSet<i64>,
-    /// Whether a task on its last chance may start: found out when one is met.
+    /// Whether a task on its last chance may start. Found out when the first such task is met.
     suspects: Option<bool>,
-    /// One was left, by the request under way.
+    /// The current request passed over a task on its last chance.
     passed_over: bool,
 }
 
 impl<C: Conn> Batch<'_, C> {
-    /// As [`claim`](Self::claim), under the limits that the commit names.
+    /// The same as [`claim`](Self::claim), under the limits that the commit names.
     pub(super) fn claim_limited(&mut self, known: &Arc<Limits>) -> Result<(), Abort> {
         let (commit, gate) = (self.commit, Gate::new(known, self.commit.now));
         let mut claims =
@@ -150,7 +151,8 @@ impl<C: Conn> Batch<'_, C> {
         Ok(())
     }
 
-    /// Sets a gate to the time at which the limits were locked: what was composed long ago starts now, and counts from now.
+    /// Sets a gate to the time at which the limits were locked. A commit composed long ago starts its tasks now, so its
+    /// starts count from now.
     fn arrive(&mut self, gate: &mut Gate, places: &BTreeSet<usize>) -> Result<(), Abort> {
         let Some(sent) = self.commit.sent.filter(|_| gate.counts_starts(places)) else { return Ok(()) };
         let now = self.conn.time()?.unwrap_or_else(|| self.commit.now + sent.elapsed());
@@ -158,7 +160,7 @@ impl<C: Conn> Batch<'_, C> {
         Ok(())
     }
 
-    /// The beginning of the line of a request, if a task in it is under a limit.
+    /// The head of the line of a request, if any task in it is under a limit.
     fn head(&mut self, request: &ClaimRequest, known: &Limits) -> Result<Option<Page>, Abort> {
         if request.limit == 0 || !known.may_touch(&request.queue, request.types.as_deref()) {
             return Ok(None);
@@ -168,7 +170,7 @@ impl<C: Conn> Batch<'_, C> {
         Ok(limited.then_some(head))
     }
 
-    /// Claims where no limit is in sight.
+    /// Claims from a line in whose head no task is under a limit.
     fn claim_free(&mut self, request: &ClaimRequest, claims: &mut Claims) -> Result<Vec<Claimed>, Abort> {
         if request.limit == 0 {
             return Ok(Vec::new());
@@ -179,14 +181,14 @@ impl<C: Conn> Batch<'_, C> {
             claims.suspects = Some(false);
         }
         if limited {
-            // A task under a limit has come in meanwhile.
+            // A task under a limit has arrived meanwhile.
             claims.gate.in_the_way();
         }
         claims.taken.extend(claimed.iter().map(|task| task.seq));
         Ok(claimed)
     }
 
-    /// Claims through the gate, from the `head` of the line on.
+    /// Claims through the gate, starting at the `head` of the line.
     fn claim_behind(
         &mut self,
         request: &ClaimRequest,
@@ -199,8 +201,8 @@ impl<C: Conn> Batch<'_, C> {
             limits::look(self.conn, &mut claims.gate, page.labels(request))?;
             let chosen = self.choose(request, &page, claims, request.limit - tasks.len())?;
             let taken = self.take(request, &chosen, claims)?;
-            // Pages are read without locks. A task that an edit moved down the line after the first look stands in a later
-            // page again, and must not be claimed twice.
+            // Pages are read without locks. If an edit moved a task down the line after the first read, a later page
+            // shows the task again. It must not be claimed twice.
             claims.taken.extend(taken.iter().map(|task| task.seq));
             tasks.extend(taken);
             seen += page.places.len();
@@ -220,7 +222,7 @@ impl<C: Conn> Batch<'_, C> {
         Ok(tasks)
     }
 
-    /// The places of up to `room` tasks that may start.
+    /// The `seq` of up to `room` tasks that may start.
     fn choose(
         &mut self,
         request: &ClaimRequest,
@@ -244,7 +246,7 @@ impl<C: Conn> Batch<'_, C> {
             if claims.gate.admit(place.labels(&request.queue)) {
                 chosen.push(place.seq);
                 if suspect {
-                    // One at a time.
+                    // At most a single such task at a time.
                     claims.suspects = Some(false);
                 }
             }
@@ -261,7 +263,7 @@ impl<C: Conn> Batch<'_, C> {
         Ok(may)
     }
 
-    /// Locks and reads the tasks that were chosen, as far as nobody else has taken them.
+    /// Locks and reads the chosen tasks, except tasks that a concurrent transaction has taken.
     fn take(&mut self, request: &ClaimRequest, chosen: &[i64], claims: &mut Claims) -> Result<Vec<Claimed>, Abort> {
         let mut tasks: Vec<Claimed> = Vec::with_capacity(chosen.len());
         for seqs in chosen.chunks(C::MOST_ROWS) {

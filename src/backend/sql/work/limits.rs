@@ -46,7 +46,7 @@ statements! {
     };
     Remove -> (): "DELETE FROM task_limit WHERE scope = ?1 AND name = ?2";
     ForgetAll -> (): "DELETE FROM task_start WHERE scope = ?1 AND name = ?2";
-    /// Those that are over, and those that were written before a clock was set back.
+    /// Starts that no longer count, and starts written before a clock was set back.
     ForgetOld -> (): "DELETE FROM task_start WHERE scope = ?1 AND name = ?2
         AND (started_at <= ?3 OR started_at > ?4)";
     Remember -> (): {
@@ -54,12 +54,12 @@ statements! {
         postgres remember!("ON CONFLICT (scope, name, subject, started_at) DO UPDATE SET tasks = task_start.tasks + ?5");
         mysql remember!("ON DUPLICATE KEY UPDATE tasks = tasks + ?5");
     };
-    /// There are never many running tasks, and an index has them.
+    /// There are never many running tasks, and an index covers them.
     Running -> (Text, Text, Nullable<Text>, BigInt): "SELECT queue, type, limit_key, count(*)
         FROM task_queue INDEXED BY task_queue_running WHERE state = 'running' GROUP BY queue, type, limit_key";
 }
 
-/// The limit in a row; nothing when its scope is unknown: a later program may have more of them.
+/// The limit in a row. `None` when its scope is unknown, because a later version of the program may have more scopes.
 fn read((scope, name, running, tasks, period): LimitRow) -> Option<Limit> {
     let rate = tasks.zip(period).map(|(tasks, period)| Rate { tasks: count(tasks), period: span(period) });
     Some(Limit { scope: scope.parse().ok()?, name: name.into(), running: running.map(count), rate })
@@ -68,7 +68,7 @@ fn read((scope, name, running, tasks, period): LimitRow) -> Option<Limit> {
 pub(in crate::backend::sql) fn limits<C: Conn>(conn: &mut C) -> QueryResult<Vec<Limit>> {
     let rows: Vec<LimitRow> = conn.load::<AllLimits, _>(&[])?;
     let mut limits: Vec<Limit> = rows.into_iter().filter_map(read).collect();
-    // The scopes have an order of their own.
+    // The order of [`LimitScope`] is not the order of its texts.
     limits.sort_by(|a, b| (a.scope, &a.name).cmp(&(b.scope, &b.name)));
     Ok(limits)
 }
@@ -89,7 +89,7 @@ pub(in crate::backend::sql) fn save<C: Conn>(conn: &mut C, limit: &Limit) -> Res
     Ok(())
 }
 
-/// The limit first, as a claim does: whoever has its row has its starts.
+/// Deletes the limit first, as a claim locks it first: the transaction that has its row also has its starts.
 pub(in crate::backend::sql) fn remove<C: Conn>(conn: &mut C, scope: LimitScope, name: &str) -> Result<bool, Abort> {
     let values = [Value::Text(scope.as_str()), Value::Text(name)];
     let removed = conn.run::<Remove>(&values)?;
@@ -97,9 +97,9 @@ pub(in crate::backend::sql) fn remove<C: Conn>(conn: &mut C, scope: LimitScope, 
     Ok(removed > 0)
 }
 
-/// Asks for limits on behalf of a gate, and locks them: what they count changes in no other claim until this one is
-/// committed. With `wait` in an order that is the same for all claims, so that none waits for another that waits for it;
-/// without, those that somebody else has locked are left.
+/// Reads and locks limits on behalf of a gate. Until this claim commits, no concurrent claim changes their counts. With
+/// `wait`, limits are locked in the same order by all claims, so that two claims never wait for each other. Without
+/// `wait`, limits that a concurrent transaction has locked are left out.
 pub(super) fn open<C: Conn>(
     conn: &mut C,
     gate: &mut Gate,
@@ -132,7 +132,7 @@ pub(super) fn open<C: Conn>(
         }
     }
     if gate.counts_running(places) {
-        // Read after the limits were locked: what had started under them before is seen.
+        // Read after the limits were locked, so that all tasks started under them before are seen.
         let running: Vec<(StoredText, StoredText, Option<StoredText>, i64)> = conn.load::<Running, _>(&[])?;
         for (queue, kind, key, tasks) in running {
             let labels = Labels { queue: &queue, kind: &kind, key: key.as_deref() };
@@ -142,7 +142,7 @@ pub(super) fn open<C: Conn>(
     Ok(())
 }
 
-/// Tells a gate of the starts that it has to know for these tasks.
+/// Tells a gate the recorded starts that it needs for these tasks.
 pub(super) fn look<'a, C: Conn>(
     conn: &mut C,
     gate: &mut Gate,
@@ -160,7 +160,7 @@ pub(super) fn look<'a, C: Conn>(
                 Value::Int(until.as_micros()),
             ];
             values.extend(subjects.iter().map(|subject| Value::Text(subject)));
-            // A sum is no longer a BIGINT.
+            // The sum of a BIGINT column is no BIGINT.
             let number = choose!(C::DIALECT, { sqlite "BIGINT"; postgres "BIGINT"; mysql "SIGNED"; });
             let sql = format!(
                 "SELECT subject, CAST(sum(tasks) AS {number}), min(started_at) FROM task_start
@@ -182,7 +182,7 @@ pub(super) fn look<'a, C: Conn>(
     Ok(())
 }
 
-/// Writes down what has started through a gate, and forgets what no longer counts.
+/// Records the starts that a gate admitted, and deletes starts that no longer count.
 pub(super) fn remember<C: Conn>(conn: &mut C, gate: &Gate) -> QueryResult<()> {
     let mut forgotten = BTreeSet::new();
     for start in gate.starts() {
@@ -192,7 +192,7 @@ pub(super) fn remember<C: Conn>(conn: &mut C, gate: &Gate) -> QueryResult<()> {
             && let Some(rate) = limit.rate
         {
             let (after, until) = gate.window(rate);
-            // One period more than counts: another node's clock may lag behind this one.
+            // Keeps starts for an extra period, because the clock of a different node may lag behind.
             let old = after - rate.period;
             conn.run::<ForgetOld>(&[scope, name, Value::Int(old.as_micros()), Value::Int(until.as_micros())])?;
         }

@@ -1,4 +1,4 @@
-//! What databases do for the queue, written once on [`Conn`](super::conn::Conn).
+//! Database operations for the queue, written once on [`Conn`](super::conn::Conn).
 
 mod claim;
 mod commit;

@@ -9,8 +9,8 @@ use crate::backend::sql::schema::{node, queue_setting};
 use crate::backend::sql::statement::{Value, statements};
 use crate::backend::{NodeBeat, NodeRecord, QueueChange, QueueSettings};
 
-/// The sign of life of a node; the values are repeated because a row that is there takes them as well, and databases
-/// have different names for "the row that was to be inserted".
+/// The heartbeat of a node. The values are repeated because an existing row takes them as well, and the databases have
+/// different names for "the row that was to be inserted".
 macro_rules! beat {
     ($when_there:literal) => {
         concat!(
@@ -23,7 +23,7 @@ macro_rules! beat {
     };
 }
 
-/// What is not given stays; whether a concurrency is given has to be said beside it, for NULL is one.
+/// A setting that is not given stays. `?4` tells whether a concurrency is given, because NULL is a valid concurrency.
 macro_rules! change_queue {
     ($when_there:literal) => {
         concat!(

@@ -15,7 +15,7 @@ use crate::limit::Labels;
 use crate::name::Name;
 use crate::task::{Extras, TaskSpec, Unique};
 
-/// Types that a statement names one by one; reading an array for each row costs more.
+/// The most types that a statement names separately. Reading an array for each row costs more.
 const FEW: usize = 8;
 
 /// The SQL types of a [`Row`].
@@ -126,7 +126,7 @@ impl Row {
     }
 }
 
-/// Loads by the statement for all types, for a few, or for many; their places come behind those of `values`.
+/// Loads with the statement for all types, for a few types, or for many. The values for the types follow `values`.
 pub(super) fn of_types<All: Statement, Few: Statement, Many: Statement, C: Conn, R>(
     conn: &mut C,
     types: Option<&[Name]>,
@@ -141,7 +141,7 @@ where
         None => conn.load::<All, R>(&values),
         Some([]) => Ok(Vec::new()),
         Some(types) if types.len() <= FEW => {
-            // Named more than once, a type is found once.
+            // A type that is named more than once is still found once.
             values.extend(types.iter().cycle().take(FEW).map(|kind| Value::Text(kind)));
             conn.load::<Few, R>(&values)
         }

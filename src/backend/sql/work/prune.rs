@@ -1,4 +1,4 @@
-//! Deleting: history that nobody wants to keep, and tasks that somebody wants gone.
+//! Deletes finished tasks that retention does not keep, and tasks on request.
 
 use std::collections::HashSet;
 
@@ -24,7 +24,7 @@ statements! {
 }
 
 sized_statements! {
-    /// What a schedule has to know of its tasks outlives them.
+    /// The facts that a schedule needs about its tasks outlive them.
     KeepRuns: |rows: usize| format!("INSERT OR IGNORE INTO schedule_run (schedule_id, nominal_at, status)
         SELECT schedule_id, nominal_at, state FROM task_queue WHERE schedule_id IS NOT NULL AND seq IN ({})",
         placeholders(1, rows));
@@ -32,7 +32,7 @@ sized_statements! {
     DeleteExecutions: |rows: usize| format!("DELETE FROM task_execution WHERE task_id IN ({})", placeholders(1, rows));
 }
 
-/// Deletes tasks, by place and id, with their executions.
+/// Deletes tasks, given by `seq` and id, with their executions.
 pub(super) fn delete<C: Conn>(conn: &mut C, tasks: &[(i64, String)]) -> Result<(), Abort> {
     let Some(last) = tasks.iter().map(|(seq, _)| *seq).max() else { return Ok(()) };
     conn.before_delete(last)?;
@@ -46,7 +46,7 @@ pub(super) fn delete<C: Conn>(conn: &mut C, tasks: &[(i64, String)]) -> Result<(
     Ok(())
 }
 
-/// The tasks that the rules do not keep. Counting the history takes a while when it is long: this only reads.
+/// The tasks that the retention rules do not keep. This only reads, because counting a long history takes a while.
 pub(in crate::backend::sql) fn outdated<C: Conn>(
     conn: &mut C,
     rules: &[Retention],
@@ -66,7 +66,7 @@ pub(in crate::backend::sql) fn outdated<C: Conn>(
     Ok(outdated)
 }
 
-/// When the tasks finished that a rule does not keep, and their places; those that finished first, at most `room`.
+/// The finish time and `seq` of tasks that a rule does not keep: the earliest finished, at most `room`.
 fn of_rule<C: Conn>(conn: &mut C, rule: &Retention, now: Timestamp, room: usize) -> QueryResult<Vec<(i64, i64)>> {
     let excess = match rule.keep {
         Some(keep) => excess(conn, rule.state, keep)?,
@@ -81,12 +81,12 @@ fn of_rule<C: Conn>(conn: &mut C, rule: &Retention, now: Timestamp, room: usize)
             free.truncate(room);
             return Ok(free);
         }
-        // Many that are kept for their keys finished before the others.
+        // Many of the earliest finished tasks are kept because they hold unique keys.
         most = most.saturating_mul(2);
     }
 }
 
-/// The first `most` tasks that a rule does not keep, whatever keys they hold.
+/// The first `most` tasks that a rule does not keep, without regard to unique keys.
 fn oldest<C: Conn>(conn: &mut C, rule: &Retention, excess: usize, most: usize) -> QueryResult<Vec<(i64, i64)>> {
     let excess = excess.min(most);
     let too_many = if excess > 0 { conn.oldest_finished(rule.state, i64::MAX, excess)? } else { Vec::new() };
@@ -94,11 +94,11 @@ fn oldest<C: Conn>(conn: &mut C, rule: &Retention, excess: usize, most: usize) -
         Some(before) if too_many.len() < most => conn.oldest_finished(rule.state, before.as_micros(), most)?,
         _ => Vec::new(),
     };
-    // Both begin with the task that finished first, so the longer one has the other in it.
+    // Both lists begin with the task that finished first, so the longer list includes the shorter.
     Ok(if too_old.len() > too_many.len() { too_old } else { too_many })
 }
 
-/// Those of the tasks that hold no unique key for a period.
+/// The tasks that hold no unique key for a period.
 fn without_held<C: Conn>(conn: &mut C, mut found: Vec<(i64, i64)>, now: Timestamp) -> QueryResult<Vec<(i64, i64)>> {
     let mut held: HashSet<i64> = HashSet::new();
     for tasks in found.chunks(C::MOST_ROWS) {
@@ -121,7 +121,7 @@ fn excess<C: Conn>(conn: &mut C, state: TaskState, keep: u64) -> QueryResult<usi
     Ok(usize::try_from(tasks.saturating_sub(keep)).unwrap_or(usize::MAX))
 }
 
-/// Deletes those of the tasks that are as they were when they were found.
+/// Deletes the tasks that have not changed since they were found.
 pub(in crate::backend::sql) fn run<C: Conn>(conn: &mut C, tasks: &[Outdated]) -> Result<Vec<TaskId>, Abort> {
     let mut gone = Vec::with_capacity(tasks.len());
     for tasks in tasks.chunks(C::MOST_ROWS) {
@@ -132,7 +132,7 @@ pub(in crate::backend::sql) fn run<C: Conn>(conn: &mut C, tasks: &[Outdated]) ->
     Ok(gone)
 }
 
-/// What another node has in hand is passed by: it prunes as well, or has retried the task.
+/// Skips tasks that a different node has locked: it prunes them as well, or has retried them.
 fn unchanged<C: Conn>(conn: &mut C, tasks: &[Outdated]) -> QueryResult<Vec<(i64, String)>> {
     let sql = format!(
         "SELECT seq, task_id, finished_at FROM task_queue

@@ -1,4 +1,4 @@
-//! Reading: one task, its history, lists and counts.
+//! Reads tasks: a single task, its history, lists and counts.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ statements! {
     TaskById -> FullTypes: (concat!("SELECT ", task_columns!(), " FROM task_queue WHERE task_id = ?1"));
     Executions -> task_execution::SqlType: "SELECT task_id, execution_id, attempt, status, node, started_at,
         finished_at, result, error_message FROM task_execution WHERE task_id = ?1 ORDER BY started_at, finished_at";
-    /// Each part counts from an index that has all it needs, in the index's order.
+    /// Each part counts from an index that has all columns it needs, in the order of the index.
     Counts -> (Text, Text, BigInt): {
         sqlite counts!();
         postgres counts!();

@@ -1,4 +1,4 @@
-//! Claims that are taken back: of nodes that died, and of a node that gives them up.
+//! Claims that are taken back: from dead nodes, and from a node that gives its claims back.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -17,9 +17,10 @@ use crate::task::{ClaimToken, NodeId, TaskId, TaskState};
 
 const LOST: &str = "its node died or lost its lease while it ran";
 
-/// The running tasks of one holder. The conditions are on the row alone: PostgreSQL checks a row that changed between
-/// snapshot and lock once more, without the other tables of the statement, and would take a claim that is new.
-/// The index is named: for the sake of the order by `seq` SQLite would rather read the whole table.
+/// The running tasks of a single holder. All conditions are on the row itself. PostgreSQL checks a row again if it
+/// changed between the snapshot and the lock, but without the other tables of the statement. With conditions on other
+/// tables it could take a claim that is new. The index is named because SQLite would otherwise read the whole table, to
+/// get the order by `seq`.
 macro_rules! orphans {
     ($whose:literal, $limit:literal) => {
         concat!(
@@ -38,7 +39,7 @@ type OrphanTypes =
     (BigInt, Text, Text, Text, Nullable<Text>, BigInt, BigInt, Nullable<Text>, Nullable<BigInt>, Nullable<BigInt>);
 
 statements! {
-    /// Who has running tasks and no lease. Locks nothing.
+    /// Holders that have running tasks and no lease. Locks nothing.
     DeadHolders -> (Nullable<Text>,): "SELECT DISTINCT t.node FROM task_queue AS t INDEXED BY task_queue_running
         WHERE t.state = 'running' AND (t.node IS NULL OR t.node <> ?2)
         AND NOT EXISTS (SELECT 1 FROM node WHERE node_id = t.node AND lease_until >= ?1)";
@@ -49,14 +50,15 @@ statements! {
     Forgettable -> (Text,): "SELECT node_id FROM node WHERE lease_until < ?1 AND node_id <> ?2 AND NOT EXISTS (
         SELECT 1 FROM task_queue AS t INDEXED BY task_queue_running WHERE t.state = 'running' AND t.node = node.node_id)
         ORDER BY node_id";
-    /// Unless it has renewed its lease meanwhile.
+    /// Deletes the node, unless it has renewed its lease meanwhile.
     ForgetDead -> (): "DELETE FROM node WHERE node_id = ?1 AND lease_until < ?2";
     AddLost -> (): "INSERT OR IGNORE INTO task_execution
         (task_id, execution_id, attempt, status, node, started_at, finished_at, error_message)
         VALUES (?1, ?2, ?3, 'lost', ?4, ?5, ?6, ?7)";
     TakeBack -> (): "UPDATE task_queue SET state = ?2, last_error = coalesce(?3, last_error), crash_count = ?4,
         node = NULL, claim_token = NULL, cancel_reason = NULL, updated_at = ?5, finished_at = ?6 WHERE seq = ?1";
-    // Without a lock: MySQL looks through the running tasks of all nodes, and would wait for those that others have locked.
+    // Reads without a lock. MySQL scans the running tasks of all nodes, and would wait for rows that concurrent
+    // transactions have locked.
     HeldBy -> (BigInt,): "SELECT seq FROM task_queue INDEXED BY task_queue_running
         WHERE state = 'running' AND node = ?1 ORDER BY seq";
     Held -> (Text, BigInt, BigInt, Nullable<Text>): "SELECT task_id, claim_token, crash_count, cancel_reason
@@ -66,14 +68,14 @@ statements! {
 
 #[cfg(feature = "sqlite")]
 statements! {
-    // Two counts and no EXISTS, which is a truth value in one database and a number in another.
+    // Two counts instead of EXISTS, because the databases differ in its type: truth value or number.
     AnyDead -> (BigInt,): "SELECT (SELECT count(*) FROM node WHERE lease_until < ?1 AND node_id <> ?2)
         + (SELECT count(*) FROM (SELECT t.seq FROM task_queue AS t INDEXED BY task_queue_running
         WHERE t.state = 'running' AND (t.node IS NULL OR t.node <> ?2)
         AND NOT EXISTS (SELECT 1 FROM node WHERE node_id = t.node) LIMIT 1) AS orphan)";
 }
 
-/// True when a node other than `node` is dead, or a task runs on a node that nobody knows.
+/// True when a node other than `node` is dead, or a task runs on an unknown node.
 #[cfg(feature = "sqlite")]
 pub(super) fn any_dead<C: Conn>(conn: &mut C, node: NodeId, now: Timestamp) -> QueryResult<bool> {
     let node = node.to_string();
@@ -128,13 +130,13 @@ pub(super) fn rescue<C: Conn>(
     Ok(())
 }
 
-/// Locks up to `most` tasks that `holder` runs; none when it lives.
+/// Locks up to `most` tasks that `holder` runs. Empty when the holder is alive.
 fn orphans_of<C: Conn>(conn: &mut C, holder: Option<&str>, most: usize, now: Timestamp) -> QueryResult<Vec<Orphan>> {
     let most = Value::Int(i64::try_from(most).unwrap_or(i64::MAX));
     let Some(holder) = holder.map(Value::Text) else { return conn.load::<OrphansOfNone, _>(&[most]) };
     let orphans = conn.load::<OrphansOf, _>(&[holder, most])?;
-    // A node renews its lease before it claims. So a second look, after the lock, knows the lease of each claim that the
-    // lock has met, however new it is.
+    // A node renews its lease before it claims. So this second check, made after the lock, sees the lease behind every
+    // locked claim, however new the claim is.
     let lives = !orphans.is_empty() && conn.first::<Lease, (i64,)>(&[holder, Value::Int(now.as_micros())])?.is_some();
     Ok(if lives { Vec::new() } else { orphans })
 }
@@ -198,7 +200,7 @@ fn take_back<C: Conn>(
     Ok(())
 }
 
-/// Gives back what `node` holds and `keep` does not name.
+/// Gives back the claims that `node` holds, except the claims in `keep`.
 pub(in crate::backend::sql) fn release<C: Conn>(
     conn: &mut C,
     node: NodeId,
@@ -219,7 +221,7 @@ pub(in crate::backend::sql) fn release<C: Conn>(
             continue;
         }
         let state = if cancel.is_some() { TaskState::Cancelled } else { TaskState::Pending };
-        // The claim added one, and the task did not crash.
+        // The claim added 1 to the count, but the task did not crash.
         let crashes = crashes.saturating_sub(1).max(0);
         take_back(conn, seq, state, cancel.as_deref(), crashes, now)?;
         if state.is_terminal() {

@@ -1,4 +1,4 @@
-//! What follows the ends of runs, however a database writes them.
+//! The work that follows the end of a run, common to all databases.
 
 use diesel::QueryResult;
 use diesel::sql_types::BigInt;
@@ -17,8 +17,8 @@ statements! {
 }
 
 impl<'a, C: Conn> Batch<'a, C> {
-    /// Locks what the ends of runs change, and says of each whether another transaction has locked something of that. Only
-    /// where each is looked at; otherwise none is said to be.
+    /// Locks the rows that the ends of runs change, and reports for each end whether a concurrent transaction has
+    /// locked any of them. It does so only in a careful batch that does not wait; otherwise it reports none as busy.
     pub(in crate::backend::sql) fn busy_ends(&mut self) -> QueryResult<Vec<bool>> {
         let ends = &self.commit.settle;
         if !self.careful || self.patient {
@@ -35,7 +35,8 @@ impl<'a, C: Conn> Batch<'a, C> {
         Ok(busy)
     }
 
-    /// Locks a task under a claim; false when another transaction has locked it. One that is claimed no longer is free.
+    /// Locks a task under a claim; false when a concurrent transaction has locked it. A task whose claim no longer
+    /// holds counts as free.
     pub(super) fn is_free(&mut self, seq: i64, token: ClaimToken) -> QueryResult<bool> {
         let held = [Value::Int(seq), Value::Int(token.as_i64())];
         Ok(self.conn.first::<HeldIfFree, (i64,)>(&held)?.is_some()
@@ -51,7 +52,7 @@ impl<'a, C: Conn> Batch<'a, C> {
         both.filter(|(_, settled)| !matches!(settled, Settled::Fenced | Settled::Busy))
     }
 
-    /// Lets the tasks go on that waited for one which came to its end.
+    /// Releases the tasks that waited for a task which has ended.
     pub(in crate::backend::sql) fn free_waiting(&mut self) -> Result<(), Abort> {
         let at_its_end = |(settlement, settled): &(&Settlement, Settled)| {
             settlement.state.is_terminal() || *settled == Settled::Cancelled

@@ -1,4 +1,4 @@
-//! Upkeep: what is due, what expired, whose node died.
+//! Upkeep: due tasks, expired tasks, and tasks of dead nodes.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -26,7 +26,7 @@ macro_rules! expired {
     };
 }
 
-// MySQL has columns of its own for what others have partial indexes for.
+// MySQL has extra columns where the other databases have partial indexes.
 statements! {
     Expired -> (BigInt, Text, BigInt): {
         sqlite expired!();
@@ -36,7 +36,7 @@ statements! {
     };
     Cancel -> (): "UPDATE task_queue SET state = 'cancelled', last_error = ?2, updated_at = ?3, finished_at = ?3
         WHERE seq = ?1";
-    /// Tasks whose parent is gone or at its end; a task that ends frees them itself, unless an administrator
+    /// Tasks whose parent is gone or has ended. A task that ends releases them itself, except when an administrator
     /// ended it by hand.
     Abandoned -> (Text,): "SELECT DISTINCT w.parent_id FROM task_queue AS w INDEXED BY task_queue_waiting
         WHERE w.state = 'waiting'
@@ -59,22 +59,22 @@ fn abandoned<C: Conn>(conn: &mut C, limit: i64) -> QueryResult<Vec<(String,)>> {
     conn.load::<Abandoned, _>(&[Value::Int(limit)])
 }
 
-/// What a look at storage shows of the work that there is.
+/// A summary of the stored work, as a read of storage shows it.
 #[derive(Clone, Copy, Debug, Default, diesel::Queryable)]
 pub(in crate::backend::sql) struct Glance {
-    /// Whether some task is pending, or may be.
+    /// Whether any task is pending, or may be.
     pending: i64,
-    /// When the first scheduled or retrying task is due, and the first that lies ahead.
+    /// When the first scheduled or retrying task is due, and when the first after now is due.
     first_due: Option<i64>,
     due_ahead: Option<i64>,
     /// The same for tasks that expire.
     first_expiry: Option<i64>,
     expiry_ahead: Option<i64>,
-    /// Other nodes that are dead, and tasks of nodes that nobody knows.
+    /// The number of other nodes that are dead, plus 1 if any task runs on an unknown node.
     dead: i64,
-    /// Whether some task waits for another.
+    /// Whether any task waits for a parent.
     waiting: i64,
-    /// Running tasks of this node whose cancel was asked for.
+    /// Running tasks of this node whose cancel was requested.
     cancels: i64,
 }
 
@@ -109,24 +109,26 @@ statements! {
         AND expires_at > ?1";
 }
 
-// One statement, and so one round trip: nodes look often and find nothing most of the time.
+// A single statement needs a single round trip. Nodes look often, and find nothing most of the time.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 statements! {
     Look -> GlanceTypes: {
         sqlite glance!("1", "run_at", "state IN ('scheduled', 'retrying')", "expires_at",
             "expires_at IS NOT NULL AND started_at IS NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying')");
-        // In the order of the index: whatever statistics say after a flood, it must not read all tasks.
+        // Ordered like the index, so that PostgreSQL uses the index whatever the statistics say after a flood.
+        // Otherwise it might read all tasks.
         postgres glance!("(SELECT count(*) FROM (SELECT seq FROM task_queue WHERE state = 'pending'
                 ORDER BY queue, priority, run_at, seq LIMIT 1) AS open)",
             "run_at", "state IN ('scheduled', 'retrying')", "expires_at",
             "expires_at IS NOT NULL AND started_at IS NULL AND state IN ('waiting', 'scheduled', 'pending', 'retrying')");
-        // Without `IS NOT NULL`, which would keep MariaDB from taking the least from the end of the index: it would read all.
+        // No `IS NOT NULL` here: it would keep MariaDB from taking the minimum from the end of the index, and MariaDB
+        // would read the whole index.
         mysql glance!("CAST(1 AS SIGNED)", "due_at", "1 = 1", "expiring_at", "1 = 1");
     };
 }
 
 impl Glance {
-    /// Looks with one statement.
+    /// Looks with a single statement.
     #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(in crate::backend::sql) fn at_once<C: Conn>(conn: &mut C, sweep: &Sweep) -> QueryResult<Self> {
         let node = sweep.node.to_string();
@@ -134,7 +136,7 @@ impl Glance {
         Ok(conn.first::<Look, Self>(&values)?.unwrap_or_default())
     }
 
-    /// Looks with one statement for each part, beside what is `due` first and next.
+    /// Looks with a statement for each part. The caller gives the first due time and the next due time after now.
     #[cfg(feature = "sqlite")]
     pub(in crate::backend::sql) fn by_parts<C: Conn>(
         conn: &mut C,
@@ -145,7 +147,7 @@ impl Glance {
         let first_expiry = expired(conn, now, 1)?.first().map(|(.., at)| *at);
         let next = conn.first::<NextExpiry, (Option<i64>,)>(&[Value::Int(now.as_micros())])?;
         Ok(Self {
-            // Nobody wants to know it here: what others write is looked for by itself.
+            // Not needed here: changes by other processes are found by a separate check.
             pending: 1,
             first_due,
             due_ahead,
@@ -153,7 +155,7 @@ impl Glance {
             expiry_ahead: next.and_then(|(next,)| next),
             dead: i64::from(sweep.rescue && rescue::any_dead(conn, sweep.node, now)?),
             waiting: i64::from(unique::any_waiting(conn)?),
-            // Asked for in any case.
+            // Cancel requests are read in any case.
             cancels: 1,
         })
     }
@@ -162,7 +164,7 @@ impl Glance {
         self.first_due.is_some_and(|due| due <= now.as_micros())
     }
 
-    /// True when there is something to write.
+    /// True when there is work that must be written.
     fn is_work<C: Conn>(&self, conn: &mut C, sweep: &Sweep) -> QueryResult<bool> {
         let now = sweep.now.as_micros();
         Ok(self.is_due(sweep.now)
@@ -171,17 +173,17 @@ impl Glance {
     }
 }
 
-/// Looks whether there is something to write, and what lies ahead.
+/// Finds out whether there is work to write, and when the next work is due.
 pub(in crate::backend::sql) fn glance<C: Conn>(conn: &mut C, sweep: &Sweep) -> QueryResult<(Glance, bool)> {
     let glance = conn.glance(sweep)?;
     Ok((glance, glance.is_work(conn, sweep)?))
 }
 
-/// The part that writes.
+/// The part of a sweep that writes.
 pub(in crate::backend::sql) fn work<C: Conn>(conn: &mut C, sweep: &Sweep) -> Result<SweepReport, Abort> {
     let mut report = SweepReport::default();
     let mut woken = BTreeSet::new();
-    // Before promotion: what is both due and expired must not run.
+    // Before promotion, because a task that is both due and expired must not run.
     expire(conn, sweep, &mut report, &mut woken)?;
     let (promoted, queues) = conn.promote(sweep.now, sweep.limit)?;
     woken.extend(queues);
@@ -195,7 +197,8 @@ pub(in crate::backend::sql) fn work<C: Conn>(conn: &mut C, sweep: &Sweep) -> Res
     }
     report.promoted = woken.into_iter().collect();
     if !report.promoted.is_empty() {
-        // What came to pending stands at an old place, where others do not look for what is new.
+        // A task that has become pending keeps its old `seq`, where other nodes do not look for new tasks. The mark
+        // makes them look.
         conn.mark_change()?;
     }
     Ok(report)
@@ -220,7 +223,7 @@ fn expire<C: Conn>(
     Ok(())
 }
 
-/// The part that reads: what lies ahead, and what this node should know.
+/// The part of a sweep that reads: the next due time, and news for this node.
 pub(in crate::backend::sql) fn look<C: Conn>(
     conn: &mut C,
     sweep: &Sweep,
@@ -236,7 +239,7 @@ pub(in crate::backend::sql) fn look<C: Conn>(
     Ok(())
 }
 
-/// Those of `awaited` that have come to their end, or are gone.
+/// The tasks of `awaited` that have ended or are gone.
 fn ended<C: Conn>(conn: &mut C, awaited: &[TaskId]) -> QueryResult<Vec<TaskId>> {
     let mut ended = Vec::new();
     for awaited in awaited.chunks(C::MOST_ROWS) {

@@ -1,4 +1,4 @@
-//! Unique keys: who holds one, and what a push gets that meets a holder.
+//! Unique keys: which task holds a key, and the answer to a push whose key is already held.
 
 use std::collections::BTreeSet;
 
@@ -30,13 +30,14 @@ macro_rules! waiting {
 
 /// The SQL types of a [`Holder`].
 type HolderTypes = (BigInt, Text, Text, Nullable<Text>, Nullable<BigInt>);
-/// Those of a task that waits: its place, queue, `run_at` and stored key.
+/// The SQL types of a waiting task: `seq`, queue, `run_at` and stored key.
 type WaitingTypes = (BigInt, Text, BigInt, Nullable<Text>);
 
 statements! {
-    // In a transaction of the application, which waits for it. MySQL locks by the row's place: by the key it would, at
-    // REPEATABLE READ, lock the gap before the key as well, in which all tasks without a key belong when there is no lesser
-    // one. There that lasts.
+    // For a transaction of the application, which waits for the lock. MySQL locks the row through its `seq`. Through
+    // the key it would, at REPEATABLE READ, also lock the gap before that key. If there is no lesser key, all tasks
+    // without a key belong into this gap. Their inserts would then wait, and an application's transaction may last
+    // long.
     ByKeyLocked -> HolderTypes: {
         sqlite by_key!("");
         postgres by_key!("FOR UPDATE");
@@ -50,7 +51,7 @@ statements! {
         params = ?2, priority = ?3, run_at = ?4, state = ?5 WHERE seq = ?1";
     AnyWaiting -> (BigInt,): "SELECT seq FROM task_queue INDEXED BY task_queue_waiting
         WHERE state = 'waiting' LIMIT 1";
-    /// MySQL has a column of its own for it: by the state it would lock all tasks that wait.
+    /// MySQL uses the column `waits_for` for this, because a search by state would lock all waiting tasks.
     Waiting -> WaitingTypes: {
         sqlite waiting!("seq, queue, run_at, unique_key", "state = 'waiting' AND parent_id = ?1", " {skip}");
         postgres waiting!("seq, queue, run_at, unique_key", "state = 'waiting' AND parent_id = ?1", " {skip}");
@@ -69,28 +70,28 @@ statements! {
     Free -> (): "UPDATE task_queue SET state = ?2, unique_key = ?3, updated_at = ?4 WHERE seq = ?1";
 }
 
-/// What is to be done with a push that has a unique key.
+/// The action to take for a push that has a unique key.
 pub(super) enum Conflict {
-    /// Nobody holds the key. A `fresh` one stands in no row that can be seen.
+    /// No task holds the key. `fresh` is true when no visible row has it.
     None { fresh: bool },
     /// The push is answered without being stored.
     Answered(Inserted),
-    /// It is stored, and waits for this task.
+    /// The push is stored as a task that waits for this task.
     Follow(String),
-    /// Another transaction, which has not ended, changes the task that has the key.
+    /// A concurrent transaction, not yet ended, changes the task that has the key.
     Busy,
 }
 
-/// How a task that has a key is looked for.
+/// How to look for the task that has a key.
 #[derive(Clone, Copy)]
 pub(super) enum Look {
-    /// Its row is locked, and waited for.
+    /// Locks its row, and waits for the lock if needed.
     Wait,
-    /// Its row is locked if nobody else has locked it.
+    /// Locks its row only if no concurrent transaction has locked it.
     Try,
 }
 
-/// A task that has a key, and may have lost it.
+/// A task whose row has a key. The task may no longer hold that key.
 #[derive(Queryable)]
 struct Holder {
     seq: i64,
@@ -101,12 +102,13 @@ struct Holder {
 }
 
 impl Holder {
-    /// The task that has this key stored, not locked.
+    /// The task with this stored key. Not locked.
     fn find<C: Conn>(conn: &mut C, stored: &str) -> QueryResult<Option<Self>> {
         conn.first::<ByKey, Self>(&[Value::Text(stored)])
     }
 
-    /// The same task, locked; nothing when it has another key now, or somebody else has locked it.
+    /// Locks the same task. `None` when the task has a different key now, or when a concurrent transaction has locked
+    /// it.
     fn lock<C: Conn>(&self, conn: &mut C, stored: &str) -> QueryResult<Option<Self>> {
         conn.first::<ByKeyIfFree, Self>(&[Value::Text(stored), Value::Int(self.seq)])
     }
@@ -120,25 +122,25 @@ impl Holder {
     }
 
     fn holds(&self, now: Timestamp) -> bool {
-        // A rule that cannot be read counts as the usual one: keys are never let go by mistake.
+        // An unreadable rule counts as the default rule, so that a key is never released by mistake.
         let usual = (UniqueScope::UntilDone, UniqueMode::ReturnExisting);
         let rule = self.rule.as_deref().and_then(read_rule).map_or(usual, |rule| (rule.scope, rule.mode));
         holds_key(rule, self.until.map(Timestamp::from_micros), self.state(), now)
     }
 }
 
-/// Who has a key.
+/// The holder of a key.
 enum Found {
-    /// A task that holds it, locked unless only `read` was asked for.
+    /// A task holds it. The task is locked, except when `read` was set and no lock was needed.
     Held(Holder),
-    /// Nobody: one that held it no longer has lost it.
+    /// No task holds it. If a row still had the key after its task had stopped holding it, that row has lost it.
     Free { fresh: bool },
-    /// Another transaction changes the task that has it.
+    /// A concurrent transaction changes the task that has the key.
     Busy,
 }
 
-/// Locks the task that holds now what is stored as `stored`; one that holds it no longer loses it. One that holds it and is
-/// only `read` is not locked.
+/// Finds and locks the current holder of the stored key `stored`. A task that no longer holds the key loses it. With
+/// `read` and [`Look::Try`], a task that holds the key is returned without a lock.
 fn holder<C: Conn>(conn: &mut C, stored: &str, now: Timestamp, read: bool, look: Look) -> QueryResult<Found> {
     let locked = match look {
         Look::Wait => match conn.first::<ByKeyLocked, Holder>(&[Value::Text(stored)])? {
@@ -163,15 +165,15 @@ fn holder<C: Conn>(conn: &mut C, stored: &str, now: Timestamp, read: bool, look:
     Ok(Found::Free { fresh: false })
 }
 
-/// True when some task waits for another; an empty index answers most of the time.
+/// True when any task waits for a parent. An empty index answers this most of the time.
 pub(super) fn any_waiting<C: Conn>(conn: &mut C) -> QueryResult<bool> {
     Ok(conn.first::<AnyWaiting, (i64,)>(&[])?.is_some())
 }
 
-/// Lets the tasks go on that wait for `parent`, and tells the queues in which they came to pending.
+/// Releases the tasks that wait for `parent`. Returns the new state and the queue of each.
 ///
 /// # Errors
-/// [`Abort::Busy`] when another transaction changes one of them.
+/// [`Abort::Busy`] when a concurrent transaction changes any of them.
 pub(super) fn free_followers<C: Conn>(
     conn: &mut C,
     parent: &str,
@@ -199,7 +201,7 @@ pub(super) fn free_followers<C: Conn>(
 
 type WaitingRow = (i64, StoredText, i64, Option<StoredText>);
 
-/// Locks the tasks that wait for `parent`; nothing when another transaction has locked one of them.
+/// Locks the tasks that wait for `parent`. `None` when a concurrent transaction has locked any of them.
 pub(super) fn lock_followers<C: Conn>(
     conn: &mut C,
     parent: &str,
@@ -214,7 +216,7 @@ pub(super) fn lock_followers<C: Conn>(
     Ok(usize::try_from(all).is_ok_and(|all| all <= waiting.len()).then_some(waiting))
 }
 
-/// The same, for reports that name the queues in which tasks came to pending.
+/// The same, for reports that name the queues in which tasks became pending.
 pub(super) fn free<C: Conn>(
     conn: &mut C,
     parent: &str,
@@ -226,10 +228,11 @@ pub(super) fn free<C: Conn>(
     Ok(())
 }
 
-/// Makes a stored key free for the task that waited for `parent`; false when a third task holds it, or may come to.
+/// Makes a stored key free for the task that waited for `parent`. False when a third task holds the key, or may soon
+/// hold it.
 fn pass_on<C: Conn>(conn: &mut C, stored: &str, parent: &str, now: Timestamp) -> QueryResult<bool> {
     match holder(conn, stored, now, false, Look::Try)? {
-        // The parent may hold the key for a period yet: it passes it on.
+        // The parent may hold the key for the rest of its period: it passes the key on.
         Found::Held(holder) if *holder.task_id == *parent => {
             conn.run::<DropKey>(&[Value::Int(holder.seq)])?;
             Ok(true)
@@ -239,16 +242,16 @@ fn pass_on<C: Conn>(conn: &mut C, stored: &str, parent: &str, now: Timestamp) ->
     }
 }
 
-/// True when `seq` may come back to life with its key, because nobody else holds it.
+/// True when the task at `seq` may be revived with its key, because no other task holds the key.
 pub(super) fn is_free_for<C: Conn>(conn: &mut C, seq: i64, key: Option<&str>, now: Timestamp) -> QueryResult<bool> {
     let Some(key) = key else { return Ok(true) };
     Ok(Holder::find(conn, &held_key(key))?.is_none_or(|holder| holder.seq == seq || !holder.holds(now)))
 }
 
-/// Takes `key` from whoever had it last, for the task at `seq`.
+/// Takes `key` from its last holder, for the task at `seq`.
 ///
 /// # Errors
-/// [`Abort::Busy`] when another transaction changes the task that has it.
+/// [`Abort::Busy`] when a concurrent transaction changes the task that has the key.
 pub(super) fn take<C: Conn>(conn: &mut C, seq: i64, key: Option<&str>, now: Timestamp) -> Result<(), Abort> {
     if let Some(stored) = key.map(held_key)
         && Holder::find(conn, &stored)?.is_some_and(|holder| holder.seq != seq)
@@ -260,7 +263,7 @@ pub(super) fn take<C: Conn>(conn: &mut C, seq: i64, key: Option<&str>, now: Time
 }
 
 impl<C: Conn> Batch<'_, C> {
-    /// True when some task has the key of this one, as far as can be seen without locking anything.
+    /// True when any row has the key of this push, as far as a read without locks can see.
     pub(super) fn is_taken(&mut self, spec: &TaskSpec) -> Result<bool, Abort> {
         let Some(unique) = &spec.extras().unique else { return Ok(false) };
         Ok(self.conn.first::<Taken, (i64,)>(&[Value::Text(&held_key(&unique.key))])?.is_some())
@@ -270,10 +273,11 @@ impl<C: Conn> Batch<'_, C> {
         if self.patient { Look::Wait } else { Look::Try }
     }
 
-    /// Treats a push by the mode of its key.
+    /// Applies the mode of the push's key.
     pub(super) fn conflict(&mut self, task: &Insertion) -> Result<Conflict, Abort> {
         let Some(unique) = &task.spec.extras().unique else { return Ok(Conflict::None { fresh: false }) };
-        // What is only told of is not locked: others that are told of it need not wait for that.
+        // A mode that only reports the holder does not lock it, so that other pushes which report the same holder need
+        // not wait.
         let read = matches!(unique.mode, UniqueMode::Reject | UniqueMode::ReturnExisting);
         let holder = match holder(self.conn, &held_key(&unique.key), self.commit.now, read, self.look())? {
             Found::Held(holder) => holder,
@@ -287,7 +291,7 @@ impl<C: Conn> Batch<'_, C> {
             UniqueMode::ReturnExisting => duplicate,
             UniqueMode::KeepLatest => match self.follower(unique)? {
                 Found::Busy => return Ok(Conflict::Busy),
-                // A follower is newer than the task it follows, so it is the one that gives way.
+                // A follower is newer than the task it follows, so the push replaces the follower.
                 Found::Held(follower) => self.replace(&follower, task)?,
                 Found::Free { .. } if state == TaskState::Running => return Ok(Conflict::Follow(holder.task_id.0)),
                 Found::Free { .. } if state.is_terminal() => duplicate,
@@ -306,7 +310,7 @@ impl<C: Conn> Batch<'_, C> {
         if follower.state() == TaskState::Waiting {
             return Ok(Found::Held(follower));
         }
-        // It was edited on its way; it does not wait any more.
+        // An edit has moved this task on: it no longer waits.
         self.conn.run::<DropKey>(&[Value::Int(follower.seq)])?;
         Ok(Found::Free { fresh: false })
     }
@@ -328,7 +332,7 @@ impl<C: Conn> Batch<'_, C> {
         Ok(Inserted::Replaced { task_id: stored.task_id(), state })
     }
 
-    /// The answers to a group of which a task is refused; nothing when the group can be stored.
+    /// The answers to a group if any of its tasks is refused. `None` when the group can be stored.
     pub(super) fn refusal(&mut self, group: &InsertGroup) -> Result<Option<Vec<Inserted>>, Abort> {
         let rejects = |task: &Insertion| mode(&task.spec) == Some(UniqueMode::Reject);
         if group.tasks.len() < 2 || !group.tasks.iter().any(rejects) {
@@ -354,7 +358,7 @@ fn mode(spec: &TaskSpec) -> Option<UniqueMode> {
     spec.extras().unique.as_ref().map(|unique| unique.mode)
 }
 
-/// A group as if it were stored, task by task, to see whether one of it would be refused.
+/// A trial run of storing a group, task by task, to see whether any of its tasks would be refused.
 struct Trial<'a> {
     ids: Vec<TaskId>,
     /// The keys that tasks of the group would hold.

@@ -1,17 +1,17 @@
-//! Backlogs of more times than are looked at one by one.
+//! Backlogs with more times than are examined one by one.
 
 use std::ops::RangeInclusive;
 
 use super::*;
 
-/// Up to here each time of a backlog is counted: the first, 1,000 that are seen and passed over, the last 1,000.
+/// Backlogs up to this size are counted in full: the first time, 1,000 visited and passed times, and the last 1,000.
 const COUNTED: u64 = 2_001;
 
-/// What becomes of a backlog in as many turns as it takes; times are numbered from 1 on, and ten minutes apart.
+/// The result of a backlog, after as many turns as it takes. Times are numbered from 1 on and are ten minutes apart.
 #[derive(Debug, Default)]
 struct Outcome {
     runs: Vec<i64>,
-    /// The last time of each row, and how many times it stands for.
+    /// The last time of each row, and the number of times that the row stands for.
     passed: Vec<(i64, u64)>,
     cursor: i64,
 }
@@ -64,7 +64,7 @@ fn the_policy_chooses_the_same_however_long_the_backlog() {
             (Coalesce::All(100), last(100)),
             (Coalesce::All(999), last(999)),
             (Coalesce::All(1_000), last(1_000)),
-            // Of these the last one is on time.
+            // Only the last of these times is on time.
             (Coalesce::None, last(1)),
         ];
         for (coalesce, runs) in table {
@@ -96,7 +96,7 @@ fn nor_does_it_choose_what_has_fired() {
 
 #[test]
 fn what_the_grace_refuses_is_missed_and_the_rest_is_the_backlog() {
-    // 3,000 is on time, and 1,500 as late as is allowed.
+    // Time 3,000 is on time, and time 1,500 is as late as the grace allows.
     for (coalesce, runs) in [
         (Coalesce::Latest, 3_000..=3_000),
         (Coalesce::Earliest, 1_500..=1_500),
@@ -118,7 +118,7 @@ fn what_the_grace_refuses_is_missed_and_the_rest_is_the_backlog() {
 
 #[test]
 fn the_grace_counts_from_the_jitter_on() {
-    // Also one that is far longer than the time to the next.
+    // This includes a jitter far longer than the time to the next firing.
     for jitter in [300, 86_400] {
         let trigger = Trigger::every(Duration::from_secs(600)).unwrap().jitter(Duration::from_secs(jitter)).unwrap();
         let times = trigger.preview(minute(0), 3_000);

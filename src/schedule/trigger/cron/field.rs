@@ -1,17 +1,17 @@
-//! One field of a cron expression: its items, with every bound checked before anything is expanded.
+//! A single field of a cron expression: its items. Every bound is checked before any item is expanded.
 
 use super::super::error::{CronField, TriggerError, cut};
 
-/// One field.
+/// A field of a cron expression.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Field {
     pub(in super::super) kind: CronField,
-    /// It begins with `*` (or is `?`): cron(8) then calls it unrestricted, even `*/2`.
+    /// The field begins with `*` (or is `?`). cron(8) calls such a field unrestricted, even `*/2`.
     pub(in super::super) star: bool,
     pub(in super::super) items: Vec<Item>,
 }
 
-/// One of the items of a field that commas separate. Weekdays are numbered from Sunday, 0 or 7.
+/// An item of a field; commas separate items. Weekdays are numbered from Sunday, 0 or 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) enum Item {
     /// `*` or `*/step`.
@@ -32,7 +32,7 @@ pub(in super::super) enum Item {
     LastOf { weekday: u32 },
 }
 
-/// Reads one field of a line that has `count` fields.
+/// Reads a field of a line that has `count` fields.
 pub(super) fn read(expression: &str, kind: CronField, text: &str, count: usize) -> Result<Field, TriggerError> {
     let reader = Reader { expression, kind, count };
     let star = text.starts_with('*') || text == "?";
@@ -70,7 +70,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `5/15`: cron(8) has no such thing, other programs with seconds in front read it as `5-59/15`.
+    /// Reads `5/15`. cron(8) does not have this form. Other programs with a seconds field read it as `5-59/15`.
     fn open(&self, text: &str, from: u32, step: u32) -> Read<Item> {
         let most = if self.kind == CronField::Weekday { 6 } else { self.kind.bounds().1 };
         if self.count == 5 {
@@ -148,7 +148,8 @@ impl Reader<'_> {
         }
     }
 
-    /// What follows `L-`: at least one day lies before the last one, and no month has more than 30 that do.
+    /// Reads the number after `L-`. At least 1 day lies before the last day, and no month has more than 30 days
+    /// before it.
     fn before_last(&self, days: &str) -> Read<Item> {
         match number(days) {
             Some(days @ 1..=30) => Ok(Item::BeforeLast { days }),
@@ -188,7 +189,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What somebody may have meant who wrote `text` where it cannot stand.
+    /// A hint at what was probably meant by `text`, which is not allowed here.
     fn hint_for(&self, text: &str) -> Option<String> {
         let own = match (self.kind, text) {
             (CronField::Weekday, _) if number(text).is_some() => Some("6 is Saturday, 0 and 7 are Sunday".to_owned()),
@@ -221,13 +222,13 @@ impl Reader<'_> {
     }
 }
 
-/// A number of at most nine digits: more than any field has room for, and less than overflows.
+/// A number of at most nine digits. That is more than any field allows, and it does not overflow.
 fn number(text: &str) -> Option<u32> {
     let digits = (1..=9).contains(&text.len()) && text.bytes().all(|letter| letter.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()
 }
 
-/// Whether `text` is a month or a weekday in more than three letters.
+/// True if `text` is a month or a weekday written in more than three letters.
 fn named_long(kind: CronField, text: &str) -> bool {
     text.is_char_boundary(3)
         && text.len() > 3

@@ -1,16 +1,17 @@
 //! Cron expressions.
 //!
-//! Five fields mean what they mean to cron(8) of Debian; six put seconds first, seven add a year at the end.
+//! Five fields have the meaning of Debian's cron(8). Six fields put seconds first, and seven add a year at the end.
 //!
-//! The `cron` package reads and expands the plain parts: lists, ranges and steps, with a second look at their
-//! bounds. The rest is ours, because the package
-//! - wants six or seven fields, counts Sunday as 1, and knows no weekday 0: our layer numbers weekdays as cron(8);
-//! - wants both day fields to match where cron(8) takes either, unless one begins with `*`;
+//! The `cron` package reads and expands the plain parts: lists, ranges and steps. Our code checks their bounds as
+//! well. The rest is our own code, because the package
+//! - wants six or seven fields, counts Sunday as 1, and knows no weekday 0: our layer numbers weekdays as cron(8)
+//!   does;
+//! - wants both day fields to match where cron(8) accepts either, unless a field begins with `*`;
 //! - has no `L`, `L-3`, `W` and `#`;
-//! - refuses `MON-5` and `*/60`, which cron(8) takes, and takes `5/15` in any line, which cron(8) does not;
-//! - shows at most the place where a line is wrong, not the field and what may be written there;
-//! - leaves out 02:30 on the day when clocks are set ahead, and when they are set back loses runs or finds times
-//!   that are over. So nothing of its search is used: see [`wall`](super::wall).
+//! - refuses `MON-5` and `*/60`, which cron(8) accepts, and accepts `5/15` in any line, which cron(8) does not;
+//! - shows at most the place where a line is wrong, not the field and its allowed values;
+//! - leaves out 02:30 on the day when clocks are set ahead. When clocks are set back, it loses runs or finds times in
+//!   the past. So its search is not used at all: see [`wall`](super::wall).
 
 mod field;
 mod plain;
@@ -21,7 +22,7 @@ use super::wall::{Face, next_wall};
 use super::zone::Zone;
 pub(super) use field::{Field, Item};
 
-/// Longest expression in bytes: every second, minute and day written out take less.
+/// Length limit of an expression in bytes. A list of every second, minute and day takes less.
 const LONGEST: usize = 1_000;
 
 const NICKNAMES: [(&str, &str); 7] = [
@@ -34,10 +35,10 @@ const NICKNAMES: [(&str, &str); 7] = [
     ("@annually", "0 0 1 1 *"),
 ];
 
-/// A cron expression with its zone, ready to be searched.
+/// A cron expression with its zone, ready for a search.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cron {
-    /// As it was written, with single spaces.
+    /// The expression as written, with single spaces.
     pub(super) source: Box<str>,
     pub(super) zone: Zone,
     pub(super) face: Face,
@@ -61,7 +62,7 @@ impl Cron {
         }
         let source = expression.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
         let (face, days) = plain::expand(&source, &fields(&source)?)?;
-        // From 1970, where years begin: 400 years from there have every date that there can be.
+        // The search begins in 1970, where years begin. 400 years from there contain every possible date.
         if next_wall(&face, &days, 0).is_none() {
             let what = format!("cron expression {:?}", cut(&source));
             return Err(TriggerError::NeverFires { what, why: why_never(&days) });
@@ -69,13 +70,13 @@ impl Cron {
         Ok(Self { source: source.into(), zone, face, days })
     }
 
-    /// Its fields, seconds to year; those that were not written are there as well.
+    /// Its fields, seconds to year. Fields that were not written are included.
     pub(super) fn fields(&self) -> Vec<Field> {
         fields(&self.source).unwrap_or_default()
     }
 }
 
-/// The zone of a line as crontabs and some libraries write it: `CRON_TZ=Europe/Berlin 0 9 * * *`.
+/// The zone in front of a line, as crontabs and some libraries write it: `CRON_TZ=Europe/Berlin 0 9 * * *`.
 fn zone_in_front(expression: &str) -> Option<&str> {
     let first = expression.split_ascii_whitespace().next()?;
     let (name, zone) = first.split_once('=')?;

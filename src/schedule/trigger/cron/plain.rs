@@ -1,4 +1,4 @@
-//! What the `cron` package does for us: it expands lists, ranges and steps.
+//! Uses the `cron` package to expand lists, ranges and steps.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -17,7 +17,8 @@ pub(super) fn expand(source: &str, fields: &[Field]) -> Result<(Face, CronDays),
         translate(field, &mut line);
         line.push(' ');
     }
-    // Every bound was checked before, so the package has nothing to object to; if it does, its words are passed on.
+    // Every bound was checked before, so the package should accept the line. If it does not, its message is passed
+    // on.
     let schedule = Schedule::from_str(line.trim_end())
         .map_err(|error| super::refuse(source, error.to_string(), "write it in another way"))?;
     let mut days = specials(fields);
@@ -28,7 +29,7 @@ pub(super) fn expand(source: &str, fields: &[Field]) -> Result<(Face, CronDays),
         days.days = narrow(mask(schedule.days_of_month()) >> 1);
     }
     if plain(CronField::Weekday) {
-        // The package calls Sunday 1.
+        // The package counts Sunday as 1.
         days.weekdays = narrow(mask(schedule.days_of_week()) >> 1);
     }
     days.months = narrow(mask(schedule.months()));
@@ -48,7 +49,7 @@ fn mask(field: &impl TimeUnitSpec) -> u64 {
 }
 
 fn narrow<T: TryFrom<u64> + Default>(mask: u64) -> T {
-    // The package keeps to the bounds of its fields, which is what fits.
+    // The package keeps to the bounds of its fields, so the value fits.
     T::try_from(mask).unwrap_or_default()
 }
 
@@ -56,7 +57,7 @@ fn is_plain(item: &Item) -> bool {
     matches!(item, Item::All { .. } | Item::Span { .. })
 }
 
-/// Writes the plain items of a field as the package wants them.
+/// Writes the plain items of a field in the form that the package wants.
 fn translate(field: &Field, line: &mut String) {
     let begin = line.len();
     for item in field.items.iter().filter(|item| is_plain(item)) {
@@ -78,7 +79,7 @@ fn translate(field: &Field, line: &mut String) {
 }
 
 fn span(kind: CronField, from: u32, to: u32, step: u32, line: &mut String) {
-    // To the package Sunday is 1, and the week ends with Saturday.
+    // In the package Sunday is 1, and the week ends with Saturday.
     let (shift, sunday) = match kind {
         CronField::Weekday => (1, to == 7 && (7 - from).is_multiple_of(step)),
         _ => (0, false),
@@ -89,7 +90,7 @@ fn span(kind: CronField, from: u32, to: u32, step: u32, line: &mut String) {
         write(format_args!("1"));
         return;
     }
-    // The package refuses steps that lead beyond the field; they leave the first value only.
+    // The package refuses steps that lead beyond the field. Such a step leaves only the first value.
     if from == last || step > last - from {
         write(format_args!("{}", from + shift));
     } else {
@@ -100,7 +101,7 @@ fn span(kind: CronField, from: u32, to: u32, step: u32, line: &mut String) {
     }
 }
 
-/// What the package does not know.
+/// The items that the package does not know.
 fn specials(fields: &[Field]) -> CronDays {
     let mut days = CronDays::default();
     for item in fields.iter().flat_map(|field| &field.items) {

@@ -9,7 +9,7 @@ const WEEKDAYS: [&str; 8] = ["周日", "周一", "周二", "周三", "周四", "
 
 const ORDINALS: [&str; 5] = ["第一个", "第二个", "第三个", "第四个", "第五个"];
 
-/// With its measure word.
+/// The unit with its measure word.
 const fn unit(unit: Unit) -> &'static str {
     match unit {
         Unit::Microsecond => "微秒",
@@ -28,7 +28,7 @@ fn runs_of(runs: &[Run], name: impl Fn(u32) -> String) -> String {
         Run { from, to, .. } if from == to => name(*from),
         Run { from, to, step } => {
             let to = name(*to);
-            // A space goes between a letter of Chinese and a digit.
+            // A space goes between a Chinese character and a digit.
             let space = if to.starts_with(|first: char| first.is_ascii_digit()) { " " } else { "" };
             let step = if *step == 1 { String::new() } else { format!("每隔 {step}") };
             format!("{}至{space}{to}{step}", name(*from))
@@ -119,7 +119,7 @@ impl Voice for Chinese {
     }
 
     fn calendar(&self, every: &str, days: &str, time: &str) -> String {
-        // "Every" is said once.
+        // "Every" must appear only once.
         let days = days.strip_prefix("每月 ").or_else(|| days.strip_prefix('每')).unwrap_or(days);
         self.sentence(time, days, every, "")
     }

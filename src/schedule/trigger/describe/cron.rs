@@ -1,10 +1,10 @@
-//! What there is to say about a cron expression.
+//! The description of a cron expression.
 
 use super::super::cron::{Field, Item};
 use super::super::error::CronField;
 use super::{Run, Unit, Voice};
 
-/// So many times of a day are listed one by one.
+/// Up to this many times of a day are listed individually.
 const MOST_TIMES: usize = 8;
 
 pub(super) fn say(voice: &dyn Voice, fields: &[Field]) -> String {
@@ -17,7 +17,7 @@ pub(super) fn say(voice: &dyn Voice, fields: &[Field]) -> String {
     voice.sentence(&say_time(voice, second, minute, hour, daily), &days, &months, &years)
 }
 
-/// Every value is allowed.
+/// True if every value is allowed.
 fn is_any(field: &Field) -> bool {
     field.items.contains(&Item::All { step: 1 })
 }
@@ -27,13 +27,13 @@ fn say_time(voice: &dyn Voice, second: &Field, minute: &Field, hour: &Field, dai
         return voice.at(&times, daily);
     }
     let mut parts = Vec::new();
-    // How often, by the finest field that is not one value.
+    // How often it fires, by the finest field with more than a single value.
     let often = [(second, Unit::Second, 60), (minute, Unit::Minute, 60), (hour, Unit::Hour, 24)];
     let finest = often.iter().position(|(field, ..)| single(field).is_none());
     for (place, (field, unit, size)) in often.into_iter().enumerate() {
         let plain = || voice.during(unit, &runs(field));
         match (single(field), field.items.as_slice()) {
-            // The full minute goes without saying; the full hour does not.
+            // Second 0 need not be mentioned; minute 0 must be.
             (Some(0), _) if unit == Unit::Second => {}
             (Some(_), _) => parts.push(plain()),
             (None, [Item::All { step }]) if Some(place) == finest && size % step == 0 => {
@@ -46,7 +46,7 @@ fn say_time(voice: &dyn Voice, second: &Field, minute: &Field, hour: &Field, dai
     voice.pieces(&parts)
 }
 
-/// The times of a day, when they are few and each is named.
+/// The times of a day, if they are few and each of them is given explicitly.
 fn times(second: &Field, minute: &Field, hour: &Field) -> Option<Vec<String>> {
     let each = |field: &Field| -> Option<Vec<u32>> {
         let value = |item: &Item| match item {
@@ -80,7 +80,7 @@ fn say_days(voice: &dyn Voice, day: &Field, weekday: &Field) -> String {
     let days = if is_any(day) { Vec::new() } else { day_phrases(voice, day) };
     let weekdays = if is_any(weekday) { Vec::new() } else { weekday_phrases(voice, weekday) };
     match (days.is_empty(), weekdays.is_empty()) {
-        // `*` in a field that is a list makes it match always; so does one that is written further back.
+        // `*` inside a list makes the field match always, also when it is not the first item.
         _ if !day.star && !weekday.star && (is_any(day) || is_any(weekday)) => String::new(),
         (true, true) => String::new(),
         (false, true) => voice.either(&days),
@@ -126,7 +126,7 @@ fn runs(field: &Field) -> Vec<Run> {
     field.items.iter().filter_map(run).collect()
 }
 
-/// The plain values as runs without steps: what has a name is named. A week begins with Monday here.
+/// The plain values as runs without steps, so that every value with a name is named. A week begins with Monday here.
 fn values(field: &Field) -> Vec<Run> {
     let plain = runs(field).into_iter().flat_map(|run| (run.from..=run.to).step_by(run.step as usize));
     let mut values: Vec<u32> = match field.kind {

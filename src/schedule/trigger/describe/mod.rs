@@ -1,6 +1,6 @@
 //! Triggers in words.
 //!
-//! What is said is decided here, how it is said by the [`Voice`] of each language.
+//! This module decides what to say. The [`Voice`] of each language decides how to say it.
 
 mod chinese;
 mod cron;
@@ -14,7 +14,7 @@ use super::date::Date;
 use super::{Rule, Trigger, Zone};
 use crate::clock::Timestamp;
 
-/// A language that triggers are described in.
+/// A language for the description of triggers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Language {
     /// English.
@@ -26,7 +26,7 @@ pub enum Language {
     Russian,
 }
 
-/// What is counted.
+/// The unit of a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unit {
     Microsecond,
@@ -39,7 +39,7 @@ enum Unit {
     Month,
 }
 
-/// Values `from` to `to`, every `step`-th of them.
+/// The values `from` to `to`, every `step`-th of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
     from: u32,
@@ -47,13 +47,13 @@ struct Run {
     step: u32,
 }
 
-/// How a language says what there is to say. Weekdays are numbered 0 (Sunday) to 7 (Sunday at the end of a range).
+/// The phrases of a language. Weekdays are numbered 0 (Sunday) to 7 (Sunday at the end of a range).
 trait Voice {
     /// `a, b and c`
     fn list(&self, parts: &[String]) -> String;
     /// `5–20 in steps of 3`
     fn run(&self, run: Run) -> String;
-    /// `at 09:00 and 17:00`, every day if nothing is said about days.
+    /// `at 09:00 and 17:00`; adds "every day" when `daily` is true, because no days are named then.
     fn at(&self, times: &[String], daily: bool) -> String;
     /// `every 15 minutes`
     fn every(&self, n: u32, unit: Unit) -> String;
@@ -61,22 +61,22 @@ trait Voice {
     fn during(&self, unit: Unit, runs: &[Run]) -> String;
     fn days(&self, runs: &[Run]) -> String;
     fn last_day(&self) -> String;
-    /// So many days before the last one, at least 1.
+    /// So many days before the last day, at least 1.
     fn before_last(&self, days: u32) -> String;
     fn last_workday(&self) -> String;
     fn near(&self, day: u32) -> String;
     fn weekdays(&self, runs: &[Run]) -> String;
-    /// The `nth` (1 to 5) such weekday of a month; none is the last.
+    /// The `nth` (1 to 5) such weekday of a month; `None` means the last.
     fn nth(&self, weekday: u32, nth: Option<u32>) -> String;
-    /// Either of them suffices.
+    /// Any of the parts suffices.
     fn either(&self, parts: &[String]) -> String;
-    /// The first, if it is also the second.
+    /// The days of `one` that are also days of `other`.
     fn both(&self, one: &str, other: &str) -> String;
     fn months(&self, runs: &[Run]) -> String;
     fn years(&self, runs: &[Run]) -> String;
-    /// Puts times, days, months and years in order; those that say nothing are empty.
+    /// Puts times, days, months and years in order. A part that says nothing is empty.
     fn sentence(&self, time: &str, days: &str, months: &str, years: &str) -> String;
-    /// How often, how often exactly: `every 15 minutes, in hours 9–17`.
+    /// Joins how often and when exactly: `every 15 minutes, in hours 9–17`.
     fn pieces(&self, parts: &[String]) -> String {
         parts.join(", ")
     }
@@ -85,7 +85,7 @@ trait Voice {
         self.sentence(every, days, time, "")
     }
     fn in_zone(&self, text: &str, zone: Zone) -> String;
-    /// `2 hours 30 minutes`; all but the last unit are whole.
+    /// `2 hours 30 minutes`; all numbers but the last are whole units.
     fn span(&self, parts: &[(u32, Unit)]) -> String;
     fn every_span(&self, span: &str) -> String;
     fn counted_from(&self, anchor: &str) -> String;
@@ -99,7 +99,7 @@ trait Voice {
 }
 
 impl Trigger {
-    /// What it does in words, without a full stop.
+    /// Describes the trigger in words, without a full stop.
     ///
     /// ```
     /// use callboard::{Language, Trigger, Zone};
@@ -164,7 +164,7 @@ fn say_calendar(voice: &dyn Voice, calendar: &Calendar) -> String {
     voice.in_zone(&text, *zone)
 }
 
-/// `09:00`, with seconds when there are any.
+/// `09:00`; with seconds if they are not 0.
 fn clock(time: NaiveTime) -> String {
     time.format(if time.second() == 0 { "%H:%M" } else { "%H:%M:%S" }).to_string()
 }
@@ -173,7 +173,7 @@ fn show(moment: Timestamp) -> String {
     moment.to_datetime().format("%Y-%m-%d %H:%M:%S%.f UTC").to_string()
 }
 
-/// Units of a span, the greatest first, in microseconds.
+/// Units of a span in microseconds, the greatest first.
 const UNITS: [(Unit, i64); 6] = [
     (Unit::Day, 86_400_000_000),
     (Unit::Hour, 3_600_000_000),

@@ -5,7 +5,7 @@ use super::{Run, Unit, Voice};
 
 pub(super) struct Russian;
 
-/// A weekday: whom, of whom, on such days, and its gender.
+/// The forms of a weekday: accusative, genitive, dative plural, and its gender.
 struct Weekday {
     accusative: &'static str,
     genitive: &'static str,
@@ -40,7 +40,7 @@ const WEEKDAYS: [Weekday; 8] = [
     day("воскресенье", "воскресенья", "воскресеньям", Gender::Neuter),
 ];
 
-/// A month: of it, in it, it.
+/// The forms of a month: genitive, prepositional, and the plain form (nominative and accusative).
 const MONTHS: [(&str, &str, &str); 12] = [
     ("января", "январе", "январь"),
     ("февраля", "феврале", "февраль"),
@@ -56,7 +56,7 @@ const MONTHS: [(&str, &str, &str); 12] = [
     ("декабря", "декабре", "декабрь"),
 ];
 
-/// One (whom), two, five, and the gender of "each".
+/// The forms of a unit after 1 (accusative), after 2 and after 5, and the gender for "each".
 const fn unit(unit: Unit) -> (&'static str, &'static str, &'static str, Gender) {
     match unit {
         Unit::Microsecond => ("микросекунду", "микросекунды", "микросекунд", Gender::Feminine),
@@ -70,7 +70,7 @@ const fn unit(unit: Unit) -> (&'static str, &'static str, &'static str, Gender) 
     }
 }
 
-/// 1, 21, 31 go with the singular, but not 11.
+/// 1, 21, 31 take the singular, but 11 does not.
 const fn is_one(n: u32) -> bool {
     n % 10 == 1 && n % 100 != 11
 }
@@ -104,7 +104,7 @@ fn numbers(voice: &Russian, runs: &[Run]) -> String {
     voice.list(&runs.iter().map(|run| voice.run(*run)).collect::<Vec<_>>())
 }
 
-/// Single values after one preposition, then each range with its own.
+/// Single values share a preposition at the front; each range has its own.
 fn named(
     voice: &Russian,
     runs: &[Run],

@@ -1,4 +1,4 @@
-//! Decisions about schedules, written.
+//! Writes decisions about schedules.
 
 use std::collections::HashSet;
 
@@ -33,16 +33,16 @@ macro_rules! follower_of {
 }
 
 statements! {
-    /// Locked until the end: of all that decide about a schedule one writes. The others do not wait: the one that writes may
-    /// be frozen, and they have other schedules to fire.
+    /// The lock is kept until the commit: of all nodes that decide about a schedule, only the lock holder writes. The
+    /// other nodes do not wait, because the lock holder may be frozen and they have other schedules to fire.
     TakeTurn -> (BigInt, Nullable<BigInt>): "SELECT turn, forgotten_to FROM scheduler_task WHERE schedule_id = ?1 {skip}";
-    /// Of numbers that somebody has set to the largest there is, no larger ones can be made.
+    /// A number that was edited to the largest possible value cannot grow: `turn` restarts at 1, and `run_count` stays.
     Move -> (): "UPDATE scheduler_task SET turn = CASE WHEN turn < 9223372036854775807 THEN turn + 1 ELSE 1 END, status = ?2, status_reason = ?3, paused_until = ?4,
         cursor_at = ?5, next_run_at = ?6, run_count = CASE WHEN run_count > 9223372036854775807 - ?7 THEN run_count
         ELSE run_count + ?7 END, last_run_at = coalesce(?8, last_run_at)
         WHERE schedule_id = ?1";
     StatusOf -> (Text,): "SELECT status FROM schedule_firing WHERE schedule_id = ?1 AND nominal_at = ?2";
-    /// A task that is there, or one that is gone.
+    /// A stored task, or a task that has been deleted since.
     HasTask -> (BigInt,): {
         sqlite has_task!();
         postgres has_task!();
@@ -50,14 +50,15 @@ statements! {
             UNION ALL SELECT nominal_at FROM schedule_run WHERE schedule_id = ?1 AND nominal_at = ?2";
     };
     StateOf -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1";
-    /// None begins to wait for a task of this schedule meanwhile: that takes the lock on its row.
+    /// No task can start to wait for a task of this schedule meanwhile, because that needs the lock on the schedule's
+    /// row.
     FollowerOf -> (BigInt,): {
         sqlite follower_of!();
         postgres follower_of!();
         mysql "SELECT seq FROM task_queue WHERE waits_for = ?1 LIMIT 1";
     };
     FreeTask -> (Text,): "SELECT state FROM task_queue WHERE task_id = ?1 {skip}";
-    /// What calling off locks as well.
+    /// The change mark, which cancelling tasks locks as well.
     FreeMark -> (BigInt,): {
         sqlite "SELECT 1";
         postgres "SELECT version FROM change_mark WHERE name = 'edits' {skip}";
@@ -67,8 +68,8 @@ statements! {
         node, fired_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     NoteAgain -> (): "UPDATE schedule_firing SET status = ?3, cause = ?4, times = ?5, reason = ?6, task_id = ?7, node = ?8,
         fired_at = ?9 WHERE schedule_id = ?1 AND nominal_at = ?2";
-    /// The row of a task that goes on tells who asked for it, and stays. The inner query has a name because MySQL reads no
-    /// table that it deletes from.
+    /// The row of a live task stays, because it tells who asked for the task. The inner query has an alias because
+    /// MySQL cannot read a table that the same statement deletes from.
     Trim -> (): "DELETE FROM schedule_firing WHERE schedule_id = ?1 AND nominal_at < (SELECT nominal_at FROM (
         SELECT nominal_at FROM schedule_firing WHERE schedule_id = ?1 ORDER BY nominal_at DESC LIMIT 1 OFFSET ?2) AS kept)
         AND NOT EXISTS (SELECT 1 FROM task_queue AS t WHERE t.task_id = schedule_firing.task_id
@@ -80,7 +81,7 @@ statements! {
         WHERE schedule_id = ?1 AND (forgotten_to IS NULL OR forgotten_to < ?2)";
 }
 
-/// History is trimmed once in so many turns, for that costs a statement.
+/// History is trimmed only every so many turns, because trimming costs a statement.
 const TRIM_EACH: i64 = 16;
 
 pub(in crate::backend::sql) fn fire<C: Conn>(conn: &mut C, turns: &[Turn]) -> Result<Vec<Fired>, Abort> {
@@ -88,12 +89,12 @@ pub(in crate::backend::sql) fn fire<C: Conn>(conn: &mut C, turns: &[Turn]) -> Re
     turns.iter().map(writer).collect()
 }
 
-/// One turn under way.
+/// A turn that is being written.
 struct Writer<'a, C> {
     conn: &'a mut C,
     turn: &'a Turn,
     id: String,
-    /// Times up to here may have run.
+    /// Times up to this time may have run already.
     forgotten_to: Option<i64>,
 }
 
@@ -129,7 +130,7 @@ impl<C: Conn> Writer<'_, C> {
             let keep = Value::Int(i64::from(turn.keep_firings).saturating_sub(1));
             self.conn.run::<Trim>(&[id, keep])?;
         }
-        // The search passes over all that is kept, so it is for many turns together.
+        // This search reads all kept rows, so it runs only after many turns.
         if turn.turn % (i64::from(turn.keep_runs) / TRIM_EACH + 1) == 0 {
             let first = self.conn.first::<FirstForgotten, (i64,)>(&[id, Value::Int(turn.keep_runs.into())])?;
             if let Some((first,)) = first {
@@ -140,9 +141,10 @@ impl<C: Conn> Writer<'_, C> {
         Ok(())
     }
 
-    /// Locks what the turn changes apart from its own row, before anything is written: a task that it waits for and that ends
-    /// at this moment sees the one behind it, or is seen to have ended. False when somebody else has locked some of it, who
-    /// may be frozen, or an application that takes its time: the others of this transaction have not that long.
+    /// Locks all rows that the turn changes apart from its own, before anything is written. If a task that the turn
+    /// waits for ends at this moment, either its end sees the new follower, or the turn sees that it has ended. False
+    /// when a concurrent transaction has locked any of these rows. That transaction may be frozen, or belong to a slow
+    /// application, and the other turns of this transaction cannot wait so long.
     fn lock(&mut self) -> Result<bool, Abort> {
         let turn = self.turn;
         let own: HashSet<TaskId> = turn.runs.iter().map(|run| run.spec.task_id).collect();
@@ -177,8 +179,8 @@ impl<C: Conn> Writer<'_, C> {
         Ok(())
     }
 
-    /// Calls tasks off, and names those of them that still run and that none waits for. They are locked, so none of them
-    /// ends, and none that waits begins, before this turn is written.
+    /// Cancels tasks. Returns the cancelled tasks that still run and that no task waits for. They are locked: until
+    /// this turn is written, none of them ends, and no waiting task starts.
     fn cancel(&mut self) -> Result<Vec<TaskId>, Abort> {
         let turn = self.turn;
         if turn.cancel.is_empty() {
@@ -198,7 +200,7 @@ impl<C: Conn> Writer<'_, C> {
         Ok(ending)
     }
 
-    /// Stores the task of one run, unless its nominal time has had one.
+    /// Stores the task of a run, unless its nominal time already has a task.
     fn make(&mut self, run: &Run, follows: Option<TaskId>, chain: &mut Chain) -> Result<Option<TaskState>, Abort> {
         let Some(nominal_at) = run.spec.extras().firing.map(|firing| firing.nominal_at) else { return Ok(None) };
         let id = self.id.clone();

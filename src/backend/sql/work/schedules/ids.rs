@@ -1,4 +1,4 @@
-//! Ids that somebody edited: whatever refers to a schedule names it by its id in lower case with hyphens.
+//! Repair of edited ids. All references to a schedule use its id in lower case with hyphens.
 
 use diesel::sql_types::{BigInt, Text};
 
@@ -18,18 +18,18 @@ statements! {
         WHERE schedule_id = ?1";
 }
 
-/// The id that a text spells; nothing when it has to be mended first.
+/// The id that a text spells. `None` when the text needs id repair first.
 pub(super) fn plain(text: &str) -> Option<ScheduleId> {
     text.parse::<ScheduleId>().ok().filter(|id| id.to_string() == text)
 }
 
-/// Writes ids as they have to be. A row whose id is lost gets a new one, and says so: it is then parked like any other
-/// that makes no sense, for its history and its tasks are those of the old id.
+/// Rewrites ids in their standard form. A row whose id is lost gets a new id, and a note of it in its options. It is
+/// then parked like any other invalid row, because its history and its tasks belong to the old id.
 pub(in crate::backend::sql) fn mend<C: Conn>(conn: &mut C, strays: &[String]) -> Result<(), Abort> {
     conn.run::<NextVersion>(&[])?;
     let version = conn.first::<Version, (i64,)>(&[])?.map_or(0, |(version,)| version);
     for stray in strays {
-        // Another node may have been first.
+        // A different node may already have repaired it.
         let Some((created_at, options)) = row(conn, stray)? else { continue };
         let meant = stray.parse::<ScheduleId>().ok().map(|id| id.to_string());
         if let Some(id) = meant

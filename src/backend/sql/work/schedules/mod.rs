@@ -1,4 +1,4 @@
-//! Schedules: storing, finding, forgetting.
+//! Schedules: save, find, forget.
 
 mod fire;
 mod ids;
@@ -24,7 +24,7 @@ use crate::clock::{Timestamp, micros};
 use crate::schedule::{ScheduleRecord, ScheduleStatus};
 use crate::task::ScheduleId;
 
-/// Schedules that are over, and of which no code has to know.
+/// Schedules that are over, and that program code does not define.
 macro_rules! over {
     () => {
         "code IS NULL AND ((status = 'deleted' AND updated_at < ?1) OR (status = 'finished' AND updated_at < ?2
@@ -54,18 +54,18 @@ statements! {
         "SELECT schedule_id, status, next_run_at, paused_until FROM scheduler_task INDEXED BY scheduler_task_due
         WHERE status IN ('active', 'paused')";
     ToForget -> (BigInt,): (concat!("SELECT count(*) FROM scheduler_task WHERE ", over!()));
-    /// Locked, so that what is found stays over: a schedule that comes back to life keeps its history.
+    /// Locked, so that the found schedules stay over: a schedule that is revived keeps its history.
     Over -> (Text,): (concat!("SELECT schedule_id FROM scheduler_task WHERE ", over!(),
         " ORDER BY schedule_id LIMIT 1000 {skip}"));
     Forget -> (): "DELETE FROM scheduler_task WHERE schedule_id = ?1";
     ForgetFirings -> (): "DELETE FROM schedule_firing WHERE schedule_id = ?1";
-    /// Schedules that were forgotten, this time or before: their tasks may have been pruned since.
+    /// Schedules that were forgotten, now or earlier: their tasks may have been pruned since.
     Forgotten -> (Text,): "SELECT DISTINCT schedule_id FROM schedule_run
         WHERE schedule_id NOT IN (SELECT schedule_id FROM scheduler_task)";
     ForgetRuns -> (): "DELETE FROM schedule_run WHERE schedule_id = ?1";
 }
 
-/// A number as it is stored; none is as large as those that are cut.
+/// A number as it is stored. Larger numbers are cut, but none is so large in practice.
 fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -75,8 +75,8 @@ pub(in crate::backend::sql) fn save<C: Conn>(
     record: &ScheduleRecord,
     turn: Option<i64>,
 ) -> Result<Saved, Abort> {
-    // First: the lock on this row puts the versions into the order of the commits, so that whoever has seen one has seen
-    // all before it.
+    // This comes first: the lock on this row puts the versions into the order of the commits. So a reader that has seen
+    // a version has seen all earlier versions.
     conn.run::<NextVersion>(&[])?;
     let version = conn.first::<Version, (i64,)>(&[])?.map_or(0, |(version,)| version);
     let id = record.schedule_id.to_string();
@@ -154,12 +154,12 @@ fn write<C: Conn>(
     if new { conn.run::<Insert>(&values) } else { conn.run::<Update>(&values) }.map(drop)
 }
 
-/// What has changed, and ids that have to be [mended](mend) first.
+/// The changes since a version, and ids that need [repair](mend) first.
 pub(in crate::backend::sql) fn changes<C: Conn>(
     conn: &mut C,
     since: i64,
 ) -> QueryResult<(ScheduleChanges, Vec<String>)> {
-    // Before the rows: what is written in between is found once more the next time, and not missed.
+    // Read before the rows: a change written in between is then found again next time, and not missed.
     let version = conn.first::<Version, (i64,)>(&[])?.map_or(0, |(version,)| version);
     let rows: Vec<(StoredText, StoredText, Option<i64>, Option<i64>)> = match since {
         0 => conn.load::<AllThatFire, _>(&[])?,
@@ -184,7 +184,7 @@ pub(in crate::backend::sql) fn changes<C: Conn>(
     Ok((ScheduleChanges { version, due }, strays))
 }
 
-/// An id, or what stands there and has to be [mended](mend) first.
+/// An id, or the stored text that needs [repair](mend) first.
 type Found = Option<Result<ScheduleId, String>>;
 
 pub(in crate::backend::sql) fn named<C: Conn>(conn: &mut C, name: &str) -> QueryResult<Found> {
@@ -197,7 +197,7 @@ pub(in crate::backend::sql) fn defined<C: Conn>(conn: &mut C, name: &str) -> Que
     Ok(found.map(|(id,)| plain(&id).ok_or(id.0)))
 }
 
-/// The latest times of what is forgotten; without one no finished schedule is.
+/// The time limits for `over!`. Without `finished`, no finished schedule is forgotten.
 fn before(deleted: Timestamp, finished: Option<Timestamp>) -> [Value<'static>; 2] {
     [Value::Int(deleted.as_micros()), Value::Int(finished.map_or(i64::MIN, Timestamp::as_micros))]
 }

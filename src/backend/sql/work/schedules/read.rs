@@ -1,4 +1,4 @@
-//! Schedules and their history, read.
+//! Reads schedules and their history.
 
 use diesel::QueryResult;
 use diesel::sql_types::Text;
@@ -17,7 +17,7 @@ use crate::schedule::{Firing, ScheduleRecord};
 use crate::task::ScheduleId;
 use crate::task::TaskState;
 
-/// Each half is cut by itself, so that its index is read no further.
+/// Each half has its own limit, so that its index is read no further than needed.
 macro_rules! failures {
     ($index:literal) => {
         concat!(
@@ -38,7 +38,7 @@ statements! {
         postgres failures!("INDEXED BY task_queue_firing WHERE schedule_id IS NOT NULL AND ");
         mysql failures!("WHERE ");
     };
-    /// The rows that are looked at are bounded, for nobody has asked for this.
+    /// The number of rows read is bounded, because this check runs without a caller's request.
     Ahead -> (Text,): "SELECT schedule_id FROM (SELECT schedule_id, cursor_at FROM scheduler_task
         INDEXED BY scheduler_task_due WHERE status = 'active' AND next_run_at > ?1 ORDER BY next_run_at DESC LIMIT 1000)
         AS late WHERE cursor_at > ?1 LIMIT ?2";

@@ -1,7 +1,7 @@
-//! Rows of schedules and firings, and what they say.
+//! Rows of schedules and firings, and how to read them.
 //!
-//! Reading never fails for what stands in a column: it is shown as well as possible, and the fault is named, so that
-//! a row that somebody edited into nonsense stops no other.
+//! Reading never fails because of the text in a column: the value is shown as well as possible, and the fault is named.
+//! So a row with invalid edits stops no other row.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -34,7 +34,7 @@ macro_rules! schedule_columns {
 }
 pub(super) use schedule_columns;
 
-/// What is rarely set: the column `options`.
+/// Rarely set fields, stored in the column `options`.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Options {
@@ -49,7 +49,7 @@ pub(super) struct Options {
     pub(super) keep_firings: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) limit_key: Option<String>,
-    /// Why its id is a new one.
+    /// Why the schedule has a new id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) lost_id: Option<String>,
 }
@@ -91,7 +91,7 @@ pub(super) struct ScheduleRow {
     updated_at: i64,
 }
 
-/// Notes the first fault, and goes on with what stands for the value.
+/// Records the first fault, and continues with a substitute value.
 #[derive(Default)]
 struct Faults(Option<String>);
 
@@ -113,7 +113,7 @@ fn text(text: Option<StoredText>) -> Option<String> {
 }
 
 impl ScheduleRow {
-    /// The schedule, and why its row makes no sense if it does not; it is then shown as paused.
+    /// The schedule, and the fault if its row is invalid. An active schedule with a fault is shown as paused.
     pub(super) fn read(self) -> (ScheduleRecord, Option<String>) {
         let mut faults = Faults::default();
         let nil = ScheduleId::from(uuid::Uuid::nil());

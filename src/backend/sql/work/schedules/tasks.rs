@@ -1,4 +1,4 @@
-//! What a decision about a schedule has to know of its tasks.
+//! The facts about its tasks that a decision about a schedule needs.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::schedule::FiringCause;
 use crate::task::TaskState;
 
-/// The tasks of schedules that are not at their end, by schedule.
+/// The tasks of schedules that have not ended, by schedule.
 pub(super) fn live<C: Conn>(
     conn: &mut C,
     places: &str,
@@ -46,14 +46,14 @@ pub(super) fn live<C: Conn>(
     Ok(live)
 }
 
-/// Nominal times after the cursors that have made a task already, by schedule. There are none as a rule: a backfill went
-/// ahead, or a cursor was moved back.
+/// Nominal times after the cursor that already have a task, by schedule. Usually there are none. They exist when a
+/// backfill went ahead, or when a cursor was moved back.
 pub(super) fn fired<C: Conn>(
     conn: &mut C,
     places: &str,
     values: &[Value<'_>],
 ) -> QueryResult<HashMap<String, Vec<Timestamp>>> {
-    // SQLite takes the tables of a cross join in the order in which they are named.
+    // SQLite reads the tables of a cross join in the order in which they are named.
     let sql = format!(
         "SELECT f.schedule_id AS schedule_id, f.nominal_at AS nominal_at
         FROM scheduler_task AS s CROSS JOIN schedule_firing AS f

@@ -46,7 +46,7 @@ fn every_package_is_permissive() {
 
 #[test]
 fn cargo_deny_has_the_same_list() {
-    let deny = include_str!("../deny.toml");
+    let deny = include_str!("../../deny.toml");
     let list = deny.split_once("allow = [").and_then(|(_, rest)| rest.split_once(']')).expect("an allow list").0;
     let listed: Vec<_> = list.split('"').skip(1).step_by(2).collect();
     assert_eq!(listed, PERMISSIVE);
