@@ -1,11 +1,11 @@
 //! The only reader of time.
 //!
-//! Everything that asks "what time is it" or waits for a time does so through a [`Clock`], so that a test can
-//! hold the hands: [`Clock::manual`] stands still until it is moved, and what sleeps on it wakes when its
-//! moment has come, whatever the wall clock of the machine says.
+//! All code that reads the time or waits for a time uses a [`Clock`], so that a test can control it. A
+//! [`Clock::manual`] stands still until the test moves it. A sleep on it ends when the manual clock reaches its time,
+//! whatever the machine's clock shows.
 //!
-//! A clock has two hands. [`Clock::now`] is wall time, which an administrator or NTP may set back and forth;
-//! it is what is written to storage. [`Clock::elapsed`] only ever grows; leases, back-off and sleeps use it.
+//! A clock has two times. [`Clock::now`] is wall time, which an administrator or NTP may set forwards or back; it is
+//! the time written to storage. [`Clock::elapsed`] is monotonic time; leases, back-off and sleeps use it.
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-/// A moment: microseconds since 1970-01-01T00:00:00Z, as stored in every backend.
+/// A point in time: microseconds since 1970-01-01T00:00:00Z, in the form that every backend stores.
 ///
 /// ```
 /// use callboard::Timestamp;
@@ -30,7 +30,7 @@ use tokio::sync::watch;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since the epoch.
+    /// A timestamp from microseconds since the epoch.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
@@ -40,12 +40,12 @@ impl Timestamp {
         self.0
     }
 
-    /// The time from `earlier` to this moment; zero when `earlier` is later.
+    /// The time from `earlier` to this timestamp; zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
     }
 
-    /// As a chrono date and time; the far ends of the range are cut to what chrono can hold.
+    /// The timestamp as a chrono date and time. A time outside chrono's range becomes the nearest end of that range.
     pub fn to_datetime(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or(if self.0 < 0 {
             DateTime::<Utc>::MIN_UTC
@@ -99,12 +99,12 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// A span in whole microseconds, cut at the largest that an `i64` holds (292,000 years).
+/// A span in whole microseconds, cut at the largest value of an `i64` (292,000 years).
 pub(crate) fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// The machine's moment `span` from now. One that it cannot show is a hundred years away.
+/// The machine's time after `span`. If an [`Instant`] cannot hold it, the result is a hundred years from now.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 pub(crate) fn moment_after(span: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -112,7 +112,7 @@ pub(crate) fn moment_after(span: Duration) -> Instant {
     now.checked_add(span).unwrap_or_else(|| now + CENTURY)
 }
 
-/// Where time comes from: the system, or a test's hand. Cloning is cheap and shares the hands.
+/// The source of time: the system, or a test. Cloning is cheap, and all clones share their times.
 ///
 /// ```
 /// use callboard::{Clock, Timestamp};
@@ -130,10 +130,10 @@ enum Source {
     Manual(Arc<Manual>),
 }
 
-/// What another clock says: its wall time when this one's growing hand was at zero, in microseconds.
+/// The followed clock: its wall time when this clock's monotonic time was zero, in microseconds.
 struct Followed(AtomicI64);
 
-/// No other clock is followed.
+/// No clock is followed.
 const NONE: i64 = i64::MIN;
 
 struct Manual {
@@ -153,7 +153,8 @@ impl Clock {
         Self(Source::System(Instant::now(), Arc::new(Followed(AtomicI64::new(NONE)))))
     }
 
-    /// The same clock, that can [`follow`](Self::follow) another one by itself.
+    /// A copy of this clock that can [`follow`](Self::follow) a clock independently. It shares the monotonic time. A
+    /// manual clock returns a plain clone.
     pub(crate) fn own(&self) -> Self {
         match &self.0 {
             Source::System(start, followed) => {
@@ -164,8 +165,9 @@ impl Clock {
         }
     }
 
-    /// From now on the wall hand goes on from `wall`, which was the time when the growing hand was at `elapsed`, with the
-    /// speed of the growing hand: the time of a database, which all its nodes share. A manual clock follows nobody.
+    /// Follows the clock of a database, which all its nodes share. Wall time becomes `wall` plus the monotonic time
+    /// since `elapsed`, where `wall` was the database's time when the monotonic time was `elapsed`. A manual clock
+    /// ignores this call.
     pub(crate) fn follow(&self, wall: Timestamp, elapsed: Duration) {
         if let Source::System(_, followed) = &self.0 {
             followed.0.store((wall - elapsed).as_micros(), Ordering::Release);
@@ -180,8 +182,8 @@ impl Clock {
         })))
     }
 
-    /// Wall time; may go backwards when the machine's clock is set. On a board whose database has a clock of its own, the
-    /// board's clock shows that one's time.
+    /// Wall time; it may go backwards when the machine's clock is set. If a board's database has its own clock, the
+    /// board's clock shows the database's time.
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System(start, followed) => {
@@ -196,7 +198,7 @@ impl Clock {
         }
     }
 
-    /// The time since this clock was made; never goes backwards.
+    /// Monotonic time: the time since this clock was made. It never goes backwards.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
             Source::System(start, _) => start.elapsed(),
@@ -204,18 +206,18 @@ impl Clock {
         }
     }
 
-    /// What [`elapsed`](Self::elapsed) will show after `span`; one that is too long for it ends with the range.
+    /// The monotonic time ([`elapsed`](Self::elapsed)) after `span`, cut at the end of its range.
     pub(crate) fn after(&self, span: Duration) -> Duration {
         self.elapsed().saturating_add(span)
     }
 
-    /// A mark from which others can tell how long ago this was; nothing on a clock whose hands are held.
+    /// The present [`Instant`], for measuring a duration later. `None` on a manual clock, because its times do not
+    /// follow the machine.
     pub(crate) fn mark(&self) -> Option<Instant> {
         matches!(self.0, Source::System(..)).then(Instant::now)
     }
 
-    /// Moves both hands forward and wakes what waited for a moment up to there. Does nothing on the system's
-    /// clock.
+    /// Moves both times forward, and wakes each sleep whose time has been reached. Does nothing on the system's clock.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(manual) = &self.0 {
             let elapsed = {
@@ -228,8 +230,8 @@ impl Clock {
         }
     }
 
-    /// Sets the wall hand alone, forwards or back, as an administrator would. Does nothing on the system's
-    /// clock.
+    /// Sets the wall time alone, forwards or back, like an administrator who sets the clock. Does nothing on the
+    /// system's clock.
     pub fn set_wall(&self, to: Timestamp) {
         if let Source::Manual(manual) = &self.0 {
             manual.hands.lock().wall = to;
@@ -239,11 +241,12 @@ impl Clock {
     /// Resolves when `span` has passed since the call. On the system's clock it must be polled inside a tokio or actix
     /// runtime.
     pub fn sleep(&self, span: Duration) -> impl Future<Output = ()> + Send + 'static {
-        // Read now, not at the first poll: the span counts from the call.
+        // Read the time now, not at the first poll, because the span counts from the call.
         self.sleep_until(self.after(span))
     }
 
-    /// Resolves when the growing hand, [`elapsed`](Self::elapsed), has come to `until`. Else as [`sleep`](Self::sleep).
+    /// Resolves when the monotonic time ([`elapsed`](Self::elapsed)) reaches `until`. Otherwise like
+    /// [`sleep`](Self::sleep).
     pub fn sleep_until(&self, until: Duration) -> impl Future<Output = ()> + Send + 'static {
         let clock = self.clone();
         async move {
@@ -252,7 +255,7 @@ impl Clock {
                 Source::Manual(manual) => {
                     let mut moves = manual.announce.subscribe();
                     drop(clock);
-                    // An error means that the clock is gone, and nobody is left to move it.
+                    // An error means that the clock was dropped, so that it cannot be moved any more.
                     if moves.wait_for(|elapsed| *elapsed >= until).await.is_err() {
                         std::future::pending::<()>().await;
                     }
@@ -261,7 +264,7 @@ impl Clock {
         }
     }
 
-    /// How many sleep on a manual clock.
+    /// The number of sleeps on a manual clock.
     #[cfg(test)]
     pub(crate) fn sleepers(&self) -> usize {
         match &self.0 {
@@ -270,7 +273,7 @@ impl Clock {
         }
     }
 
-    /// Blocks this thread until `span` has passed (false) or `signal` says stop (true).
+    /// Blocks this thread until `span` has passed (returns false) or `signal` is stopped (returns true).
     pub(crate) fn wait(&self, span: Duration, signal: &Signal) -> bool {
         let until = self.after(span);
         let mut stopped = signal.stopped.lock();
@@ -281,7 +284,7 @@ impl Clock {
             }
             let nap = match &self.0 {
                 Source::System(..) => left,
-                // A manual clock cannot reach this condition variable; look at its hands often enough.
+                // A manual clock cannot notify this condition variable, so its time is read every 5 ms.
                 Source::Manual(_) => Duration::from_millis(5),
             };
             signal.wake.wait_for(&mut stopped, nap);
@@ -299,7 +302,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// Tells a thread that waits on a [`Clock`] to stop waiting, for good.
+/// Ends the wait of a thread on a [`Clock`], permanently.
 #[derive(Default)]
 pub(crate) struct Signal {
     stopped: Mutex<bool>,

@@ -1,4 +1,4 @@
-//! Settings of a board: plain values, checked all at once.
+//! Settings of a board: plain values, which are all checked at once.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,93 +19,95 @@ use crate::task::{Bounds, DEFAULT_QUEUE, TaskState};
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where tasks are kept: `memory:`, `sqlite:PATH`, `postgres://...` or `mysql://...`. `memory:` by default.
+    /// The storage of tasks: `memory:`, `sqlite:PATH`, `postgres://...` or `mysql://...`. `memory:` by default.
     pub url: String,
-    /// The node's name in lists; the machine's host name does not matter. `node` by default.
+    /// The node's name in lists; it need not be the machine's host name. `node` by default.
     pub node_name: String,
-    /// Queues with their concurrency on this node. `default` with 10 by default.
+    /// Queues with their concurrency on this node. By default the queue `default` with 10.
     pub queues: Vec<(Name, usize)>,
-    /// Threads that run async handlers. The number of cores by default, 1,024 at most.
+    /// Threads that run async handlers. By default the number of cores; at most 1,024.
     pub worker_threads: usize,
-    /// Threads that run blocking handlers, made when needed. 32 by default.
+    /// Threads that run blocking handlers, started when needed. 32 by default.
     pub blocking_threads: usize,
-    /// How long after its last sign of life a node is believed alive. 15 s by default, 1,000 years at most; heartbeats come three times
-    /// as often.
+    /// The time after its last heartbeat for which a node counts as alive. 15 s by default, at most 1,000 years. A node
+    /// sends three heartbeats in this time.
     pub lease: Duration,
-    /// How often storage is looked at without a wake-up. 1 s by default, 1,000 years at most.
+    /// The interval at which storage is checked without a wake-up. 1 s by default, at most 1,000 years.
     pub check_interval: Duration,
-    /// How long a push waits for storage that is away before it fails. 10 s by default.
+    /// The time that a push waits for unavailable storage before it fails. 10 s by default.
     pub push_deadline: Duration,
-    /// Pushes that may wait for storage at a time; further ones await their turn. 10,000 by default.
+    /// Pushes that may wait for storage at once; further pushes wait for a free place. 10,000 by default.
     pub max_waiting_pushes: usize,
     /// The largest params of a task, in bytes of JSON. 1 MiB by default.
     pub max_params_bytes: usize,
     /// The largest [`meta`](crate::NewTask::meta) of a task, in bytes of JSON. 64 KiB by default.
     pub max_meta_bytes: usize,
-    /// The largest result of a run, in bytes of JSON. 1 MiB by default. A run that returns more fails for good, with the
-    /// number in its error.
+    /// The largest result of a run, in bytes of JSON. 1 MiB by default. A run with a larger result fails permanently,
+    /// and its error states the size.
     pub max_result_bytes: usize,
-    /// Bytes up to which `memory:` takes new tasks, finished ones that are kept included; a task takes about 480 and those of
-    /// its texts. 2 GiB by default. Above that a push fails with [`PushError::NoRoom`](crate::PushError::NoRoom), and what is
-    /// under way comes to its end. A database takes what its disk does.
-    pub max_memory_bytes: usize,
-    /// How long a stop lets running tasks go on before it cancels them. 20 s by default: a stop takes `drain` +
-    /// `cancel_grace` + 2 s at most, and Kubernetes kills a process 30 s after it has asked it to end.
-    pub drain: Duration,
-    /// How long a cancelled run may go on before it is dropped. 3 s by default.
-    pub cancel_grace: Duration,
-    /// Node deaths in a row during a task's runs after which it is dead. 3 by default, at least 1.
+    /// Bytes up to which `memory:` accepts new tasks; finished tasks that are kept count too. A task takes about 480
+    /// bytes and the bytes of its texts. 2 GiB by default.
     ///
-    /// A task whose node died under it may be the culprit, or its neighbour. After two such deaths it is on its last
-    /// chance: on each node one such task runs at a time. That number is fixed, whatever stands here, so:
-    /// - 1: the first death makes every task dead that was running there, the innocent ones too.
-    /// - 2: those tasks run again side by side, and the second death makes all dead that were in both. No task ever
-    ///   runs alone.
-    /// - 3: after two deaths they run one by one, so the third finds the culprit alone.
-    /// - more: as 3, and the culprit may kill its process as often again before it is dead. For nodes that die for
-    ///   reasons of their own.
+    /// Above this bound a push fails with [`PushError::NoRoom`](crate::PushError::NoRoom), while running tasks continue
+    /// to their end. For a database the bound is its disk.
+    pub max_memory_bytes: usize,
+    /// The time that a stop gives to running tasks before it cancels them. 20 s by default. A stop takes at most
+    /// `drain` + `cancel_grace` + 2 s, because Kubernetes kills a process 30 s after it has asked the process to end.
+    pub drain: Duration,
+    /// The time that a cancelled run may continue before it is dropped. 3 s by default.
+    pub cancel_grace: Duration,
+    /// The number of node deaths in a row during a task's runs after which the task is dead. 3 by default, at least 1.
+    ///
+    /// A task whose node died may be the culprit, or a neighbour of the culprit. After two such deaths the task has its
+    /// last chance: each node runs one such task at a time. That number is fixed under every `crash_limit`, so:
+    /// - 1: the first death makes every task dead that was running on the node, innocent tasks included.
+    /// - 2: those tasks run again side by side, and the second death makes every task dead that was running at both
+    ///   deaths. No task ever runs alone.
+    /// - 3: after two deaths they run one at a time, so that the third death finds the culprit alone.
+    /// - more: as with 3, but the culprit may kill its process that many times more before it is dead. Suitable for
+    ///   nodes that die for reasons unrelated to tasks.
     pub crash_limit: u32,
-    /// How long finished tasks are kept.
+    /// Rules for how long finished tasks are kept.
     pub retention: Vec<Keep>,
-    /// How long a schedule is kept that has finished, with its history; nothing for ever. 30 days by default. One that code
-    /// defines stays, or it would begin anew with the next start.
+    /// The time for which a finished schedule is kept, with its history; `None` keeps it for ever. 30 days by default.
+    /// A schedule defined in code is always kept, because otherwise it would begin again at the next start.
     pub keep_finished_schedules: Option<Duration>,
-    /// The zone of triggers that are given without one. UTC by default.
+    /// The time zone of triggers that name no zone. UTC by default.
     pub default_zone: Zone,
-    /// Where the tasks' own logs go; nothing for none, which is the default.
+    /// The folder for the tasks' own logs; `None`, the default, writes no such logs.
     pub task_logs: Option<PathBuf>,
-    /// The largest log file of one attempt, in bytes. 1 MiB by default.
+    /// The largest log file of an attempt, in bytes. 1 MiB by default.
     pub task_log_bytes: u64,
     /// Records below this level are left out of the tasks' own logs. `Debug` by default.
     pub task_log_level: slog::Level,
-    /// How durable a commit is, where the backend lets one choose. Full by default.
+    /// The durability of a commit, where the backend offers a choice. Full by default.
     pub synchronous: Synchronous,
-    /// Threads that read from storage. 2 by default, 1,000 at most.
+    /// Threads that read from storage. 2 by default, at most 1,000.
     pub readers: usize,
-    /// Threads that commit side by side, where the database takes several commits at a time. 2 by default, 1,000 at most: more of
-    /// them means smaller commits, which pays when the server is far away or has cores to spare.
+    /// Threads that commit in parallel, where the database accepts several commits at once. 2 by default, at most
+    /// 1,000. More threads mean smaller commits, which pays off when the server is far away or has idle cores.
     pub writers: usize,
-    /// Events that wait for a slow subscriber before further ones are counted as missed. 1,024 by default, 10,000,000 at most.
+    /// Events buffered for a slow subscriber; further events count as missed. 1,024 by default, at most 10,000,000.
     pub event_buffer: usize,
-    /// What the public store may hold.
+    /// Limits of the public store.
     pub store_limits: StoreLimits,
     /// The clock.
     pub clock: Clock,
 }
 
-/// How long tasks in a terminal state are kept.
+/// The time for which tasks in a terminal state are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keep {
-    /// The state.
+    /// The terminal state.
     pub state: TaskState,
-    /// Deleted when older than this.
+    /// A task older than this is deleted.
     pub age: Option<Duration>,
-    /// At most so many, the latest.
+    /// At most this many tasks are kept, the latest first.
     pub count: Option<u64>,
 }
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Longer than any program runs, and short enough to be added to any time.
+/// Longer than any program runs, and short enough to add to any time without overflow.
 const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 24 * 3600);
 
 impl Default for Config {
@@ -148,10 +150,10 @@ impl Default for Config {
     }
 }
 
-/// The URL without its password.
+/// Shows the URL without its password.
 impl std::fmt::Debug for Config {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        /// Each of these fields by its name; one that is missing does not compile.
+        /// Shows each of these fields by its name; a missing field does not compile.
         macro_rules! show {
             ($($field:ident)+) => {{
                 let Self { url, $($field),+ } = self;
@@ -169,12 +171,12 @@ impl std::fmt::Debug for Config {
 }
 
 impl Config {
-    /// How large the fields of a task may be.
+    /// The size bounds of a task's fields.
     pub(crate) fn bounds(&self) -> Bounds {
         Bounds::new(self.max_params_bytes, self.max_meta_bytes, self.max_result_bytes)
     }
 
-    /// Everything that is wrong with it, one sentence each; empty when nothing is.
+    /// All faults of the settings, one sentence each; empty when the settings are valid.
     pub fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut fault = |wrong: bool, text: &str| {

@@ -1,29 +1,29 @@
-//! The errors that callers meet: one small enum per boundary.
+//! The errors that callers receive: one small enum per boundary.
 //!
-//! Each says everything in its text, its cause included, and has no `source()`: what shows both, such as `{:#}` of
-//! `anyhow`, would show the cause twice.
+//! The text of each error is complete and includes its cause, and there is no `source()`. Otherwise a printer that
+//! shows both, such as `{:#}` of `anyhow`, would show the cause twice.
 
 use crate::actor::Silent;
 use crate::backend::BackendError;
 use crate::name::Name;
 use crate::task::{InvalidTask, TaskError, TaskId, TaskState};
 
-/// Why a push was not accepted.
+/// The reason why a push was not accepted.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PushError {
-    /// The task itself is wrong; pushing it again cannot help.
+    /// The task itself is invalid; pushing it again cannot succeed.
     #[error("task refused: {0}")]
     Invalid(String),
-    /// Its unique key is held and its mode is `reject`.
+    /// The unique key of the task is held, and its mode is `reject`.
     #[error("unique key {key:?} is held by task {existing}; wait for it, or push with another mode")]
     UniqueKeyHeld {
         /// The key.
         key: String,
-        /// Its holder.
+        /// The task that holds the key.
         existing: TaskId,
     },
-    /// As many pushes are waiting as are allowed to (only from `try_push`).
+    /// The limit on waiting pushes has been reached (only from `try_push`).
     #[error(
         "the board is full: as many pushes wait for storage as `max_waiting_pushes` allows; await `push` or try later"
     )]
@@ -31,22 +31,22 @@ pub enum PushError {
     /// The board is stopping or has stopped.
     #[error("the board takes no more pushes: it is stopping; start it again to push")]
     Closed,
-    /// Storage did not take it within the push deadline. Whether it was stored is unknown when the fault came
-    /// after the commit was sent; pushing it again with the same `task_id` gives one task.
+    /// Storage did not accept the task within the push deadline. If the error came after the commit was sent, it is
+    /// unknown whether the task was stored. Pushing it again with the same `task_id` gives one task.
     #[error("storage did not accept the push in time: {0}; push again with the same task_id")]
     Storage(BackendError),
-    /// Storage has no room for more tasks; the text says how much there is and what to do. Nothing was stored.
+    /// Storage has no room for more tasks; the text states the room and the remedy. Nothing was stored.
     #[error("{0}")]
     NoRoom(String),
-    /// It could not be made part of a transaction of the application, and nothing of it is left there.
+    /// The push could not be made part of the application's transaction. It leaves nothing in that transaction.
     #[error("the task was not pushed: {0}; roll the transaction back")]
     Transaction(BackendError),
-    /// No answer came; pushing again with the same `task_id` gives one task.
+    /// No answer came. Pushing the task again with the same `task_id` gives one task.
     #[error("the outcome of the push is unknown: its answer was lost; push again with the same task_id")]
     Unknown,
 }
 
-/// Why another request to the board failed.
+/// The reason why a request to the board, other than a push, failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BoardError {
@@ -59,96 +59,96 @@ pub enum BoardError {
     /// The task has ended without a result.
     #[error("task {task_id} is {state}: {reason}; retry it, or push it anew")]
     NotCompleted {
-        /// The task.
+        /// The task's id.
         task_id: TaskId,
-        /// How it ended: dead or cancelled.
+        /// The final state: dead or cancelled.
         state: TaskState,
-        /// Its `last_error`.
+        /// The task's `last_error`.
         reason: String,
     },
-    /// The result of the task is of another type.
+    /// The result of the task does not match the requested type.
     #[error("the result of task {task_id} is of another type: {error}; `wait` gives it as JSON")]
     Result {
-        /// The task.
+        /// The task's id.
         task_id: TaskId,
-        /// What does not fit.
-        // Not named `source`: the text has it.
+        /// The first mismatch with the type.
+        // Not named `source`, because the text already contains it.
         error: serde_json::Error,
     },
     /// No schedule has this name.
     #[error("no schedule {0:?}; it may have been deleted")]
     NoSuchSchedule(Name),
-    /// A schedule has this name already.
+    /// A schedule with this name already exists.
     #[error("there is a schedule {0:?} already; update it, or choose another name")]
     ScheduleExists(Name),
-    /// The part that answers is not running.
+    /// The part that handles the request is not running.
     #[error("the {part} is not answering; see `health()`, and try again")]
     NotAnswering {
-        /// Which part.
+        /// The name of the part.
         part: &'static str,
     },
     /// The board is stopping or has stopped.
     #[error("the board is stopping or has stopped; start another one")]
     Closed,
-    /// The request itself is wrong.
+    /// The request itself is invalid.
     #[error("request refused: {0}")]
     Invalid(String),
 }
 
-/// Why a board did not start.
+/// The reason why a board did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The configuration has faults; all of them are listed.
+    /// The configuration has faults; the error lists all of them.
     #[error("the configuration has {} fault(s): {}", .0.len(), .0.join("; "))]
     Config(Vec<String>),
-    /// Two handlers for one type.
+    /// A type has two handlers.
     #[error("type {0:?} has two handlers; register one of them only")]
     TwoHandlers(String),
-    /// Two schedules of one name.
+    /// Two schedules have the same name.
     #[error("the builder has two schedules named {0:?}; give it one of them only, or another name to one")]
     TwoSchedules(String),
     /// Storage could not be opened.
     #[error("storage could not be opened: {0}")]
     Storage(BackendError),
-    /// The operating system gave no thread.
+    /// The operating system could not start a thread.
     #[error("a thread could not be started: {0}")]
     Thread(std::io::Error),
-    /// A part did not come up.
+    /// A part of the board did not start.
     #[error("the {0} did not start")]
     Part(&'static str),
 }
 
-/// Why a delivery could not be settled.
+/// The reason why a delivery could not be settled.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
-    /// The claim no longer holds: its time ran out or the task was taken back. Another run may be under way.
+    /// The claim no longer holds: it expired, or the task was taken back. A second run may be in progress.
     #[error("task {0} is no longer held by this delivery; drop it, another run decides")]
     Fenced(TaskId),
-    /// The task was cancelled, so its time is not extended; it can still be settled until the grace is over.
+    /// The task was cancelled, so its time is not extended. It can still be settled until the cancel grace ends.
     #[error("task {0} was cancelled and gets no more time; settle it, or drop the delivery")]
     Cancelled(TaskId),
-    /// The board has stopped, and has given the task back.
+    /// The board has stopped and has given the task back.
     #[error("the board has stopped and has given task {0} back; it runs again")]
     Closed(TaskId),
-    /// No answer came: the board stopped meanwhile, or storage lost the answer and does not say what it has written. If the task
-    /// is still held it is offered again when the lease ends.
+    /// No answer came. Either the board stopped meanwhile, or storage's answer was lost and storage cannot tell what
+    /// was written. If the task is still held, it is offered again when the lease ends.
     #[error("the outcome for task {0} is unknown: no answer came; look at the task, it may run again")]
     Unknown(TaskId),
 }
 
-/// Why a task could not be completed in a transaction of its handler.
+/// The reason why a task could not be completed in a transaction of its handler.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompleteError {
-    /// The claim no longer holds: the task was taken back, or is completed already. Another run may be under way.
+    /// The claim no longer holds: the task was taken back, or it is already completed. A second run may be in progress.
     #[error("task {0} is no longer held by this run; roll the transaction back, another run decides")]
     Fenced(TaskId),
     /// The output cannot be written as JSON.
     #[error("the output cannot be written as JSON: {0}; give it a type that can")]
     Output(serde_json::Error),
-    /// It could not be made part of the transaction, and nothing of it is left there.
+    /// The completion could not be made part of the transaction. It leaves nothing in that transaction.
     #[error("the task was not completed: {0}; roll the transaction back")]
     Storage(BackendError),
 }
@@ -185,7 +185,8 @@ impl From<InvalidTask> for PushError {
     }
 }
 
-/// What a function of the application that returns a [`TaskError`] meets most. In a handler `?` takes any error.
+/// Conversions for the errors that application functions returning [`TaskError`] meet most often. In a handler `?`
+/// accepts any error.
 macro_rules! retryable {
     ($($error:ty),+ $(,)?) => {$(
         impl From<$error> for TaskError {

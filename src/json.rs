@@ -1,7 +1,7 @@
-//! JSON as text: what can be written, and read again as it was.
+//! JSON as text that can be written, and read back unchanged.
 //!
-//! Text is kept as it was written, because a number may be larger or more exact than any type of this program. What could
-//! not be read again is refused by the call that brings it.
+//! Text is kept as it was written, because a number may be larger or more exact than any number type of this program.
+//! Text that could not be read back is refused by the call that supplies it.
 
 mod canonical;
 mod finite;
@@ -14,19 +14,19 @@ use serde::Serialize;
 pub(crate) use canonical::canonical;
 pub(crate) use places::filled;
 
-/// The reader of JSON refuses what is nested deeper, so the writer must too.
+/// The JSON reader refuses deeper nesting, so the writer must refuse it too.
 pub(crate) const DEEPEST: usize = 127;
 
-/// Each level takes two letters, so that a shorter text cannot be too deep.
+/// Each level takes two characters, so a shorter text cannot be too deep.
 const SHORT: usize = 2 * (DEEPEST + 1);
 
-/// Writes a value as JSON text that can be read again.
+/// Writes a value as JSON text that can be read back.
 ///
 /// # Errors
-/// What is wrong with it: no JSON form, a number that is none, or nested too deep.
+/// Why the value is invalid: no JSON form, a number that is not finite, or nesting that is too deep.
 pub(crate) fn written<T: Serialize + ?Sized>(value: &T) -> Result<String, String> {
     let text = serde_json::to_string(value).map_err(|error| error.to_string())?;
-    // Instead of a number that is none `null` is written, and few texts have that in them.
+    // The writer replaces a number that is not finite by `null`, and few texts contain `null`.
     if text.contains("null") {
         finite::check(value)?;
     }
@@ -43,13 +43,13 @@ pub(crate) fn too_deep(text: &str) -> Option<String> {
         .then(|| format!("it is nested {depth} levels deep, and {DEEPEST} can be read again; flatten it"))
 }
 
-/// JSON text from storage as a value; text that is no JSON becomes a JSON string, so that it is shown.
+/// JSON text from storage as a value. Text that is no JSON becomes a JSON string, so that it is still shown.
 #[cfg(feature = "sql")]
 pub(crate) fn shown(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.into()))
 }
 
-/// The bytes of a value as JSON text.
+/// The size of a value as JSON text, in bytes.
 pub(crate) fn size(value: &impl Serialize) -> usize {
     struct Counter(usize);
 
@@ -65,14 +65,14 @@ pub(crate) fn size(value: &impl Serialize) -> usize {
     }
 
     let mut counter = Counter(0);
-    // What cannot be written is refused elsewhere, and has no size.
+    // A value that cannot be written is refused elsewhere, and has no size.
     match serde_json::to_writer(&mut counter, value) {
         Ok(()) => counter.0,
         Err(_) => 0,
     }
 }
 
-/// A text of at most `most` bytes, with a word on what was cut off.
+/// A text of at most `most` bytes. If it was cut, it ends with a note of the full size.
 pub(crate) fn cut(text: Box<str>, most: usize) -> Box<str> {
     if text.len() <= most {
         return text;

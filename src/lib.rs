@@ -1,8 +1,9 @@
 //! Background tasks, schedules and a public key-value store inside your program, run by [actix] actors.
 //!
-//! A task is pushed to a [`Board`], which stores it before it says so, runs it on a worker, tries it again when it
-//! fails, and keeps what became of it: in memory, in a SQLite file, in PostgreSQL or in MySQL. Tasks in a database outlive
-//! the program, and several programs may share it. With memory and SQLite nothing else has to be installed or started.
+//! A task is pushed to a [`Board`]. The board stores the task before it confirms the push, runs it on a worker, and
+//! retries it when it fails. The outcome is kept in memory, in a SQLite file, in PostgreSQL or in MySQL. Tasks in a
+//! database outlive the program, and several programs may share it. Memory and SQLite need no further software to be
+//! installed or started.
 //!
 //! ```
 //! use callboard::{Board, Context, Task, TaskError, TaskFilter, TaskOrder, TaskResult, TaskState, slog};
@@ -44,40 +45,46 @@
 //! | to | there is |
 //! |---|---|
 //! | describe, start and stop a board | [`Board::builder`], [`BoardBuilder`], [`Config`], [`StartError`] |
-//! | say what a task is, and do it | [`Task`], or JSON and a function; [`Context`], [`TaskResult`], [`Outcome`], [`TaskError`], [`Run`] for an actor of yours |
+//! | define a task and its work | [`Task`], or JSON and a function; [`Context`], [`TaskResult`], [`Outcome`], [`TaskError`], [`Run`] for an actor of yours |
 //! | push | [`Board::push`], [`NewTask`], [`Retry`], [`Unique`], [`Pushed`], [`PushError`] |
 //! | push and complete in transactions of your own | `Board::push_in`, `Context::complete_in`, `AppConnection`, [`CompleteError`] |
 //! | pull, in a loop of your own | [`Board::pop`], [`Delivery`] |
-//! | see what became of tasks | [`Board::wait`], [`Board::wait_as`], [`Board::list`], [`TaskRecord`], [`TaskFilter`], [`TaskPage`], [`Execution`], [`StateCount`] |
-//! | change them | [`Board::cancel`], [`Board::retry`], [`Board::edit_all`], [`EditAction`] |
+//! | see the outcome of tasks | [`Board::wait`], [`Board::wait_as`], [`Board::list`], [`TaskRecord`], [`TaskFilter`], [`TaskPage`], [`Execution`], [`StateCount`] |
+//! | change tasks | [`Board::cancel`], [`Board::retry`], [`Board::edit_all`], [`EditAction`] |
 //! | run queues | [`Board::pause`], [`Board::drain`], [`Board::set_concurrency`], [`QueueSettings`] |
-//! | hear of what happens | [`Board::subscribe`], [`BoardBuilder::on_event`], [`Event`], [`TaskFact`] |
+//! | receive events | [`Board::subscribe`], [`BoardBuilder::on_event`], [`Event`], [`TaskFact`] |
 //! | share values | [`Board::store`], [`StoreHandle`], and more in [`store`] |
-//! | know how it is | [`Board::health`], [`Health`], [`Board::nodes`], [`Board::task_logs`], [`logging`] |
-//! | keep tasks somewhere else | [`Backend`], and what it is asked in [`backend`] |
+//! | check the health of a board | [`Board::health`], [`Health`], [`Board::nodes`], [`Board::task_logs`], [`logging`] |
+//! | write your own storage backend | [`Backend`], and the contract in [`backend`] |
 //!
 //! # What it promises
 //!
-//! A push that was answered is stored, and its task ends as completed, dead or cancelled, or is still live. Tasks run
-//! *at least* once: a run that was under way when its process died runs again, so handlers should be safe to repeat.
-//! Of several runs one decides. When the answer to a push is lost, pushing again with the same id gives one task.
-//! Nothing is dropped silently.
+//! A push that was answered is stored. Its task is still live, or has ended as completed, dead or cancelled. Tasks run
+//! *at least* once: if a process dies during a run, the task runs again, so handlers should be idempotent. If a task
+//! has several runs, exactly one of them decides its outcome. When the answer to a push is lost, pushing again with the
+//! same id gives one task. Nothing is dropped silently.
 //!
 //! # Features
 //!
-//! | feature | default | what it adds |
+//! | feature | default | adds |
 //! |---|---|---|
-//! | `sqlite` | yes | the SQLite backend, with SQLite itself compiled in: it takes a C compiler to build |
+//! | `sqlite` | yes | the SQLite backend, with SQLite itself compiled in: building it needs a C compiler |
 //! | `postgres` | no | the PostgreSQL backend; building it needs libpq |
 //! | `mysql` | no | the backend for MySQL and MariaDB; building it needs libmariadb |
 //! | `testing` | no | `testing::TestBoard`, whose clock your tests move by hand, and the conformance suite for backends |
 //!
 //! # Where to go next
 //!
-//! In the repository: `examples/`, a ladder of small programs with their output; `docs/tasks.md` on options, retries,
-//! unique keys, cancelling and logs; `docs/scheduling.md`; `docs/limits.md` on limits over all nodes; `docs/operations.md`
-//! on database servers; `docs/supervision.md` on what happens when what dies;
-//! `docs/reliability.md` on how that is tested; `docs/public-store.md`; and `ARCHITECTURE.md`, for those who change callboard.
+//! In the repository:
+//! - `examples/`: a ladder of small programs with their output.
+//! - `docs/tasks.md`: options, retries, unique keys, cancelling and logs.
+//! - `docs/scheduling.md`: schedules.
+//! - `docs/limits.md`: limits over all nodes.
+//! - `docs/operations.md`: database servers.
+//! - `docs/supervision.md`: the effect of each failure.
+//! - `docs/reliability.md`: how failures are tested.
+//! - `docs/public-store.md`: the public store.
+//! - `ARCHITECTURE.md`: for developers of callboard.
 //!
 //! [actix]: https://docs.rs/actix
 
@@ -100,12 +107,12 @@ mod task;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-// The versions that this crate is built on: a program needs none of its own.
+// The versions that this crate is built on, so that a program needs no such dependencies of its own.
 pub use actix_rt;
 pub use slog;
 
 pub use runtime::core::{Stage, UnrunReason, UnrunTasks};
-// What `Board` takes and gives; what only a backend's author needs stays in its module.
+// The types that `Board` takes and returns. Types that only a backend's author needs stay in their module.
 pub use actor::Part;
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 #[doc(inline)]
@@ -145,7 +152,7 @@ pub use task::{
     TaskResult, TaskSpec, TaskState, Unique, UniqueMode, UniqueScope, UnknownSpelling, holds_key,
 };
 
-/// The pages beside the code: what they show compiles and runs.
+/// The Markdown pages, so that their examples are compiled and run as tests.
 #[cfg(doctest)]
 #[allow(missing_debug_implementations, dead_code, reason = "nothing but a place for the pages")]
 mod pages {

@@ -1,4 +1,4 @@
-//! Cheap names for types and queues.
+//! Names of task types and queues, cheap to clone.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The name of a task type or of a queue.
 ///
-/// Any text becomes one: a `&str`, a `String`, another name. It is copied once and then shared by reference count; a name
-/// known when the program was compiled costs no copy with [`Name::of`]. Both compare and hash as their text.
+/// Any text can become a name: a `&str`, a `String` or an existing name. The text is copied once and then shared by
+/// reference count. [`Name::of`] makes a name from text known at compile time, without a copy. Both kinds compare and
+/// hash by their text.
 ///
 /// ```
 /// use callboard::{Board, BoardBuilder, Name};
@@ -32,13 +33,13 @@ enum Text {
     Shared(Arc<str>),
 }
 
-/// The longest name, in bytes: databases keep names in columns of this size.
+/// The longest name, in bytes: the size of the columns in which databases keep names.
 pub(crate) const LONGEST_NAME: usize = 200;
 
-/// What is wrong with a name, if anything is; `what` says what it is the name of. One rule for all names, because storage
-/// that cannot keep a name fails when it is asked for it.
+/// Returns the reason if a name is invalid; `what` says what kind of name it is. One rule applies to all names, because
+/// storage that cannot keep a name fails when it is asked for that name.
 pub(crate) fn name_fault(what: &str, name: &str) -> Option<String> {
-    // Nearly all names are of printable ASCII, and each push has two: those are not taken apart into characters.
+    // Each push checks two names, and nearly all names are printable ASCII. Such names skip the split into characters.
     let odd = name.bytes().fold(false, |odd, byte| odd | !matches!(byte, b' '..=b'~'));
     let control = odd && name.chars().any(char::is_control);
     (name.is_empty() || name.len() > LONGEST_NAME || control).then(|| {
@@ -48,7 +49,7 @@ pub(crate) fn name_fault(what: &str, name: &str) -> Option<String> {
 }
 
 impl Name {
-    /// A name known when the program was compiled: it costs no allocation, and may be a constant.
+    /// A name from text known at compile time. It needs no allocation and may be a constant.
     pub const fn of(text: &'static str) -> Self {
         Self(Text::Static(text))
     }
@@ -82,7 +83,8 @@ impl AsRef<str> for Name {
     }
 }
 
-// Of any lifetime: from `&'static str` alone a parameter of type `&str` would be an error that does not speak of names.
+// For any lifetime. With `&'static str` alone, passing a `&str` parameter would give a compiler error that does not
+// mention names.
 impl From<&str> for Name {
     fn from(text: &str) -> Self {
         Self(Text::Shared(text.into()))
@@ -139,7 +141,7 @@ impl Ord for Name {
     }
 }
 
-// Must agree with `str`'s own hash: maps keyed by `Name` are searched with `&str` through `Borrow`.
+// Must agree with `str`'s own hash, because maps keyed by `Name` are searched with `&str` through `Borrow`.
 impl std::hash::Hash for Name {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);

@@ -1,17 +1,17 @@
-//! Panics of what others wrote, made values.
+//! Turns panics of application code into values.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Does `work`; a panic in it becomes the text that it said.
+/// Does `work`; a panic in it becomes an error with the panic's text.
 ///
 /// # Errors
-/// What the panic said.
+/// The text of the panic.
 pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(said)
 }
 
-/// What a panic said. What it carried is let go of, and its destructor may panic in its turn.
+/// The text of a panic. The payload is dropped here, and its destructor may panic too.
 pub(crate) fn said(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -20,10 +20,10 @@ pub(crate) fn said(panic: Box<dyn Any + Send>) -> String {
     text
 }
 
-/// Drops what belongs to somebody else: a destructor that panics hurts nobody.
+/// Drops a value of the application. A panic in its destructor is caught and goes no further.
 pub(crate) fn let_go<T>(what: T) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(what))) {
-        // Whoever panics in two destructors may do so in a third: this one is not run.
+        // A payload from a panicking destructor may panic when it is dropped too, so it is leaked.
         std::mem::forget(panic);
     }
 }

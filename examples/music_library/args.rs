@@ -1,4 +1,4 @@
-//! What the command line says.
+//! The command line of the program.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -22,14 +22,14 @@ usage: music_library [OPTIONS]
 Ctrl-C stops after what is nearly done, a second Ctrl-C at once. Started again, it goes on where it stopped.
 ";
 
-/// What to do.
+/// The action to perform.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Help,
     Run(Args),
 }
 
-/// How to do it.
+/// The options of the action.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Args {
     pub(crate) urls: Option<PathBuf>,
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     pub(crate) retry: bool,
 }
 
-/// Reads the command line, whose first word is the program.
+/// Parses the command line. Its first word is the program.
 pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Command, Error> {
     let mut parser = Parser::from_iter(words);
     let mut args = Args { urls: None, library: "music".into(), database_url: None, concurrency: 4, retry: false };

@@ -1,22 +1,22 @@
-//! Names that every file system takes.
+//! Names that are valid on every file system.
 
 use std::path::{Path, PathBuf};
 
 use crate::names::Song;
 
-/// Bytes of the longest name made here, extension included. File systems allow 255; the rest is for `.part.json`.
+/// The longest name made here, in bytes with the extension. File systems allow 255; the rest is for `.part.json`.
 const LONGEST: usize = 240;
 
-/// The artist of songs whose name tells none.
+/// The artist of songs whose name contains no artist.
 const NO_ARTIST: &str = "Unknown Artist";
 
-/// Extensions that are taken for one when they end a name; anything else after a dot belongs to the name (`Vol.2`).
+/// Extensions that are recognised at the end of a name; any other text after a dot belongs to the name (`Vol.2`).
 const AUDIO: [&str; 14] =
     ["aac", "aif", "aiff", "ape", "flac", "m4a", "mka", "mp3", "mp4", "oga", "ogg", "opus", "wav", "webm"];
 
-/// Makes `name` one component of a path that means the same everywhere: at most `longest` bytes, never empty, never
-/// `.` or `..`, nothing that parts a path, no control or direction characters, no leading dot (hidden), no trailing
-/// dot or space (Windows drops them), no device name of Windows. A safe name stays as it is.
+/// Makes `name` a single path component that means the same on every system. It has at most `longest` bytes. It is
+/// never empty, `.` or `..`. It has no path separators, no control or direction characters, no leading dot (hidden),
+/// and no trailing dot or space (Windows drops them). It is no device name of Windows. A safe name stays unchanged.
 pub(crate) fn safe_name(name: &str, longest: usize) -> String {
     let mut safe: String = name.trim().chars().map(|c| if allowed(c) { c } else { '_' }).collect();
     if safe.starts_with('.') {
@@ -28,7 +28,7 @@ pub(crate) fn safe_name(name: &str, longest: usize) -> String {
     let end = (0..=longest.min(safe.len())).rev().find(|&at| safe.is_char_boundary(at)).unwrap_or(0);
     safe.truncate(end);
     safe.truncate(safe.trim_end_matches(|c: char| c == '.' || c.is_whitespace()).len());
-    // Cutting may have laid bare a device name (`CONx`, cut to three bytes).
+    // Truncation may have produced a device name (`CONx`, cut to three bytes).
     if safe.is_empty() || is_device(&safe) { "_".into() } else { safe }
 }
 
@@ -39,7 +39,7 @@ fn allowed(c: char) -> bool {
     !(c.is_control() || parts_or_means_something || breaks_a_line || turns_text_around)
 }
 
-/// True for the names that Windows keeps for devices, whatever extension follows.
+/// True for the names that Windows reserves for devices, with any extension.
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or(name).trim_end().to_ascii_uppercase();
     let numbered = |prefix: &str| {
@@ -51,7 +51,7 @@ fn is_device(name: &str) -> bool {
         || numbered("LPT")
 }
 
-/// Parts a name from its extension, when it ends with one of audio.
+/// Splits a name from its extension, if it ends with an audio extension.
 pub(crate) fn split_extension(name: &str) -> (&str, Option<&str>) {
     match name.rsplit_once('.') {
         Some((stem, ext)) if !stem.trim().is_empty() && AUDIO.iter().any(|a| ext.eq_ignore_ascii_case(a)) => {
@@ -61,7 +61,7 @@ pub(crate) fn split_extension(name: &str) -> (&str, Option<&str>) {
     }
 }
 
-/// What the first bytes of a file say it is, for names and addresses that do not tell.
+/// The file type according to the first bytes of a file, for names and addresses without an extension.
 pub(crate) fn sniff_extension(head: &[u8]) -> Option<&'static str> {
     match head {
         [b'R', b'I', b'F', b'F', ..] => Some("wav"),
@@ -73,8 +73,8 @@ pub(crate) fn sniff_extension(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Where a song belongs below the library: `<first artist>/<title> (<version>).<ext>`. From the second on, `number`
-/// tells songs of one name apart.
+/// The path of a song below the library: `<first artist>/<title> (<version>).<ext>`. From the second song of the same
+/// name on, the path contains `number`.
 pub(crate) fn shelf_path(song: &Song, extension: &str, number: u32) -> PathBuf {
     let artist = song.artists.first().map_or(NO_ARTIST, String::as_str);
     let extension = safe_name(extension, 10);
@@ -83,7 +83,7 @@ pub(crate) fn shelf_path(song: &Song, extension: &str, number: u32) -> PathBuf {
     Path::new(&safe_name(artist, LONGEST)).join(format!("{title}{number}.{extension}"))
 }
 
-/// A downloaded file's name before it has its place.
+/// The name of a downloaded file before it has its place.
 pub(crate) fn incoming_name(name: &str) -> String {
     safe_name(name, LONGEST)
 }

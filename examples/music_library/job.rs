@@ -1,4 +1,4 @@
-//! One run of the program: pushes the list, waits until everything has ended, and says what became of it.
+//! One run of the program: pushes the list, waits until every song has ended, and reports the results.
 
 use std::collections::{HashMap, HashSet};
 
@@ -23,7 +23,7 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// Pushes what is new. A line that was pushed before changes nothing, whatever has become of it.
+    /// Pushes new lines. A line that was pushed before changes nothing, in any state of its task.
     pub(crate) async fn push(&self, board: &Board) -> Result<(), PushError> {
         for entries in self.list.chunks(BATCH) {
             let tasks = entries.iter().map(|entry| {
@@ -35,16 +35,16 @@ impl Job {
         Ok(())
     }
 
-    /// Tells the screen which songs are to be done, those that an earlier run left included.
+    /// Sends the screen the names of the songs to do, including songs left by an earlier run.
     pub(crate) async fn announce(&self, board: &Board, screen: &Addr<Screen>) -> Result<(), BoardError> {
         let songs = self.songs(board).await?.into_iter().filter(|song| !self.is_old(song));
         let songs = songs.map(|song| (song.download.task_id, song.name())).collect();
-        // A screen that is gone shows nothing, and the work goes on.
+        // If the screen is gone, nothing is shown, and the work goes on.
         screen.send(Expect(songs)).await.unwrap_or(());
         Ok(())
     }
 
-    /// What became of each song, once it has.
+    /// The result of each song.
     pub(crate) async fn report(&self, board: &Board, library: &Library) -> Result<Report, BoardError> {
         let listed: HashSet<_> = self.list.iter().map(download_id).collect();
         let mut report = Report::default();
@@ -59,7 +59,7 @@ impl Job {
         Ok(report)
     }
 
-    /// True for a song that had come to its end before this run began.
+    /// True for a song that had ended before this run began.
     fn is_old(&self, song: &Song) -> bool {
         song.last().finished_at.is_some_and(|at| at < self.started_at)
     }
@@ -74,11 +74,11 @@ impl Job {
     }
 }
 
-/// Resolves when every song has ended, those of earlier lists included, and the rubbish is gone.
+/// Resolves when every song has ended, also the songs of earlier lists, and the cleanup is done.
 pub(crate) async fn finish(board: &Board) -> Result<(), BoardError> {
     let live =
         [TaskState::Waiting, TaskState::Scheduled, TaskState::Pending, TaskState::Running, TaskState::Retrying];
-    // A download pushes what follows it before it ends: after the downloads no other can appear.
+    // A download pushes its follow-up task before it ends. So after the downloads no new follow-up can appear.
     for kind in [DownloadAudio::TYPE, OrganiseAudio::TYPE] {
         for task in all(board, kind, &live).await? {
             board.wait(task.task_id).await?;
@@ -90,7 +90,7 @@ pub(crate) async fn finish(board: &Board) -> Result<(), BoardError> {
     }
 }
 
-/// Tries once more what was given up.
+/// Retries the tasks that were given up.
 pub(crate) async fn retry(board: &Board) -> Result<(), BoardError> {
     for kind in [DownloadAudio::TYPE, OrganiseAudio::TYPE] {
         for task in all(board, kind, &[TaskState::Dead]).await? {
@@ -114,7 +114,7 @@ async fn all(board: &Board, kind: &str, states: &[TaskState]) -> Result<Vec<Task
     }
 }
 
-/// A song as storage knows it: its download, and what followed.
+/// A song as storage knows it: its download, and the follow-up task.
 struct Song {
     download: TaskRecord,
     organised: Option<TaskRecord>,

@@ -1,4 +1,4 @@
-//! What all tasks share: where things are, and what they talk with.
+//! The state that all tasks share: paths and clients.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::files::incoming_name;
 use crate::list::Entry;
 use crate::session;
 
-/// The folder of the program's own, inside the library.
+/// The program's own folder, inside the library.
 const OWN: &str = ".callboard";
 
 /// A music library. Cloning is cheap; all clones are the same library.
@@ -25,14 +25,14 @@ pub(crate) struct Library(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     client: Client,
-    // One at a time: of ten downloads that are refused at once, one fetches a session for all.
+    // One fetch at a time: if ten downloads are rejected together, a single fetch gets the session for all.
     fetching_session: Mutex<()>,
     demo: OnceCell<Demo>,
     board: OnceLock<Board>,
 }
 
 impl Library {
-    /// Opens the library in `root`, which is made when it is not there.
+    /// Opens the library in `root`, and creates it if it does not exist.
     pub(crate) fn open(root: PathBuf, client: Client) -> io::Result<Self> {
         std::fs::create_dir_all(root.join(OWN))?;
         let (fetching_session, demo, board) = (Mutex::default(), OnceCell::new(), OnceLock::new());
@@ -43,32 +43,32 @@ impl Library {
         &self.0.client
     }
 
-    /// Where paths of tasks begin. They are stored without it, so that a library may be moved.
+    /// The base of the paths in tasks. Tasks store paths relative to it, so that a library may be moved.
     pub(crate) fn root(&self) -> &Path {
         &self.0.root
     }
 
-    /// A file of the program's own.
+    /// A file in the program's own folder.
     pub(crate) fn own(&self, name: &str) -> PathBuf {
         self.0.root.join(OWN).join(name)
     }
 
-    /// Where files are until they have their place: one folder for each download task, named by its id.
+    /// The folder of files without a final place: a folder for each download task, named by its id.
     pub(crate) fn incoming(&self) -> PathBuf {
         self.own("incoming")
     }
 
-    /// The board, for the tasks that ask about other tasks; nothing before it has started.
+    /// The board, for tasks that query other tasks; `None` until it has started.
     pub(crate) fn board(&self) -> Option<&Board> {
         self.0.board.get()
     }
 
     pub(crate) fn set_board(&self, board: Board) {
-        // There is one board in this program; a second would change nothing.
+        // There is one board in this program; a second call changes nothing.
         self.0.board.get_or_init(|| board);
     }
 
-    /// Where a URL of the list leads today. Starts the demo server at the first URL that is its own.
+    /// The current address for a URL of the list. Starts the demo server at the first URL of the demo scheme.
     pub(crate) async fn resolve(&self, url: &str) -> io::Result<String> {
         if !url.starts_with(demo::SCHEME) {
             return Ok(url.to_owned());
@@ -77,12 +77,12 @@ impl Library {
         Ok(demo.resolve(url))
     }
 
-    /// The cookie for the server of `url`, if one is known that is still good.
+    /// The cookie for the server of `url`, if a valid cookie is known.
     pub(crate) async fn session(&self, store: &StoreHandle, url: &str) -> Result<Option<String>, TaskError> {
         Ok(store.get(&session::key(url)).await?)
     }
 
-    /// A new cookie for the server of `url`, in place of the one that it refused.
+    /// A new cookie for the server of `url`, in place of the cookie that it rejected.
     pub(crate) async fn renew_session(
         &self,
         store: &StoreHandle,
@@ -90,7 +90,7 @@ impl Library {
         refused: Option<&str>,
     ) -> Result<String, TaskError> {
         let _turn = self.0.fetching_session.lock().await;
-        // Another download may have fetched one while this one waited for its turn.
+        // A concurrent download may have fetched a cookie while this download waited for the lock.
         if let Some(other) = self.session(store, url).await?.filter(|cookie| Some(cookie.as_str()) != refused) {
             return Ok(other);
         }
@@ -102,24 +102,24 @@ impl Library {
     }
 }
 
-/// The id of the task that downloads an entry: the same whenever the same line is pushed, which makes pushing it
-/// again harmless.
+/// The id of the task that downloads an entry. It is the same at every push of the same line, which makes the push
+/// idempotent.
 pub(crate) fn download_id(entry: &Entry) -> TaskId {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{}\t{}", entry.url, entry.name).as_bytes()).into()
 }
 
-/// The id of the task that puts the file of a download in its place.
+/// The id of the task that moves the file of a download to its place.
 pub(crate) fn organise_id(download: TaskId) -> TaskId {
     Uuid::new_v5(download.as_uuid(), b"organise_audio").into()
 }
 
-/// Where the file of an entry goes first, seen from the library.
+/// The first path of an entry's file, relative to the library.
 pub(crate) fn save_path(entry: &Entry) -> PathBuf {
     let folder = Path::new(OWN).join("incoming").join(download_id(entry).to_string());
     folder.join(incoming_name(&named_with_extension(entry)))
 }
 
-/// The entry's name; when it has no extension of audio and the URL has one, with that of the URL.
+/// The entry's name. If it has no audio extension and the URL has one, the extension of the URL is added.
 fn named_with_extension(entry: &Entry) -> String {
     let (_, own) = crate::files::split_extension(&entry.name);
     let path = reqwest::Url::parse(&entry.url).map(|url| url.path().to_owned()).unwrap_or_default();

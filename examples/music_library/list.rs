@@ -1,17 +1,17 @@
-//! The list of what to download: lines `URL<TAB>file name`.
+//! The download list: lines `URL<TAB>file name`.
 
 use std::fmt;
 
 use reqwest::Url;
 
-/// One line of the list.
+/// A line of the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     pub(crate) url: String,
     pub(crate) name: String,
 }
 
-/// A line that cannot be used, and why.
+/// An unusable line, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BadLine {
     pub(crate) line: usize,
@@ -24,9 +24,9 @@ impl fmt::Display for BadLine {
     }
 }
 
-/// Reads a list. Every line becomes an entry or a report, save for empty ones, comments (`#`) and exact repeats.
+/// Reads a list. Every line becomes an entry or a report, except empty lines, comments (`#`) and exact repeats.
 ///
-/// Takes bytes, so that one line in another encoding does not make the rest unreadable.
+/// Takes bytes, so that a line in a different encoding does not make the rest unreadable.
 pub(crate) fn read(list: &[u8]) -> (Vec<Entry>, Vec<BadLine>) {
     let (mut entries, mut bad) = (Vec::new(), Vec::new());
     let mut seen = std::collections::HashSet::new();

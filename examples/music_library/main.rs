@@ -1,8 +1,8 @@
-//! Keeps a music library: downloads songs that survive interruptions, and puts each where its name says it belongs.
+//! Keeps a music library: downloads songs across interruptions, and moves each song to the folder that its name says.
 //!
 //! Shows: tasks that push further tasks under ids of their own, so that everything may be pushed, killed and started
-//! again at any time; retries, dead letters and resumption; async and blocking handlers; the public store with a
-//! time to live; schedules that survive restarts; events; a graceful stop.
+//! again at any time; retries, dead letters and resumption; async and blocking handlers; the public store with a time
+//! to live; schedules that survive restarts; events; a graceful stop.
 //!
 //! ```sh
 //! cargo run --example music_library                          # a demo list, served by itself
@@ -40,7 +40,7 @@ use screen::{Close, Say, Screen, say};
 use tasks::{Cleanup, DOWNLOADS, DownloadAudio, OrganiseAudio};
 use upkeep::Rescan;
 
-/// What shells expect of a program that Ctrl-C has ended.
+/// The exit status that shells expect after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -84,7 +84,7 @@ async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
             screen.do_send(Say("stopping; Ctrl-C again stops at once"));
             tokio::select! {
                 () = board.stop() => {}
-                // Nothing is lost: what was running is taken up by the next start.
+                // Nothing is lost: the next start continues the running tasks.
                 () = interrupted() => std::process::exit(INTERRUPTED.into()),
             }
             (ExitCode::from(INTERRUPTED), report_at_rest(&job, &library, &url).await?)
@@ -95,7 +95,7 @@ async fn run(args: Args) -> Result<ExitCode, Box<dyn Error>> {
     Ok(code)
 }
 
-/// What storage says after a stop, read by a board that runs nothing.
+/// The report from storage after a stop, read by a board that runs no tasks.
 async fn report_at_rest(job: &Job, library: &Library, url: &str) -> Result<Report, Box<dyn Error>> {
     let reader = remember_all_done(Board::builder().url(url)).start().await?;
     let report = job.report(&reader, library).await?;
@@ -103,8 +103,8 @@ async fn report_at_rest(job: &Job, library: &Library, url: &str) -> Result<Repor
     Ok(report)
 }
 
-/// What was done once is remembered, or an old list would be downloaded again. Every board that starts on the database forgets
-/// by its own rules.
+/// Completed tasks are kept forever, because otherwise an old list would be downloaded again. Every board that starts
+/// on the database applies its own retention rules.
 fn remember_all_done(board: BoardBuilder) -> BoardBuilder {
     board.retention(TaskState::Completed, None, None)
 }
@@ -134,15 +134,15 @@ fn describe(args: &Args, library: &Library, screen: Addr<Screen>) -> Result<Boar
         .on_event(move |event| screen.do_send(event.clone()))
         .logger(slog::Logger::root(drain.filter_level(slog::Level::Info).fuse(), slog::o!()))
         .task_logs(library.own("logs"))
-        // A start right after `kill -9` goes on within seconds.
+        // A start right after `kill -9` continues the work within seconds.
         .lease(Duration::from_secs(3))
-        // Long enough for what is nearly done; the rest is resumed.
+        // Long enough for downloads that are nearly done; the rest is resumed.
         .drain(Duration::from_secs(3))
-        // A download crashes no program; those who run it pull its plug, perhaps more than the usual 3 times.
+        // A download crashes no program. But users may kill this program more than the usual 3 times during a download.
         .configure(|config| config.crash_limit = 100))
 }
 
-/// Resolves at Ctrl-C, and when a service manager asks to stop.
+/// Resolves at Ctrl-C, and when a service manager sends SIGTERM.
 async fn interrupted() {
     #[cfg(unix)]
     {
@@ -155,7 +155,7 @@ async fn interrupted() {
         }
     }
     if actix_rt::signal::ctrl_c().await.is_err() {
-        // Signals cannot be heard here; then they end the program in the system's own way.
+        // Signals cannot be received here; then they end the program in the system's own way.
         std::future::pending::<()>().await;
     }
 }

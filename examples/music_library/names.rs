@@ -1,27 +1,27 @@
-//! What a file name says of a song: `Title (version) - Artist _ Artist`.
+//! The parts of a file name of a song: `Title (version) - Artist _ Artist`.
 
 use std::fmt;
 
-/// A song as its name tells it.
+/// A song, as described by its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Song {
-    /// Never empty, unless the name was.
+    /// Never empty, unless the name was empty.
     pub(crate) title: String,
-    /// Which recording: what stands in the brackets that end the title.
+    /// The recording: the text in the brackets that end the title.
     pub(crate) version: Option<String>,
-    /// Empty when the name has no ` - `.
+    /// Empty if the name has no ` - `.
     pub(crate) artists: Vec<String>,
 }
 
 impl Song {
-    /// Reads a name. Every name has a reading: one that does not follow the grammar is all title.
+    /// Parses a name. Every name has a result: a name that does not follow the grammar is all title.
     ///
-    /// - The last ` - ` parts title and artists, so a title may hold one and an artist may not. A hyphen without
+    /// - The last ` - ` separates title and artists, so a title may contain it and an artist may not. A hyphen without
     ///   spaces belongs to the name (`Chen-U_EG`).
-    /// - ` _ ` parts artists; an underscore without a space on both sides belongs to the name (`Au_Ra`), and so it
-    ///   does in a title or version, where it stands for a character that some file system did not allow (`ver_`).
-    /// - Brackets that end the title hold the version. Half-width ones follow a space, or they belong to the title
-    ///   (`f(x)`); full-width ones carry their own space and need none.
+    /// - ` _ ` separates artists; an underscore without a space on both sides belongs to the name (`Au_Ra`). The same
+    ///   holds in a title or version, where it stands for a character that some file system did not allow (`ver_`).
+    /// - Brackets that end the title contain the version. Half-width brackets need a space before them, otherwise they
+    ///   belong to the title (`f(x)`); full-width brackets include their own space and need none.
     pub(crate) fn parse(name: &str) -> Self {
         let whole = || (name.trim(), Vec::new());
         let (left, artists) = match name.rsplit_once(" - ") {
@@ -38,7 +38,7 @@ impl Song {
         Self { title: title.to_owned(), version, artists: artists.into_iter().map(str::to_owned).collect() }
     }
 
-    /// The title with its version: what names the file.
+    /// The title with its version: the base of the file name.
     pub(crate) fn full_title(&self) -> String {
         match &self.version {
             Some(version) => format!("{} ({version})", self.title),
@@ -57,14 +57,14 @@ impl fmt::Display for Song {
     }
 }
 
-/// Parts `Title (version)`, or gives nothing when no brackets end it, or nothing stands before or in them.
+/// Splits `Title (version)`. Returns `None` if no brackets end the name, or if the text before or inside them is empty.
 fn split_version(text: &str) -> Option<(&str, &str)> {
     let (open, close) = match text.chars().next_back()? {
         ')' => ('(', ')'),
         '）' => ('（', '）'),
         _ => return None,
     };
-    // From the end, so that brackets within the version (`Mix (2nd)`) stay whole.
+    // Searches from the end, so that brackets within the version (`Mix (2nd)`) stay whole.
     let mut depth = 0_usize;
     for (at, c) in text.char_indices().rev() {
         if c == close {
@@ -151,7 +151,7 @@ mod tests {
         reads("", "", "", &[]);
     }
 
-    /// A part of a name that holds nothing of the grammar.
+    /// A part of a name without any character of the grammar.
     fn plain() -> impl Strategy<Value = String> {
         "[\\PC--[()（）]]{1,20}".prop_map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).prop_filter(
             "parts nothing",

@@ -1,4 +1,4 @@
-//! The closing table: what was done, what needed several attempts, what was given up and why.
+//! The closing table: songs that are done, that needed several attempts, and that were given up, with the reason.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ pub(crate) enum End {
     /// Done, but not at the first attempt.
     Retried,
     GivenUp,
-    /// Not ended: the next start goes on with it.
+    /// Not ended: the next start continues it.
     Left,
 }
 
@@ -26,14 +26,14 @@ impl End {
     }
 }
 
-/// One song.
+/// A song.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) end: End,
     pub(crate) song: String,
     pub(crate) attempts: u32,
     pub(crate) bytes: Option<u64>,
-    /// Where it is, or why it is not.
+    /// Its path, or the reason why it has none.
     pub(crate) remark: String,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Row {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
-    /// Songs of the list that an earlier run had put in the library.
+    /// Songs of the list that an earlier run had put into the library.
     pub(crate) before: usize,
 }
 
@@ -53,7 +53,7 @@ impl Report {
 
 const HEAD: [&str; 5] = ["", "song", "attempts", "size", "where it is, or why not"];
 
-/// The widest that a song's name may make its column.
+/// The maximum width of the column for names.
 const WIDEST: usize = 48;
 
 impl fmt::Display for Report {
@@ -61,7 +61,7 @@ impl fmt::Display for Report {
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_by_key(|row| row.end);
         let cells: Vec<[String; 5]> = rows.into_iter().map(cells).collect();
-        // Columns, not bytes or characters: Chinese and Japanese take two each.
+        // Width in terminal columns, not in bytes or characters: Chinese and Japanese characters take two each.
         let width = |column: usize| {
             let widths = cells.iter().map(|row| measure_text_width(&row[column]));
             widths.chain([measure_text_width(HEAD[column])]).max().unwrap_or(0).min(WIDEST)
@@ -108,7 +108,7 @@ fn cells(row: &Row) -> [String; 5] {
     ]
 }
 
-/// A number of bytes as people read it.
+/// A number of bytes in readable form.
 pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
@@ -117,7 +117,7 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// Text from lists and servers, with what could command a terminal shown instead of obeyed.
+/// Text from lists and servers, with terminal control characters shown and not executed.
 pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }

@@ -1,4 +1,4 @@
-//! What the user sees while it runs: bars on a terminal, lines anywhere else. An actor that listens to the board.
+//! The program's output while it runs: bars on a terminal, lines otherwise. An actor that receives the board's events.
 
 use std::collections::HashMap;
 use std::io::{IsTerminal, Write};
@@ -13,14 +13,14 @@ use crate::download::Arrived;
 use crate::report::{printable, size};
 use crate::tasks::{DownloadAudio, OrganiseAudio};
 
-/// Bars have so many steps.
+/// Steps of a bar.
 const STEPS: u64 = 1_000;
 
-/// Shows what happens to songs.
+/// Shows the progress of songs.
 pub(crate) struct Screen {
-    /// Of both tasks of each song.
+    /// The song names, by the ids of both tasks of each song.
     names: HashMap<TaskId, String>,
-    /// What happened before the names were known.
+    /// Events that came before the names were known.
     early: Vec<Event>,
     look: Look,
 }
@@ -31,7 +31,7 @@ enum Look {
 }
 
 impl Screen {
-    /// Bars when somebody watches, lines otherwise.
+    /// Bars on a terminal, lines otherwise.
     pub(crate) fn new() -> Self {
         let watched = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
         let look = if watched { Look::bars() } else { Look::Lines };
@@ -63,7 +63,7 @@ impl Screen {
                 self.stopped(fact);
                 self.ended(&format!("called off   {name}"));
             }
-            // Given back, as when the program stops.
+            // Given back, for example because the program stops.
             (Event::Pending(_) | Event::Scheduled(_), DownloadAudio::TYPE) => self.stopped(fact),
             _ => {}
         }
@@ -104,12 +104,12 @@ impl Screen {
             }
             (Look::Lines, Some(Arrived { bytes, .. })) => self.say(&format!("downloaded   {name} ({})", size(bytes))),
             (Look::Lines, None) => self.say(&format!("downloaded   {name}")),
-            // On a terminal its next line says enough.
+            // On a terminal the line about its place in the library is enough.
             (Look::Bars { .. }, _) => {}
         }
     }
 
-    /// Its bar goes away.
+    /// Removes its bar.
     fn stopped(&mut self, fact: &TaskFact) {
         if let Look::Bars { all, running, .. } = &mut self.look
             && let Some(bar) = running.remove(&fact.task_id)
@@ -119,7 +119,7 @@ impl Screen {
         }
     }
 
-    /// A song has come to its end.
+    /// A song has ended.
     fn ended(&self, line: &str) {
         if let Look::Bars { whole, .. } = &self.look {
             whole.inc(1);
@@ -129,14 +129,14 @@ impl Screen {
 
     fn say(&self, line: &str) {
         match &self.look {
-            // Above the bars. A terminal that is gone shows nothing, and the work goes on.
+            // Above the bars. If the terminal is gone, nothing is shown, and the work goes on.
             Look::Bars { all, .. } => all.println(line).unwrap_or(()),
             Look::Lines => say(line),
         }
     }
 }
 
-/// Prints a line. A reader that is gone is no reason to stop.
+/// Prints a line. Goes on if the reader of the output is gone.
 pub(crate) fn say(line: &str) {
     writeln!(std::io::stdout(), "{line}").unwrap_or(());
 }
@@ -149,7 +149,7 @@ const RUNNING: &str = "{prefix} [{bar:24}] {msg}";
 const WHOLE: &str = "{prefix:40} [{bar:24}] {pos} of {len} songs, {elapsed}";
 
 fn style(template: &str) -> ProgressStyle {
-    // The templates are constants; a wrong one would show as plain bars.
+    // The templates are constants; a wrong template would show as plain bars.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ")
 }
 
@@ -176,7 +176,7 @@ impl Handler<Event> for Screen {
     }
 }
 
-/// These songs are to be done.
+/// The songs to do.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Expect(pub(crate) Vec<(TaskId, String)>);
@@ -210,7 +210,7 @@ impl Handler<Say> for Screen {
     }
 }
 
-/// Take the bars away: what is printed next stays.
+/// Removes the bars: later output stays on the screen.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Close;

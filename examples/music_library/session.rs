@@ -1,4 +1,4 @@
-//! Session cookies: kept in the public store for as long as they are good, fetched again when they are not.
+//! Session cookies: kept in the public store while they are valid, then fetched again.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use reqwest::header::{HeaderMap, SET_COOKIE};
 use reqwest::{Client, StatusCode, Url};
 
-/// Where a server hands out sessions.
+/// The path where a server gives out sessions.
 const PATH: &str = "/session";
 
-/// A cookie whose server does not say how long it is good for is asked for again after this.
+/// The validity of a cookie if the server does not state it.
 const UNSAID: Duration = Duration::from_secs(600);
 
-/// What lets us in.
+/// A session that the server accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Session {
     /// For the `Cookie` header.
@@ -20,7 +20,7 @@ pub(crate) struct Session {
     pub(crate) good_for: Duration,
 }
 
-/// Why there is no session.
+/// The reason why there is no session.
 #[derive(Debug)]
 pub(crate) enum SessionError {
     Url(String),
@@ -40,11 +40,11 @@ impl fmt::Display for SessionError {
     }
 }
 
-/// Its text has all that its cause says.
+/// No `source`: the text already contains the text of the cause.
 impl std::error::Error for SessionError {}
 
 impl SessionError {
-    /// True when trying again cannot help.
+    /// True if a retry cannot help.
     pub(crate) fn is_fatal(&self) -> bool {
         match self {
             Self::Url(_) | Self::NoCookie => true,
@@ -54,13 +54,13 @@ impl SessionError {
     }
 }
 
-/// The key under which the sessions of a URL's server are kept.
+/// The store key for the sessions of a URL's server.
 pub(crate) fn key(url: &str) -> String {
     let origin = Url::parse(url).map_or_else(|_| url.to_owned(), |url| url.origin().ascii_serialization());
     format!("session:{origin}")
 }
 
-/// Asks the server of `url` for a new session.
+/// Requests a new session from the server of `url`.
 pub(crate) async fn fetch(client: &Client, url: &str) -> Result<Session, SessionError> {
     let url = Url::parse(url).and_then(|url| url.join(PATH)).map_err(|error| SessionError::Url(error.to_string()))?;
     let response = client.get(url).send().await.map_err(SessionError::Network)?;
@@ -70,7 +70,7 @@ pub(crate) async fn fetch(client: &Client, url: &str) -> Result<Session, Session
     read_cookies(response.headers()).ok_or(SessionError::NoCookie)
 }
 
-/// All cookies of an answer together; they are good for as long as the first of them that ends.
+/// All cookies of an answer together; they are valid until the first of them expires.
 fn read_cookies(headers: &HeaderMap) -> Option<Session> {
     let mut cookies = Vec::new();
     let mut good_for = None;
@@ -81,7 +81,7 @@ fn read_cookies(headers: &HeaderMap) -> Option<Session> {
             name.eq_ignore_ascii_case("max-age").then(|| value.parse::<i64>().ok()).flatten()
         });
         let age = age.map(|age| Duration::from_secs(age.max(0).unsigned_abs()));
-        // An age of 0 takes a cookie away.
+        // An age of 0 deletes a cookie.
         if age == Some(Duration::ZERO) {
             continue;
         }

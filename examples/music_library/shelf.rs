@@ -1,4 +1,4 @@
-//! Putting a file where it belongs, without ever overwriting another.
+//! Moves a file to its place, without ever overwriting a file.
 
 use std::fs;
 use std::io;
@@ -7,17 +7,18 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::files::beside;
 
-/// Moves `source` to the first free of the paths `wanted(1)`, `wanted(2)`, ... and says to which. It never overwrites
-/// anything, whoever else puts files there at the same time, and may be cut off anywhere and called again. Where the
-/// very same content is there already, that is the place, and one copy is enough.
+/// Moves `source` to the first free path of `wanted(1)`, `wanted(2)`, ... and returns that path. It never overwrites a
+/// file, also if other programs add files at the same time. It may be interrupted at any point and called again. If a
+/// file with the same content is at the path already, that path is the place, and a single copy is kept.
 ///
-/// A rename would overwrite; a second name for the file is refused where there is one. `NAME.placed` beside the source
+/// A rename would overwrite; a hard link fails if the name exists. `NAME.placed` beside the source contains the new
+/// name, for a run that finds the source gone.
 /// says which name it was given, for a run that finds the source gone.
 pub(crate) fn place(source: &Path, wanted: impl Fn(u32) -> PathBuf) -> io::Result<PathBuf> {
     let note = beside(source, ".placed");
     if !source.try_exists()? {
         return match fs::read_to_string(&note) {
-            // The source goes last, so the note is true.
+            // The source is deleted last, so the note is true.
             Ok(target) => Ok(target.into()),
             Err(_) => Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is gone", source.display()))),
         };
@@ -29,7 +30,7 @@ pub(crate) fn place(source: &Path, wanted: impl Fn(u32) -> PathBuf) -> io::Resul
         match give_name(source, &target) {
             Ok(()) => {}
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            // Also what a run finds that was cut off before it took the first name away.
+            // Also the state after a run that was interrupted before it deleted the first name.
             Err(_) if same_content(source, &target)? => {}
             Err(_) => continue,
         }
@@ -42,7 +43,7 @@ pub(crate) fn place(source: &Path, wanted: impl Fn(u32) -> PathBuf) -> io::Resul
     Err(io::Error::other("every number is taken"))
 }
 
-/// True when `source` is gone because it was put in its place.
+/// True if `source` is gone because it was moved to its place.
 pub(crate) fn was_placed(source: &Path) -> io::Result<bool> {
     Ok(beside(source, ".placed").try_exists()? && !source.try_exists()?)
 }
@@ -57,7 +58,7 @@ fn make_shelf(target: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives the file the name `target`, unless that is taken. The old name may stay.
+/// Gives the file the name `target`, unless that name is taken. The old name may stay.
 fn give_name(source: &Path, target: &Path) -> io::Result<()> {
     match fs::hard_link(source, target) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => look_and_rename(source, target),
@@ -67,7 +68,7 @@ fn give_name(source: &Path, target: &Path) -> io::Result<()> {
 
 /// For file systems on which a file has one name only (FAT, some network shares).
 ///
-/// Another program might take the name between look and rename; another thread of this one cannot.
+/// A different program might take the name between check and rename; a different thread of this program cannot.
 fn look_and_rename(source: &Path, target: &Path) -> io::Result<()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,9 +89,10 @@ fn same_content(a: &Path, b: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Makes the name of `path` outlast a power cut: without it the queue may remember a move that the disk forgot.
+/// Syncs the folder of `path`, so that its name survives a power cut: otherwise the queue may remember a move that the
+/// disk forgot.
 pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
-    // Windows opens no folders; there, NTFS journals names by itself.
+    // Windows cannot open folders; there, NTFS journals names by itself.
     if cfg!(unix)
         && let Some(folder) = path.parent()
     {
@@ -145,12 +147,12 @@ mod tests {
     fn a_run_that_was_cut_off_is_taken_up_again() {
         let folder = Folder::new();
         let source = folder.file("a", "song");
-        // Cut off between the second name and the end of the first.
+        // Interrupted between the second name and the deletion of the first.
         make_shelf(&folder.wanted()(1)).unwrap();
         give_name(&source, &folder.wanted()(1)).unwrap();
         assert!(!was_placed(&source).unwrap());
         assert_eq!(place(&source, folder.wanted()).unwrap(), folder.wanted()(1));
-        // Cut off between the end of the first name and the report.
+        // Interrupted between the deletion of the first name and the report.
         assert!(was_placed(&source).unwrap());
         assert_eq!(place(&source, folder.wanted()).unwrap(), folder.wanted()(1));
         assert_eq!(fs::read_to_string(folder.wanted()(1)).unwrap(), "song");

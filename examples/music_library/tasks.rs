@@ -1,4 +1,4 @@
-//! The three tasks: `download_audio`, then `organise_audio`, and `cleanup` when nothing is left to do.
+//! The three tasks: `download_audio`, then `organise_audio`, and `cleanup` when all songs have ended.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -18,17 +18,17 @@ use crate::shelf;
 /// The queue whose concurrency the user chooses.
 pub(crate) const DOWNLOADS: &str = "downloads";
 
-/// Progress is reported no more often than this.
+/// The shortest time between two progress reports.
 const BETWEEN_REPORTS: Duration = Duration::from_millis(100);
 
-/// What nobody knows of is not removed from the incoming folder before this.
+/// Unknown files stay in the incoming folder for at least this time.
 const STRANGERS_STAY: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Fetches a file, going on where an earlier attempt stopped, then has it put in its place.
+/// Fetches a file, resumes where an earlier attempt stopped, then pushes the task that moves it to its place.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DownloadAudio {
     pub(crate) url: String,
-    /// Seen from the library.
+    /// Relative to the library.
     pub(crate) save_path: PathBuf,
 }
 
@@ -45,14 +45,14 @@ impl Task for DownloadAudio {
     async fn run(self, cx: &Context) -> TaskResult {
         let library = library(cx)?;
         let target = library.root().join(&self.save_path);
-        // An earlier run may have come so far and died before its end was stored. The file may even have been put
-        // in its place since.
+        // An earlier run may have downloaded the file and died before its end was stored. The file may even have been
+        // moved to its place since.
         let here = target.try_exists()? || shelf::was_placed(&target)?;
         let arrived = if here { None } else { Some(self.fetch(&library, &target, cx).await?) };
         let next = NewTask::of(&OrganiseAudio { path: self.save_path }).task_id(organise_id(cx.task_id()));
         match cx.push(next).await {
             Ok(_) => {}
-            // The program is stopping. The file is here; the next start takes it from there.
+            // The program is stopping. The file is complete; the next start continues from there.
             Err(PushError::Closed) => return Ok(Outcome::Release),
             Err(error) => return Err(error.into()),
         }
@@ -80,7 +80,7 @@ impl DownloadAudio {
     }
 }
 
-/// Passes on how far a download has come, now and then.
+/// Reports the progress of a download, at a limited rate.
 fn reporter(cx: &Context) -> impl FnMut(u64, Option<u64>) {
     let mut last: Option<Instant> = None;
     move |have, total| {
@@ -103,10 +103,10 @@ fn as_task_error(error: DownloadError) -> TaskError {
     }
 }
 
-/// Moves a downloaded file to the shelf that its name belongs on.
+/// Moves a downloaded file to the shelf for its name.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OrganiseAudio {
-    /// Seen from the library.
+    /// Relative to the library.
     pub(crate) path: PathBuf,
 }
 
@@ -146,7 +146,7 @@ fn sniff_file(path: &Path) -> Option<&'static str> {
     sniff_extension(&head)
 }
 
-/// Removes what downloads left that are over.
+/// Removes the files of ended downloads.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Cleanup {}
 
@@ -185,19 +185,19 @@ impl Task for Cleanup {
     }
 }
 
-/// True when neither a download nor the task that follows it needs the folder any more.
+/// True if neither the download nor its follow-up task needs the folder any more.
 async fn is_over(library: &Library, download: TaskId, folder: &std::fs::DirEntry) -> Result<bool, TaskError> {
     let board = library.board().ok_or_else(|| TaskError::new("the board is still starting"))?;
     match board.get(download).await? {
         Some(task) if task.state == TaskState::Completed => {
-            // A file that could not be put in its place stays: it is whole.
+            // A file that could not be moved to its place stays: it is complete.
             let organised = board.get(organise_id(download)).await?;
             Ok(organised.is_some_and(|task| task.state == TaskState::Completed))
         }
         Some(task) => Ok(task.state.is_terminal()),
         None => {
             let touched = folder.metadata()?.modified()?;
-            // A time that lies ahead counts as now.
+            // A time in the future counts as now.
             Ok(SystemTime::now().duration_since(touched).unwrap_or_default() > STRANGERS_STAY)
         }
     }

@@ -1,4 +1,4 @@
-//! What the library does by itself, kept in storage over restarts: a nightly look at its shelves, and a weekly cleanup.
+//! The library's own schedules, kept in storage over restarts: a nightly scan of its shelves, and a weekly cleanup.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::library::Library;
 use crate::tasks::Cleanup;
 
-/// A time that fell into a longer absence is made up once, when the program runs again.
+/// A time during a longer absence is made up once, when the program runs again.
 const GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Looks at what stands on the shelves, and writes it down as `.callboard/catalogue.tsv`.
+/// Scans the files on the shelves, and writes them to `.callboard/catalogue.tsv`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Rescan {}
 
@@ -42,7 +42,7 @@ impl Rescan {
     }
 }
 
-/// The files below `folder` with their sizes, as seen from `root`; the program's own folder and hidden ones apart.
+/// The files below `folder` with their sizes, relative to `root`; without the program's own folder and hidden entries.
 fn shelves(root: &Path, folder: &Path, songs: &mut BTreeMap<String, u64>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -63,7 +63,8 @@ fn shelves(root: &Path, folder: &Path, songs: &mut BTreeMap<String, u64>) -> std
 /// Both schedules.
 pub(crate) fn schedules() -> Result<[Schedule; 2], TriggerError> {
     let rescan = Schedule::new("nightly rescan", Trigger::cron("0 3 * * *", Zone::UTC)?, NewTask::of(&Rescan {}));
-    // Without the unique key of the type: that is for the cleanup at the end of each run, and this one has its rules.
+    // No unique key of the type: that key is for the cleanup at the end of each run, and this schedule has its own
+    // rules.
     let cleanup = NewTask::new(Cleanup::TYPE, &Cleanup {});
     let cleanup = Schedule::new("weekly cleanup", Trigger::cron("30 3 * * 0", Zone::UTC)?, cleanup);
     Ok([rescan, cleanup].map(|schedule| schedule.misfire_grace(GRACE).pause_after(10)))

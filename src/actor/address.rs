@@ -1,4 +1,4 @@
-//! The address of a core actor, as everyone but the guardian reads it.
+//! The address of a core actor, as all parts except the guardian use it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +19,10 @@ pub(crate) enum Silent {
     },
 }
 
-/// A line to an actor that may be replaced by a fresh one at any time.
+/// A restartable address: the actor behind it may be replaced by a fresh actor at any time.
 ///
 /// An actix address stays dead for ever once its actor has panicked. The guardian puts the address of the next
-/// incarnation here, so whoever holds the line never holds a dead address for longer than a restart takes.
+/// incarnation here. So a holder never has a dead address for longer than a restart takes.
 pub(crate) struct RestartableAddr<A: Actor> {
     part: &'static str,
     address: Arc<RwLock<Option<Addr<A>>>>,
@@ -36,18 +36,18 @@ impl<A: Actor> Clone for RestartableAddr<A> {
 }
 
 impl<A: Actor> RestartableAddr<A> {
-    /// A line with nobody at the other end yet.
+    /// An address that has no actor yet.
     pub(crate) fn new(part: &'static str) -> Self {
         Self { part, address: Arc::default(), closed: Arc::default() }
     }
 
-    /// Puts an address in place; the old one, if any, is dropped.
+    /// Sets the address; the old address, if any, is dropped.
     pub(crate) fn connect(&self, address: Addr<A>) {
         *self.address.write() = Some(address);
         self.closed.store(false, Ordering::Release);
     }
 
-    /// Takes the address away: the part is stopped on purpose.
+    /// Removes the address: the part is stopped on purpose.
     pub(crate) fn disconnect(&self) {
         self.closed.store(true, Ordering::Release);
         *self.address.write() = None;
@@ -58,12 +58,12 @@ impl<A: Actor> RestartableAddr<A> {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// The present address.
+    /// The current address.
     pub(crate) fn address(&self) -> Option<Addr<A>> {
         self.address.read().clone()
     }
 
-    /// True while somebody is at the other end.
+    /// True while a live actor is connected.
     pub(crate) fn is_connected(&self) -> bool {
         self.address.read().as_ref().is_some_and(Addr::connected)
     }

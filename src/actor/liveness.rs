@@ -1,4 +1,4 @@
-//! Signs of life: what a part leaves behind for the guardian and for `health()`.
+//! Liveness: signs of life of each part, for the guardian and for `health()`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -30,18 +30,18 @@ spelled! {
         Guardian = "guardian",
         /// The thread that renews the lease.
         Heartbeat = "heartbeat",
-        /// The thread that waits for other processes' changes.
+        /// The thread that waits for changes by other processes.
         Watch = "watch",
     }
 }
 
-/// What a part shows of itself; survives its restarts.
+/// The liveness state of a part; it survives restarts of the part.
 #[derive(Debug, Default)]
 pub(crate) struct Liveness {
-    // Microseconds on the clock's growing hand, plus 1; 0 before the first tick.
+    // Monotonic time in microseconds, plus 1; 0 before the first tick.
     last_tick: AtomicU64,
     restarts: AtomicU32,
-    /// A sign of life was asked for, and has not come yet.
+    /// A ping was sent, and has not been answered yet.
     asked: AtomicBool,
     /// Its thread has ended.
     gone: AtomicBool,
@@ -57,8 +57,8 @@ impl Liveness {
         self.asked.store(false, Ordering::Relaxed);
     }
 
-    /// True when a sign of life is to be asked for: one question at a time, so that they do not pile up at a part that does
-    /// not answer.
+    /// True when a ping should be sent. Only a single ping is open at a time, so that pings do not pile up at a part
+    /// that does not answer.
     pub(crate) fn ask(&self) -> bool {
         !self.asked.swap(true, Ordering::Relaxed)
     }
@@ -74,7 +74,7 @@ impl Liveness {
         self.to_crash.store(true, Ordering::Release);
     }
 
-    /// Panics when told to.
+    /// Panics when [`crash`](Self::crash) was called.
     #[cfg(feature = "testing")]
     pub(crate) fn crash_when_told(&self) {
         assert!(!self.to_crash.swap(false, Ordering::AcqRel), "told to crash");
@@ -85,7 +85,7 @@ impl Liveness {
         Some(clock.elapsed().saturating_sub(Duration::from_micros(at)))
     }
 
-    /// True while its rounds come to nothing.
+    /// True while its rounds fail.
     pub(crate) fn is_failing(&self) -> bool {
         self.fails.load(Ordering::Relaxed)
     }
@@ -99,7 +99,7 @@ impl Liveness {
     }
 }
 
-/// Held by a thread that is a part of the board: whatever ends it, its part is then known to be gone.
+/// Held by a thread that is a part of the board. When the thread ends for any reason, the part is known to be gone.
 #[derive(Debug)]
 pub(crate) struct Presence(pub(crate) Arc<Liveness>);
 
@@ -109,15 +109,15 @@ impl Drop for Presence {
     }
 }
 
-/// Asks an actor for a sign of life: one that has nothing to do has no rounds that would show it.
+/// A ping: asks an actor for a sign of life, because an idle actor has no rounds that would show it.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 pub(crate) struct Ping;
 
-/// Held by an actor; when the actor goes, by a panic or by its own will, the guardian hears of it.
+/// Held by an actor. When the actor ends, by a panic or on its own, the guardian is notified.
 ///
-/// actix drops an actor whose handler panicked without calling `stopped()`, so a destructor is the one place
-/// that always runs. It only sends on a channel, which cannot panic.
+/// actix drops an actor whose handler panicked without calling `stopped()`, so a destructor is the only place that
+/// always runs. It only sends on a channel, which cannot panic.
 #[derive(Debug)]
 pub(crate) struct Supervised {
     part: Part,
@@ -130,12 +130,12 @@ impl Supervised {
         Self { part, died, pulse }
     }
 
-    /// Notes that the part has just done its round.
+    /// Records that the part has just finished a round.
     pub(crate) fn tick(&self, clock: &Clock) {
         self.pulse.tick(clock);
     }
 
-    /// Notes whether its last round failed.
+    /// Records whether its last round failed.
     pub(crate) fn fails(&self, fails: bool) {
         self.pulse.fails.store(fails, Ordering::Relaxed);
     }
@@ -143,7 +143,7 @@ impl Supervised {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        // An error means that the guardian is gone too: the board is stopping, and nobody needs to know.
+        // An error means that the guardian has ended too: the board is stopping, and no part needs this message.
         self.died.send(self.part).ok();
     }
 }
@@ -154,7 +154,7 @@ impl Drop for Supervised {
 #[rtype(result = "()")]
 pub(crate) struct Crash;
 
-/// Lets an actor be told to crash.
+/// Makes an actor handle [`Crash`].
 #[cfg(feature = "testing")]
 macro_rules! crash_on_request {
     ($actor:ty) => {

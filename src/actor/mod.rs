@@ -1,4 +1,4 @@
-//! General helpers for actors: an address that outlasts a restart, and signs of life.
+//! General helpers for actors: a restartable address, and signs of life.
 
 mod address;
 mod liveness;

@@ -104,7 +104,7 @@ pub struct NodeRecord {
     pub heartbeat_at: Timestamp,
     /// The end of its lease: until then it counts as alive.
     pub lease_until: Timestamp,
-    /// The version of callboard in the program, `CARGO_PKG_VERSION`; a rolling upgrade depends on it.
+    /// The version of callboard in the program, `CARGO_PKG_VERSION`: the version that matters in a rolling upgrade.
     pub version: String,
     /// Its queues with their concurrency. [`Board::nodes`](crate::Board::nodes) shows the value that
     /// [`set_concurrency`](crate::Board::set_concurrency) has set; a backend shows the node's configured value.
@@ -123,7 +123,7 @@ impl NodeRecord {
     }
 }
 
-/// The pending tasks of one type in one queue, as [`in_line`](super::Backend::in_line) reports them.
+/// The pending tasks of a type in a queue, as [`in_line`](super::Backend::in_line) reports them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InLine {
     /// The queue.

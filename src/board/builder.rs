@@ -26,7 +26,7 @@ use crate::schedule::trigger::Zone;
 use crate::store::StoreLimits;
 use crate::task::{IntoOutcome, TaskResult, TaskState};
 
-/// Callbacks that wait for the board to start.
+/// A callback for events, kept until the board starts.
 pub(crate) type EventCallback = Box<dyn Fn(&Event) + Send + Sync>;
 
 /// Describes a board: storage, queues, handlers, and everything in [`Config`].
@@ -91,10 +91,10 @@ impl BoardBuilder {
         self
     }
 
-    /// Where tasks are kept, as the environment says: the URL in `CALLBOARD_URL`, or else in `DATABASE_URL`.
+    /// Takes the storage URL from the environment: from `CALLBOARD_URL`, or else from `DATABASE_URL`.
     ///
     /// # Errors
-    /// [`BackendError::BadUrl`](crate::BackendError::BadUrl) when neither is set, with what to do.
+    /// [`BackendError::BadUrl`](crate::BackendError::BadUrl) when neither is set; its text says how to set it.
     pub fn url_from_env(self) -> Result<Self, BackendError> {
         Ok(self.url(url_from_env(|name| std::env::var(name).ok())?))
     }
@@ -105,12 +105,12 @@ impl BoardBuilder {
         self
     }
 
-    /// A queue and how many of its tasks may run here at a time. The first call takes the place of the default queue: a
-    /// node that is to run tasks of both needs `.queue("default", 10)` as well.
+    /// Adds a queue, with the number of its tasks that may run on this node at a time. The first call replaces the
+    /// default queue. A node that must also run tasks of the default queue needs `.queue("default", 10)` as well.
     ///
-    /// With 0 the node knows the queue and runs nothing of it, until
-    /// [`set_concurrency`](Board::set_concurrency) says otherwise. So a node says that it leaves a queue to others on
-    /// purpose: there is no [warning](crate::HealthWarning) then. Tasks that no live node runs are told of all the same.
+    /// With 0 the node knows the queue but runs none of its tasks, until [`set_concurrency`](Board::set_concurrency)
+    /// changes that. So a node can declare that it leaves a queue to other nodes on purpose: there is no
+    /// [warning](crate::HealthWarning) then. Tasks that no live node runs are still reported.
     pub fn queue(mut self, queue: impl Into<Name>, concurrency: usize) -> Self {
         if std::mem::take(&mut self.default_queues) {
             self.config.queues.clear();
@@ -119,12 +119,12 @@ impl BoardBuilder {
         self
     }
 
-    /// A task type with a `run` of its own.
+    /// Registers a task type that has its own `run`.
     pub fn task<T: Task>(self) -> Self {
         self.add(Name::of(T::TYPE), Box::new(Typed::<T>(PhantomData)))
     }
 
-    /// An async function for the tasks of type `kind`, which gets their params as JSON.
+    /// Registers an async function for the tasks of type `kind`. It gets their params as JSON.
     pub fn handler<F, Fut, O>(self, kind: impl Into<Name>, run: F) -> Self
     where
         F: Fn(Value, Context) -> Fut + Send + Sync + 'static,
@@ -134,7 +134,7 @@ impl BoardBuilder {
         self.add(kind, Box::new(AsyncFn(run)))
     }
 
-    /// A blocking function for a typed task; it runs on a bounded pool of threads of its own.
+    /// Registers a blocking function for a typed task. It runs on a separate, bounded thread pool.
     pub fn blocking<T, F>(self, run: F) -> Self
     where
         T: Task + Send,
@@ -143,15 +143,17 @@ impl BoardBuilder {
         self.add(Name::of(T::TYPE), Box::new(BlockingFn(run, PhantomData::<fn() -> T>)))
     }
 
-    /// An actor of the application that runs the tasks of type `T`; see [`Run`].
+    /// Registers an actor of the application that runs the tasks of type `T`; see [`Run`].
     pub fn actor<T: Task<Output: Send> + Send>(self, actor: impl Into<Recipient<Run<T>>>) -> Self {
         self.add(Name::of(T::TYPE), Box::new(ActorHandler(actor.into())))
     }
 
-    /// A schedule that the code defines. It is stored when the board starts, and compared by its name with what is there.
+    /// Adds a schedule that the code defines. When the board starts, the schedule is stored, or compared with the
+    /// stored schedule of the same name.
     ///
-    /// Who wins: when this definition is not the one that code gave last, it replaces what is stored, also what was
-    /// changed at run time. While the code stays as it is, changes at run time stay: a pause, an update, a deletion.
+    /// If this definition differs from the last definition that code gave, it replaces the stored schedule, including
+    /// changes made at run time. While the code stays the same, changes at run time stay: a pause, an update, a
+    /// deletion.
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.schedules.push(schedule);
         self
@@ -162,13 +164,13 @@ impl BoardBuilder {
         self
     }
 
-    /// Shared state that handlers reach with [`Context::data`]; one value for each type.
+    /// Shared state that handlers get with [`Context::data`]; a single value for each type.
     pub fn data<T: Send + Sync + 'static>(mut self, data: T) -> Self {
         self.data.insert(TypeId::of::<T>(), Box::new(data));
         self
     }
 
-    /// The logger of the application; without one nothing is logged.
+    /// The logger of the application. Without this call nothing is logged.
     pub fn logger(mut self, log: Logger) -> Self {
         self.log = log;
         self
@@ -180,8 +182,8 @@ impl BoardBuilder {
         self
     }
 
-    /// Leaves records below `level` out of the logs of tasks; `Debug` without this call. What goes to the
-    /// [`logger`](Self::logger) of the application is that logger's own matter.
+    /// Leaves records below `level` out of the logs of tasks. Without this call the level is `Debug`. Records for the
+    /// application's [`logger`](Self::logger) are not affected: that logger filters them itself.
     ///
     /// ```
     /// let builder = callboard::Board::builder().task_logs("logs/tasks").task_log_level(slog::Level::Warning);
@@ -192,8 +194,8 @@ impl BoardBuilder {
         self
     }
 
-    /// The zone of triggers that are given without one: `Trigger::cron("0 9 * * *", None)`. UTC without this call. A schedule
-    /// keeps the zone that it was made with, which its record shows.
+    /// The time zone of triggers that name no zone: `Trigger::cron("0 9 * * *", None)`. Without this call it is UTC. A
+    /// schedule keeps the zone it was created with, which its record shows.
     pub fn default_zone(mut self, zone: Zone) -> Self {
         self.config.default_zone = zone;
         self
@@ -205,25 +207,25 @@ impl BoardBuilder {
         self
     }
 
-    /// How long after its last sign of life a node is believed alive.
+    /// How long after its last heartbeat a node counts as alive.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.config.lease = lease;
         self
     }
 
-    /// How long a stop lets running tasks go on before it cancels them.
+    /// How long a stop lets running tasks continue before it cancels them.
     pub fn drain(mut self, drain: Duration) -> Self {
         self.config.drain = drain;
         self
     }
 
-    /// How long a cancelled run may go on before it is dropped.
+    /// How long a cancelled run may continue before it is dropped.
     pub fn cancel_grace(mut self, grace: Duration) -> Self {
         self.config.cancel_grace = grace;
         self
     }
 
-    /// Threads that commit side by side, where the database takes several commits at a time.
+    /// The number of threads that commit in parallel, where the database takes several commits at a time.
     pub fn writers(mut self, writers: usize) -> Self {
         self.config.writers = writers;
         self
@@ -235,13 +237,13 @@ impl BoardBuilder {
         self
     }
 
-    /// What the public store may hold.
+    /// Size limits of the public store.
     pub fn store_limits(mut self, limits: StoreLimits) -> Self {
         self.config.store_limits = limits;
         self
     }
 
-    /// How long finished tasks are kept.
+    /// How long, and how many, finished tasks are kept.
     pub fn retention(mut self, state: TaskState, age: Option<Duration>, count: Option<u64>) -> Self {
         self.config.retention.retain(|keep| keep.state != state);
         self.config.retention.push(Keep { state, age, count });
@@ -270,11 +272,11 @@ impl BoardBuilder {
         on_dead => Dead;
         /// Calls a function when a task of type `kind` is cancelled.
         on_cancelled => Cancelled;
-        /// Calls a function when a task of type `kind` says how far it has come.
+        /// Calls a function when a task of type `kind` reports progress.
         on_progress => Progress;
     }
 
-    /// On memory, whatever was chosen before.
+    /// Uses memory, in place of any storage chosen before.
     #[cfg(feature = "testing")]
     pub(crate) fn on_memory(mut self) -> Self {
         self.backend = None;
@@ -286,14 +288,14 @@ impl BoardBuilder {
         self
     }
 
-    /// Opens storage and starts the actors, in an actix system of the board's own. May be awaited on any executor; when its
-    /// future is dropped, what was started stops again.
+    /// Opens storage and starts the actors, in an actix system of the board's own. It may be awaited on any executor.
+    /// If its future is dropped, the parts already started stop again.
     ///
-    /// In a handler `actix_rt::System::current()` is the board's system, not the application's. A handler reaches an actor of
-    /// the application by its address or `Recipient`.
+    /// In a handler, `actix_rt::System::current()` is the board's system, not the application's. A handler reaches an
+    /// actor of the application by its address or `Recipient`.
     ///
     /// # Errors
-    /// [`StartError`]; nothing is left running then.
+    /// [`StartError`]; then nothing is left running.
     pub async fn start(self) -> Result<Board, StartError> {
         keeper::start(self).await
     }

@@ -12,10 +12,10 @@ use crate::runtime::queue::Configure;
 use crate::runtime::worker::CancelReason;
 use crate::task::{TaskId, text_fault};
 
-/// Tasks changed in one transaction of an edit by filter.
+/// The most tasks that an edit by filter changes in a single transaction.
 const MOST_PER_EDIT: usize = 1_000;
 
-/// What an edit did.
+/// The result of an edit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Edited {
     /// Tasks that were changed.
@@ -25,8 +25,8 @@ pub struct Edited {
 }
 
 impl Board {
-    /// Calls a task off. One that runs is asked to end, and dropped after the grace; true when there was something to
-    /// call off.
+    /// Cancels a task. A running task is asked to end, and dropped after the grace. True when there was a task to
+    /// cancel.
     ///
     /// # Errors
     /// [`BoardError::Storage`]; [`BoardError::Invalid`] for a reason of more than 10,000 bytes.
@@ -34,7 +34,8 @@ impl Board {
         self.edit_one(task_id, EditAction::Cancel(reason.into())).await
     }
 
-    /// Runs a task again, now, also a dead, cancelled or completed one; false when it is running or already pending.
+    /// Runs a task again, now. This includes dead, cancelled and completed tasks. False when the task is running or
+    /// already pending.
     ///
     /// # Errors
     /// [`BoardError::Storage`].
@@ -42,7 +43,7 @@ impl Board {
         self.edit_one(task_id, EditAction::Retry).await
     }
 
-    /// Removes a task, its history and its logs, unless it is running.
+    /// Deletes a task, its history and its logs, unless it is running.
     ///
     /// # Errors
     /// [`BoardError::Storage`].
@@ -71,8 +72,8 @@ impl Board {
         Ok(!report.changed.is_empty() || !report.cancelling.is_empty())
     }
 
-    /// Does `action` with every task that matches `filter` and that it can change, in small transactions. It goes through
-    /// the tasks in push order and does each of them once, also one that dies again while it goes on.
+    /// Applies `action` to every task that matches `filter` and that the action can change, in small transactions. It
+    /// goes through the tasks in push order and handles each task once, even a task that dies again meanwhile.
     ///
     /// # Errors
     /// [`BoardError::Storage`]; [`BoardError::Invalid`] for a filter that matches everything, unless the action is
@@ -85,7 +86,7 @@ impl Board {
         self.edit_filter(filter, action).await
     }
 
-    /// Does `action` with every task there is.
+    /// Applies `action` to every task there is.
     ///
     /// # Errors
     /// [`BoardError::Storage`].
@@ -148,10 +149,10 @@ impl Board {
         Ok(report)
     }
 
-    /// Claims nothing more from a queue, on every node, until it is resumed; what runs goes on.
+    /// Pauses a queue on every node: no node claims from it until it is resumed. Running tasks continue.
     ///
     /// # Errors
-    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when the queue is no name.
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when the queue is no valid name.
     pub async fn pause(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
         let queue = named("queue", queue)?;
         self.change_queue(QueueChange { paused: Some(true), ..QueueChange::of(queue.clone()) }).await?;
@@ -159,10 +160,10 @@ impl Board {
         Ok(())
     }
 
-    /// Lets a paused queue go on.
+    /// Resumes a paused queue.
     ///
     /// # Errors
-    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when the queue is no name.
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when the queue is no valid name.
     pub async fn resume(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
         let queue = named("queue", queue)?;
         self.change_queue(QueueChange { paused: Some(false), ..QueueChange::of(queue.clone()) }).await?;
@@ -170,20 +171,21 @@ impl Board {
         Ok(())
     }
 
-    /// Pauses a queue and resolves when nothing of it runs on this node.
+    /// Pauses a queue, and resolves when none of its tasks runs on this node.
     ///
     /// # Errors
-    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when the queue is no name.
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when the queue is no valid name.
     pub async fn drain(&self, queue: impl Into<Name>) -> Result<(), BoardError> {
         let queue = named("queue", queue)?;
         self.pause(queue.clone()).await?;
         stop::idle(&self.core, Some(queue)).await
     }
 
-    /// Changes how many tasks of a queue run at a time on each node; nothing to go back to each node's own setting.
+    /// Changes how many tasks of a queue run at a time on each node. With `None`, each node's own setting applies
+    /// again.
     ///
     /// # Errors
-    /// [`BoardError::Storage`]; [`BoardError::Invalid`] over 100,000, or when the queue is no name.
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] over 100,000, or when the queue is no valid name.
     pub async fn set_concurrency(
         &self,
         queue: impl Into<Name>,
@@ -196,7 +198,7 @@ impl Board {
         self.change_queue(QueueChange { concurrency: Some(concurrency), ..QueueChange::of(queue) }).await
     }
 
-    /// Queues whose settings were changed while running.
+    /// The queues whose settings were changed at run time.
     ///
     /// # Errors
     /// [`BoardError::Storage`].
@@ -209,12 +211,12 @@ impl Board {
         self.configure().await
     }
 
-    /// Brings the lanes of this node to what storage says.
+    /// Applies the stored settings and limits to the lanes of this node.
     pub(super) async fn configure(&self) -> Result<(), BoardError> {
         let core = &self.core;
         let look = core.looks.begin();
         let (settings, limits) = (core.ask_open(ListQueues {}).await?, core.ask_open(ListLimits {}).await?);
-        // Awaited, so that what the caller does next meets the new settings.
+        // Awaited, so that the caller's next call meets the new settings.
         Ok(core.queue.ask(Configure { settings, limits, look }).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! How a board is.
+//! The health of a board.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::runtime::core::Stage;
 use crate::runtime::persistence::CheckHealth;
 use crate::task::NodeId;
 
-/// How a board is, part by part.
+/// The health of a board, part by part.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Health {
     /// The node.
     pub node: NodeId,
-    /// How far the board has come.
+    /// The stage of the board's life.
     pub stage: Stage,
     /// True when every part is up, storage answers and the lease holds.
     pub healthy: bool,
-    /// What the storage is.
+    /// The capabilities of the storage.
     pub backend: Capabilities,
     /// Why storage does not answer, if it does not.
     pub storage_error: Option<String>,
@@ -35,40 +35,40 @@ pub struct Health {
     pub queues: Vec<QueueHealth>,
     /// Outcomes refused because their claim no longer held.
     pub fenced: u64,
-    /// Commits that storage refused and that were tried again.
+    /// Commits that storage refused and that were retried.
     pub storage_retries: u64,
-    /// Transactions that others were in the way of, such as in a deadlock, and that storage did once more. Now and then
-    /// one is as it should be; many of them make everything slow.
+    /// Transactions that storage repeated because of a conflict with a concurrent transaction, such as a deadlock. A
+    /// few of them are normal; many make everything slow.
     pub storage_conflicts: u64,
-    /// Runs that went on past their timeout, because a handler blocked its thread: see
+    /// Runs that continued past their timeout, because a handler blocked its thread: see
     /// [`BoardBuilder::blocking`](crate::BoardBuilder::blocking).
     pub late_runs: u64,
-    /// Tasks that this node rescued from dead ones.
+    /// Tasks that this node rescued from dead nodes.
     pub rescued: u64,
-    /// Events that some subscriber was too slow for.
+    /// Events that a subscriber missed because it was too slow.
     pub missed_events: u64,
-    /// Threads of blocking handlers that go on after their run was given up, because of its timeout or a cancel. They keep their
-    /// places in their queues until they end.
+    /// Threads of blocking handlers that still run although their run was given up, because of its timeout or a cancel.
+    /// They keep their places in their queues until they end.
     pub overdue_threads: usize,
-    /// Log records that the application's logger panicked at, as one that `fuse`s its drain does when its disk is full. They
-    /// are lost, and hurt nothing else.
+    /// Log records at which the application's logger panicked. A logger that `fuse`s its drain does so when its disk is
+    /// full. These records are lost; there is no other harm.
     pub lost_log_records: u64,
-    /// What works, but hardly as it was meant: see [`HealthWarning`]. It leaves `healthy` as it is.
+    /// Parts of the setup that work, but hardly as intended: see [`HealthWarning`]. Warnings do not change `healthy`.
     pub warnings: Vec<HealthWarning>,
 }
 
-/// One part of a board.
+/// A part of a board.
 #[derive(Clone, Debug, Serialize)]
 pub struct PartHealth {
-    /// Which.
+    /// Which part.
     pub part: Part,
     /// Whether it works.
     pub state: PartState,
-    /// How long ago it last did its round, answered, or showed on request that it lives; nothing for a part that is not
-    /// there, such as the watch on a storage that no other process shares. Of the threads that workers live on the one
-    /// counts that has been silent longest: a handler may block it.
+    /// How long ago the part last finished a round, answered, or replied to a ping. `None` for a part that does not
+    /// exist, such as the watch on a storage that no other process shares. For workers, it is the age of their longest
+    /// silent thread: a handler may block it.
     pub last_tick_age: Option<Duration>,
-    /// How often it died and was started anew.
+    /// How often it died and was restarted.
     pub restarts: u32,
 }
 
@@ -78,23 +78,23 @@ pub struct PartHealth {
 pub enum PartState {
     /// It works.
     Up,
-    /// It is there, but its last round failed: storage refused it. Its last tick is that of the last round that did not.
+    /// It runs, but its last round failed: storage refused it. Its last tick is from the last successful round.
     Failing,
-    /// It died, and is being started anew, unless the board has failed.
+    /// It died. It is being restarted, unless the board has failed.
     Down,
 }
 
-/// One queue on this node.
+/// A queue on this node.
 #[derive(Clone, Debug, Serialize)]
 pub struct QueueHealth {
     /// Its name.
     pub queue: String,
-    /// Tasks of it that run here, and those blocking runs that were given up while their thread goes on.
+    /// Its tasks that run here, including blocking runs that were given up while their thread continues.
     pub running: usize,
 }
 
 impl Board {
-    /// How the board is. Asks storage, so it may take as long as storage does to answer.
+    /// The health of the board. This asks storage, so it may take as long as storage takes to answer.
     pub async fn health(&self) -> Health {
         let core = &self.core;
         let storage_error = core.persistence.ask(CheckHealth {}).await.err().map(|error| error.to_string());

@@ -1,8 +1,8 @@
 //! The keeper: the thread on which a board is started and stopped.
 //!
-//! A board must not depend on what runs around it. The runtime of a caller may end before the board does, a caller may
-//! block its thread, and the future of a stop may be dropped half-way or belong to a run that the stop itself ends. So
-//! start and stop run here, on a thread and a runtime of their own, and a caller only waits for the answer.
+//! A board must not depend on the code that runs around it. The runtime of a caller may end before the board does, and
+//! a caller may block its thread. The future of a stop may be dropped halfway, or belong to a run that the stop itself
+//! ends. So start and stop run here, on a thread and a runtime of their own, and a caller only waits for the answer.
 
 use std::sync::Arc;
 
@@ -13,18 +13,19 @@ use super::{Board, BoardBuilder, start, stop};
 use crate::error::StartError;
 use crate::runtime::core::Core;
 
-/// The way to the keeper of a board.
+/// A handle to the keeper of a board.
 pub(super) struct Keeper {
     requests: mpsc::UnboundedSender<()>,
     end: Arc<End>,
 }
 
 impl Keeper {
-    /// Asks for the stop, and resolves when it is over. Once begun, a stop goes on to its end, whether or not this is awaited.
+    /// Requests the stop, and resolves when it is over. Once begun, a stop continues to its end, even if this future is
+    /// not awaited.
     pub(super) async fn stop(&self) {
         self.request();
         let mut over = self.end.over.subscribe();
-        // The sender lives in `self`, so this resolves by the value alone.
+        // The sender lives in `self`, so only the value can resolve this.
         over.wait_for(|over| *over).await.ok();
     }
 
@@ -38,19 +39,19 @@ impl Keeper {
     }
 
     fn request(&self) {
-        // An error means that the keeper has gone: the board has stopped.
+        // An error means that the keeper has ended: the board has stopped.
         self.requests.send(()).ok();
     }
 }
 
-/// Whether a stop is over: for those that await it, and for those that block.
+/// Whether a stop is over, for callers that await it and for callers that block.
 struct End {
     over: watch::Sender<bool>,
     lock: Mutex<()>,
     changed: Condvar,
 }
 
-/// Held by the keeper: whatever ends it, a panic included, no caller waits for it any longer.
+/// Held by the keeper. When the keeper ends for any reason, even by a panic, no caller waits for it any longer.
 struct Guard {
     core: Arc<Core>,
     end: Arc<End>,
@@ -58,9 +59,9 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // No effect after an orderly stop. After a panic the board is without a keeper, and says so.
+        // No effect after an orderly stop. After a panic the board has no keeper, and reports itself as failed.
         self.core.fail();
-        // Under the lock: a thread between its look and its wait would miss the notification.
+        // Under the lock, because a thread between its check and its wait would otherwise miss the notification.
         let lock = self.end.lock.lock();
         self.end.over.send_replace(true);
         drop(lock);
@@ -73,19 +74,19 @@ pub(super) async fn start(builder: BoardBuilder) -> Result<Board, StartError> {
     let (tell, told) = oneshot::channel();
     std::thread::Builder::new().name("callboard-keeper".into()).spawn(move || keep(builder, tell))?;
     let (board, taken) = told.await.map_err(|_| StartError::Part("keeper"))??;
-    // An error means that the keeper has gone, and the board with it: the board says so.
+    // An error means that the keeper has ended, and the board with it: the board reports this itself.
     taken.send(()).ok();
     Ok(board)
 }
 
-/// A started board, and the way to say that it has arrived.
+/// A started board, and a sender to confirm that it has arrived.
 type Started = (Board, oneshot::Sender<()>);
 
 fn keep(builder: BoardBuilder, tell: oneshot::Sender<Result<Started, StartError>>) {
-    // Timers are all that start and stop need of a runtime.
+    // Timers are all that start and stop need from a runtime.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
         Ok(runtime) => runtime,
-        // The starter may have gone: then there is nothing to tell.
+        // The caller of `start` may be gone: then there is no receiver for the error.
         Err(error) => return drop(tell.send(Err(error.into()))),
     };
     runtime.block_on(async move {
@@ -98,11 +99,11 @@ fn keep(builder: BoardBuilder, tell: oneshot::Sender<Result<Started, StartError>
         let (requests, mut requested) = mpsc::unbounded_channel();
         let board = Board { core: Arc::clone(&core), keeper: Arc::new(Keeper { requests, end }) };
         let (taken, arrived) = oneshot::channel();
-        // The future of `start` may have been dropped, also with the board on its way: then the board stops at once, so that
-        // nothing is left running.
+        // The future of `start` may have been dropped, even after the board was sent. Then the board stops at once, so
+        // that nothing is left running.
         let has_arrived = tell.send(Ok((board, taken))).is_ok() && arrived.await.is_ok();
         if has_arrived && requested.recv().await.is_none() {
-            // Every handle is gone without a stop: the board goes on for as long as its process.
+            // Every handle was dropped without a stop: the board runs for as long as its process.
             std::future::pending::<()>().await;
         }
         stop::stop(&core, threads).await;

@@ -1,4 +1,4 @@
-//! Waiting for threads that were told to end, but not for ever.
+//! Waits, for a limited time, until threads that were told to end have ended.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -13,26 +13,26 @@ pub(super) struct Leaving {
 }
 
 impl Leaving {
-    /// Joins each thread on a thread of its own, because a join cannot be given up. A thread that never ends keeps its
-    /// joiner, and nothing else.
+    /// Joins each thread on a thread of its own, because a join cannot be abandoned. A thread that never ends keeps
+    /// only its joiner.
     pub(super) fn of<T: Send + 'static>(threads: Vec<T>, join: fn(T) -> thread::Result<()>) -> Self {
         let (tell, ends) = channel();
         let all = threads.len();
         for thread in threads {
             let tell = tell.clone();
             let wait = move || {
-                // A panic of the thread was told where it happened.
+                // A panic of the thread was reported where it happened.
                 drop(join(thread));
-                // The counter may have lost patience.
+                // The receiver may have stopped waiting.
                 tell.send(()).ok();
             };
-            // Without a joiner the sender is dropped, and the thread counts as left.
+            // Without a joiner the sender is dropped, and the thread counts as left behind.
             drop(thread::Builder::new().name("callboard-join".into()).spawn(wait));
         }
         Self { all, ends }
     }
 
-    /// Blocks until all have ended or `patience` is used up; returns how many are left.
+    /// Blocks until all threads have ended or `patience` is used up. Returns how many threads are left.
     pub(super) fn left(self, patience: &Patience) -> usize {
         let mut left = self.all;
         while left > 0 {
@@ -45,7 +45,7 @@ impl Leaving {
     }
 }
 
-/// A span of real time that several waits share. Threads end by real time, whatever clock the board runs on.
+/// A span of real time that several waits share. Threads end in real time, even if the board runs on a test clock.
 pub(super) struct Patience {
     clock: Clock,
     span: Duration,
@@ -56,7 +56,7 @@ impl Patience {
         Self { clock: Clock::system(), span }
     }
 
-    /// What is left of it.
+    /// The rest of the span.
     pub(super) fn left(&self) -> Duration {
         self.span.saturating_sub(self.clock.elapsed())
     }

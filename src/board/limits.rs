@@ -9,10 +9,10 @@ use crate::runtime::persistence::{ListLimits, RemoveLimit, SaveLimit};
 
 impl Board {
     /// Limits how many tasks of a queue, a type or a key run at a time, or start in a period, over all nodes that share
-    /// the storage. A limit of the same scope and name gives way to it. It is kept in storage until it is
+    /// the storage. It replaces a limit of the same scope and name. It is kept in storage until it is
     /// [removed](Board::remove_limit).
     ///
-    /// It holds on this node at once, and on all others within 1 s. What runs already goes on, and counts.
+    /// It applies on this node at once, and on all other nodes within 1 s. Tasks that already run continue, and count.
     ///
     /// ```
     /// use callboard::{Board, Limit, NewTask, Outcome};
@@ -44,11 +44,11 @@ impl Board {
         self.configure().await
     }
 
-    /// Removes a limit; false when there was none. What it held back starts at once, on this node; on the others within
-    /// 1 s.
+    /// Removes a limit; false when there was none. Tasks that it throttled start at once on this node, and within 1 s
+    /// on the other nodes.
     ///
     /// # Errors
-    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when it is no name.
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when it is no valid name.
     pub async fn remove_limit(&self, scope: LimitScope, name: impl Into<Name>) -> Result<bool, BoardError> {
         let name = named(&format!("the name of a {scope} limit"), name)?;
         let removed = self.core.ask_open(RemoveLimit { scope, name }).await?;

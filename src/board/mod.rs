@@ -47,9 +47,9 @@ use crate::task::{Execution, IntoNewTask, NodeId, TaskId, TaskRecord, TaskState}
 
 /// A running board. Cloning is cheap; all clones are the same board.
 ///
-/// A board lives on threads of its own, in an actix system of its own, so its methods may be awaited from any thread and
-/// any executor: actix, tokio, or none. A board stops when [`stop`](Board::stop) is called; one that is dropped without it
-/// goes on for as long as its process.
+/// A board runs on threads of its own, in an actix system of its own. So its methods may be awaited from any thread and
+/// any executor: actix, tokio, or none. A board stops when [`stop`](Board::stop) is called. A board that is dropped
+/// without a stop runs for as long as its process.
 ///
 /// ```
 /// use callboard::{Board, Outcome};
@@ -85,16 +85,16 @@ impl Board {
     }
 
     /// Pushes a task: a typed [`Task`](crate::Task), a [`NewTask`](crate::NewTask) with options, or JSON. Resolves when
-    /// storage has it.
+    /// storage has committed it.
     ///
     /// # Errors
-    /// [`PushError`]; after [`PushError::Storage`] or [`PushError::Unknown`] pushing again with the same `task_id` gives
-    /// one task.
+    /// [`PushError`]. After [`PushError::Storage`] or [`PushError::Unknown`] a retry with the same `task_id` is
+    /// idempotent: it gives a single task.
     pub async fn push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
         push(&self.core, task).await
     }
 
-    /// As [`push`](Board::push), but says [`PushError::Full`] instead of waiting for its turn.
+    /// Like [`push`](Board::push), but returns [`PushError::Full`] instead of waiting for its turn.
     ///
     /// # Errors
     /// [`PushError`].
@@ -104,7 +104,7 @@ impl Board {
         one(hand_in(&self.core, vec![spec], place, push::deadline(&self.core)).await?)
     }
 
-    /// Pushes several tasks in one transaction: all of them or none. The answers come in the same order.
+    /// Pushes several tasks in a single transaction: all of them or none. The answers come in the same order.
     ///
     /// # Errors
     /// [`PushError`]; then none is stored.
@@ -120,12 +120,12 @@ impl Board {
         push_specs(&self.core, specs, bytes).await
     }
 
-    /// Takes the next task of a queue, whatever its type; waits up to `timeout` for one, for ever without, and not at
-    /// all with a timeout of zero.
+    /// Takes the next task of a queue, of any type. Waits up to `timeout` for a task. Without a timeout it waits for
+    /// ever; with a timeout of zero it does not wait.
     ///
     /// # Errors
-    /// [`BoardError::Closed`] when the board stops; [`BoardError::Invalid`] when the queue is no name;
-    /// [`BoardError::Storage`] when storage refuses for good to look into it.
+    /// [`BoardError::Closed`] when the board stops; [`BoardError::Invalid`] when the queue is no valid name;
+    /// [`BoardError::Storage`] when storage permanently refuses to read the queue.
     pub async fn pop(
         &self,
         queue: impl Into<Name>,
@@ -147,8 +147,8 @@ impl Board {
                 Some(time) => match select(delivery, time).await {
                     Either::Left((delivered, _)) => delivered,
                     Either::Right((_, mut delivery)) => {
-                        // One may have come at the last moment; dropped unread it would give itself back, but it is
-                        // wanted.
+                        // A task may have arrived at the last moment. Dropped unread it would give itself back, but the
+                        // caller wants it.
                         delivery.close();
                         return Ok(delivery.try_recv().ok().and_then(Result::ok));
                     }
@@ -159,13 +159,13 @@ impl Board {
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) if self.core.stage() != Stage::Running => return Err(BoardError::Closed),
                 Err(_) if once => return Ok(None),
-                // The queue actor died with the request; its successor takes it.
+                // The queue actor died with the request; its successor takes the request.
                 Err(_) => {}
             }
         }
     }
 
-    /// One task with all that is known of it.
+    /// A task with all its stored fields.
     ///
     /// # Errors
     /// [`BoardError::Storage`].
@@ -181,7 +181,7 @@ impl Board {
         self.core.ask_open(ListExecutions { task_id }).await
     }
 
-    /// A page of at most `limit` tasks that match `filter`; `after` is the cursor of the page before.
+    /// A page of at most `limit` tasks that match `filter`; `after` is the cursor of the previous page.
     ///
     /// # Errors
     /// [`BoardError::Storage`]; [`BoardError::Invalid`] when `limit` is 0 or over 10,000.
@@ -199,7 +199,7 @@ impl Board {
         self.core.ask_open(ListTasks { filter, order, after, limit }).await
     }
 
-    /// How many tasks there are in each state of each queue.
+    /// The number of tasks in each state of each queue.
     ///
     /// # Errors
     /// [`BoardError::Storage`].
@@ -207,7 +207,7 @@ impl Board {
         self.core.ask_open(CountStates {}).await
     }
 
-    /// The nodes that share this board's storage, with the concurrency that holds for them now.
+    /// The nodes that share this board's storage, with their current concurrency.
     ///
     /// # Errors
     /// [`BoardError::Storage`].
@@ -221,26 +221,27 @@ impl Board {
         Ok(nodes)
     }
 
-    /// Resolves when the task has come to a terminal state, on whichever node, and returns it.
+    /// Resolves when the task has reached a terminal state, on any node, and returns the task.
     ///
     /// # Errors
     /// [`BoardError::NoSuchTask`], also when it is deleted meanwhile; [`BoardError::Storage`]; [`BoardError::Closed`].
     pub async fn wait(&self, task_id: TaskId) -> Result<TaskRecord, BoardError> {
         self.core.open()?;
         loop {
-            // Registered before the look: an end in between is then not missed.
+            // Registered before the read, so that an end in between is not missed.
             let ended = self.core.awaited.register(task_id);
             let task = self.core.ask_to_the_end(GetTask { task_id }).await?.ok_or(BoardError::NoSuchTask(task_id))?;
             if task.state.is_terminal() {
                 return Ok(task);
             }
-            // It may run on another node: then the next look, which may be far, is where its end is seen.
+            // The task may run on a different node. Then only the next round of upkeep sees its end, and that may be
+            // far away.
             self.core.due_at(self.core.clock.now() + self.core.config.check_interval);
             ended.await.map_err(|_| BoardError::Closed)?;
         }
     }
 
-    /// Waits as [`wait`](Board::wait) does, and reads the result as a type of your own: what the handler returned.
+    /// Waits like [`wait`](Board::wait), and reads the handler's result as a type of your own.
     ///
     /// ```
     /// use callboard::Board;
@@ -259,7 +260,7 @@ impl Board {
     ///
     /// # Errors
     /// As [`wait`](Board::wait); [`BoardError::NotCompleted`] when the task ended as dead or cancelled;
-    /// [`BoardError::Result`] when its result is no such type.
+    /// [`BoardError::Result`] when its result cannot be read as this type.
     pub async fn wait_as<T: DeserializeOwned>(&self, task_id: TaskId) -> Result<T, BoardError> {
         let task = self.wait(task_id).await?;
         if task.state != TaskState::Completed {
@@ -274,13 +275,13 @@ impl Board {
         &self.core.store
     }
 
-    /// The logs of tasks, where they are kept.
+    /// The logs of tasks, if they are kept.
     pub fn task_logs(&self) -> Option<&TaskLogs> {
         self.core.task_logs.as_ref()
     }
 
-    /// Sends every event from now on to `recipient`. At most [`event_buffer`](crate::Config::event_buffer) events wait for
-    /// it; further ones are counted as missed.
+    /// Sends every event from now on to `recipient`. At most [`event_buffer`](crate::Config::event_buffer) events wait
+    /// for it; further events are counted as missed.
     pub fn subscribe(&self, recipient: Recipient<Event>) -> SubscriptionId {
         self.core.events.subscribe(recipient)
     }
@@ -290,7 +291,8 @@ impl Board {
         self.core.events.unsubscribe(id)
     }
 
-    /// Events that a subscriber was too slow for; nothing when there is no such subscription.
+    /// The number of events that a subscriber missed because it was too slow. `None` when there is no such
+    /// subscription.
     pub fn missed(&self, id: SubscriptionId) -> Option<u64> {
         self.core.events.missed(id)
     }
@@ -311,7 +313,8 @@ impl Board {
         &self.core
     }
 
-    /// Resolves when the board has stopped, or has given up: then with true, and whoever runs it should exit non-zero.
+    /// Resolves when the board has stopped or has given up. It returns true if the board has given up: then the program
+    /// should exit with a non-zero code.
     pub async fn ended(&self) -> bool {
         let mut stage = self.core.stage.subscribe();
         // An error means that the board is gone altogether.
@@ -319,27 +322,29 @@ impl Board {
         end.is_ok_and(|stage| stage == Stage::Failed)
     }
 
-    /// Resolves when the board begins to stop, or has given up: the moment for a pull loop to finish what it has in hand.
+    /// Resolves when the board begins to stop, or has given up. A pull loop should then finish the tasks it has taken.
     pub async fn stopping(&self) {
         self.core.stopping().await;
     }
 
-    /// Stops the board: takes nothing new, lets running tasks go on for the [`drain`](crate::Config::drain) time, then asks
-    /// them to end, and gives the claims of those that do not back without using up an attempt. Safe to call twice.
+    /// Stops the board. It accepts nothing new, and lets running tasks continue for the [`drain`](crate::Config::drain)
+    /// time. Then it asks them to end, and gives back the claims of tasks that do not end, without using up an attempt.
+    /// Safe to call twice.
     ///
-    /// It ends within `drain` + [`cancel_grace`](crate::Config::cancel_grace) + 2 s, 25 s by default, whatever handlers,
-    /// callbacks and storage do (a logger that blocks for ever blocks a stop as well). It may be called from anywhere: also from a handler, which it then waits for as for every
-    /// other, from a callback, and after the runtime of the program has gone. Once begun it goes on to its end, whether or
-    /// not its future is awaited.
+    /// It ends within `drain` + [`cancel_grace`](crate::Config::cancel_grace) + 2 s, 25 s by default, no matter how
+    /// long handlers, callbacks and storage block. The exception is a logger that blocks for ever: it blocks a stop as
+    /// well. It may be called from anywhere: from a handler, which it then waits for like any other handler, from a
+    /// callback, and after the program's runtime has ended. Once begun it continues to its end, even if its future is
+    /// not awaited.
     ///
-    /// While it stops, new pushes and pops are refused, and all else goes on. Once it has stopped, every call of the board,
-    /// its schedules, limits, store and deliveries is refused with an error named `Closed`; `health()`, `ended()` and what
-    /// needs no answer from storage still tell how the board is.
+    /// While the board stops, new pushes and pops are refused, and all other calls work. Once it has stopped, every
+    /// call of the board, its schedules, limits, store and deliveries is refused with an error named `Closed`.
+    /// `health()`, `ended()` and calls that need no answer from storage still report the state of the board.
     pub async fn stop(&self) {
         self.keeper.stop().await;
     }
 
-    /// As [`stop`](Board::stop), but blocks the thread: for destructors, and for programs without an async runtime.
+    /// Like [`stop`](Board::stop), but blocks the thread: for destructors, and for programs without an async runtime.
     ///
     /// ```
     /// use callboard::Board;

@@ -1,4 +1,4 @@
-//! Schedules, as an application changes and sees them.
+//! Schedules, as an application changes and reads them.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ use crate::runtime::scheduler::{Backfill, BackfillOrder, Backfilled, Operate, Op
 use crate::schedule::{Firing, Schedule, ScheduleRecord};
 use crate::task::TaskId;
 
-/// Next times that [`Schedules::get`] names.
+/// The number of next times that [`Schedules::get`] returns.
 const NEXT_RUNS: usize = 5;
-/// The pause before a scheduler that has died is asked again: its successor comes within milliseconds.
+/// The pause before a request to a dead scheduler is retried: its successor starts within milliseconds.
 const NEXT_SCHEDULER: Duration = Duration::from_millis(5);
-/// Firings that it names.
+/// The number of firings that [`Schedules::get`] returns.
 const LAST_RUNS: usize = 20;
 
 /// The schedules of a board: see [`Board::schedules`].
 ///
-/// What is changed here is stored, holds for all nodes, and reaches them within a second. What is no name (1 to 200 bytes
-/// without control characters) is refused with [`BoardError::Invalid`].
+/// Changes made here are stored, apply to all nodes, and reach them within a second. An invalid name (not 1 to 200
+/// bytes without control characters) is refused with [`BoardError::Invalid`].
 ///
 /// ```
 /// use callboard::{Board, NewTask, Schedule, Trigger, Zone};
@@ -47,19 +47,19 @@ pub struct Schedules<'a> {
     board: &'a Board,
 }
 
-/// A schedule with what it did and what it is going to do.
+/// A schedule with its past firings and its next times.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScheduleDetails {
     /// Its row.
     pub schedule: ScheduleRecord,
-    /// Why its row makes no sense, if it does not.
+    /// Why its row is invalid, if it is.
     pub fault: Option<String>,
     /// The next nominal times: see [`ScheduleRecord::preview`].
     pub next_runs: Vec<Timestamp>,
-    /// Its tasks that are not at their end.
+    /// Its tasks that have not ended.
     #[serde(skip)]
     pub live: Vec<Instance>,
-    /// Its latest firings, the latest first, with what became of their tasks.
+    /// Its latest firings, the latest first, with the outcome of their tasks.
     pub firings: Vec<Firing>,
 }
 
@@ -83,33 +83,34 @@ impl Schedules<'_> {
             let answer = core.scheduler.ask(operate.clone()).await;
             let again = operate.is_untouched() && core.stage() < Stage::Stopped && core.clock.elapsed() < deadline;
             match answer {
-                // The scheduler has just died: its successor takes it in a moment.
+                // The scheduler has just died: its successor takes the request in a moment.
                 Err(Silent::NotAnswering { .. }) if again => core.timeout(NEXT_SCHEDULER).await,
                 answer => return answer?,
             }
         }
     }
 
-    /// Makes a schedule that has times to come. They count from now; that of a deleted one with the same name it takes over.
+    /// Creates a schedule that has times to come. They count from now. If a deleted schedule has the same name, the new
+    /// schedule takes over its history.
     ///
     /// # Errors
-    /// [`BoardError::ScheduleExists`]; [`BoardError::Invalid`] says what is wrong with it, also when all its times have passed;
-    /// [`BoardError::Storage`].
+    /// [`BoardError::ScheduleExists`]; [`BoardError::Invalid`] says why the schedule is invalid, also when all its
+    /// times have passed; [`BoardError::Storage`].
     pub async fn create(&self, schedule: Schedule) -> Result<ScheduleRecord, BoardError> {
         self.operate(Create(schedule)).await
     }
 
-    /// Replaces all that the definition of a schedule says, its name included. It keeps its history, its place in time
-    /// and whether it is paused; with another trigger its times count from now.
+    /// Replaces the whole definition of a schedule, its name included. The schedule keeps its history, its cursor and
+    /// whether it is paused. If the trigger changes, its times count from now.
     ///
     /// # Errors
-    /// [`BoardError::NoSuchSchedule`]; [`BoardError::ScheduleExists`] when the new name is another's;
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::ScheduleExists`] when a different schedule has the new name;
     /// [`BoardError::Invalid`]; [`BoardError::Storage`].
     pub async fn update(&self, name: impl Into<Name>, schedule: Schedule) -> Result<ScheduleRecord, BoardError> {
         self.operate(Update(of_schedule(name)?, schedule)).await
     }
 
-    /// Makes a schedule, or [updates](Self::update) the one with its name.
+    /// Creates a schedule, or [updates](Self::update) the schedule of the same name.
     ///
     /// # Errors
     /// [`BoardError::Invalid`]; [`BoardError::Storage`].
@@ -117,7 +118,7 @@ impl Schedules<'_> {
         self.operate(Upsert(schedule)).await
     }
 
-    /// Lets a schedule wait until it is [resumed](Self::resume).
+    /// Pauses a schedule until it is [resumed](Self::resume).
     ///
     /// # Errors
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when it is finished; [`BoardError::Storage`].
@@ -125,7 +126,7 @@ impl Schedules<'_> {
         self.operate(Pause(of_schedule(name)?, None)).await
     }
 
-    /// Lets a schedule wait until `until`; times that fall into the pause are left out.
+    /// Pauses a schedule until `until`. Times inside the pause are left out.
     ///
     /// # Errors
     /// As [`pause`](Self::pause); [`BoardError::Invalid`] also when `until` has passed.
@@ -137,28 +138,27 @@ impl Schedules<'_> {
         self.operate(Pause(of_schedule(name)?, Some(until.into()))).await
     }
 
-    /// Lets a paused schedule go on; failures count anew.
+    /// Resumes a paused schedule. Failures are counted from zero again.
     ///
     /// # Errors
-    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when it has no time left or has reached its run limit, or its
-    /// row makes no sense;
-    /// [`BoardError::Storage`].
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when it has no time left or has reached its run limit,
+    /// or its row is invalid; [`BoardError::Storage`].
     pub async fn resume(&self, name: impl Into<Name>, resume: Resume) -> Result<ScheduleRecord, BoardError> {
         self.operate(GoOn(of_schedule(name)?, resume)).await
     }
 
-    /// Runs a schedule's task at once, whatever else of it runs, also when it is paused. Its times and its run limit are
-    /// not touched.
+    /// Runs a schedule's task at once, even if other tasks of the schedule run, and even if it is paused. Its times and
+    /// its run limit stay as they are.
     ///
     /// # Errors
-    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its row makes no sense; [`BoardError::Storage`].
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its row is invalid; [`BoardError::Storage`].
     pub async fn trigger(&self, name: impl Into<Name>) -> Result<TaskId, BoardError> {
         self.operate(TriggerNow(of_schedule(name)?)).await
     }
 
-    /// Deletes a schedule. What it has made stays; its history is kept for 30 days, and its name is free at once: one that is
-    /// made with it takes over the history, and one that is renamed to it leaves that to the deleted one, whose name then
-    /// has its id behind it.
+    /// Deletes a schedule. Its tasks stay, its history is kept for 30 days, and its name is free at once. A schedule
+    /// created with this name takes over the history. A schedule renamed to this name does not: the history stays with
+    /// the deleted schedule, and its id is appended to the deleted schedule's name.
     ///
     /// # Errors
     /// [`BoardError::NoSuchSchedule`]; [`BoardError::Storage`].
@@ -166,12 +166,13 @@ impl Schedules<'_> {
         self.operate(Delete(of_schedule(name)?)).await.map(drop)
     }
 
-    /// Makes the tasks of the nominal times from `from` to `to`, both included, that have made none; 10,000 at most.
+    /// Makes tasks for the nominal times from `from` to `to`, both included, that have no task yet; 10,000 at most.
     ///
     /// # Errors
-    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when `to` lies ahead, there are too many, or `from` is so long
-    /// ago that it is no longer known which times have run ([`forgotten_to`](ScheduleRecord::forgotten_to));
-    /// [`BoardError::Storage`], and then some may be made: once more does the rest.
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when `to` lies ahead, there are too many times, or
+    /// `from` is so long ago that it is no longer known which times have run
+    /// ([`forgotten_to`](ScheduleRecord::forgotten_to)); [`BoardError::Storage`]. After a storage error some tasks may
+    /// have been made; a repeated call makes the rest.
     pub async fn backfill(
         &self,
         name: impl Into<Name>,
@@ -182,12 +183,13 @@ impl Schedules<'_> {
         self.operate(Backfill { name: of_schedule(name)?, from: from.into(), to: to.into(), order }).await
     }
 
-    /// Sets up to which time a schedule's times are dealt with: ahead to leave some out, back to have them come again.
-    /// A time that has made a task makes no second one; retry the task for that.
+    /// Moves the cursor of a schedule: the time up to which its times are handled. Forward leaves times out; back makes
+    /// them due again. A time that already has a task never gets a second task; retry the task instead.
     ///
     /// # Errors
-    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its row makes no sense, or `to` is so long ago that it is
-    /// no longer known which times have run ([`forgotten_to`](ScheduleRecord::forgotten_to)); [`BoardError::Storage`].
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its row is invalid, or `to` is so long ago that it
+    /// is no longer known which times have run ([`forgotten_to`](ScheduleRecord::forgotten_to));
+    /// [`BoardError::Storage`].
     pub async fn move_cursor(
         &self,
         name: impl Into<Name>,
@@ -208,11 +210,11 @@ impl Schedules<'_> {
         Ok(ScheduleDetails { next_runs, firings, live: state.live, fault: state.fault, schedule: state.record })
     }
 
-    /// Up to `limit` schedules that match, by name; `after` is the last name of the page before.
+    /// Up to `limit` schedules that match, by name; `after` is the last name of the previous page.
     ///
     /// # Errors
-    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when `limit` is 0 or over 10,000, or the filter has the character
-    /// NUL or more than 10,000 bytes of text.
+    /// [`BoardError::Storage`]; [`BoardError::Invalid`] when `limit` is 0 or over 10,000, or the filter has the
+    /// character NUL or more than 10,000 bytes of text.
     pub async fn list(
         &self,
         filter: ScheduleFilter,
@@ -229,10 +231,11 @@ impl Schedules<'_> {
         self.core().ask_open(ListSchedules { filter, after, limit }).await
     }
 
-    /// What became of a schedule's times before `before`, the latest first, at most `limit`.
+    /// The outcomes of a schedule's times before `before`, the latest first, at most `limit`.
     ///
     /// # Errors
-    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Storage`]; [`BoardError::Invalid`] when `limit` is 0 or over 10,000.
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Storage`]; [`BoardError::Invalid`] when `limit` is 0 or over
+    /// 10,000.
     pub async fn firings(
         &self,
         name: impl Into<Name>,
@@ -257,7 +260,8 @@ impl Schedules<'_> {
     /// The next `n` nominal times of a schedule, 10,000 at most: see [`ScheduleRecord::preview`].
     ///
     /// # Errors
-    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its trigger cannot be read; [`BoardError::Storage`].
+    /// [`BoardError::NoSuchSchedule`]; [`BoardError::Invalid`] when its trigger cannot be read;
+    /// [`BoardError::Storage`].
     pub async fn preview(&self, name: impl Into<Name>, n: usize) -> Result<Vec<Timestamp>, BoardError> {
         check_limit(n)?;
         self.core().open()?;

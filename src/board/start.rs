@@ -1,4 +1,4 @@
-//! Starts a board, on its keeper's thread. What blocks may do so here: nothing else runs on that thread.
+//! Starts a board, on its keeper's thread. Calls may block here, because nothing else runs on that thread.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
@@ -32,7 +32,7 @@ use crate::schedule::Schedule;
 use crate::store::{Kept, StoreHandle};
 use crate::task::NodeId;
 
-/// How long the threads of a board that did not come up are waited for. Nothing has run on them yet.
+/// How long to wait for the threads of a board that failed to start. No task has run on them yet.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) async fn start(mut builder: BoardBuilder) -> Result<(Arc<Core>, BoardThreads), StartError> {
@@ -68,7 +68,7 @@ pub(super) async fn start(mut builder: BoardBuilder) -> Result<(Arc<Core>, Board
     }
 }
 
-/// A name that two schedules have.
+/// A name that two schedules share.
 fn name_of_two(schedules: &[Schedule]) -> Option<String> {
     let mut names = HashSet::new();
     schedules.iter().find(|schedule| !names.insert(&schedule.name)).map(|schedule| schedule.name.to_string())
@@ -156,7 +156,7 @@ fn open_backend(config: &crate::config::Config) -> Result<backend::Opened, Backe
 
 async fn start_parts(core: &Arc<Core>, schedules: Vec<Schedule>) -> Result<Threads, StartError> {
     let home = core.home.get().ok_or(StartError::Part("core arbiter"))?;
-    // The first sign of life comes before the first claim.
+    // The first heartbeat comes before the first claim.
     let started_at = first_beat(core)?;
     for schedule in schedules {
         Define(schedule).apply(core).await.map_err(|error| match error {
@@ -181,14 +181,14 @@ async fn start_parts(core: &Arc<Core>, schedules: Vec<Schedule>) -> Result<Threa
     Ok(threads)
 }
 
-/// Tries for as long as a push would: another process may hold the lock for a while.
+/// Retries for as long as a push would, because a concurrent process may hold the lock for a while.
 fn first_beat(core: &Core) -> Result<Timestamp, BackendError> {
     let deadline = core.clock.after(core.config.push_deadline);
     loop {
         let first = follow_storage(core).and_then(|()| {
             let started_at = core.clock.now();
             beat(core, started_at)?;
-            // What others have set holds for the first claim already.
+            // Limits and settings of other nodes apply from the first claim on.
             *core.limits.lock() = Limits::new(core.backend.limits()?);
             *core.settings.lock() = core.backend.queues()?;
             Ok(started_at)

@@ -1,7 +1,7 @@
 //! How a board stops, on its keeper's thread.
 //!
-//! A stop ends within `drain` + `cancel_grace` + [`REST`], whatever handlers, callbacks, storage or the caller do: each
-//! step has its share of that time, and what is not done by then is left to the lease.
+//! A stop ends within `drain` + `cancel_grace` + [`REST`], no matter how long handlers, callbacks, storage or the
+//! caller block. Each step has its share of that time. Work that is not done by then is left to the end of the lease.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::runtime::events::Event;
 use crate::runtime::persistence::ReleaseClaims;
 use crate::runtime::queue::{AwaitIdle, inbox::Holder};
 
-/// What comes after the grace: storing the last results, giving claims back, and the ends of threads. Real time.
+/// Real time after the grace: for storing the last results, giving claims back, and the end of threads.
 const REST: Duration = Duration::from_secs(2);
 /// The share of [`REST`] for the results of runs that were dropped at the end of the grace.
 const SETTLING: Duration = Duration::from_millis(700);
@@ -35,7 +35,7 @@ pub(super) async fn stop(core: &Arc<Core>, threads: BoardThreads) {
     core.inbox.close();
     let ended = drain(core).await;
     let rest = Patience::of(REST);
-    // What blocks its thread cannot be dropped, and is not worth all of the time that is left.
+    // A run that blocks its thread cannot be dropped, and must not use up all of the remaining time.
     if !ended && tokio::time::timeout(SETTLING, idle(core, None)).await.is_err() {
         warn!(core.log, "some runs did not end; their claims are given back");
     }
@@ -52,7 +52,7 @@ pub(super) async fn stop(core: &Arc<Core>, threads: BoardThreads) {
     info!(core.log, "the board has stopped");
 }
 
-/// Lets what runs come to its end, first by itself, then on request; true when all of it has.
+/// Waits for running tasks to end, first by themselves, then on request. True when all have ended.
 async fn drain(core: &Arc<Core>) -> bool {
     for ready in core.ready_queues.values() {
         for claimed in ready.clear() {
@@ -67,9 +67,9 @@ async fn drain(core: &Arc<Core>) -> bool {
     within(core, core.config.cancel_grace).await
 }
 
-/// Waits until nothing runs here, for at most `span` of the board's clock.
+/// Waits until nothing runs on this node, for at most `span` of the board's clock.
 async fn within(core: &Arc<Core>, span: Duration) -> bool {
-    // Not by a timer of the board's own threads: a callback or the logger may block them.
+    // Not a timer on the board's own threads, because a callback or the logger may block them.
     tokio::select! {
         biased;
         _ = idle(core, None) => true,
@@ -77,7 +77,7 @@ async fn within(core: &Arc<Core>, span: Duration) -> bool {
     }
 }
 
-/// Resolves when nothing of a queue, or of any, runs on this node and every settlement is stored.
+/// Resolves when no task of a queue, or of any queue, runs on this node and every settlement is stored.
 pub(super) async fn idle(core: &Arc<Core>, queue: Option<Name>) -> Result<(), BoardError> {
     loop {
         match core.queue.ask(AwaitIdle(queue.clone())).await {
@@ -85,7 +85,7 @@ pub(super) async fn idle(core: &Arc<Core>, queue: Option<Name>) -> Result<(), Bo
                 core.poke_queue();
                 match told.try_recv() {
                     Ok(()) => return Ok(()),
-                    // All is stored now, or the actor was replaced: ask again.
+                    // Everything is stored by now, or the actor was replaced: ask again.
                     Err(TryRecvError::Closed) => {}
                     Err(TryRecvError::Empty) => {
                         if told.await.is_ok() {
@@ -94,14 +94,14 @@ pub(super) async fn idle(core: &Arc<Core>, queue: Option<Name>) -> Result<(), Bo
                     }
                 }
             }
-            // Without its threads the board has no timer, and no queue actor will come.
+            // Without its threads the board has no timer, and no new queue actor will start.
             Err(error) if core.stage() >= Stage::Stopped || !core.has_threads() => return Err(error.into()),
             Err(_) => core.timeout(Duration::from_millis(10)).await,
         }
     }
 }
 
-/// Gives the claims back and takes the node's row away, so that nobody has to wait for the lease to end.
+/// Gives the claims back and deletes the node's row, so that no node has to wait for the lease to end.
 async fn retire(core: &Arc<Core>) {
     let release = || ReleaseClaims { node: core.node, keep: Vec::new(), retire: true, now: core.clock.now() };
     for _ in 0..3 {

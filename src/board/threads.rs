@@ -1,7 +1,7 @@
-//! The threads that a board lives on, all of them its own.
+//! The threads on which a board runs, all of them its own.
 //!
-//! A board has an actix system of its own, so that nothing which happens to the caller's reaches it: actix-web stops the
-//! system of its caller when it ends, and a caller may block its thread or have no system at all.
+//! A board has an actix system of its own, so that events in the caller's system do not reach it: actix-web stops its
+//! caller's system when it ends, and a caller may block its thread or have no system at all.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,17 +17,18 @@ use crate::logging::keys;
 use crate::runtime::core::Core;
 use crate::runtime::supervise::{Threads, start_part};
 
-/// The threads of a running board; those of the workers are the workers's, those of storage end with their address.
+/// The threads of a running board. The worker pool owns its own threads, and the storage threads end with their
+/// address.
 pub(super) struct BoardThreads {
     pub(super) watched: Option<Threads>,
-    /// Of the core actors, and of the events.
+    /// The arbiter of the core actors, and the arbiter of the events.
     arbiters: [Arbiter; 2],
     system: System,
     thread: JoinHandle<()>,
 }
 
 impl BoardThreads {
-    /// Starts the system with its arbiters and the threads of storage and workers.
+    /// Starts the system with its arbiters, and the threads of storage and workers.
     pub(super) async fn build(core: &Arc<Core>) -> Result<Self, StartError> {
         let (tell, told) = oneshot::channel();
         let inner = Arc::clone(core);
@@ -40,8 +41,8 @@ impl BoardThreads {
             inner.workers.call_roll(&inner.clock);
             start_part(&inner, Part::Persistence, home);
             drop(inner);
-            // The starter waits for it, or has panicked; then the system ends with its thread. How it ends is told by
-            // `System::stop` alone, and this thread has no logger.
+            // The caller of `build` waits for this message. If it has panicked, the system ends with its thread. Only
+            // `System::stop` reports how the system ends, and this thread has no logger.
             if tell.send((System::current(), arbiters)).is_ok() {
                 runner.run().ok();
             }
@@ -51,7 +52,7 @@ impl BoardThreads {
         Ok(Self { watched: None, arbiters, system, thread })
     }
 
-    /// Ends the threads, and waits for them as long as there is patience.
+    /// Ends the threads, and waits for them until `patience` is used up.
     pub(super) fn end(self, core: &Core, patience: &Patience) {
         let mut own = self.watched.map_or_else(Vec::new, Threads::stop);
         let workers = core.workers.stop();

@@ -12,24 +12,24 @@ use crate::task::IntoNewTask;
 impl Board {
     /// Pushes a task in the application's own transaction: it is stored if and only if that transaction commits.
     ///
-    /// `conn` is a Diesel connection of the application to the database in which this board keeps its tasks, and its
-    /// transaction was begun by Diesel, with `conn.transaction(..)` or one of its kin. The call blocks like any other
-    /// statement. The task runs soon after the commit: PostgreSQL tells all nodes at once, SQLite is looked at every
-    /// 100 ms, MySQL up to every 800 ms, and more often while there is something to do. There is no event of the push.
+    /// `conn` is a Diesel connection of the application to the database in which this board keeps its tasks. Its
+    /// transaction was begun by Diesel, with `conn.transaction(..)` or a similar method. The call blocks like any other
+    /// statement. The task runs soon after the commit: PostgreSQL notifies all nodes at once, SQLite is polled every
+    /// 100 ms, MySQL up to every 800 ms, and more often while there is work. The push publishes no event.
     ///
-    /// - **SQLite**: `conn` is open on the board's file. Begin with `immediate_transaction`: one that reads first and then
-    ///   writes fails when somebody has written in between. No task is stored, started or ended while the transaction
-    ///   lasts, so keep it short.
-    /// - **PostgreSQL**: `conn` leads to the board's database; its search path does not matter, and stays as it is. All
-    ///   transactions that push commit one after another, as always with `NOTIFY`.
-    /// - **MySQL**, **MariaDB**: `conn` was opened on the board's database, and never used another one. A transaction that
-    ///   takes a key over from a task that has ended may keep all other pushes waiting, so keep it short.
+    /// - **SQLite**: `conn` is open on the board's file. Begin with `immediate_transaction`: a transaction that reads
+    ///   first and then writes fails if a concurrent write came in between. No task is stored, started or ended while
+    ///   the transaction lasts, so keep it short.
+    /// - **PostgreSQL**: `conn` leads to the board's database. Its search path does not matter, and stays as it is. All
+    ///   transactions that push commit in sequence, as always with `NOTIFY`.
+    /// - **MySQL**, **MariaDB**: `conn` was opened on the board's database, and never switched to a different database.
+    ///   A transaction that takes over a key from an ended task may keep all other pushes waiting, so keep it short.
     ///
-    /// Options, unique keys and answers are those of [`push`](Board::push). While a transaction that pushed a key is open,
-    /// whoever pushes the same key waits for its end. A transaction at REPEATABLE READ or above may not see the task that
-    /// holds its key; then the push fails with an error that [is transient](crate::BackendError::is_transient), and the
-    /// transaction is to be done anew. Ids that the database generates, such as `LAST_INSERT_ID()`, are to be read
-    /// before the push: they are those of the task after it.
+    /// Options, unique keys and answers are those of [`push`](Board::push). While a transaction that pushed a key is
+    /// open, every other push of the same key waits for its end. A transaction at REPEATABLE READ or above may not see
+    /// the task that holds its key. Then the push fails with an error that [is
+    /// transient](crate::BackendError::is_transient), and the application must repeat the transaction. Read ids that
+    /// the database generates, such as `LAST_INSERT_ID()`, before the push: after it they are the ids of the task.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")]
@@ -57,13 +57,13 @@ impl Board {
     /// ```
     ///
     /// # Errors
-    /// [`PushError`]. After [`PushError::Transaction`] nothing of the push is left; roll the transaction back, for some
-    /// databases let it do nothing else. After any other error it can go on.
+    /// [`PushError`]. After [`PushError::Transaction`] nothing of the push is left; roll the transaction back, because
+    /// some databases allow nothing else. After any other error the transaction can continue.
     pub fn push_in<C: AppConnection>(&self, conn: &mut C, task: impl IntoNewTask) -> Result<Pushed, PushError> {
         one(self.push_many_in(conn, [task])?)
     }
 
-    /// Pushes several tasks as [`push_in`](Board::push_in) does: all of them or none. The answers come in the same order.
+    /// Pushes several tasks like [`push_in`](Board::push_in): all of them or none. The answers come in the same order.
     ///
     /// # Errors
     /// As [`push_in`](Board::push_in); then none is stored.

@@ -1,4 +1,4 @@
-//! What a board warns of: it works, but hardly as it was meant.
+//! Warnings of a board: about a setup that works, but hardly as intended.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::runtime::core::{Core, UnrunReason, UnrunTasks};
 use crate::runtime::scheduler::Silent;
 use crate::task::DEFAULT_QUEUE;
 
-/// Something that works, but hardly as it was meant. Its text says what to do.
+/// A setup that works, but hardly as intended. Its text says how to change it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "warning", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -23,23 +23,23 @@ pub enum HealthWarning {
         /// The queue.
         queue: Name,
     },
-    /// A schedule leaves out times, because its cursor lies ahead of the clock: a clock was set ahead and back, or the cursor
-    /// was moved ahead. Found within a minute.
+    /// A schedule leaves out times, because its cursor is ahead of the clock: a clock was set ahead and back, or the
+    /// cursor was moved ahead. Found within a minute.
     ScheduleSilent {
         /// Its name.
         schedule: Name,
-        /// The next time that its trigger names, which it leaves out.
+        /// The next time of its trigger, which it leaves out.
         leaves_out: Timestamp,
         /// When it fires next.
         until: Timestamp,
     },
-    /// There are handlers of types whose pushes may name no queue, and this node does not have the default one: the first
-    /// [`queue`](crate::BoardBuilder::queue) takes its place.
+    /// Some handlers have types whose pushes may name no queue, and this node does not have the default queue: the
+    /// first [`queue`](crate::BoardBuilder::queue) replaces it.
     DefaultQueueNotRun {
         /// The types.
         types: Vec<Name>,
     },
-    /// Pending tasks that no live node runs, as they were found within the last minute.
+    /// Pending tasks that no live node runs, as found within the last minute.
     TasksNotRun(UnrunTasks),
     /// A schedule that this node's code defines makes tasks that no live node runs.
     ScheduleNotRun {
@@ -50,7 +50,7 @@ pub enum HealthWarning {
         kind: Name,
         /// Their queue.
         queue: Name,
-        /// Why nobody runs them.
+        /// Why no node runs them.
         reason: UnrunReason,
     },
 }
@@ -102,7 +102,7 @@ fn of_schedules(core: &Core) -> impl Iterator<Item = HealthWarning> {
     })
 }
 
-/// What to do about tasks that nobody runs.
+/// Advice for tasks that no node runs.
 fn mend(reason: UnrunReason, queue: &Name, kind: &Name) -> String {
     match reason {
         UnrunReason::Queue => format!("add .queue({queue:?}, 10) to the builder of a node that has handlers"),
@@ -112,7 +112,7 @@ fn mend(reason: UnrunReason, queue: &Name, kind: &Name) -> String {
     }
 }
 
-/// Everything that there is to warn of now.
+/// All current warnings.
 pub(super) fn warnings(core: &Core) -> Vec<HealthWarning> {
     let mut found = of_handlers(core);
     found.extend(of_schedules(core));

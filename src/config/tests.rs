@@ -1,4 +1,4 @@
-//! Faults of settings, and boards with settings at the ends of their ranges.
+//! Invalid settings, and boards with settings at the ends of their ranges.
 
 use std::future::Future;
 
@@ -36,7 +36,8 @@ const SPANS: [Duration; 6] = [
 ];
 const NUMBERS: [usize; 6] = [0, 1, 7, u32::MAX as usize, usize::MAX / 2, usize::MAX];
 
-/// Every setting that is a span or a number, with the `end`-th end of its range. One that is missing does not compile.
+/// Sets a setting that is a span or a number to the `end`-th end of its range. A new setting that is missing here does
+/// not compile.
 fn at_its_end(config: &mut Config, setting: usize, end: usize) {
     let Config {
         url: _,
@@ -106,7 +107,7 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(90), work).await.expect("no answer in time")
 }
 
-/// A board with these settings is refused at its start by name, or does its work and stops.
+/// A board with these settings is either rejected at its start, by the setting's name, or it does its work and stops.
 async fn works_or_is_refused(config: Config) {
     let refused = !config.faults().is_empty();
     let served = config.queues.iter().any(|(_, concurrency)| *concurrency > 0);
@@ -156,7 +157,7 @@ proptest! {
         for (setting, end) in changes {
             let mut changed = config.clone();
             at_its_end(&mut changed, setting, end);
-            // Without those that are refused: one of them would leave the others untried.
+            // Skip settings that are rejected, because a single rejected setting would leave the rest untested.
             if changed.faults().is_empty() {
                 config = changed;
             }

@@ -1,10 +1,11 @@
-//! One text for all that mean the same: names of fields sorted, spaces left out, numbers as they were written.
+//! A canonical text for all JSON texts with the same meaning: field names sorted, spaces left out, numbers as they were
+//! written.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// The canonical form of a JSON text; nothing when it is none.
+/// The canonical form of a JSON text. `None` when the text is no valid JSON.
 pub(crate) fn canonical(json: &str) -> Option<String> {
     let mut written = String::with_capacity(json.len());
     write(json, &mut written)?;

@@ -1,20 +1,20 @@
-//! Finds numbers that are none: JSON has no word for them, and its writer puts `null` in their place.
+//! Finds numbers that are not finite (NaN, infinity). JSON cannot express them, and its writer replaces them by `null`.
 
 use std::fmt;
 
 use serde::ser::{self, Serialize, Serializer};
 
 /// # Errors
-/// Where the first such number stands.
+/// Where the first such number is.
 pub(super) fn check<T: Serialize + ?Sized>(value: &T) -> Result<(), String> {
     value.serialize(Look).map_err(|fault| fault.to_string())
 }
 
-/// Goes through a value and writes nothing.
+/// Visits a value and writes nothing.
 #[derive(Clone, Copy)]
 struct Look;
 
-/// What was found, and the fields that lead there, the innermost first.
+/// The fault, and the fields that lead to it, the innermost first.
 #[derive(Debug)]
 struct Fault {
     what: String,
@@ -56,7 +56,7 @@ fn number(number: f64) -> Found {
     Err(Fault { what, fields: Vec::new() })
 }
 
-/// Values in which there is no such number.
+/// Values that contain no such number.
 macro_rules! harmless {
     ($($method:ident: $type:ty;)+) => {
         $(fn $method(self, _: $type) -> Found {
@@ -213,7 +213,7 @@ impl ser::SerializeMap for Look {
     type Ok = ();
     type Error = Fault;
 
-    /// The writer of JSON refuses such a number as a key by itself.
+    /// The JSON writer itself refuses such a number as a key.
     fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Found {
         Ok(())
     }

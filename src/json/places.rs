@@ -1,11 +1,11 @@
-//! Texts inside a JSON text are changed, and everything else stays as it was written.
+//! Changes texts inside a JSON text, and keeps everything else as it was written.
 
 use std::borrow::Cow;
 
-/// Gives each text that is a value to `change`, which answers with another one or with nothing. Names of fields, numbers,
-/// order and spaces stay as they are. Nothing when no text was changed.
+/// Passes each text value to `change`, which returns a new text or `None`. Field names, numbers, order and spaces stay
+/// as they are. Returns `None` when no text was changed.
 ///
-/// `json` is valid JSON; of anything else only what is a text is changed.
+/// `json` must be valid JSON; in any other text only quoted texts are changed.
 pub(crate) fn filled(json: &str, mut change: impl FnMut(&str) -> Option<String>) -> Option<String> {
     let (mut written, mut rest) = (String::new(), json);
     let mut any = false;
@@ -29,7 +29,7 @@ pub(crate) fn filled(json: &str, mut change: impl FnMut(&str) -> Option<String>)
     any.then_some(written)
 }
 
-/// The bytes from one quotation mark to its other, both included.
+/// The number of bytes from a quotation mark to its closing mark, both included.
 fn length(json: &str) -> Option<usize> {
     let mut escaped = false;
     let end = json.bytes().skip(1).position(|byte| {
@@ -40,7 +40,7 @@ fn length(json: &str) -> Option<usize> {
     end.map(|end| end + 2)
 }
 
-/// What stands between the marks.
+/// The text between the quotation marks.
 fn text(quoted: &str) -> Option<Cow<'_, str>> {
     if quoted.contains('\\') {
         return serde_json::from_str::<String>(quoted).ok().map(Cow::Owned);

@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_millis(10);
 /// leaves it too early) and has few rows.
 const FINE: u32 = 1_000;
 
-/// One limit during a commit.
+/// A limit and its use during a commit.
 #[derive(Default)]
 struct Door {
     is: Is,
@@ -41,7 +41,7 @@ enum Is {
     Here(Limit),
 }
 
-/// How much of a limit one subject has used.
+/// How much of a limit a subject has used.
 #[derive(Default)]
 struct Use {
     running: u64,
@@ -76,7 +76,7 @@ pub(crate) struct Start {
     pub(crate) forget: Timestamp,
 }
 
-/// The limits during one commit. Each task that is let through counts for the next.
+/// The limits during a commit. Each task that is let through counts for the next.
 pub(crate) struct Gate {
     known: Arc<Limits>,
     now: Timestamp,
@@ -98,7 +98,7 @@ impl Gate {
         self.now = self.now.max(now);
     }
 
-    /// True if one of these limits counts starts.
+    /// True if any of these limits counts starts.
     #[cfg(feature = "sql")]
     pub(crate) fn counts_starts(&self, places: &BTreeSet<usize>) -> bool {
         places.iter().any(|place| self.limit(*place).is_some_and(|limit| limit.rate.is_some()))
@@ -127,12 +127,12 @@ impl Gate {
         self.doors[place].is = Is::Busy;
     }
 
-    /// True if one of these limits counts running tasks.
+    /// True if any of these limits counts running tasks.
     pub(crate) fn counts_running(&self, places: &BTreeSet<usize>) -> bool {
         places.iter().any(|place| self.limit(*place).is_some_and(|limit| limit.running.is_some()))
     }
 
-    /// Counts running tasks with these labels, for those of their limits that are in `places`.
+    /// Adds running tasks with these labels to those of their limits that are in `places`.
     pub(crate) fn runs(&mut self, places: &BTreeSet<usize>, labels: Labels<'_>, tasks: u64) {
         let known = Arc::clone(&self.known);
         for (place, subject) in known.applying(labels).filter(|(place, _)| places.contains(place)) {
@@ -244,7 +244,7 @@ impl Gate {
         subjects.get_mut(subject).expect("it was put there if it was not")
     }
 
-    /// The reason why one limit makes a task wait, if it does.
+    /// The reason why a limit makes a task wait, if it does.
     fn wait(&self, place: usize, subject: &str) -> Option<Wait> {
         let door = &self.doors[place];
         let limit = match &door.is {

@@ -1,10 +1,10 @@
-//! Text from strangers, made fit for a line that people read.
+//! Makes untrusted text safe for log lines that people read.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Escapes what could break a line, move a terminal's cursor, or show text in another order than it is written.
-/// All else of Unicode stays as it is.
+/// Escapes characters that could break a line, move a terminal's cursor, or show text in a different order than it is
+/// written. All other Unicode characters stay as they are.
 pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     let Some(first) = text.find(misleads) else { return Cow::Borrowed(text) };
     let (clean, rest) = text.split_at(first);
@@ -16,7 +16,7 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// As [`escape`], and in quotes when the text would else run into what stands beside it.
+/// Like [`escape`], but adds quotes when the text would otherwise run into the text beside it.
 pub(crate) fn quote(text: &str) -> Cow<'_, str> {
     let plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '"' || c == '=');
     if plain {

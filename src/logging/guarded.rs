@@ -1,4 +1,4 @@
-//! The application's logger behind a door: what it does when it panics is its own matter.
+//! Guards the application's logger: its panics do not reach the board.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,8 +7,8 @@ use slog::{Drain, FlushError, Level, Logger, Never, OwnedKVList, Record, o};
 
 use crate::panics::caught;
 
-/// A logger whose panics end here. One that `fuse`s a drain panics when its disk is full, in whatever part of a board has
-/// something to say then.
+/// A logger whose panics end here. A logger that `fuse`s a drain panics when its disk is full, in any part of the board
+/// that logs at that moment.
 #[derive(Clone)]
 pub(crate) struct Guarded {
     log: Logger,
@@ -20,7 +20,7 @@ impl Guarded {
         Self { log, lost: Arc::default() }
     }
 
-    /// A logger that logs to it. It has no values of its own.
+    /// A logger that logs to the guarded logger. It has no values of its own.
     pub(crate) fn logger(&self) -> Logger {
         Logger::root(self.clone(), o!())
     }
@@ -30,7 +30,7 @@ impl Guarded {
         self.log.list()
     }
 
-    /// Records that it panicked at.
+    /// The number of records at which it panicked.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
@@ -41,7 +41,7 @@ impl Drain for Guarded {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        // The panic has been told by the program's panic hook; there is no logger left to tell it to.
+        // The program's panic hook has already reported the panic; there is no logger left to report it to.
         if caught(|| Drain::log(&self.log, record, values)).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -49,7 +49,7 @@ impl Drain for Guarded {
     }
 
     fn is_enabled(&self, level: Level) -> bool {
-        // One that cannot say is asked with the record.
+        // If the check panics, the level counts as enabled: the logger then decides with the record.
         caught(|| Drain::is_enabled(&self.log, level)).unwrap_or(true)
     }
 

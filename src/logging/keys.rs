@@ -1,4 +1,4 @@
-//! The names of keys in logs: one spelling each, so that a search finds every place.
+//! The names of keys in logs: a single spelling each, so that a search finds every use.
 //!
 //! ```
 //! use callboard::logging::keys;
@@ -10,25 +10,25 @@ macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident = $key:literal;)+) => {
         $($(#[$doc])* pub const $name: &str = $key;)+
 
-        /// All of them.
+        /// All keys.
         pub const ALL: &[&str] = &[$($key,)+];
     };
 }
 
 keys! {
-    /// Which attempt at a task; 1 is the first.
+    /// The number of the attempt at a task; 1 is the first.
     ATTEMPT = "attempt";
-    /// How many.
+    /// A count.
     COUNT = "count";
-    /// How long something took, in milliseconds.
+    /// The duration of an operation, in milliseconds.
     DURATION_MS = "duration_ms";
-    /// What went wrong.
+    /// The error.
     ERROR = "error";
-    /// The node: one running process.
+    /// The node: a running process.
     NODE = "node";
     /// The time that a schedule's trigger names.
     NOMINAL_AT = "nominal_at";
-    /// What storage was asked to do.
+    /// The operation requested from storage.
     OPERATION = "operation";
     /// The part of the board.
     PART = "part";
@@ -36,27 +36,27 @@ keys! {
     PATH = "path";
     /// The name of a queue.
     QUEUE = "queue";
-    /// How many queues.
+    /// The number of queues.
     QUEUES = "queues";
-    /// Why.
+    /// The reason.
     REASON = "reason";
     /// How often a part has been restarted.
     RESTARTS = "restarts";
-    /// When a task runs, at the earliest.
+    /// The earliest time at which a task runs.
     RUN_AT = "run_at";
     /// The name of a schedule.
     SCHEDULE = "schedule";
-    /// Where a task stands.
+    /// The state of a task.
     STATE = "state";
-    /// Where a schedule stands, or what became of one of its times.
+    /// The status of a schedule, or the outcome of a firing.
     STATUS = "status";
     /// The task.
     TASK_ID = "task_id";
-    /// The name that picks a task's handler.
+    /// The name that selects a task's handler.
     TYPE = "type";
-    /// How many types.
+    /// The number of types.
     TYPES = "types";
-    /// When something ends.
+    /// The time at which a state ends, such as a pause.
     UNTIL = "until";
     /// A version of the program or of a schema.
     VERSION = "version";

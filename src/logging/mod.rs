@@ -1,6 +1,6 @@
 //! Logging: a logger for programs, and the names of keys.
 //!
-//! The library itself logs to whatever [`slog::Logger`] it is given; a program that has none may take
+//! The library itself logs to the [`slog::Logger`] that it is given. A program that has none may use
 //! [`terminal_or_json`].
 
 pub(crate) mod escape;
@@ -17,8 +17,8 @@ use crate::clock::Clock;
 
 /// A logger on standard error: coloured lines on a terminal, JSON lines anywhere else.
 ///
-/// It writes before it returns: nothing is dropped when there is much to log, and nothing is lost in a crash. When
-/// standard error cannot be written to, records are lost and the program goes on.
+/// It writes before it returns: nothing is dropped under heavy logging, and nothing is lost in a crash. When standard
+/// error cannot be written to, records are lost and the program continues.
 ///
 /// ```
 /// let log = callboard::logging::terminal_or_json(slog::Level::Info);
@@ -51,7 +51,7 @@ where
 }
 
 fn json<W: Write + Send + 'static>(out: W) -> impl Drain<Ok = (), Err = io::Error> {
-    // Whole lines at a time, so that several processes can share one standard error.
+    // Writes whole lines at a time, so that several processes can share the same standard error.
     slog_json::Json::new(LineWriter::new(out))
         .add_key_value(o!(
             "msg" => PushFnValue(|record, out| out.emit(record.msg())),

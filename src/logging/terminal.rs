@@ -1,4 +1,4 @@
-//! Keeps text from strangers from acting on the terminal.
+//! Keeps untrusted text from controlling the terminal.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use slog_term::{Decorator, RecordDecorator};
 
 use super::escape::escape;
 
-/// A decorator that escapes messages, keys and values. Colours, and the line's end, are the formatter's own.
+/// A decorator that escapes messages, keys and values. Colours and the line end come from the formatter itself.
 pub(super) struct Escaping<D>(pub(super) D);
 
 impl<D: Decorator> Decorator for Escaping<D> {
@@ -21,7 +21,7 @@ impl<D: Decorator> Decorator for Escaping<D> {
 
 struct Escaped<'a> {
     inner: &'a mut dyn RecordDecorator,
-    // True while the formatter writes what is its own: spaces and the line's end.
+    // True while the formatter writes its own output: spaces and the line end.
     ours: bool,
 }
 

@@ -17,8 +17,8 @@ const MOST_IN_WINDOW: usize = 8 * MOST;
 pub(crate) struct Backlog {
     /// The times in order. If there are more than 1,000: the first time, and the last 1,000 times.
     pub(crate) times: Vec<Timestamp>,
-    /// Times left out between the first time and the last 1,000: the last of them that was seen, and their least
-    /// number.
+    /// Times left out between the first time and the last 1,000: the last of them that was seen, and a lower
+    /// bound of their number.
     pub(crate) unseen: Option<(Timestamp, u64)>,
     /// The last time that has come, whether or not it has already made its task.
     pub(crate) last: Option<Timestamp>,

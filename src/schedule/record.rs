@@ -112,9 +112,9 @@ impl ScheduleRecord {
         code["name"].as_str().map(str::to_owned)
     }
 
-    /// The next `n` nominal times after `now` that its cursor leaves and its run limit allows. A schedule that is
-    /// paused without an end is treated as if it were resumed now. The list is empty when the schedule is finished or
-    /// deleted, or when its trigger cannot be read.
+    /// The next `n` nominal times after `now` that also lie after its cursor and that its run limit allows. A schedule
+    /// that is paused without an end is treated as if it were resumed now. The list is empty when the schedule is
+    /// finished or deleted, or when its trigger cannot be read.
     pub fn preview(&self, now: Timestamp, n: usize) -> Vec<Timestamp> {
         let Ok(trigger) = self.read_trigger() else { return Vec::new() };
         let from = match (self.status, self.paused_until) {

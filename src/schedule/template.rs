@@ -21,7 +21,7 @@ use crate::task::{Bounds, Extras, FiringKey, InvalidTask, NewTask, Retry, Schedu
 /// | place | value |
 /// |---|---|
 /// | `{{nominal_time}}` | the nominal time in UTC, `2026-03-06T14:00:00Z` |
-/// | `{{local_time}}` | the same in the zone of the schedule, `2026-03-06T09:00:00-05:00`; see [`Trigger::local_time`] |
+/// | `{{local_time}}` | the same in the schedule's zone, `2026-03-06T09:00:00-05:00`; see [`Trigger::local_time`] |
 /// | `{{local_date}}` | the date of the local time, `2026-03-06` |
 /// | `{{schedule}}` | the name of the schedule |
 /// | `{{schedule_id}}` | the id of the schedule |

@@ -1,7 +1,7 @@
-//! The entries of the store: pure, without actor and clock.
+//! The entries of the store. Pure: no actor and no clock.
 //!
-//! `now` is [`Clock::elapsed`](crate::Clock::elapsed), the hand that only grows, so that setting the machine's
-//! clock neither revives a value nor kills one.
+//! `now` is [`Clock::elapsed`](crate::Clock::elapsed), which is monotonic time. So a change of the machine's clock
+//! neither revives a value nor expires it early.
 
 use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,12 +13,13 @@ use super::error::{StoreError, shown};
 use super::value::{StoreEntry, StoreLimits, StorePage, StoreValue};
 use super::watchers::{Change, StoreChange};
 
-/// Keys looked at for one page: a page over expired keys must not hold up everyone else.
+/// The greatest number of keys read per page. Without this bound, a page over many expired keys would block all further
+/// requests.
 const MAX_SCAN: usize = 10_000;
-/// Keys in one page.
+/// The greatest number of keys in a page.
 pub(super) const MAX_PAGE: usize = 1_000;
-/// Expired entries that each write takes away. More than the one it may add, so a flood of writes, which starves
-/// the timer, cannot make the store grow.
+/// Expired entries that each write removes. This exceeds the single entry that a write may add. So the store cannot
+/// grow under a flood of writes, which starves the timer.
 const REMOVED_PER_WRITE: usize = 2;
 
 #[derive(Debug)]
@@ -33,22 +34,22 @@ impl Entry {
     }
 }
 
-/// What a round of removal did.
+/// The result of a round of removal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Swept {
-    /// Expired entries removed.
+    /// The number of expired entries removed.
     pub(crate) removed: usize,
     /// True when expired entries are left.
     pub(crate) more: bool,
 }
 
-/// Keys with their values and the times at which they expire.
+/// Keys with their values and expiry times.
 #[derive(Debug)]
 pub(crate) struct Entries {
     limits: StoreLimits,
     by_key: BTreeMap<Arc<str>, Entry>,
-    // Exactly one element for each entry that expires. A heap with lazy deletion would grow with each overwrite
-    // and pause to compact itself; this does neither.
+    // Exactly one element for each entry that expires. A heap with lazy deletion would grow with each overwrite and
+    // would pause to compact itself. This set does neither.
     by_expiry: BTreeSet<(Duration, Arc<str>)>,
     bytes: usize,
     changes: Vec<Change>,
@@ -74,7 +75,7 @@ impl Entries {
         if ttl.is_some_and(|ttl| ttl.is_zero()) {
             return Err(StoreError::ZeroTtl { key: shown(&key) });
         }
-        // A moment past the end of the clock's range never comes.
+        // An expiry time beyond the clock's range never comes, so the entry has none.
         let expires = ttl.and_then(|ttl| now.checked_add(ttl));
         self.put(now, key, Entry { value, expires })
     }
@@ -119,7 +120,7 @@ impl Entries {
         Ok(sum)
     }
 
-    /// True when there was a live value.
+    /// Returns true if there was a live value.
     pub(super) fn delete(&mut self, now: Duration, key: &str) -> bool {
         let Some((key, entry)) = self.by_key.remove_entry(key) else { return false };
         let live = entry.is_live(now);
@@ -151,7 +152,7 @@ impl Entries {
         StorePage { keys, next: None }
     }
 
-    /// Removes up to `max` expired entries, the longest expired first.
+    /// Removes up to `max` expired entries, in the order of their expiry.
     pub(super) fn remove_expired(&mut self, now: Duration, max: usize) -> Swept {
         let mut removed = 0;
         while self.next_expiry().is_some_and(|at| at <= now) {
@@ -163,17 +164,17 @@ impl Entries {
         Swept { removed, more: false }
     }
 
-    /// When the next entry expires.
+    /// The time at which the next entry expires.
     pub(super) fn next_expiry(&self) -> Option<Duration> {
         self.by_expiry.first().map(|(at, _)| *at)
     }
 
-    /// What has changed since the last call.
+    /// Takes the changes since the last call.
     pub(super) fn changes(&mut self) -> std::vec::Drain<'_, Change> {
         self.changes.drain(..)
     }
 
-    /// Entries, entries that expire, bytes.
+    /// The number of entries, of entries that expire, and of bytes.
     pub(super) fn size(&self) -> (usize, usize, usize) {
         (self.by_key.len(), self.by_expiry.len(), self.bytes)
     }
@@ -199,7 +200,7 @@ impl Entries {
                 key
             }
             Slot::Occupied(mut slot) => {
-                // The key's own text, not the caller's copy of it: the two trees share it.
+                // Use the key that the tree holds, not the caller's copy, because the two trees share its text.
                 let key = Arc::clone(slot.key());
                 let expires = new.expires;
                 let old = slot.insert(new);
@@ -232,7 +233,7 @@ impl Entries {
         Ok(())
     }
 
-    /// Expired entries give way, one by one and no more than needed; live ones never do.
+    /// Removes expired entries singly, and no more than needed, until the value fits. Live entries are never removed.
     fn make_room(&mut self, now: Duration, key: &str, value: &StoreValue) -> Result<(), StoreError> {
         while let Some(lack) = self.lack(key, value) {
             if self.remove_expired(now, 1).removed == 0 {

@@ -1,20 +1,20 @@
-//! Why the public store refused.
+//! Errors of the public store.
 
-/// Why a request to the public store failed.
+/// The reason why a request to the public store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The empty text names nothing.
+    /// The key is empty.
     #[error("the key is empty; give it at least 1 byte")]
     EmptyKey,
     /// The key, or the prefix to watch, is too long.
     #[error("key {key:?} takes {bytes} bytes, more than the {max} that `max_key_bytes` allows; shorten it")]
     KeyTooLong {
-        /// Its beginning.
+        /// The first characters of the key.
         key: String,
-        /// Its length.
+        /// The length in bytes.
         bytes: usize,
-        /// What is allowed.
+        /// The greatest length allowed, in bytes.
         max: usize,
     },
     /// The value is too long.
@@ -23,22 +23,22 @@ pub enum StoreError {
          store it elsewhere and keep a reference to it here"
     )]
     ValueTooLong {
-        /// Its key.
+        /// The key.
         key: String,
-        /// Its length as JSON text.
+        /// The length of the value as JSON text, in bytes.
         bytes: usize,
-        /// What is allowed.
+        /// The greatest length allowed, in bytes.
         max: usize,
     },
-    /// The value cannot be written as JSON that could be read again.
+    /// The value cannot be written as JSON that can be read again.
     #[error("the value cannot be kept as JSON: {0}")]
     Encode(String),
-    /// The value is there, but is no such type.
+    /// The value exists, but it cannot be read as the requested type.
     #[error("the value of {key:?} cannot be read as the type asked for: {reason}; read it as a JSON value to see it")]
     Decode {
-        /// Its key.
+        /// The key.
         key: String,
-        /// What does not fit.
+        /// The first mismatch with the type.
         reason: String,
     },
     /// A time to live of zero.
@@ -47,26 +47,26 @@ pub enum StoreError {
         /// The key.
         key: String,
     },
-    /// No more keys fit.
+    /// The store holds the greatest number of keys that it may.
     #[error("the store holds {max} keys, as many as `max_entries` allows; delete some or give them a time to live")]
     TooManyEntries {
-        /// What is allowed.
+        /// The greatest number of keys.
         max: usize,
     },
-    /// No more bytes fit.
+    /// The store has no room for the bytes of this write.
     #[error(
         "{bytes} more bytes would exceed the {max} that `max_total_bytes` allows; delete keys or raise the limit"
     )]
     TooManyBytes {
-        /// What the write would add.
+        /// The bytes that the write would add.
         bytes: usize,
-        /// What is allowed.
+        /// The greatest number of bytes.
         max: usize,
     },
-    /// No more watches fit.
+    /// The store has the greatest number of watches that it may.
     #[error("there are {max} watches, as many as `max_watches` allows; unwatch some, or watch a prefix instead")]
     TooManyWatches {
-        /// What is allowed.
+        /// The greatest number of watches.
         max: usize,
     },
     /// Only a whole number can be incremented.
@@ -80,15 +80,15 @@ pub enum StoreError {
     Overflow {
         /// The key.
         key: String,
-        /// What it holds.
+        /// The current value.
         value: i64,
-        /// What was to be added.
+        /// The number to add.
         by: i64,
     },
-    /// The store is not running; the request had no effect, or it was one that may be repeated without harm.
+    /// The store is not running. The request either had no effect or may be repeated without harm.
     #[error("the store is not answering; see `health()`, and try again")]
     NotAnswering,
-    /// The board of the store has stopped, and what the store held is gone.
+    /// The board of the store has stopped, and the contents of the store are lost.
     #[error("the store is closed: its board has stopped; start a board to have one")]
     Closed,
     /// The store stopped before it answered. Whether the request took effect is unknown.
@@ -100,13 +100,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// True when the same request may succeed later without anyone changing it.
+    /// True when the same request may succeed later without any change to it.
     pub const fn is_transient(&self) -> bool {
         matches!(self, Self::NotAnswering)
     }
 }
 
-/// As much of a key as belongs in an error.
+/// The beginning of a key, short enough for an error text.
 pub(super) fn shown(key: &str) -> String {
     key.chars().take(64).collect()
 }

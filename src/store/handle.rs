@@ -1,4 +1,4 @@
-//! What an application holds of the store.
+//! The application's handle on the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use super::value::{StoreEntry, StorePage, StoreStats, StoreValue};
 use super::watchers::{StoreEvent, Target, WatchId};
 use crate::actor::RestartableAddr;
 
-/// How long to wait for a restart before the second and the third try. Real time, whatever clock the board runs on:
-/// the one who asks is waiting now.
+/// The waits before the second and the third try, in which the actor may restart. Real time on every board clock,
+/// because the caller is really waiting.
 const PAUSES: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(250)];
 
-/// The public store, as an application holds it. Cloning is cheap; all clones speak to the same store.
+/// The application's handle on the public store. Cloning is cheap; all clones use the same store.
 ///
 /// ```
 /// use callboard::store::{StoreError, StoreHandle};
@@ -39,16 +39,17 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(25), Duration::from_millis(
 /// }
 /// ```
 ///
-/// Across a restart of the store's actor, requests that may be repeated are tried again, twice, within 0.3 s; then
-/// they fail with [`StoreError::NotAnswering`]. After the board has stopped all fail with [`StoreError::Closed`]. The others are sent once; when their reply is lost they fail with
-/// [`StoreError::Unknown`]. A request whose future is dropped may still take effect.
+/// Requests that are safe to repeat are retried twice, within 0.3 s, while the store's actor restarts; then they fail
+/// with [`StoreError::NotAnswering`]. Requests that are not safe to repeat are sent once. If their reply is lost, they
+/// fail with [`StoreError::Unknown`]. After the board has stopped, every request fails with [`StoreError::Closed`]. A
+/// request whose future is dropped may still take effect.
 #[derive(Clone)]
 pub struct StoreHandle {
     line: RestartableAddr<Store>,
 }
 
 impl StoreHandle {
-    /// A handle on whoever is at the end of the line.
+    /// A handle on the actor behind this restartable address.
     pub(crate) fn new(line: RestartableAddr<Store>) -> Self {
         Self { line }
     }
@@ -66,7 +67,7 @@ impl StoreHandle {
         self.put(key, StoreValue::encode(&value.into())?, ttl).await
     }
 
-    /// The value of a key, unless it is absent or has expired.
+    /// The value of a key; `None` if it is absent or has expired.
     ///
     /// # Errors
     /// When the store is not answering.
@@ -74,8 +75,8 @@ impl StoreHandle {
         self.get(key).await
     }
 
-    /// Removes a key; true when there was a live value. When the store was restarted in between, the answer may be
-    /// false though this very request removed it.
+    /// Removes a key; returns true if there was a live value. If the store was restarted in between, the result may be
+    /// false although this request removed the value.
     ///
     /// # Errors
     /// When the store is not answering.
@@ -83,8 +84,8 @@ impl StoreHandle {
         self.ask(Delete { key: key.into() }).await
     }
 
-    /// Removes what has expired, in slices between which others have their turn, and says how many values that
-    /// were. The store does this by itself.
+    /// Removes the expired values and returns their number. It works in slices, between which the store handles other
+    /// requests. The store also does this by itself.
     ///
     /// # Errors
     /// When the store is not answering.
@@ -99,10 +100,10 @@ impl StoreHandle {
         }
     }
 
-    /// Sets a key to a value of your own type. As [`set_public`](Self::set_public) else.
+    /// Sets a key to a value of your own type. In all other respects it works like [`set_public`](Self::set_public).
     ///
     /// # Errors
-    /// As there, and when the value has no JSON form.
+    /// As for `set_public`, and when the value has no JSON form.
     pub async fn set(
         &self,
         key: &str,
@@ -112,16 +113,16 @@ impl StoreHandle {
         self.put(key, StoreValue::encode(value)?, ttl).await
     }
 
-    /// The value of a key as a type of your own.
+    /// The value of a key, read as your own type.
     ///
     /// # Errors
-    /// When it is no such type, or the store is not answering.
+    /// When the value does not match the type, or the store is not answering.
     pub async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, StoreError> {
         let entry = self.get_entry(key).await?;
         entry.map(|entry| entry.value.decode_as(key)).transpose()
     }
 
-    /// The value of a key with the time it has left. Costs the same whatever the size of the value.
+    /// The value of a key with its remaining time. The cost does not depend on the size of the value.
     ///
     /// # Errors
     /// When the store is not answering.
@@ -129,10 +130,10 @@ impl StoreHandle {
         self.ask(Get { key: key.into() }).await
     }
 
-    /// Sets a key that has no live value; false when it has one, which stays as it is.
+    /// Sets a key that has no live value. If it has a live value, that value stays and the result is false.
     ///
     /// # Errors
-    /// As [`set_public`](Self::set_public), and [`StoreError::Unknown`] when the reply was lost.
+    /// As for [`set_public`](Self::set_public), and [`StoreError::Unknown`] when the reply was lost.
     pub async fn set_if_absent(
         &self,
         key: &str,
@@ -143,11 +144,11 @@ impl StoreHandle {
         self.ask_once(key, SetIfAbsent { key: key.into(), value, ttl }).await?
     }
 
-    /// Sets a key whose value equals `expected`, and replaces its time to live too; false when it has another value
-    /// or none.
+    /// Sets a key whose value equals `expected`, and also replaces its time to live. If the key has a different value
+    /// or none, nothing changes and the result is false.
     ///
     /// # Errors
-    /// As [`set_public`](Self::set_public), and [`StoreError::Unknown`] when the reply was lost.
+    /// As for [`set_public`](Self::set_public), and [`StoreError::Unknown`] when the reply was lost.
     pub async fn compare_and_set(
         &self,
         key: &str,
@@ -160,18 +161,18 @@ impl StoreHandle {
         self.ask_once(key, CompareAndSet { key: key.into(), expected, value, ttl }).await?
     }
 
-    /// Adds to a whole number and gives the sum. An absent key counts as 0, without a time to live; a present one
-    /// keeps what time it has left.
+    /// Adds to a whole number and returns the sum. An absent key counts as 0 and gets no time to live. An existing key
+    /// keeps its remaining time.
     ///
     /// # Errors
-    /// When the value is no whole number or the sum does not fit in 64 bits (it then stays as it was), when a limit
-    /// is exceeded, and [`StoreError::Unknown`] when the reply was lost.
+    /// When the value is not a whole number, or the sum does not fit in 64 bits; the value then stays unchanged. Also
+    /// when a limit is exceeded, and [`StoreError::Unknown`] when the reply was lost.
     pub async fn increment(&self, key: &str, by: i64) -> Result<i64, StoreError> {
         self.ask_once(key, Increment { key: key.into(), by }).await?
     }
 
-    /// One page of the live keys that begin with `prefix`, in order: up to `limit` (at most 1,000) that come after
-    /// the key `after`, which need not exist any more. Go on from [`StorePage::next`] until it is empty.
+    /// One page of the live keys that begin with `prefix`, in order: up to `limit` keys (at most 1,000) that follow the
+    /// key `after`. The key `after` need not exist any more. Continue from [`StorePage::next`] until it is empty.
     ///
     /// # Errors
     /// When the store is not answering.
@@ -194,8 +195,8 @@ impl StoreHandle {
         self.ask(Keys { prefix: prefix.into(), after: after.map(Arc::from), limit }).await
     }
 
-    /// Tells `to` of each change of a key from now on. The watch holds the address, and with it the actor, until
-    /// [`unwatch`](Self::unwatch) or until the actor stops itself.
+    /// Sends `to` an event for each change of a key from now on. The watch holds the address, and so keeps its actor
+    /// alive. It lasts until [`unwatch`](Self::unwatch) or until the actor stops itself.
     ///
     /// # Errors
     /// When there are too many watches, or the store is not answering.
@@ -203,16 +204,16 @@ impl StoreHandle {
         self.watch(Target::Key(key.into()), to).await
     }
 
-    /// Tells `to` of each change of the keys that begin with `prefix`; the empty prefix is that of all keys. As
-    /// [`watch_key`](Self::watch_key) else.
+    /// Sends `to` an event for each change of the keys that begin with `prefix`. The empty prefix matches all keys. In
+    /// all other respects it works like [`watch_key`](Self::watch_key).
     ///
     /// # Errors
-    /// As there.
+    /// As for `watch_key`.
     pub async fn watch_prefix(&self, prefix: &str, to: Recipient<StoreEvent>) -> Result<WatchId, StoreError> {
         self.watch(Target::Prefix(prefix.into()), to).await
     }
 
-    /// Ends a watch; false when it had ended already.
+    /// Ends a watch; returns false if it had already ended.
     ///
     /// # Errors
     /// When the store is not answering.
@@ -220,7 +221,7 @@ impl StoreHandle {
         self.ask(Unwatch { id }).await
     }
 
-    /// How much the store holds.
+    /// The size of the store.
     ///
     /// # Errors
     /// When the store is not answering.
@@ -228,11 +229,11 @@ impl StoreHandle {
         self.ask(Stats).await
     }
 
-    /// Makes the store's actor panic; returns when it has. What the store holds stays.
+    /// Makes the store's actor panic, and returns after the panic. The contents of the store stay.
     #[cfg(any(test, feature = "testing"))]
     pub async fn crash(&self) {
         if let Some(address) = self.line.address() {
-            // An error is what a panic looks like from here.
+            // The caller sees a panic as an error.
             let _closed = address.send(super::Crash).await;
         }
     }
@@ -246,7 +247,7 @@ impl StoreHandle {
         self.ask(Watch { id, target, to }).await?.map(|()| id)
     }
 
-    /// For what may be handled twice.
+    /// Sends a message that is safe to repeat, with retries.
     async fn ask<M>(&self, message: M) -> Result<M::Result, StoreError>
     where
         M: Message + Clone + Send + 'static,
@@ -263,7 +264,7 @@ impl StoreHandle {
         self.line.ask(message).await.map_err(|_| self.silent())
     }
 
-    /// For what must not be handled twice: waits for a live actor, then sends once.
+    /// Sends a message that must not be repeated: waits for a live actor, then sends once.
     async fn ask_once<M>(&self, key: &str, message: M) -> Result<M::Result, StoreError>
     where
         M: Message + Send + 'static,
@@ -286,14 +287,14 @@ impl StoreHandle {
         live().ok_or_else(|| self.silent())
     }
 
-    /// Why nobody answers.
+    /// The error when the actor does not answer.
     fn silent(&self) -> StoreError {
         if self.line.is_closed() { StoreError::Closed } else { StoreError::NotAnswering }
     }
 
-    /// Gives the actor time to come back, if it does.
+    /// Waits for the actor to restart. Fails at once if it will not restart.
     async fn rest(&self, pause: Duration) -> Result<(), StoreError> {
-        // Without a runtime there is no timer to wait on, and the caller may as well know at once.
+        // Without a tokio runtime there is no timer to wait on, so the error is returned at once.
         if self.line.is_closed() || tokio::runtime::Handle::try_current().is_err() {
             return Err(self.silent());
         }

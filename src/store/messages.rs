@@ -1,4 +1,4 @@
-//! What the store is asked. The table is in [the module's doc](super).
+//! The messages of the store. They are listed in the table of [the module's doc](super).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(crate) struct Keys {
     pub(crate) limit: usize,
 }
 
-/// Removes one slice of what has expired.
+/// Removes a slice of the expired entries.
 #[derive(Clone, Message)]
 #[rtype(result = "Swept")]
 pub(crate) struct Cleanup;
@@ -85,7 +85,7 @@ pub(crate) struct Unwatch {
     pub(crate) id: WatchId,
 }
 
-/// Makes the store's actor panic, to see that nothing is lost.
+/// Makes the store's actor panic, so that a test can check that nothing is lost.
 #[cfg(any(test, feature = "testing"))]
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]

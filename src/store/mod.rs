@@ -1,29 +1,28 @@
-//! The public store: a key-value store that every part of an application shares, with an optional time to live for
-//! each value.
+//! The public store: a key-value store shared by every part of an application. Each value may have a time to live.
 //!
-//! It lives in memory, in this process; a restart of its actor loses nothing, a restart of the process loses all of
-//! it. [`StoreHandle`] is what an application holds.
+//! The store is in the memory of this process. A restart of its actor loses nothing; a restart of the process loses all
+//! entries. Applications use it through [`StoreHandle`].
 //!
 //! | message | sent by | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | `Set` | handle | done, or why not | no: an error says so | yes |
+//! | `Set` | handle | done, or the error | no: the sender gets an error | yes |
 //! | `Get` | handle | the value with its remaining time, if live | no | yes |
 //! | `Delete` | handle | whether there was a live value | no | yes, though the second reply is `false` |
 //! | `SetIfAbsent` | handle | whether it was set | no | no: the second reply would deny the first |
 //! | `CompareAndSet` | handle | whether it was set | no | no, as above |
 //! | `Increment` | handle | the sum | no | no: it would count twice |
-//! | `Keys` | handle | one page of keys | no | yes |
-//! | `Cleanup` | handle | what one slice removed | no | yes |
-//! | `Stats` | handle, `health()` | how much it holds | no | yes |
-//! | `Watch` | handle | done, or why not | no | yes: the asker chooses the id |
-//! | `Unwatch` | handle | whether there was such a watch | no | yes |
+//! | `Keys` | handle | a page of keys | no | yes |
+//! | `Cleanup` | handle | the result of a slice: how many were removed, and whether more are left | no | yes |
+//! | `Stats` | handle, `health()` | the size of the store | no | yes |
+//! | `Watch` | handle | done, or the error | no | yes: the sender chooses the id |
+//! | `Unwatch` | handle | whether the watch existed | no | yes |
 //! | `Crash` | tests | none | yes | yes: it panics again |
 //!
-//! What may not be repeated is sent once; if its reply is lost, the handle says [`StoreError::Unknown`].
+//! A message that is not safe to repeat is sent once. If its reply is lost, the handle returns [`StoreError::Unknown`].
 //!
-//! The actor removes what has expired when it expires: it sleeps until the next moment, and works in slices of
-//! 2,000 so that everyone else has a turn in between. Correctness does not hang on it: an expired value is never
-//! returned, removed or not, and each write takes two expired ones with it.
+//! The actor removes entries when they expire. It sleeps until the next expiry and works in slices of 2,000, so that
+//! requests are handled in between. Correctness does not depend on the removal: an expired value is never returned,
+//! removed or not. Each write also removes two expired entries.
 
 mod entries;
 mod error;
@@ -55,14 +54,14 @@ pub use watchers::{StoreChange, StoreEvent, WatchId};
 use crate::actor::{Ping, Supervised};
 use crate::clock::Clock;
 
-/// Expired entries removed in one turn: some 4 ms of work.
+/// The greatest number of expired entries removed per turn: about 4 ms of work.
 const SLICE: usize = 2_000;
-/// The longest sleep. With nothing to expire it is the beat by which the guardian sees the actor alive.
+/// The longest sleep. When nothing expires, this is the interval at which the guardian sees that the actor is alive.
 const LONGEST_NAP: Duration = Duration::from_secs(10);
-/// Requests that wait for their turn before senders do.
+/// Requests that the mailbox holds before senders have to wait.
 const MAILBOX: usize = 1024;
 
-/// What outlives an incarnation of the actor.
+/// The state that survives a restart of the actor.
 pub(crate) struct Kept {
     entries: Entries,
     watchers: Watchers,
@@ -92,19 +91,20 @@ pub(crate) struct Store {
     kept: Arc<Mutex<Kept>>,
     clock: Clock,
     life: Supervised,
-    // When the alarm rings next, as the alarm was told; asking the channel itself would lock it at each write.
+    // The time for which the alarm is set. This copy is kept because asking the channel would take its lock at each
+    // write.
     due: Option<Duration>,
     alarm: watch::Sender<Option<Duration>>,
 }
 
 impl Store {
-    /// An incarnation over what earlier ones kept.
+    /// A new actor on the state that its predecessors kept.
     pub(crate) fn new(kept: Arc<Mutex<Kept>>, clock: Clock, life: Supervised) -> Self {
         let due = kept.lock().entries.next_expiry();
         Self { kept, clock, life, due, alarm: watch::Sender::new(due) }
     }
 
-    /// Removes one slice of what has expired at `now` on the clock's growing hand.
+    /// Removes a slice of the entries that have expired at `now`, in monotonic time.
     pub(crate) fn sweep(&mut self, now: Duration) -> Swept {
         let mut kept = self.kept.lock();
         let swept = kept.entries.remove_expired(now, SLICE);
@@ -116,7 +116,7 @@ impl Store {
         ask(&self.kept.lock().entries, self.clock.elapsed())
     }
 
-    /// Does a write, tells the watchers, and sees to it that the alarm rings early enough.
+    /// Does a write, announces the changes to the watchers, and sets the alarm earlier if needed.
     fn write<R>(&mut self, act: impl FnOnce(&mut Entries, Duration) -> R) -> R {
         let mut kept = self.kept.lock();
         let answer = act(&mut kept.entries, self.clock.elapsed());
@@ -135,18 +135,18 @@ impl Store {
     }
 }
 
-/// The alarm has rung: it is time to look for what has expired.
+/// The alarm: look for expired entries now.
 struct Ring;
 
-/// Rings at each due moment. One stream for the actor's whole life: a timer for each change of plan would pile up
-/// while a flooded actor does not get to poll them.
+/// Yields a [`Ring`] at each due time. A single stream serves the actor for its whole life. A timer for each change of
+/// the due time would pile up, because a flooded actor does not poll its timers.
 fn rings(clock: Clock, due: watch::Receiver<Option<Duration>>) -> impl Stream<Item = Ring> {
     stream::unfold((clock, due), |(clock, mut due)| async move {
         loop {
             let at = *due.borrow_and_update();
             let nap = at.map_or(LONGEST_NAP, |at| at.saturating_sub(clock.elapsed()).min(LONGEST_NAP));
             if nap.is_zero() {
-                // Overdue, perhaps with many slices to come: others on this thread get a turn first.
+                // Overdue, perhaps with many slices to come, so yield first to the other work on this thread.
                 tokio::task::yield_now().await;
                 return Some((Ring, (clock, due)));
             }
@@ -171,7 +171,7 @@ impl Actor for Store {
 impl StreamHandler<Ring> for Store {
     fn handle(&mut self, _: Ring, ctx: &mut Self::Context) {
         if !ctx.connected() {
-            // The alarm alone would keep an actor alive that nobody can reach any more.
+            // Stop, because the alarm alone would keep alive an actor that no longer has an address.
             return ctx.stop();
         }
         self.sweep(self.clock.elapsed());

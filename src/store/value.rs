@@ -1,4 +1,4 @@
-//! What the store keeps under a key.
+//! Values and pages of the store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 
 /// A JSON value as the store keeps it: its text behind a reference count.
 ///
-/// Text, because it is what limits can count honestly (a small array takes 16 times its text once it is parsed),
-/// because a get then costs a reference count whatever the size, and because each reader parses straight into its
-/// own type, on its own thread.
+/// There are three reasons for text. Limits can count it honestly, because a parsed small array takes 16 times the size
+/// of its text. A get costs one reference count at any size. And each reader parses straight into its own type, on its
+/// own thread.
 ///
 /// ```
 /// use callboard::store::StoreValue;
@@ -30,13 +30,14 @@ impl StoreValue {
     /// Writes a value as JSON.
     ///
     /// # Errors
-    /// [`StoreError::Encode`] when it has no JSON form, has a number in it that is none, or is nested deeper than 127 levels.
+    /// [`StoreError::Encode`] when the value has no JSON form, contains a number that is not finite, or is nested
+    /// deeper than 127 levels.
     pub fn encode(value: &(impl Serialize + ?Sized)) -> Result<Self, StoreError> {
         let text = json::written(value).map_err(StoreError::Encode)?;
         Ok(Self(text.into()))
     }
 
-    /// A whole number.
+    /// The value of a whole number.
     pub(super) fn integer(number: i64) -> Self {
         Self(number.to_string().into())
     }
@@ -46,10 +47,10 @@ impl StoreValue {
         &self.0
     }
 
-    /// Reads it as a type.
+    /// Reads the value as a type.
     ///
     /// # Errors
-    /// What serde says when it is no such type.
+    /// [`StoreError::Decode`], with serde's reason, when the value does not match the type.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, StoreError> {
         self.decode_as("")
     }
@@ -64,7 +65,7 @@ impl StoreValue {
     }
 }
 
-/// Equal as JSON: the order of an object's keys does not count, and each digit of a number does.
+/// Equality as JSON: the order of an object's keys does not count, but each digit of a number does.
 impl PartialEq for StoreValue {
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
@@ -84,41 +85,41 @@ impl fmt::Display for StoreValue {
     }
 }
 
-/// A value with the time it has left.
+/// A value with its remaining time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoreEntry {
     /// The value.
     pub value: StoreValue,
-    /// The time until it expires; nothing when it stays for ever.
+    /// The time until the value expires; `None` if it stays for ever.
     pub ttl: Option<Duration>,
 }
 
 /// One page of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorePage {
-    /// Live keys in order. A page may hold fewer than were asked for, even none, and still not be the last.
+    /// Live keys in order. A page may hold fewer keys than requested, even none, and still not be the last page.
     pub keys: Vec<Arc<str>>,
-    /// Where the next page starts; nothing after the last.
+    /// The start of the next page; `None` after the last page.
     pub next: Option<Arc<str>>,
 }
 
-/// What the store holds.
+/// The size of the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StoreStats {
-    /// Keys, those included that have expired and await their removal.
+    /// The number of keys, including expired keys that are not removed yet.
     pub entries: usize,
-    /// Of them, those with a time to live.
+    /// The number of these keys that have a time to live.
     pub with_ttl: usize,
-    /// Bytes of keys and of values as JSON text. The memory they take is greater by about 200 bytes a key.
+    /// Bytes of keys and of values as JSON text. Their memory is greater by about 200 bytes per key.
     pub bytes: usize,
-    /// Watches.
+    /// The number of watches.
     pub watches: usize,
-    /// Events that a watcher's full mailbox did not take, since the board started.
+    /// Events not delivered because a watcher's mailbox was full, since the board started.
     pub missed_events: u64,
 }
 
-/// How much the store takes before it refuses.
+/// The limits of the store. A write or watch beyond a limit is rejected.
 ///
 /// ```
 /// use callboard::store::StoreLimits;
@@ -130,12 +131,11 @@ pub struct StoreStats {
 pub struct StoreLimits {
     /// Keys; 10,000,000 by default.
     pub max_entries: usize,
-    /// Bytes of one key; 1 KiB by default.
+    /// Bytes of a key; 1 KiB by default.
     pub max_key_bytes: usize,
-    /// Bytes of one value as JSON text; 1 MiB by default.
+    /// Bytes of a value as JSON text; 1 MiB by default.
     pub max_value_bytes: usize,
-    /// Bytes of all keys and values as JSON text; 1 GiB by default. The memory they take is greater by about 200
-    /// bytes a key.
+    /// Bytes of all keys and values as JSON text; 1 GiB by default. Their memory is greater by about 200 bytes per key.
     pub max_total_bytes: usize,
     /// Watches; 10,000 by default.
     pub max_watches: usize,

@@ -1,4 +1,4 @@
-//! Who is told of changes.
+//! The watches, and the events that they receive.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -10,53 +10,53 @@ use actix::{Message, Recipient};
 use super::error::{StoreError, shown};
 use super::value::{StoreLimits, StoreValue};
 
-/// What became of a key.
+/// A change of a key.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreChange {
-    /// It has this value now.
+    /// The key now has this value.
     Set(StoreValue),
-    /// It was deleted.
+    /// The key was deleted.
     Deleted,
-    /// Its time ran out. Told when the value is removed, at the latest a moment after its end.
+    /// The value expired. The event is sent when the value is removed, at the latest a moment after the expiry.
     Expired,
 }
 
-/// A change of a key, as its watchers are told.
+/// The event that watchers of a changed key receive.
 ///
-/// A watcher whose mailbox is full misses events; it never slows the store. What it missed it learns from the next
-/// event that reaches it, and may then read the keys anew.
+/// A watcher with a full mailbox misses events; it never slows the store. The next event that reaches it carries the
+/// number of missed events. The watcher may then read the keys again.
 #[derive(Clone, Debug, PartialEq, Message)]
 #[rtype(result = "()")]
 pub struct StoreEvent {
     /// The key.
     pub key: Arc<str>,
-    /// What became of it.
+    /// The change of the key.
     pub change: StoreChange,
-    /// Events that this watch has missed right before this one.
+    /// The number of events that this watch missed just before this event.
     pub missed: u64,
 }
 
-/// Names a watch, to end it.
+/// The id of a watch, used to end it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WatchId(u64);
 
 impl WatchId {
-    /// An id that no other watch of this process has. Chosen by the one who asks, so that asking twice gives one
-    /// watch.
+    /// An id that is unique among the watches of this process. The caller chooses it, so that a repeated request makes
+    /// a single watch.
     pub(super) fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
-/// A change that has not been told yet.
+/// A change that has not been announced yet.
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(super) key: Arc<str>,
     pub(super) what: StoreChange,
 }
 
-/// What is watched.
+/// The key or the prefix that is watched.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     Key(Arc<str>),
@@ -85,16 +85,16 @@ struct Watcher {
     missed: u64,
 }
 
-/// The watches. They outlive an incarnation of the actor, as the entries do.
+/// The watches. Like the entries, they survive a restart of the actor.
 pub(crate) struct Watchers {
     limits: StoreLimits,
     by_id: HashMap<WatchId, Watcher>,
     keys: HashMap<Arc<str>, Vec<WatchId>>,
     prefixes: HashMap<Arc<str>, Vec<WatchId>>,
-    // How many prefixes there are of each length: a change costs one look-up for each length, not for each prefix.
+    // The number of watched prefixes of each length. With it, a change costs one look-up per length, not per prefix.
     lengths: BTreeMap<usize, usize>,
     missed: u64,
-    // Kept for its memory alone.
+    // Kept only to reuse its memory.
     reached: Vec<WatchId>,
 }
 
@@ -111,7 +111,7 @@ impl Watchers {
         }
     }
 
-    /// Watches, and the events that were missed so far.
+    /// The number of watches, and of events missed so far.
     pub(super) fn size(&self) -> (usize, u64) {
         (self.by_id.len(), self.missed)
     }
@@ -141,7 +141,7 @@ impl Watchers {
         Ok(())
     }
 
-    /// True when there was such a watch.
+    /// Returns true if the watch existed.
     pub(super) fn remove(&mut self, id: WatchId) -> bool {
         let Some(watcher) = self.by_id.remove(&id) else { return false };
         let index = match &watcher.target {
@@ -160,7 +160,7 @@ impl Watchers {
         true
     }
 
-    /// Tells everyone who watches the key; whoever is gone is dropped.
+    /// Sends the change to every watcher of the key, and drops watchers that have stopped.
     pub(super) fn announce(&mut self, change: &Change) {
         if self.by_id.is_empty() {
             return;

@@ -86,10 +86,11 @@ impl TaskRecord {
         serde_json::from_str(&self.params)
     }
 
-    /// The result as a type of your own. No result is read as `null`: as `()`, or as an `Option` that is `None`.
+    /// Reads the result as your own type. A missing result is read as `null`, so it fits `()`, and an `Option` becomes
+    /// `None`.
     ///
     /// # Errors
-    /// When it is not.
+    /// When the result does not match the type.
     pub fn result<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         read(self.result.as_ref())
     }
@@ -132,10 +133,11 @@ pub struct Execution {
 }
 
 impl Execution {
-    /// The result as a type of your own. No result is read as `null`: as `()`, or as an `Option` that is `None`.
+    /// Reads the result as your own type. A missing result is read as `null`, so it fits `()`, and an `Option` becomes
+    /// `None`.
     ///
     /// # Errors
-    /// When it is not.
+    /// When the result does not match the type.
     pub fn result<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         read(self.result.as_ref())
     }

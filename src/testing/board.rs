@@ -21,16 +21,16 @@ use crate::runtime::supervise::beat;
 use crate::runtime::worker::Task;
 use crate::task::{TaskId, TaskRecord, TaskState};
 
-/// Nobody else is there to lose the tasks to, and a test may jump over centuries.
+/// No second node could take the tasks over, and a test may jump over centuries.
 const LEASE: Duration = Duration::from_secs(1_000 * 365 * 24 * 3_600);
 
-/// A [`Board`] on memory with a clock that moves by hand: what waits for an hour in production takes no time in a test.
+/// A [`Board`] on memory with a clock that moves by hand: a wait of an hour in production takes no time in a test.
 ///
-/// It starts at 2026-01-01T00:00:00Z. What a board does by time goes by this clock: delays, retries, expiry, timeouts,
-/// the public store, the timeout of a [`pop`](Board::pop).
+/// The clock starts at 2026-01-01T00:00:00Z. Everything that a board does by time follows this clock: delays,
+/// retries, expiry, timeouts, the public store, the timeout of a [`pop`](Board::pop).
 ///
-/// A test must account for its tasks. Dropping the board stops it, threads and all, and panics when some task is neither
-/// completed, dead nor cancelled; [`leave_rest`](Self::leave_rest) says that this is meant.
+/// A test must account for its tasks. Dropping the board stops it, threads included. The drop panics if any task is
+/// neither completed, dead nor cancelled. [`leave_rest`](Self::leave_rest) declares that leftover tasks are intended.
 ///
 /// ```
 /// use std::time::Duration;
@@ -66,13 +66,13 @@ pub struct TestBoard {
     board: Board,
     clock: Clock,
     started_at: Timestamp,
-    /// Told of every event.
+    /// Notified of every event.
     stirred: Arc<Notify>,
     leaves_rest: AtomicBool,
 }
 
 impl TestBoard {
-    /// Starts what `builder` describes, but on memory and on a clock of its own.
+    /// Starts the board that `builder` describes, but on memory and with its own clock.
     ///
     /// # Errors
     /// As [`BoardBuilder::start`].
@@ -91,18 +91,18 @@ impl TestBoard {
         &self.board
     }
 
-    /// The board's clock. Setting its wall hand shows what a clock that is put back or forward does; to let time pass,
-    /// use [`advance`](Self::advance) or [`jump`](Self::jump).
+    /// The clock of the board. Set its wall clock to test a clock that is set back or forward. To let time pass, use
+    /// [`advance`](Self::advance) or [`jump`](Self::jump).
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// Lets time pass, and everything happen that belongs into it, in its order: first what may run now, then each
-    /// task that comes due at the moment at which it does, so that a task that retries every hour runs three times in
-    /// three hours. Returns at the end of the span, when all of it has run.
+    /// Lets time pass, and runs everything that is due in this time, in order. First, the tasks that may run now are
+    /// run. Then each task runs at the moment at which it is due. So a task that retries every hour runs three times
+    /// in three hours. Returns at the end of the span, when all these tasks have run.
     ///
     /// # Panics
-    /// As [`settle`](Self::settle): time cannot pass by a run that itself waits for the clock; see
+    /// As [`settle`](Self::settle). Time cannot pass during a run that itself waits for the clock; see
     /// [`jump`](Self::jump).
     pub async fn advance(&self, span: Duration) {
         let end = self.clock.elapsed().saturating_add(span);
@@ -116,8 +116,8 @@ impl TestBoard {
         }
     }
 
-    /// Moves the clock at once, under whatever runs, and waits for nothing: for runs that wait for the clock, in a
-    /// sleep or for their timeout. [`settle`](Self::settle) or [`Board::wait`] tell when they have ended.
+    /// Moves the clock at once, also during runs, and waits for nothing. It is meant for runs that wait for the
+    /// clock, in a sleep or for their timeout. [`settle`](Self::settle) or [`Board::wait`] tell when they have ended.
     ///
     /// # Panics
     /// When storage fails.
@@ -126,8 +126,8 @@ impl TestBoard {
         self.sweep().await;
     }
 
-    /// Waits until nothing that may run now is left, nothing runs, and every event has reached its subscribers. Tasks
-    /// that nobody here runs do not count: those of an unknown type, of a paused queue, or in the hands of a
+    /// Waits until no task is left that may run now, no task runs, and every event has reached its subscribers. Tasks
+    /// that this board does not run do not count: tasks of an unknown type, of a paused queue, or held by a
     /// [`Delivery`](crate::Delivery).
     ///
     /// # Panics
@@ -136,10 +136,10 @@ impl TestBoard {
         self.settle_until_due().await;
     }
 
-    /// The tasks of a type that were pushed and not deleted, in push order, whatever became of them.
+    /// The tasks of a type that were pushed and not deleted, in push order and in any state.
     ///
     /// # Panics
-    /// When the params of one are no `T`.
+    /// When the params of a task are no `T`.
     #[track_caller]
     pub fn pushed<T: Task>(&self) -> Vec<T> {
         let decode = |task: TaskRecord| match serde_json::from_str(&task.params) {
@@ -149,10 +149,10 @@ impl TestBoard {
         self.list(&of_type::<T>()).into_iter().map(decode).collect()
     }
 
-    /// Fails the test unless a task of type `T` was pushed for which `is_wanted` says yes.
+    /// Fails the test unless a task of type `T` was pushed for which `is_wanted` returns true.
     ///
     /// # Panics
-    /// When there is none; the message lists those that there are.
+    /// When there is no such task; the message lists the existing tasks.
     #[track_caller]
     pub fn assert_pushed<T: Task>(&self, is_wanted: impl FnMut(&T) -> bool) {
         if !self.pushed::<T>().iter().any(is_wanted) {
@@ -164,7 +164,7 @@ impl TestBoard {
     /// Fails the test unless the task is in `state`.
     ///
     /// # Panics
-    /// When it is in another state, or does not exist.
+    /// When it is in a different state, or does not exist.
     #[track_caller]
     pub fn assert_state(&self, task_id: TaskId, state: TaskState) {
         match self.core().backend.get(task_id) {
@@ -175,7 +175,7 @@ impl TestBoard {
         }
     }
 
-    /// The test is not about what becomes of the tasks that are left: dropping the board does not fail it.
+    /// Declares that the test does not care about leftover tasks: dropping the board then does not fail the test.
     pub fn leave_rest(&self) {
         self.leaves_rest.store(true, Ordering::Relaxed);
     }
@@ -184,7 +184,7 @@ impl TestBoard {
         self.board.core()
     }
 
-    /// Moves the clock and renews the lease, before anybody can find that it has run out.
+    /// Moves the clock and renews the lease, before any part can find that the lease has run out.
     fn shift(&self, span: Duration) {
         self.clock.advance(span);
         if let Err(error) = beat(self.core(), self.started_at) {
@@ -204,7 +204,7 @@ impl Drop for TestBoard {
     fn drop(&mut self) {
         let stopped = self.stop_now();
         if std::thread::panicking() {
-            // The test has failed already, and a second panic would end the process without its message.
+            // The test has already failed, and a second panic would end the process without the message of the test.
             return;
         }
         if let Err(error) = stopped {

@@ -3,8 +3,8 @@
 use crate::actor::{Crash, Part};
 use crate::board::Board;
 
-/// Makes a part panic, as a bug in it would. Returns false for the one that has nothing of its own to kill: persistence,
-/// which [`Faulty`](super::Faulty) makes panic.
+/// Makes a part panic, as a bug in it would. Returns false for persistence, which has nothing of its own to kill.
+/// [`Faulty`](super::Faulty) makes persistence panic.
 pub fn crash(board: &Board, part: Part) -> bool {
     let core = board.core();
     match part {

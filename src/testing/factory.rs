@@ -1,4 +1,4 @@
-//! A stage for backend tests: a backend, a node, and a clock that moves by hand.
+//! A test environment for backends: a backend, a node, and a clock that moves by hand.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::task::{
     Bounds, ClaimToken, DEFAULT_QUEUE, ExecutionStatus, NewTask, NodeId, TaskId, TaskRecord, TaskState,
 };
 
-/// The moment `seconds` after the one at which every [`World`] begins, 2026-01-01T00:00:00Z.
+/// The moment `seconds` after the start of every [`World`], which is 2026-01-01T00:00:00Z.
 pub fn at(seconds: u64) -> Timestamp {
     Timestamp::from_micros(1_767_225_600_000_000) + Duration::from_secs(seconds)
 }
 
-/// A schedule as it is stored first: it makes a task of the type `work` every ten seconds from [`at(0)`](at) on.
+/// A schedule before it is first stored. It makes a task of the type `work` every ten seconds from [`at(0)`](at) on.
 pub fn schedule(name: impl Into<Name>) -> ScheduleRecord {
     let trigger = Trigger::every(Duration::from_secs(10)).expect("a valid trigger");
     let schedule = Schedule::new(name, trigger, NewTask::new("work", &json!({"at": "{{nominal_time}}"})));
@@ -33,11 +33,11 @@ pub fn schedule(name: impl Into<Name>) -> ScheduleRecord {
     checked.expect("a valid schedule").record(at(0))
 }
 
-/// A backend under test with one node that lives, and the time that its calls carry.
+/// A backend under test with a live node, and the time that its calls carry.
 pub struct World {
-    /// What is tested.
+    /// The backend under test.
     pub backend: Opened,
-    /// The node that commits; its lease lasts for a day.
+    /// The node that commits. Its lease lasts for a day.
     pub node: NodeId,
     now: Cell<Timestamp>,
     limits: RefCell<Option<Arc<Limits>>>,
@@ -49,7 +49,7 @@ impl World {
         Self::on(harness.open())
     }
 
-    /// A stage on a backend that is open already, with a node of its own.
+    /// A world on a backend that is already open, with a node of its own.
     pub fn on(backend: Opened) -> Self {
         let (node, now) = (NodeId::new(at(0)), Cell::new(at(0)));
         let world = Self { backend, node, now, limits: RefCell::default() };
@@ -57,7 +57,7 @@ impl World {
         world
     }
 
-    /// The same backend and time, seen by another node that lives.
+    /// The same backend and time, seen by a second live node.
     pub fn other_node(&self) -> Self {
         let other = Self::on(Arc::clone(&self.backend));
         other.now.set(self.now());
@@ -65,12 +65,12 @@ impl World {
         other
     }
 
-    /// The time.
+    /// The current time.
     pub fn now(&self) -> Timestamp {
         self.now.get()
     }
 
-    /// Goes to `seconds` after the beginning.
+    /// Sets the time to `seconds` after the start.
     pub fn go_to(&self, seconds: u64) {
         self.now.set(at(seconds));
     }
@@ -80,12 +80,12 @@ impl World {
         self.now.set(self.now() + span);
     }
 
-    /// A sign of life of `node`.
+    /// Sends a heartbeat of `node`.
     pub fn beat(&self, node: NodeId, lease: Duration) {
         self.backend.heartbeat(&self.sign_of_life(node, lease)).expect("heartbeat");
     }
 
-    /// What [`beat`](Self::beat) tells storage.
+    /// The heartbeat that [`beat`](Self::beat) sends to storage.
     pub fn sign_of_life(&self, node: NodeId, lease: Duration) -> NodeBeat {
         NodeBeat {
             node_id: node,
@@ -108,28 +108,28 @@ impl World {
         mortal
     }
 
-    /// An empty commit of this node, which names the limits that it has looked at.
+    /// An empty commit of this node. It names the limits that the node knows.
     pub fn blank(&self) -> Commit {
         Commit { limits: self.limits.borrow().clone(), ..Commit::new(self.node, self.now()) }
     }
 
-    /// Sets a limit; from now on this node's commits name all that are set.
+    /// Sets a limit. From now on the commits of this node name all limits that are set.
     pub fn set_limit(&self, limit: &Limit) {
         self.backend.save_limit(limit).expect("save a limit");
         self.look_at_limits();
     }
 
-    /// From now on this node's commits name all limits that are set.
+    /// Reads the limits. From now on the commits of this node name all limits that are set.
     pub fn look_at_limits(&self) {
         self.limits.replace(Limits::new(self.backend.limits().expect("limits")));
     }
 
-    /// Commits.
+    /// Sends a commit.
     pub fn commit(&self, commit: &Commit) -> Receipt {
         self.backend.commit(commit).expect("commit")
     }
 
-    /// What is stored for `task`: pending, or scheduled when its time lies ahead.
+    /// The insertion for `task`: pending, or scheduled when its time lies ahead.
     pub fn insertion(&self, task: NewTask) -> Insertion {
         let spec =
             task.into_spec(&Clock::manual(self.now()), crate::task::Bounds::all(usize::MAX)).expect("a valid task");
@@ -137,19 +137,19 @@ impl World {
         Insertion { spec: Arc::new(spec), state, claim: false }
     }
 
-    /// Pushes a task and says what became of it.
+    /// Pushes a task and returns the answer.
     pub fn offer(&self, task: NewTask) -> Inserted {
         self.offer_group(vec![task]).remove(0)
     }
 
-    /// Pushes a group and says what became of each of its tasks.
+    /// Pushes a group and returns the answer for each of its tasks.
     pub fn offer_group(&self, tasks: Vec<NewTask>) -> Vec<Inserted> {
         let tasks = tasks.into_iter().map(|task| self.insertion(task)).collect();
         let commit = Commit { insert: vec![InsertGroup { tasks }], ..self.blank() };
         self.commit(&commit).inserted
     }
 
-    /// Pushes a task that must be stored as a new one.
+    /// Pushes a task that must be stored as new.
     pub fn push(&self, task: NewTask) -> TaskId {
         let insertion = self.insertion(task);
         let task_id = insertion.spec.task_id;
@@ -159,7 +159,7 @@ impl World {
         task_id
     }
 
-    /// Pushes tasks of one group that must be stored as new ones.
+    /// Pushes the tasks of a group. All of them must be stored as new.
     pub fn push_all(&self, tasks: impl IntoIterator<Item = NewTask>) -> Vec<TaskId> {
         let tasks: Vec<Insertion> = tasks.into_iter().map(|task| self.insertion(task)).collect();
         let ids = tasks.iter().map(|task| task.spec.task_id).collect();
@@ -184,26 +184,26 @@ impl World {
         self.claim_from(DEFAULT_QUEUE, None, limit)
     }
 
-    /// Claims from a queue, some types or any.
+    /// Claims from a queue: the given types, or any type.
     pub fn claim_from(&self, queue: &'static str, types: Option<&[&'static str]>, limit: usize) -> Vec<Claimed> {
         let types = types.map(|types| types.iter().copied().map(Name::from).collect());
         let request = ClaimRequest { queue: queue.into(), types, limit };
         self.commit(&Commit { claim: vec![request], ..self.blank() }).claimed.remove(0)
     }
 
-    /// Claims the one task that there is to claim.
+    /// Claims the only task that can be claimed.
     pub fn claim_one(&self) -> Claimed {
         let mut claimed = self.claim(10);
         assert_eq!(claimed.len(), 1, "one task to claim");
         claimed.remove(0)
     }
 
-    /// The ids of what a claim of up to `limit` takes, in order.
+    /// The ids that a claim of up to `limit` tasks takes, in order.
     pub fn claim_ids(&self, limit: usize) -> Vec<TaskId> {
         ids(&self.claim(limit))
     }
 
-    /// A settlement of `claimed` with an execution that ended now.
+    /// A settlement of `claimed` with an execution that ends now.
     pub fn ended(&self, claimed: &Claimed, state: TaskState, error: Option<&str>) -> Settlement {
         let status = match (state, error) {
             (TaskState::Completed, _) => ExecutionStatus::Success,
@@ -237,12 +237,12 @@ impl World {
         }
     }
 
-    /// Settles.
+    /// Sends a settlement.
     pub fn settle(&self, settlement: Settlement) -> Settled {
         self.commit(&Commit { settle: vec![settlement], ..self.blank() }).settled[0]
     }
 
-    /// Settles a run that must be accepted.
+    /// Settles a run. The settlement must be accepted.
     pub fn end(&self, claimed: &Claimed, state: TaskState, error: Option<&str>) {
         assert_eq!(self.settle(self.ended(claimed, state, error)), Settled::Accepted);
     }
@@ -257,12 +257,12 @@ impl World {
         self.settle(Settlement { run_at, ..self.ended(claimed, TaskState::Retrying, Some("failed")) })
     }
 
-    /// The same, and it must be accepted.
+    /// As [`try_again`](Self::try_again), and the settlement must be accepted.
     pub fn fail_until(&self, claimed: &Claimed, run_at: Timestamp) {
         assert_eq!(self.try_again(claimed, run_at), Settled::Accepted);
     }
 
-    /// Pushes a task and brings it to a state in which it waits for nothing from outside.
+    /// Pushes a task and brings it to a state in which it does not depend on anything outside.
     pub fn push_in(&self, state: TaskState, task: NewTask) -> TaskId {
         if state == TaskState::Scheduled {
             return self.push(task.run_at(self.now() + Duration::from_secs(3_600)));
@@ -280,17 +280,17 @@ impl World {
         claimed.spec.task_id
     }
 
-    /// A task that must be there.
+    /// The record of a task that must exist.
     pub fn record(&self, task_id: TaskId) -> TaskRecord {
         self.backend.get(task_id).expect("get").expect("the task is there")
     }
 
-    /// The state of a task that must be there.
+    /// The state of a task that must exist.
     pub fn state(&self, task_id: TaskId) -> TaskState {
         self.record(task_id).state
     }
 
-    /// The tasks in `state`, over all queues.
+    /// The number of tasks in `state`, over all queues.
     pub fn count(&self, state: TaskState) -> u64 {
         let counts: Vec<StateCount> = self.backend.counts().expect("counts");
         counts.iter().filter(|count| count.state == state).map(|count| count.tasks).sum()
@@ -306,28 +306,28 @@ impl World {
         self.sweep_with(&self.upkeep())
     }
 
-    /// Sweeps, dead nodes included.
+    /// Sweeps, including the rescue from dead nodes.
     pub fn rescue(&self) -> SweepReport {
         self.sweep_with(&Sweep { rescue: true, ..self.upkeep() })
     }
 
-    /// Sweeps.
+    /// Runs the given sweep.
     pub fn sweep_with(&self, sweep: &Sweep) -> SweepReport {
         self.backend.sweep(sweep).expect("sweep")
     }
 
-    /// Releases what this node holds, save `keep`.
+    /// Releases the claims of this node, except `keep`.
     pub fn release(&self, keep: &[(TaskId, ClaimToken)], retire: bool) -> u64 {
         self.backend.release(self.node, keep, retire, self.now()).expect("release").tasks
     }
 
-    /// Edits these tasks.
+    /// Edits the given tasks.
     pub fn edit(&self, ids: &[TaskId], action: EditAction) -> EditReport {
         let selection = Selection::Ids(ids.to_vec());
         self.edit_with(Edit { selection, action, now: self.now(), limit: 100, after: None })
     }
 
-    /// Edits up to `limit` tasks that match, behind the place `after`.
+    /// Edits up to `limit` matching tasks that lie behind the cursor `after`.
     pub fn edit_where(
         &self,
         filter: TaskFilter,
@@ -348,7 +348,7 @@ pub(super) fn ids(claimed: &[Claimed]) -> Vec<TaskId> {
     claimed.iter().map(|claimed| claimed.spec.task_id).collect()
 }
 
-/// A task that nothing is known of but its number.
+/// A task with no content but its number.
 pub(super) fn task(number: usize) -> NewTask {
     NewTask::new("work", &serde_json::json!({ "number": number }))
 }

@@ -17,22 +17,22 @@ use crate::schedule::{Firing, ScheduleRecord};
 use crate::task::ScheduleId;
 use crate::task::{ClaimToken, Execution, NodeId, TaskId, TaskRecord};
 
-/// What happens in place of a commit, a heartbeat or a watch, or around it.
+/// A fault at a commit, a heartbeat or a watch: it happens in place of the call, or around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It panics before anything was written.
+    /// The call panics before anything is written.
     Panic,
-    /// It panics after everything was written.
+    /// The call panics after everything is written.
     PanicAfter,
-    /// Storage is away: nothing is written.
+    /// Storage is unreachable. Nothing is written.
     Away,
-    /// The answer is lost: everything was written, and the caller does not know.
+    /// The answer is lost: everything is written, but the caller does not know.
     AnswerLost,
-    /// Storage refuses for good.
+    /// Storage refuses permanently.
     Refuse,
 }
 
-/// Wraps a backend and makes its commits, heartbeats and watches fail as told; everything else passes through.
+/// Wraps a backend and makes its commits, heartbeats and watches fail on request. All other calls pass through.
 pub struct Faulty {
     inner: Arc<dyn Backend>,
     commits: Faults,
@@ -67,47 +67,48 @@ impl Faulty {
         })
     }
 
-    /// The next commits that write or claim something meet these faults, one each.
+    /// The next commits that write or claim anything meet these faults, a single fault each.
     pub fn next_commits(&self, faults: impl IntoIterator<Item = Fault>) {
         self.commits.add(faults);
     }
 
-    /// The next heartbeats meet these faults, one each.
+    /// The next heartbeats meet these faults, a single fault each.
     pub fn next_heartbeats(&self, faults: impl IntoIterator<Item = Fault>) {
         self.heartbeats.add(faults);
     }
 
-    /// The next watches for other processes' changes meet these faults, one each. A watch that is under way comes to
-    /// its own end first.
+    /// The next watches for changes by other processes meet these faults, a single fault each. A watch that is in
+    /// flight ends normally first.
     pub fn next_watches(&self, faults: impl IntoIterator<Item = Fault>) {
         self.watches.add(faults);
     }
 
-    /// From now on each commit, and each decision about schedules, takes this much longer, as on a slow disk. For a wrapper
-    /// that blocks.
+    /// From now on each commit and each decision about schedules takes this much longer, as on a slow disk. Use it
+    /// only with a wrapper that blocks.
     pub fn slow_down(&self, pause: Duration) {
         *self.pause.lock() = pause;
     }
 
-    /// From now on storage refuses for good every commit in which the params of a push, or the result or error of a run,
-    /// contain `text`.
+    /// From now on storage permanently refuses every commit that contains `text` in the params of a push, or in the
+    /// result or the error of a run.
     pub fn refuse(&self, text: &str) {
         *self.refused.lock() = Some(text.into());
     }
 
-    /// From now on storage refuses for good every commit that claims from this queue; nothing to take all again.
+    /// From now on storage permanently refuses every commit that claims from this queue. `None` accepts all commits
+    /// again.
     pub fn refuse_claims(&self, queue: Option<&str>) {
         *self.refused_claims.lock() = queue.map(Into::into);
     }
 
-    /// With true, looks for what is no longer kept do not come to their end, as over a history that takes long to count;
-    /// with false they go on. For a wrapper that blocks.
+    /// With true, searches for outdated history do not return, as over a history that takes long to count. With false
+    /// they go on. Use it only with a wrapper that blocks.
     pub fn hold_outdated(&self, hold: bool) {
         *self.held.lock() = hold;
         self.let_go.notify_all();
     }
 
-    /// Commits that have come here so far, those that are not done yet included.
+    /// Number of commits that have arrived so far, including commits in flight.
     pub fn begun(&self) -> u64 {
         self.begun.load(Ordering::SeqCst)
     }
@@ -124,7 +125,7 @@ impl Faulty {
         self.panics.lock().push(method.into());
     }
 
-    /// Panics that no call has met yet.
+    /// Number of panics that no call has met yet.
     pub fn panics_left(&self) -> usize {
         self.panics.lock().len()
     }
@@ -133,20 +134,20 @@ impl Faulty {
         let mut panics = self.panics.lock();
         let place = panics.iter().position(|wanted| wanted == method);
         let hit = place.map(|place| panics.swap_remove(place));
-        // A panic must not come under the lock.
+        // A panic must not happen under the lock.
         drop(panics);
         if let Some(method) = hit {
             panic!("storage was made to panic in {method}");
         }
     }
 
-    /// Faults that no commit has met yet.
+    /// Number of faults that no commit has met yet.
     pub fn left(&self) -> usize {
         self.commits.0.lock().len()
     }
 }
 
-/// What the next calls of one kind meet.
+/// The faults for the next calls of a kind.
 #[derive(Default)]
 struct Faults(Mutex<VecDeque<Fault>>);
 
@@ -155,13 +156,13 @@ impl Faults {
         self.0.lock().extend(faults);
     }
 
-    /// Does `work`, or what the next fault says.
+    /// Does `work`, or meets the next fault.
     fn around<T>(
         &self,
         operation: &'static str,
         work: impl FnOnce() -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        // Taken in a statement of its own: a panic must not come under the lock.
+        // The fault is taken in a separate statement, because a panic must not happen under the lock.
         let fault = self.0.lock().pop_front();
         let message = || "made to fail".to_owned();
         match fault {

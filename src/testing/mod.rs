@@ -1,8 +1,8 @@
-//! For tests: of programs that use callboard, and of backends.
+//! Test helpers: for programs that use callboard, and for backends.
 //!
-//! [`TestBoard`] is a board on memory whose clock moves by hand, for the tests of a program that uses callboard.
-//! [`conformance!`](crate::conformance) runs the suite that every backend passes; [`World`] is a small stage for
-//! a backend's own tests.
+//! [`TestBoard`] is a board on memory with a clock that moves by hand. It is for the tests of a program that uses
+//! callboard. [`conformance!`](crate::conformance) runs the suite that every backend passes. [`World`] is a small
+//! test environment for a backend's own tests.
 #![allow(clippy::panic, clippy::missing_panics_doc, reason = "what helps a test fails it by a panic")]
 
 mod board;

@@ -1,12 +1,12 @@
-//! What schedules have fired, held against what their triggers say.
+//! Compares the firings of schedules with the times of their triggers.
 
 use std::collections::{BTreeMap, HashSet};
 
 use callboard::backend::{Opened, ScheduleFilter, TaskFilter, TaskOrder};
 use callboard::{Firing, FiringStatus, ScheduleRecord, Timestamp, Trigger};
 
-/// Asserts that there are so many schedules, and that each nominal time of theirs up to the cursor has fired once and made
-/// one task. Returns how many these are.
+/// Asserts that there are `schedules` schedules. Each nominal time up to a schedule's cursor must have fired once and
+/// made one task. Returns the number of these firings.
 pub(crate) fn each_once(backend: &Opened, schedules: usize) -> usize {
     let stored = at_rest(backend);
     assert_eq!(stored.len(), schedules, "each is defined once");
@@ -22,14 +22,15 @@ pub(crate) fn each_once(backend: &Opened, schedules: usize) -> usize {
     fired
 }
 
-/// A schedule, and what it has left behind: the nominal times of its tasks in order.
+/// A schedule with its firings and its tasks: the nominal times of the tasks, in order.
 struct Stored {
     record: ScheduleRecord,
     firings: Vec<Firing>,
     tasks: Vec<Timestamp>,
 }
 
-/// All of them at one moment: a server may still carry out what a process sent before it was killed.
+/// Reads all schedules at a moment without changes. A server may still be executing statements that a process sent
+/// before it was killed.
 fn at_rest(backend: &Opened) -> Vec<Stored> {
     let records = || backend.list_schedules(&ScheduleFilter::default(), None, 10_000).expect("schedules");
     let cursors = |records: &[ScheduleRecord]| records.iter().map(|record| record.cursor).collect::<Vec<_>>();
@@ -54,7 +55,7 @@ fn expected(record: &ScheduleRecord) -> Vec<Timestamp> {
     times.take_while(|time| *time <= record.cursor).collect()
 }
 
-/// The nominal times of all tasks that schedules have made, by schedule.
+/// The nominal times of all tasks made by schedules, by schedule.
 fn tasks(backend: &Opened) -> BTreeMap<String, Vec<Timestamp>> {
     let (mut by_schedule, mut ids) = (BTreeMap::<String, Vec<Timestamp>>::new(), HashSet::new());
     let mut after = None;

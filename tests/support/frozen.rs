@@ -1,4 +1,4 @@
-//! A process that stands still for longer than its lease.
+//! A process that is frozen for longer than its lease.
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::path::Path;
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::node::Node;
 use super::waiting::soon;
 
-/// What it had is rescued and runs elsewhere, and its own end of it is not taken. `gate` is a file that is not there yet.
+/// Asserts that the task of a frozen process is rescued and runs on a different node, and that its own late result is
+/// rejected. `gate` is a file that does not exist yet.
 pub(crate) async fn is_rescued_and_refused(url: &str, gate: &Path) {
     let mut frozen = Node::ready(&json!({"url": url, "lease_ms": 1_000, "tell": true}));
     let task_id = frozen.push(&json!({"type": "gate", "params": {"path": gate}, "max_attempts": 3}));
@@ -42,7 +43,7 @@ pub(crate) async fn is_rescued_and_refused(url: &str, gate: &Path) {
     assert_eq!(runs, [ExecutionStatus::Lost, ExecutionStatus::Success]);
     soon("the stop", board.stop()).await;
 
-    // It is a node as any other again.
+    // Afterwards the process is an ordinary node again.
     let next = frozen.push(&json!({"type": "plain"}));
     frozen.hear_event("completed", next);
     println!("frozen, rescued, fenced once, and at work again: {}", frozen.health()["healthy"]);

@@ -1,4 +1,4 @@
-//! The ledger that nodes keep outside of their database, and how the two are held against each other.
+//! The ledger that nodes keep outside their database, and the comparison of the two.
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::collections::{HashMap, HashSet};
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use callboard::backend::{OpenOptions, Opened, TaskFilter, TaskOrder, open};
 use callboard::{ExecutionStatus, TaskId, TaskRecord, TaskState};
 
-/// Follows the file while it grows.
+/// Reads the file while it grows.
 pub(crate) struct Follower {
     path: PathBuf,
     file: Option<File>,
-    /// Lines by their first word.
+    /// The number of lines by their first word.
     counts: HashMap<String, usize>,
     rest: String,
 }
@@ -23,7 +23,7 @@ impl Follower {
         Self { path: path.into(), file: None, counts: HashMap::new(), rest: String::new() }
     }
 
-    /// How many lines there are by now, of one kind or of all.
+    /// The number of lines so far, of one kind or of all kinds.
     pub(crate) fn lines(&mut self, kind: Option<&str>) -> usize {
         self.file = self.file.take().or_else(|| File::open(&self.path).ok());
         if let Some(file) = &mut self.file {
@@ -42,7 +42,7 @@ impl Follower {
     }
 }
 
-/// The whole ledger, read.
+/// The contents of the whole ledger.
 #[derive(Default)]
 pub(crate) struct Ledger {
     pub(crate) tried: HashSet<TaskId>,
@@ -106,7 +106,7 @@ impl Stored {
         }
     }
 
-    /// As [`read`](Stored::read), of the storage that a URL names.
+    /// Like [`read`](Stored::read), for the storage at a URL.
     pub(crate) fn at(url: &str) -> Self {
         Self::read(&open(url, &OpenOptions::default()).unwrap())
     }
@@ -119,15 +119,15 @@ impl Stored {
         self.tasks.values().flat_map(|(_, runs)| runs).filter(|run| **run == status).count()
     }
 
-    /// Holds what was noted against what is stored. Returns how many runs left no trace but a lost one, or none at all:
-    /// those that were begun, and cut short or not taken.
+    /// Compares the ledger with the stored tasks. Returns the number of begun runs whose end is not stored: storage has
+    /// only a lost execution of such a run, or none. These runs were cut short, or their end was not accepted.
     pub(crate) fn check(&self, ledger: &Ledger) -> usize {
         assert_eq!(ledger.errors, Vec::<String>::new(), "errors reached the user");
         for id in &ledger.acknowledged {
             assert!(self.tasks.contains_key(id), "acknowledged and lost: {id}");
         }
         for (id, (task, _)) in &self.tasks {
-            // What a schedule made nobody pushed.
+            // A task made by a schedule was not pushed by a node.
             assert!(task.firing.is_some() || ledger.tried.contains(id), "invented: {id}");
         }
         for group in &ledger.groups {

@@ -1,12 +1,12 @@
-//! For tests that run the examples as programs.
+//! Support for tests that run the examples as programs.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Builds an example, with the features and the profile of the test that asks, and says where its program is.
+/// Builds an example with the features and the profile of the calling test. Returns the path of its program.
 ///
-/// `cargo test` alone has built it already, and then this takes no time; after `cargo test --test NAME` the program
-/// might be missing, or older than its source.
+/// Plain `cargo test` has already built it, and then this takes no time. After `cargo test --test NAME` the program
+/// might be missing or older than its source.
 pub(crate) fn example(name: &str) -> PathBuf {
     let deps = std::env::current_exe().expect("the test knows its own path");
     let profile = deps.ancestors().nth(2).expect("a test lives in target/<profile>/deps").to_owned();
@@ -24,7 +24,8 @@ pub(crate) fn example(name: &str) -> PathBuf {
     if profile.ends_with("release") {
         build.arg("--release");
     }
-    // Some build scripts look at what cargo tells this test about its own package, and would run again each time.
+    // Some build scripts read the variables that cargo sets for this test's own package. They would run again each
+    // time, so these variables are removed.
     for (variable, _) in std::env::vars_os() {
         let text = variable.to_string_lossy();
         if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"].iter().any(|own| text.starts_with(own)) {

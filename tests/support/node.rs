@@ -1,4 +1,4 @@
-//! A `chaos_node` process in the hands of a test.
+//! A `chaos_node` process that a test controls.
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::waiting::until;
 
-/// The process, and what it has told. Killed when dropped.
+/// The process and the lines that it has printed. It is killed when dropped.
 pub(crate) struct Node {
     child: Child,
     orders: Option<ChildStdin>,
@@ -62,8 +62,8 @@ impl Node {
         node
     }
 
-    /// Starts so many processes that open their storage at the same moment, and waits until all boards run; their plan has
-    /// `wait_for_go`. Also says how long that took.
+    /// Starts `processes` processes that open their storage at the same moment, and waits until all boards run. Their
+    /// plan must have `wait_for_go`. Also returns the time that this took.
     pub(crate) fn opened_at_once(plan: &Value, processes: usize) -> (Vec<Self>, Duration) {
         let mut nodes: Vec<Self> = (0..processes).map(|_| Self::start(plan)).collect();
         for node in &mut nodes {
@@ -77,13 +77,14 @@ impl Node {
         (nodes, started.elapsed())
     }
 
-    /// Waits for a line that `look` likes. A process that ends first fails the test.
+    /// Waits for a line for which `look` returns a value. If the process ends first, the test fails.
     pub(crate) fn hear<T>(&mut self, what: &str, look: impl Fn(&Value) -> Option<T>) -> T {
         until(what, || {
-            // Asked before the lines are looked at: what it told before its end then counts.
+            // Check for the end before reading the lines, so that lines printed before the end still count.
             let ended = self.child.try_wait().unwrap();
             let heard = self.told.lock().unwrap().iter().find_map(&look);
-            // Its last lines may be on their way still; a reader that is gone has read them all.
+            // The last lines may not have been read yet. A strong count of 1 means that the reader has read all lines
+            // and ended.
             if let (None, Some(status), 1) = (&heard, ended, Arc::strong_count(&self.told)) {
                 panic!("the node ended ({status}) before {what}: {}", self.errors.lock().unwrap());
             }
@@ -99,18 +100,18 @@ impl Node {
         })
     }
 
-    /// How many lines `like` likes by now.
+    /// The number of lines so far that `like` accepts.
     pub(crate) fn count(&self, like: impl Fn(&Value) -> bool) -> usize {
         self.told.lock().unwrap().iter().filter(|line| like(line)).count()
     }
 
-    /// Gives an order.
+    /// Sends a command to the process.
     pub(crate) fn order(&mut self, order: &str) {
         let orders = self.orders.as_mut().expect("its input is open");
         writeln!(orders, "{order}").expect("the node reads");
     }
 
-    /// Lets it push a task.
+    /// Makes the process push a task.
     pub(crate) fn push(&mut self, task: &Value) -> TaskId {
         let pushed = |line: &Value| line.get("pushed").cloned();
         let before = self.count(|line| pushed(line).is_some());
@@ -119,13 +120,13 @@ impl Node {
         serde_json::from_value(id).expect("a task id")
     }
 
-    /// Its incarnation.
+    /// The node id: the incarnation of the process.
     pub(crate) fn id(&mut self) -> NodeId {
         let id = self.hear("ready", |line| line.get("ready").cloned());
         serde_json::from_value(id).expect("a node id")
     }
 
-    /// Asks how its board is.
+    /// Asks for the health of its board.
     pub(crate) fn health(&mut self) -> Value {
         let before = self.count(|line| line.get("health").is_some());
         self.order("health");
@@ -141,7 +142,8 @@ impl Node {
         kill(Pid::from_raw(pid), signal).expect("the process is there");
     }
 
-    /// Stops it, at a moment at which it does not hold the lock of its SQLite file: until it went on nobody could write.
+    /// Stops the process at a moment when it does not hold the lock of its SQLite file. Otherwise no process could
+    /// write until it continues.
     pub(crate) fn freeze(&self, url: &str) {
         let Some(file) = url.strip_prefix("sqlite:") else { return self.signal(Signal::SIGSTOP) };
         until("a moment without the lock", || {
@@ -156,35 +158,35 @@ impl Node {
         });
     }
 
-    /// True when all of its threads have stopped. One that was in a system call, or waited for a core in it, goes on to the
-    /// end of that first: it could take a lock after somebody has looked whether it has it.
+    /// True when all threads of the process have stopped. A thread in a system call, or waiting in it for a core, first
+    /// continues to the end of that call. So it could still take a lock after the test has checked for the lock.
     fn stands_still(&self) -> bool {
-        // Where there is no such folder nobody can tell.
+        // Without this folder the threads cannot be checked, so the result is true.
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
         threads.into_iter().all(|thread| {
             let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // Behind the name, which may have anything in it. A thread that is gone has no state.
+            // The state follows the name, which may contain any character. A thread that has ended has no state.
             stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 'Z', 'X']))
         })
     }
 
-    /// Kills it as the kernel does, and waits until it is gone.
+    /// Kills the process with SIGKILL, and waits until it has ended.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// True while it runs.
+    /// True while the process runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(crate) fn end(&mut self) -> ExitStatus {
         until("the end of the node", || self.child.try_wait().unwrap())
     }
 
-    /// Waits for its end, for as long as a file of its own keeps growing.
+    /// Waits for the end of the process, for as long as its file keeps growing.
     pub(crate) fn end_while_growing(&mut self, file: &Path) -> ExitStatus {
         let length = || std::fs::metadata(file).map_or(0, |file| file.len());
         let mut last = length();
@@ -200,16 +202,17 @@ impl Node {
         }
     }
 
-    /// The time that processors have spent on it.
+    /// The processor time that the process has used.
     pub(crate) fn busy(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // Behind the name, which may have blanks in it, the 12th and 13th: in the program and in the kernel, in hundredths.
+        // The name may contain blanks, so count the fields after it. The 12th and 13th are the time in the program and
+        // in the kernel, in hundredths of a second.
         let (_, fields) = stat.rsplit_once(") ").unwrap();
         let ticks = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap());
         Duration::from_millis(ticks.sum::<u64>() * 10)
     }
 
-    /// What it said on standard error.
+    /// The text that the process wrote to standard error.
     pub(crate) fn errors(&self) -> String {
         self.errors.lock().unwrap().clone()
     }
@@ -217,7 +220,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The process may have ended by itself, so errors are ignored.
         self.child.kill().ok();
         self.child.wait().ok();
     }

@@ -10,16 +10,17 @@ use serde_json::json;
 use super::node::Node;
 use super::waiting::{eventually, soon};
 
-/// Longer than any moment in which a busy machine lets a heartbeat wait.
+/// Longer than any delay of a heartbeat on a busy machine.
 const LEASE: Duration = Duration::from_secs(5);
-/// How long after its lease is over, at most, others find that a node is dead.
+/// The longest time after the end of its lease until the surviving nodes notice a dead node.
 const NOTICED: Duration = Duration::from_secs(5);
 const PROCESSES: usize = 3;
 
-/// What they were running is rescued within their lease and 5 s. `gate` is a file that is not there.
+/// Asserts that the tasks of killed processes are rescued within their lease and 5 s. `gate` is a file that does not
+/// exist.
 pub(crate) async fn comes_in_time(url: &str, gate: &Path) {
     let board = Board::builder().url(url).lease(LEASE).start().await.unwrap();
-    // A queue for each, so that what one has held runs on none of the others.
+    // Each process has its own queue, so that its tasks run on no other process.
     let queue = |number: usize| format!("of {number}");
     let plan = |number| json!({"url": url, "lease_ms": LEASE.as_millis() as u64, "queues": [[queue(number), 1]], "tell": true});
     let mut nodes: Vec<Node> = (0..PROCESSES).map(|number| Node::ready(&plan(number))).collect();
@@ -29,12 +30,13 @@ pub(crate) async fn comes_in_time(url: &str, gate: &Path) {
         node.hear_event("running", task_id);
         let id = node.id();
         let before = last_beat(&board, id).await;
-        // The worst moment: its whole lease lies ahead.
+        // The worst moment for a kill, because the whole lease still lies ahead.
         eventually("its next heartbeat", async || (last_beat(&board, id).await > before).then_some(())).await;
         killed.push((task_id, board.clock().now()));
         node.kill();
     }
-    // By this board, or by one that was killed later: on a busy machine the first may be missed before the last is killed.
+    // The rescue is done by this board, or by a process that was killed later. On a busy machine the first death may be
+    // noticed before the last kill.
     let mut spans = Vec::new();
     for (task_id, died) in &killed {
         let rescued = async || board.get(*task_id).await.unwrap().filter(|task| task.state == TaskState::Pending);
@@ -49,7 +51,7 @@ pub(crate) async fn comes_in_time(url: &str, gate: &Path) {
     soon("the stop", board.stop()).await;
     spans.sort_unstable();
     println!("rescued {spans:.1?} after they were killed, their lease was {LEASE:?}");
-    // The median, for a machine that does other things as well has moments when it is slow.
+    // Use the median, because a machine with further load is slow at times.
     assert!(spans[PROCESSES / 2] < LEASE + NOTICED, "{spans:?}");
 }
 

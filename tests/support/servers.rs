@@ -1,4 +1,4 @@
-//! Database servers for tests: each test gets a schema or a database of its own, which goes when the test ends.
+//! Database servers for tests. Each test gets its own schema or database, which is dropped when the test ends.
 #![allow(dead_code, reason = "each test program uses a part")]
 
 #[cfg(feature = "mysql")]
@@ -8,12 +8,12 @@ use diesel::pg::PgConnection;
 #[cfg(any(feature = "mysql", feature = "postgres"))]
 use diesel::{Connection, connection::SimpleConnection};
 
-/// Where PostgreSQL is, as a role that may do everything.
+/// The URL of PostgreSQL, with a role that has all rights.
 pub(crate) fn postgres_url() -> String {
     std::env::var("CALLBOARD_TEST_POSTGRES").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
 }
 
-/// Where MariaDB or MySQL is, without a database, as a user that may do everything.
+/// The URL of MariaDB or MySQL, without a database, with a user that has all rights.
 pub(crate) fn mysql_url() -> String {
     std::env::var("CALLBOARD_TEST_MYSQL").unwrap_or_else(|_| "mysql://root@127.0.0.1:3306".into())
 }
@@ -31,12 +31,12 @@ pub(crate) struct Schema {
 
 #[cfg(feature = "postgres")]
 impl Schema {
-    /// A name that is free; opening it makes the schema.
+    /// Chooses a free name; opening its URL makes the schema.
     pub(crate) fn new() -> Self {
         Self::at(postgres_url())
     }
 
-    /// The same on another server.
+    /// Like `new`, on the given server.
     pub(crate) fn at(server: String) -> Self {
         Self { server, name: fresh_name() }
     }
@@ -46,11 +46,11 @@ impl Schema {
     }
 
     pub(crate) fn url(&self) -> String {
-        // Said, not found out: that would cost each test two connections.
+        // The pooler is stated in the URL, because detecting it would cost each test two connections.
         format!("{}?schema={}&pooler=none", self.server, self.name)
     }
 
-    /// Another client's connection.
+    /// A separate connection, like that of a foreign client.
     pub(crate) fn by_hand(&self) -> PgConnection {
         let mut conn = PgConnection::establish(&self.server).expect("PostgreSQL for the tests");
         conn.batch_execute(&format!("SET search_path TO {}", self.name)).expect("the schema");
@@ -61,7 +61,7 @@ impl Schema {
 #[cfg(feature = "postgres")]
 impl Drop for Schema {
     fn drop(&mut self) {
-        // A schema that stays is in nobody's way, and a panic while unwinding would hide the failure.
+        // Errors are ignored. A schema that stays does no harm, and a panic while unwinding would hide the failure.
         if let Ok(mut conn) = PgConnection::establish(&self.server) {
             conn.batch_execute(&format!("DROP SCHEMA IF EXISTS {} CASCADE", self.name)).ok();
         }
@@ -81,7 +81,7 @@ impl Database {
         Self::at(mysql_url())
     }
 
-    /// The same on another server.
+    /// Like `new`, on the given server.
     pub(crate) fn at(server: String) -> Self {
         let name = fresh_name();
         let mut conn = MysqlConnection::establish(&server).expect("MariaDB for the tests");
@@ -97,7 +97,7 @@ impl Database {
         format!("{}/{}", self.server, self.name)
     }
 
-    /// Another client's connection.
+    /// A separate connection, like that of a foreign client.
     pub(crate) fn by_hand(&self) -> MysqlConnection {
         MysqlConnection::establish(&self.url()).expect("MariaDB for the tests")
     }

@@ -1,12 +1,12 @@
-//! Waiting for what must happen, and not for ever.
+//! Waits with a limit, for events that must happen.
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a busy machine; reaching it means that something never happens.
+/// Longer than any step of these tests takes on a busy machine. Reaching it means that the event never happens.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
-/// Looks again and again until there is an answer. What for is said when there never is one.
+/// Polls until `look` returns a value. If it never does, the test fails with the text `what`.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -18,7 +18,7 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// As [`until`], for what has to be awaited.
+/// Like [`until`], for an async `look`.
 pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -30,7 +30,7 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Opt
     }
 }
 
-/// Awaits, but not for ever.
+/// Awaits `work`, for at most [`PATIENCE`].
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("never happened: {what}"))
 }

@@ -1,21 +1,21 @@
-//! Audible files out of nothing: a short melody for each title.
+//! Generated sound files: a short melody for each title.
 
 /// Samples per second.
 const RATE: u32 = 22_050;
 /// Samples per note: a fifth of a second.
 const NOTE: u32 = RATE / 5;
 const NOTES: u32 = 18;
-/// Half-tones of the pentatonic scale: any order of them sounds like a melody.
+/// Half-tones of the pentatonic scale: they sound like a melody in any order.
 const SCALE: [i32; 8] = [0, 2, 4, 7, 9, 12, 14, 16];
 
-/// A WAV file (16 bits, mono, 3.6 s) whose melody follows from the title.
+/// Builds a WAV file (16 bits, mono, 3.6 s) whose melody follows from the title.
 pub(crate) fn wav(title: &str) -> Vec<u8> {
     let mut dice = hash(title.as_bytes());
     let key = half_tones(220.0, (dice % 12) as i32);
     let mut samples = Vec::new();
     for note in 0..NOTES {
         dice = hash(&dice.to_le_bytes());
-        // The last note comes home.
+        // The last note is the root of the scale.
         let step = if note + 1 == NOTES { 0 } else { SCALE[(dice % 8) as usize] };
         samples.extend(tone(half_tones(key, step)));
     }
@@ -26,7 +26,7 @@ fn half_tones(frequency: f64, up: i32) -> f64 {
     frequency * 2_f64.powf(f64::from(up) / 12.0)
 }
 
-/// One note: a plucked string with two overtones.
+/// A single note: a plucked string with two overtones.
 fn tone(frequency: f64) -> impl Iterator<Item = i16> {
     (0..NOTE).map(move |sample| {
         let time = f64::from(sample) / f64::from(RATE);
@@ -59,7 +59,7 @@ fn with_header(samples: &[i16]) -> Vec<u8> {
     file
 }
 
-/// FNV-1a, with its bits mixed once more: the same on every machine and in every version.
+/// FNV-1a with an additional mixing step for its bits: the same on every machine and in every version.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
     let fnv = bytes
         .iter()

@@ -1,4 +1,4 @@
-//! A server to try it on: songs on loopback that need a session, and that go wrong in the ways that servers do.
+//! A demo server on loopback: songs that need a session, with faults that real servers show.
 
 mod melody;
 
@@ -18,13 +18,13 @@ use futures_util::Stream;
 
 use crate::list::Entry;
 
-/// URLs that begin so belong to this server, whatever port it got this time.
+/// URLs with this scheme belong to this server. They do not contain its port, which changes with each start.
 pub(crate) const SCHEME: &str = "demo:";
 
 /// Bytes sent at a time.
 const CHUNK: usize = 8 * 1024;
 
-/// The songs, and what is wrong with some of them.
+/// The songs, some of them with a fault.
 const SONGS: [(&str, Fault); 19] = [
     ("玉盘 - 葫芦童声", Fault::None),
     ("Libertus - Chen-U_EG", Fault::None),
@@ -47,26 +47,26 @@ const SONGS: [(&str, Fault); 19] = [
     ("勾指起誓 (甜味小少年ver) - 洛少爷", Fault::None),
 ];
 
-/// What goes wrong with a song.
+/// The fault of a song.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
     /// 503 at the first two requests.
     Busy,
-    /// The connection is closed half-way at the first request, though `Content-Length` promised the whole.
+    /// The first response closes the connection half-way, although its `Content-Length` is that of the whole file.
     Cut,
     /// 404, always.
     Gone,
 }
 
-/// How the server behaves.
+/// The settings of the server.
 #[derive(Clone)]
 pub(crate) struct Behaviour {
-    /// How long a session cookie is good for.
+    /// How long a session cookie is valid.
     pub(crate) session: Duration,
     /// The wait between chunks: slow enough to be watched.
     pub(crate) pause: Duration,
-    /// Told of everything that is sent, before it is sent.
+    /// Called with everything that is sent, before it is sent.
     pub(crate) watch: Arc<dyn Fn(Sent<'_>) + Send + Sync>,
 }
 
@@ -76,14 +76,14 @@ impl Default for Behaviour {
     }
 }
 
-/// What the server is about to send.
+/// A message that the server is about to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sent<'a> {
     /// A session cookie.
     Cookie,
     /// The head of an answer about a song.
     Head { name: &'a str, status: u16 },
-    /// The next bytes of a song; the last ones when `end` is the song's length.
+    /// The next bytes of a song; the last bytes when `end` is the song's length.
     Chunk { name: &'a str, start: usize, end: usize },
 }
 
@@ -95,7 +95,7 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
-    /// Starts it on a free port of the loopback interface. What happens "the first time" happens once per start.
+    /// Starts the server on a free port of the loopback interface. Faults of "the first request" happen once per start.
     pub(crate) async fn start(behaviour: Behaviour) -> io::Result<Self> {
         let songs = SONGS.iter().map(|&(name, fault)| Song {
             name,
@@ -118,7 +118,7 @@ impl Demo {
         Ok(Self { address, handle })
     }
 
-    /// The list of its songs, under URLs that outlive this start.
+    /// The list of its songs, with URLs that stay valid after a restart.
     pub(crate) fn list() -> Vec<Entry> {
         let entry = |(number, (name, _)): (usize, &(&str, Fault))| Entry {
             url: format!("{SCHEME}/audio/{number}"),
@@ -127,12 +127,12 @@ impl Demo {
         SONGS.iter().enumerate().map(entry).collect()
     }
 
-    /// The URL of this start for one of the list.
+    /// The URL in this start for a URL of the list.
     pub(crate) fn resolve(&self, url: &str) -> String {
         format!("http://{}{}", self.address, url.strip_prefix(SCHEME).unwrap_or(url))
     }
 
-    /// Closes all connections. The program itself has no need to: its connections end with it.
+    /// Closes all connections. The program itself does not call it: its connections end with the process.
     #[cfg(test)]
     pub(crate) async fn stop(&self) {
         self.handle.stop(false).await;
@@ -142,7 +142,7 @@ impl Demo {
 struct State {
     behaviour: Behaviour,
     songs: Vec<Song>,
-    /// Session -> when it ends.
+    /// Session -> end of its validity.
     sessions: Mutex<HashMap<String, Instant>>,
 }
 
@@ -181,7 +181,7 @@ async fn serve(request: HttpRequest, number: Path<usize>, state: Data<State>) ->
     answer
 }
 
-/// Nobody gets in without a session.
+/// Rejects requests without a valid session.
 fn admit(request: &HttpRequest, state: &State) -> Result<(), StatusCode> {
     let cookies = request.headers().get(header::COOKIE).and_then(|cookies| cookies.to_str().ok()).unwrap_or("");
     let session = cookies.split("; ").find_map(|cookie| cookie.strip_prefix("session="));
@@ -193,7 +193,7 @@ fn admit(request: &HttpRequest, state: &State) -> Result<(), StatusCode> {
     }
 }
 
-/// Answers with the song, or the part of it that was asked for. The connection breaks at `breaks_at`.
+/// Answers with the song, or with the requested range of it. The connection breaks at `breaks_at`.
 fn send(request: &HttpRequest, state: &Data<State>, number: usize, breaks_at: usize) -> HttpResponse {
     let file = &state.songs[number].file;
     let tag = format!("\"{:016x}\"", melody::hash(file));
@@ -221,7 +221,7 @@ fn send(request: &HttpRequest, state: &Data<State>, number: usize, breaks_at: us
         .body(SizedStream::new((end - start) as u64, chunks(state.clone(), number, start..end, breaks_at)))
 }
 
-/// `bytes=N-` or `bytes=N-M`; anything else is ignored, as RFC 9110 allows.
+/// `bytes=N-` or `bytes=N-M`; any other range is ignored, as RFC 9110 allows.
 fn read_range(header: &str) -> Option<(usize, Option<usize>)> {
     let (start, last) = header.strip_prefix("bytes=")?.split_once('-')?;
     let start = start.parse().ok()?;
@@ -238,7 +238,7 @@ fn chunks(
     futures_util::stream::try_unfold(range.start, move |start| {
         let (state, last) = (state.clone(), range.end);
         async move {
-            // Also gives the connection time to send what it has before it breaks.
+            // The pause also gives the connection time to send its buffer before it breaks.
             actix_rt::time::sleep(state.behaviour.pause).await;
             if start == last {
                 return Ok(None);

@@ -1,4 +1,4 @@
-//! What a server's answer means for the part that is there already.
+//! The meaning of a server's answer for the part that is on disk already.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use reqwest::{Response, StatusCode};
 use super::DownloadError;
 use super::part::{Memo, Part};
 
-/// What comes with an answer.
+/// The content of an answer.
 pub(super) enum Answer {
     /// The rest of the part.
     Rest,
-    /// The whole file, known by this.
+    /// The whole file, with its memo.
     Whole(Memo),
-    /// Bytes of another file than the part's, or none: ask again, for the whole.
+    /// Bytes of a file that is not the part's, or no bytes: ask again, for the whole file.
     Other,
 }
 
@@ -29,7 +29,8 @@ pub(super) fn read(response: &Response, part: &Part) -> Result<Answer, DownloadE
         }
         StatusCode::PARTIAL_CONTENT if part.range().is_some() => {
             check_content(response)?;
-            // If-Range should have seen to it. Some servers do not know it, and some caches answer from two files.
+            // `If-Range` should have ensured it. But some servers do not support it, and some caches mix two versions
+            // of a file.
             let range = text(response, header::CONTENT_RANGE).and_then(read_content_range);
             let goes_on = range.is_some_and(|(start, total)| start == part.have() && part.may_have_total(total));
             let same = validator(response).is_none_or(|validator| part.is_from(&validator));
@@ -39,7 +40,7 @@ pub(super) fn read(response: &Response, part: &Part) -> Result<Answer, DownloadE
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(DownloadError::Refused(status)),
         _ => {
             let wait = text(response, header::RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok());
-            // A server that says "next week" may be asked once an hour.
+            // Wait at most an hour, even if the server says "next week".
             let retry_after = wait.map(|seconds: u64| Duration::from_secs(seconds.min(3600)));
             Err(DownloadError::Status { status, retry_after })
         }
@@ -56,7 +57,7 @@ fn check_content(response: &Response) -> Result<(), DownloadError> {
     if kind.starts_with("text/html") { Err(DownloadError::WebPage) } else { Ok(()) }
 }
 
-/// What tells this version of the file from another. A weak tag does not: it says "about the same".
+/// Identifies this version of the file. A weak tag is not used, because it only says "about the same".
 fn validator(response: &Response) -> Option<String> {
     let tag = text(response, header::ETAG).filter(|tag| !tag.starts_with("W/"));
     tag.or_else(|| text(response, header::LAST_MODIFIED)).map(str::to_owned)

@@ -1,4 +1,4 @@
-//! Why a download did not end well, and whether trying again can help.
+//! Errors of a download, and whether a retry can help.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -6,24 +6,24 @@ use std::{error, fmt, io};
 
 use reqwest::StatusCode;
 
-/// Why a download did not end well.
+/// The reason for which a download failed.
 #[derive(Debug)]
 pub(crate) enum DownloadError {
-    /// The server wants a session, or no longer the one it was shown.
+    /// The server wants a session, or no longer accepts the session of the request.
     Refused(StatusCode),
-    /// Another answer than the file.
+    /// An answer that is not the file.
     Status { status: StatusCode, retry_after: Option<Duration> },
-    /// The answer is no file of audio.
+    /// The answer is not an audio file.
     WebPage,
-    /// The answer is compressed, though nothing of the kind was asked for.
+    /// The answer is compressed, although the request did not allow it.
     Compressed(String),
-    /// The connection ended too early, or the file is longer than was said.
+    /// The connection ended too early, or the file is longer than announced.
     Length { have: u64, total: u64 },
-    /// No connection, or a broken one.
+    /// No connection, or a broken connection.
     Network(reqwest::Error),
     /// The file could not be written.
     Disk { path: PathBuf, source: io::Error },
-    /// Called off.
+    /// Cancelled.
     Cancelled,
 }
 
@@ -32,7 +32,7 @@ impl DownloadError {
         move |source| Self::Disk { path: path.to_owned(), source }
     }
 
-    /// True when trying again cannot help.
+    /// True if a retry cannot help.
     pub(crate) fn is_fatal(&self) -> bool {
         match self {
             Self::Status { status, .. } => {
@@ -57,7 +57,7 @@ impl fmt::Display for DownloadError {
             Self::Length { have, total } if have < total => write!(f, "cut short: {have} of {total} bytes came"),
             Self::Length { have, total } => write!(f, "{have} bytes came where {total} were announced"),
             Self::Network(error) => {
-                // The client's own words only repeat the URL; what they wrap says what happened.
+                // The client's own text only repeats the URL; its sources say what happened.
                 let mut cause: &dyn error::Error = error;
                 f.write_str("no connection")?;
                 while let Some(source) = cause.source() {
@@ -72,7 +72,7 @@ impl fmt::Display for DownloadError {
     }
 }
 
-/// Its text has all that its cause says.
+/// No `source`: the text already contains the text of the cause.
 impl error::Error for DownloadError {}
 
 impl From<reqwest::Error> for DownloadError {

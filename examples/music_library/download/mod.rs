@@ -1,4 +1,5 @@
-//! Downloads over HTTP that go on where they stopped, and end with every byte there or not at all.
+//! Downloads over HTTP that resume where they stopped. A download ends with every byte in place, or the target file is
+//! not created.
 
 mod answer;
 mod error;
@@ -14,13 +15,13 @@ use answer::Answer;
 pub(crate) use error::DownloadError;
 use part::Part;
 
-/// A server that sends nothing for so long is taken for gone.
+/// A server that sends nothing for this long is considered gone.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// A client that can talk TLS and does not wait for ever.
+/// A client with TLS and with timeouts.
 pub(crate) fn client() -> Result<Client, reqwest::Error> {
     if rustls::crypto::CryptoProvider::get_default().is_none() {
-        // Refused only when another thread was quicker, with the same provider.
+        // Fails only if a different thread installed the same provider first.
         rustls::crypto::ring::default_provider().install_default().unwrap_or(());
     }
     Client::builder()
@@ -30,13 +31,13 @@ pub(crate) fn client() -> Result<Client, reqwest::Error> {
         .build()
 }
 
-/// One file to fetch.
+/// A file to fetch.
 pub(crate) struct Download<'a> {
     pub(crate) client: &'a Client,
     pub(crate) url: &'a str,
-    /// Sent as it is.
+    /// Sent unchanged.
     pub(crate) cookie: Option<&'a str>,
-    /// Where the whole file goes; until then it is `NAME.part` beside it.
+    /// The path of the whole file; until then it is `NAME.part` beside it.
     pub(crate) target: &'a Path,
 }
 
@@ -44,14 +45,15 @@ pub(crate) struct Download<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Arrived {
     pub(crate) bytes: u64,
-    /// How many of them an earlier attempt had brought.
+    /// Bytes that an earlier attempt had downloaded.
     pub(crate) resumed_at: u64,
 }
 
 impl Download<'_> {
-    /// Fetches what is missing of the file, tells `progress` how much there is of how much, and puts it in place.
+    /// Fetches the missing bytes of the file, calls `progress` with the bytes received and the total, and moves the
+    /// file to its target.
     ///
-    /// Stops when `cancelled` ends. Whatever stops it, the part that arrived stays for the next attempt.
+    /// Stops when `cancelled` resolves. After every kind of stop the received part stays for the next attempt.
     pub(crate) async fn run(
         &self,
         cancelled: impl Future<Output = ()>,
@@ -75,7 +77,7 @@ impl Download<'_> {
         Ok(Arrived { bytes, resumed_at })
     }
 
-    /// Asks for the rest of `part`, or for the whole when the server's file is no longer the one it came from.
+    /// Requests the rest of `part`, or the whole if the server's file is no longer the version that the part came from.
     async fn ask(&self, part: &mut Part) -> Result<Response, DownloadError> {
         let response = self.send(part).await?;
         match answer::read(&response, part)? {
@@ -84,7 +86,7 @@ impl Download<'_> {
                 part.restart(memo).await?;
                 return Ok(response);
             }
-            // Nothing of it may be glued to what comes now.
+            // Old bytes must not be joined to the bytes of the next answer.
             Answer::Other => part.restart(part::Memo::default()).await?,
         }
         drop(response);
@@ -99,7 +101,7 @@ impl Download<'_> {
     }
 
     async fn send(&self, part: &Part) -> Result<Response, DownloadError> {
-        // A compressed answer would have another length, and its parts could not be joined.
+        // A compressed answer would have a different length, and its parts could not be joined.
         let mut request = self.client.get(self.url).header(header::ACCEPT_ENCODING, "identity");
         if let Some(cookie) = self.cookie {
             request = request.header(header::COOKIE, cookie);
@@ -129,7 +131,7 @@ async fn receive(
                 progress(part.have(), part.total());
             }
             Ok(None) => break Ok(()),
-            // The length tells it better than the client's "error decoding response body".
+            // The length says it better than the client's "error decoding response body".
             Err(_) if part.is_short() => break Ok(()),
             Err(error) => break Err(error.into()),
         }

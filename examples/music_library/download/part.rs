@@ -1,4 +1,4 @@
-//! The part of a file that has arrived: `NAME.part`, and in `NAME.part.json` what tells which file it is a part of.
+//! The received part of a file: `NAME.part`. `NAME.part.json` identifies the file that it is a part of.
 
 use std::io::{self, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use super::DownloadError;
 use crate::files::beside;
 use crate::shelf::sync_folder;
 
-/// What is known of the file on the server.
+/// Known facts about the file on the server.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Memo {
-    /// Its `ETag` or `Last-Modified`. Without one a part cannot be trusted to belong to it.
+    /// Its `ETag` or `Last-Modified`. Without it a part cannot be trusted to belong to the file.
     pub(super) validator: Option<String>,
     /// Its length in bytes.
     pub(super) total: Option<u64>,
@@ -30,7 +30,7 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// Opens what an earlier attempt left, or nothing.
+    /// Opens the part of an earlier attempt, or an empty part.
     pub(super) async fn open(target: &Path) -> Result<Self, DownloadError> {
         let (path, memo_path) = (beside(target, ".part"), beside(target, ".part.json"));
         if let Some(folder) = path.parent() {
@@ -48,12 +48,12 @@ impl Part {
         Ok(part)
     }
 
-    /// Bytes that are there.
+    /// Bytes received so far.
     pub(super) const fn have(&self) -> u64 {
         self.have
     }
 
-    /// Bytes of the whole file, when the server has told.
+    /// Bytes of the whole file, if the server has announced them.
     pub(super) const fn total(&self) -> Option<u64> {
         self.memo.total
     }
@@ -68,25 +68,26 @@ impl Part {
         self.memo.total.is_some_and(|total| self.have < total)
     }
 
-    /// The `Range` and `If-Range` to ask with, when there is a part to go on from.
+    /// The `Range` and `If-Range` of the request, if there is a part to resume.
     pub(super) fn range(&self) -> Option<(String, &str)> {
         let validator = self.memo.validator.as_deref()?;
         (self.have > 0).then(|| (format!("bytes={}-", self.have), validator))
     }
 
-    /// True unless the part came from a file of another length.
+    /// True unless the part came from a file of a different length.
     pub(super) fn may_have_total(&self, total: Option<u64>) -> bool {
         self.memo.total.is_none() || total.is_none() || self.memo.total == total
     }
 
-    /// True when the part came from the version of the file that `validator` names.
+    /// True if the part came from the version of the file that `validator` names.
     pub(super) fn is_from(&self, validator: &str) -> bool {
         self.memo.validator.as_deref() == Some(validator)
     }
 
-    /// Throws away what is there and begins a part of the file that `memo` describes.
+    /// Deletes the received bytes and begins a part of the file that `memo` describes.
     ///
-    /// The order matters: cut off in the middle, an empty part has an old memo, never an old part a new memo.
+    /// The order matters. After a crash in the middle, an empty part may have an old memo, but an old part never has a
+    /// new memo.
     pub(super) async fn restart(&mut self, memo: Memo) -> Result<(), DownloadError> {
         let emptied = async {
             self.file.set_len(0).await?;
@@ -106,12 +107,12 @@ impl Part {
         Ok(())
     }
 
-    /// Waits until what was appended is in the file.
+    /// Waits until all appended bytes are in the file.
     pub(super) async fn flush(&mut self) -> Result<(), DownloadError> {
         self.file.flush().await.map_err(DownloadError::disk(&self.path))
     }
 
-    /// Fails unless every byte is there, as far as the server has told how many there are.
+    /// Fails unless every byte is received, if the server has announced the length.
     pub(super) async fn check_length(&mut self) -> Result<(), DownloadError> {
         match self.memo.total {
             Some(total) if total != self.have => {
@@ -125,7 +126,7 @@ impl Part {
         }
     }
 
-    /// Puts the file in its place: first every byte on the disk, then the name.
+    /// Moves the file to its target: first every byte on the disk, then the name.
     pub(super) async fn finish(self, target: &Path) -> Result<(), DownloadError> {
         self.file.sync_all().await.map_err(DownloadError::disk(&self.path))?;
         fs::rename(&self.path, target).await.map_err(DownloadError::disk(target))?;
@@ -136,7 +137,7 @@ impl Part {
     }
 }
 
-/// A memo that is missing or torn says nothing, and the part starts anew.
+/// With a missing or torn memo the part starts from the beginning.
 async fn read_memo(path: &Path) -> Memo {
     fs::read(path).await.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Against a server that says exactly what it is told to, and against the demo server.
+//! Tests against a server with scripted answers, and against the demo server.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use super::*;
 use crate::demo::{Behaviour, Demo};
 
-/// Answers one connection after the other with the given texts, then closes; gives back the requests.
+/// Answers connections in turn with the given texts, then closes; returns the requests.
 struct Script {
     url: String,
     requests: JoinHandle<Vec<String>>,
@@ -36,7 +36,7 @@ impl Script {
     }
 }
 
-/// A folder with the target of a download in it.
+/// A folder that contains the target of a download.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -52,7 +52,7 @@ impl Folder {
         self.path("song.wav")
     }
 
-    /// What an earlier attempt left.
+    /// The part that an earlier attempt left.
     fn with_part(self, content: &str, memo: &str) -> Self {
         std::fs::write(self.path("song.wav.part"), content).unwrap();
         std::fs::write(self.path("song.wav.part.json"), memo).unwrap();
@@ -201,7 +201,7 @@ fn errors_know_whether_trying_again_can_help() {
 #[test]
 fn calling_it_off_keeps_what_came() {
     let folder = Folder::new();
-    // The server goes on as long as the file does; the download is called off at the first bytes.
+    // The server sends until the end of the file; the download is cancelled at the first bytes.
     let arrived = actix_rt::System::new().block_on(async {
         let demo = Demo::start(Behaviour { pause: Duration::from_millis(1), ..Behaviour::default() }).await.unwrap();
         let (client, target) = (client().unwrap(), folder.target());

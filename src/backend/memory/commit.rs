@@ -1,4 +1,4 @@
-//! One commit: settle, insert, record progress, claim.
+//! A commit: settle, insert, record progress, claim.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ impl Store {
         for group in &commit.insert {
             self.insert_group(group, commit, &mut inserted);
         }
-        // Nothing is ever unreadable: a row here is the task itself, not text that might be unreadable.
+        // A row is never unreadable here, because it is the task itself and not stored text.
         let mut receipt = Receipt { settled, inserted, freed_waiting: self.freed, ..Receipt::default() };
         self.claim_all(commit, &mut receipt);
         receipt
@@ -145,7 +145,7 @@ impl Store {
         taken.into_iter().filter_map(|seq| self.start(seq, commit)).collect()
     }
 
-    /// Starts a task that was taken out of line.
+    /// Starts a task that was taken from the pending tasks.
     fn start(&mut self, seq: i64, commit: &Commit) -> Option<Claimed> {
         self.change(seq, |row| row.start(commit.claim()));
         let row = self.rows.get(seq)?;
@@ -153,7 +153,7 @@ impl Store {
     }
 }
 
-/// What a task weighs in its row.
+/// The bytes of the pushed data of a task, for its row.
 pub(super) fn weight(spec: &TaskSpec) -> u32 {
     u32::try_from(spec.weight()).unwrap_or(u32::MAX)
 }
@@ -164,7 +164,7 @@ impl Commit {
     }
 }
 
-/// Writes the end of a run, or the return of a claim, to its row.
+/// Writes the end of a run, or the release of a claim, to its row.
 fn apply(row: &mut Row, settlement: &Settlement, now: Timestamp) -> Settled {
     row.state = settlement.state;
     if !settlement.state.is_terminal() {
@@ -179,7 +179,7 @@ fn apply(row: &mut Row, settlement: &Settlement, now: Timestamp) -> Settled {
     row.end.clone_from(&settlement.execution);
     if let Some(rare) = &mut row.rare {
         let asked = rare.cancel.take();
-        // Asked for while the run was coming to its end: it must not run again.
+        // The cancel was requested while the run was ending: the task must not run again.
         if asked.is_some() && !row.state.is_terminal() {
             row.state = TaskState::Cancelled;
         }

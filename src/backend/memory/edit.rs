@@ -1,4 +1,4 @@
-//! Changes to stored tasks that somebody asked for.
+//! Requested changes to stored tasks.
 
 use super::list::{matches, wanted_states};
 use super::rows::Row;
@@ -13,7 +13,7 @@ impl Store {
         let mut report = EditReport::default();
         for seq in self.selected(edit, &mut report.next) {
             let Some(row) = self.rows.get(seq) else { continue };
-            // The one before may have taken the key that this one needs.
+            // The previous task of this edit may have taken the unique key that this task needs.
             if !self.can(&edit.action, seq, row, edit.now) {
                 continue;
             }
@@ -29,7 +29,7 @@ impl Store {
         report
     }
 
-    /// The tasks that the action changes, in the order asked for or in push order.
+    /// The tasks that the action changes, in the requested order or in push order.
     fn selected(&self, edit: &Edit, next: &mut Option<Cursor>) -> Vec<i64> {
         match &edit.selection {
             Selection::Ids(ids) => {
@@ -150,8 +150,7 @@ impl Store {
     }
 }
 
-/// False when the action would leave the row as it is: a filter passes by such rows, so that they do not use up its
-/// limit.
+/// False if the action would leave the row unchanged. A filter skips such rows, so that they do not use up its limit.
 fn would_change(action: &EditAction, row: &Row) -> bool {
     match action {
         EditAction::Cancel(_) => !row.cancel_requested(),

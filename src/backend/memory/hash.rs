@@ -1,19 +1,19 @@
-//! A hash for maps whose keys no attacker gains by choosing.
+//! A fast hash for maps where an attacker gains nothing by choosing the keys.
 //!
-//! The standard one guards against floods of colliding keys and costs more than the rest of an insert. Here a
-//! flood slows down the process that pushes it, and nobody else.
+//! The standard hash protects against floods of colliding keys, and costs more than the rest of an insert. Here a flood
+//! slows down only the process that pushes it.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A map with the cheap hash.
+/// A map with the fast hash.
 pub(super) type FastMap<K, V> = HashMap<K, V, BuildHasherDefault<FastHasher>>;
 
 /// Multiplies and folds, eight bytes at a time; every byte of the key counts.
 #[derive(Clone, Copy, Default)]
 pub(super) struct FastHasher(u64);
 
-/// Odd constants with about as many ones as zeros (fractions of pi).
+/// Odd constants with about as many 1 bits as 0 bits (fractions of pi).
 const FIRST: u64 = 0x243f_6a88_85a3_08d3;
 const SECOND: u64 = 0x1319_8a2e_0370_7345;
 
@@ -45,7 +45,7 @@ impl Hasher for FastHasher {
         self.mix(u64::from(byte));
     }
 
-    /// Only lengths come here, of keys that all have the same one.
+    /// Called only with the length of a key. All keys for which it is called have the same length.
     #[inline]
     fn write_usize(&mut self, _: usize) {}
 

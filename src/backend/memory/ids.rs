@@ -5,22 +5,23 @@ use std::collections::VecDeque;
 use super::hash::FastMap;
 use crate::task::TaskId;
 
-/// Ids in one sorted chunk, about: ids that come a little late are put between the others.
+/// The approximate number of ids in a sorted chunk: ids that arrive a little late are inserted between the existing
+/// ids.
 const CHUNK: usize = 512;
 
-/// Where each task is in push order.
+/// Maps each task id to its position in push order.
 ///
-/// Most ids are UUIDs of version 7 and come nearly in order. Those are kept sorted, in chunks: a new one is found
-/// to be new and is stored by looking at the last chunks alone, which are in the cache, where a hash table of
-/// millions would miss it several times and stop everything whenever it grows. All others, and those that come
-/// too late, are in a hash table.
+/// Most ids are version 7 UUIDs and arrive nearly in order. These ids are kept sorted, in chunks. Only the last chunks
+/// are read to check that a new id is new and to store it, and these chunks are in the CPU cache. A hash table of
+/// millions of ids would cause several cache misses, and would stop all work whenever it grows. All other ids, and ids
+/// that arrive too late, are in a hash table.
 #[derive(Default)]
 pub(super) struct Ids {
     sorted: VecDeque<Chunk>,
     others: FastMap<TaskId, i64>,
 }
 
-/// Ids in order; a place of [`GONE`] is that of a task which was deleted.
+/// Ids in order; the position [`GONE`] marks a deleted task.
 struct Chunk {
     ids: Vec<(u128, i64)>,
     live: usize,
@@ -28,12 +29,12 @@ struct Chunk {
 
 const GONE: i64 = 0;
 
-/// How many chunks at the end take ids that come late.
+/// The number of chunks at the end that accept late ids.
 const OPEN: usize = 4;
 
-/// Where a new id would go.
+/// The place for a new id.
 enum Spot {
-    /// In this chunk at this index.
+    /// At this index of this chunk.
     In(usize, usize),
     NewChunk,
     Others,
@@ -54,7 +55,7 @@ impl Ids {
         Some(self.sorted[chunk].ids[index.ok()?].1).filter(|seq| *seq != GONE)
     }
 
-    /// Stores a new id, or says where the task is that has it already.
+    /// Stores a new id, or returns the position of the task that already has it.
     pub(super) fn insert(&mut self, id: TaskId, seq: i64) -> Result<(), i64> {
         let spot = self.spot(id)?;
         if !self.others.is_empty()
@@ -84,7 +85,7 @@ impl Ids {
         if std::mem::replace(&mut chunk.ids[index].1, GONE) != GONE {
             chunk.live -= 1;
         }
-        // A chunk without live ids keeps its first one, by which the chunks are searched.
+        // A chunk without live ids keeps its first id, because the search over chunks uses it.
         if chunk.live == 0 {
             chunk.ids.truncate(1);
             chunk.ids.shrink_to_fit();
@@ -94,10 +95,10 @@ impl Ids {
         }
     }
 
-    /// Where a new id goes, or where the task is that has it already and is among the sorted.
+    /// The place for a new id, or the position of the task that already has it among the sorted ids.
     fn spot(&self, id: TaskId) -> Result<Spot, i64> {
         let wanted = number(id);
-        // Any other version knows no order, and a large one would shut out all that come after it.
+        // Other UUID versions are not ordered. A large id among the sorted ids would keep out all later ids.
         let ordered = id.as_uuid().get_version_num() == 7;
         let Some(last) = self.sorted.back() else {
             return Ok(if ordered { Spot::NewChunk } else { Spot::Others });
@@ -118,8 +119,8 @@ impl Ids {
         }
     }
 
-    /// The chunk of an id among the sorted, and its index there or the one that it would have. Nothing when it
-    /// comes before all of them.
+    /// The chunk of an id among the sorted ids, with its index there or the index for inserting it. `None` if the id
+    /// comes before all sorted ids.
     fn find(&self, wanted: u128) -> Option<(usize, Result<usize, usize>)> {
         let after = self.sorted.partition_point(|chunk| chunk.ids.first().is_some_and(|(id, _)| *id <= wanted));
         let chunk = after.checked_sub(1)?;
@@ -143,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// Ids of both kinds from a small range, so that they meet.
+    /// Ids of both kinds from a small range, so that equal ids occur.
     fn id() -> impl Strategy<Value = TaskId> {
         (0..3_000_u128, any::<bool>()).prop_map(|(number, ordered)| {
             let version = if ordered { 7 } else { 4 };

@@ -9,21 +9,21 @@ use crate::clock::Timestamp;
 use crate::limit::{Gate, LOOK_AHEAD, Labels, Start};
 use crate::name::Name;
 
-/// Subjects that are not worth a look for those whose starts are all over.
+/// Up to this number of subjects, no scan removes subjects whose starts have all expired.
 const FEW_SUBJECTS: usize = 64;
 
-/// All limits, and what they remember.
+/// All limits, and the starts that they remember.
 #[derive(Default)]
 pub(super) struct Limiter {
     limits: BTreeMap<(LimitScope, Name), Limit>,
     log: HashMap<(LimitScope, Name), Log>,
 }
 
-/// The starts under one limit: per subject how many there were when.
+/// The starts under a limit: for each subject, the number of starts at each time.
 #[derive(Default)]
 struct Log {
     subjects: HashMap<Box<str>, BTreeMap<Timestamp, u64>>,
-    /// As many subjects are worth a look at each.
+    /// The number of subjects above which the next full scan runs.
     look_at: usize,
 }
 
@@ -35,7 +35,8 @@ impl Log {
         times.remove(&start.forget);
         if self.subjects.len() > self.look_at.max(FEW_SUBJECTS) {
             self.subjects.retain(|_, times| times.last_key_value().is_some_and(|(last, _)| *last > start.forget));
-            // Not before there are twice as many: so each start pays for two looks, however many subjects there are.
+            // The next scan runs only after the number of subjects has doubled. So each start pays for at most two
+            // visits, however many subjects there are.
             self.look_at = self.subjects.len() * 2;
         }
     }
@@ -60,7 +61,7 @@ impl Limiter {
         self.limits.values().cloned().collect()
     }
 
-    /// Tells a gate of the starts that it asks for.
+    /// Reports to a gate the starts that it requests.
     fn look(&self, gate: &mut Gate, task: Labels<'_>) {
         for (place, subjects) in gate.unlooked([task].into_iter()) {
             let Some(limit) = gate.limit(place) else { continue };
@@ -102,7 +103,7 @@ impl Store {
         Some(gate)
     }
 
-    /// Writes down what has started through a gate.
+    /// Stores the starts that a gate has let through.
     pub(super) fn remember(&mut self, gate: &Gate) {
         for start in gate.starts() {
             if let Some(limit) = gate.limit(start.place) {
@@ -113,7 +114,7 @@ impl Store {
     }
 }
 
-/// Lets tasks through a gate, and counts those that it held back.
+/// Checks tasks against a gate, and counts the tasks that it held back.
 pub(super) struct Judge<'a> {
     pub(super) gate: Option<&'a mut Gate>,
     pub(super) limiter: &'a Limiter,

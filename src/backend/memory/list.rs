@@ -1,4 +1,4 @@
-//! Reading: records, histories, filters and pages.
+//! Reads records, histories, filtered lists and pages.
 
 use super::rows::{ByState, Claim, Row};
 use super::store::Store;
@@ -125,7 +125,7 @@ fn under_way(row: &Row, claim: &Claim) -> Execution {
     }
 }
 
-/// The states that a filter lets through.
+/// The states that a filter accepts.
 pub(super) fn wanted_states(filter: &TaskFilter) -> ByState<bool> {
     let mut wanted = [filter.states.is_empty(); _];
     for state in &filter.states {
@@ -148,7 +148,7 @@ pub(super) fn matches(filter: &TaskFilter, row: &Row) -> bool {
         })
 }
 
-/// Whether `text` has `part` in it; upper and lower case of ASCII letters are the same.
+/// Whether `text` contains `part`; the case of ASCII letters is ignored.
 fn contains(text: &str, part: &str) -> bool {
     part.is_empty() || text.as_bytes().windows(part.len()).any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
 }

@@ -1,8 +1,9 @@
-//! Keeps tasks in memory: for tests, for programs that need no more, and as the measure of the others.
+//! Keeps tasks in memory: for tests, for programs that need no durable storage, and as the reference for all other
+//! backends.
 //!
-//! One lock around everything; a commit holds it for well under a microsecond per task. What a task costs does
-//! not grow with how many are stored: a row is found by its place in push order, and each index holds only the
-//! tasks that need it.
+//! A single lock protects all data; a commit holds it for well under a microsecond per task. The cost of a task does
+//! not grow with the number of stored tasks. A row is found by its position in push order, and each index holds only
+//! the tasks that need it.
 
 mod commit;
 mod edit;
@@ -37,7 +38,7 @@ use crate::task::ScheduleId;
 use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
 use store::Store;
 
-/// Keeps tasks in memory, for as long as it lives itself.
+/// Keeps tasks in memory for the lifetime of this value.
 ///
 /// ```
 /// use callboard::backend::{Backend, memory::Memory};
@@ -52,28 +53,30 @@ pub struct Memory {
     full: OwnLine,
 }
 
-/// True when there is no room for new tasks. Each push reads it, so it is written only when it changes and lies in a cache
-/// line of its own: beside the lock, every commit would take the line away from those who push.
+/// True if there is no room for new tasks. Each push reads it, so it is written only when it changes, and it has a
+/// cache line of its own. If it lay beside the lock, every commit would invalidate the cache line for the threads that
+/// push.
 #[derive(Default)]
 #[repr(align(128))]
 struct OwnLine(AtomicBool);
 
-/// Bytes that tasks may take where nobody says otherwise.
+/// The default limit for the bytes of all tasks.
 pub(crate) const MOST_BYTES: usize = 2 << 30;
 
 impl Memory {
-    /// An empty one, that takes new tasks up to 2 GiB.
+    /// An empty backend that accepts new tasks up to 2 GiB.
     pub fn new() -> Self {
         Self::with_room(MOST_BYTES)
     }
 
-    /// An empty one, that takes new tasks up to so many bytes of tasks and their history, finished ones included. The bytes
-    /// are reckoned, about 480 for a task and those of its texts. What is under way comes to its end beyond that.
+    /// An empty backend that accepts new tasks up to this many bytes of tasks and their history, finished tasks
+    /// included. The size is estimated: about 480 bytes for a task, plus its texts. Work in flight is still completed
+    /// beyond this limit.
     pub fn with_room(bytes: usize) -> Self {
         Self { store: Mutex::default(), most: bytes, full: OwnLine::default() }
     }
 
-    /// Does something that may change how much there is.
+    /// Runs `work`, which may change the number of stored bytes, and updates the flag for a full backend.
     fn change<T>(&self, work: impl FnOnce(&mut Store) -> T) -> T {
         let mut store = self.store.lock();
         let done = work(&mut store);
@@ -264,7 +267,7 @@ impl Backend for Memory {
         Ok(())
     }
 
-    /// No other process can change anything, so this waits for the whole of `timeout`.
+    /// No other process can change the data, so this waits for the whole `timeout`.
     fn watch(&self, timeout: Duration) -> Result<bool, BackendError> {
         let nobody = Mutex::new(());
         Condvar::new().wait_for(&mut nobody.lock(), timeout);

@@ -1,4 +1,4 @@
-//! The tasks of one queue that may run now, in the order in which they run.
+//! The tasks of a queue that may run now, in the order of their start.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -7,7 +7,7 @@ use super::hash::FastMap;
 use crate::clock::Timestamp;
 use crate::name::Name;
 
-/// A pending task's place in line: priority, then `run_at`, then push order.
+/// The sort key of a pending task: priority, then `run_at`, then push order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) priority: i32,
@@ -15,34 +15,34 @@ pub(super) struct Place {
     pub(super) seq: i64,
 }
 
-/// One line per type: a claim that asks for some types looks at no task of the others.
+/// A sorted set per type, so that a claim for some types looks at no task of other types.
 #[derive(Default)]
 struct Lines(FastMap<Name, BTreeSet<Place>>);
 
-/// The lines of a queue. Tasks on their last chance stand apart, so that a node which runs one already does not
-/// have to step over all the others.
+/// The pending tasks of a queue. Tasks on their last chance are kept apart. A node that already runs such a task then
+/// does not have to step over all of them.
 #[derive(Default)]
 pub(super) struct Pending {
     plain: Lines,
     last_chance: Lines,
 }
 
-/// Whether a claim takes the task it meets.
+/// Whether a claim takes the task that it looks at.
 pub(super) enum Verdict {
     Take,
-    /// It stays pending; upkeep deals with it, or a later claim.
+    /// The task stays pending for upkeep or a later claim.
     Leave,
-    /// The same, and so do all that come after it.
+    /// The same for this task and all tasks after it.
     Stop,
 }
 
 impl Lines {
-    /// Moves the lines of `types` out, to be put back by [`Lines::put_back`].
+    /// Removes the sets of `types`; [`Lines::put_back`] returns them.
     fn take_out(&mut self, types: Option<&[Name]>) -> Vec<(Name, BTreeSet<Place>)> {
         match types {
             _ if self.0.is_empty() => Vec::new(),
             None => self.0.drain().collect(),
-            // A type that is named twice is gone at the second time.
+            // If a type is named twice, its set is already removed at the second time.
             Some(types) => types.iter().filter_map(|kind| self.0.remove_entry(kind)).collect(),
         }
     }
@@ -75,7 +75,7 @@ impl Pending {
         }
     }
 
-    /// The first `most` tasks in line, each with its type.
+    /// The first `most` pending tasks in claim order, each with its type.
     pub(super) fn first(&self, most: usize) -> Vec<(Place, &Name)> {
         let lines = self.plain.0.iter().chain(&self.last_chance.0);
         let mut first: Vec<(Place, &Name)> =
@@ -85,14 +85,14 @@ impl Pending {
         first
     }
 
-    /// True when a task of `types` is on its last chance.
+    /// True if a task of `types` is on its last chance.
     pub(super) fn any_on_last_chance(&self, types: Option<&[Name]>) -> bool {
         let lines = &self.last_chance.0;
         types.map_or(!lines.is_empty(), |types| types.iter().any(|kind| lines.contains_key(kind)))
     }
 
-    /// Takes up to `limit` tasks of `types` out of line, the first ones that `judge` accepts; at most one on its
-    /// last chance, and none without `last_chance`.
+    /// Takes the first tasks of `types` that `judge` accepts, up to `limit`. At most a single task on its last chance
+    /// is taken, and none without `last_chance`.
     pub(super) fn take(
         &mut self,
         types: Option<&[Name]>,
@@ -116,7 +116,7 @@ impl Pending {
     }
 }
 
-/// Merges the heads of `lines`; those from `plain` on hold the tasks on their last chance.
+/// Merges `lines` in order. The lines from index `plain` on hold the tasks on their last chance.
 fn merge(
     lines: &mut [(Name, BTreeSet<Place>)],
     plain: usize,

@@ -1,4 +1,4 @@
-//! Deleting history that nobody wants to keep.
+//! Deletes history that retention does not keep.
 
 use super::store::Store;
 use crate::backend::{Outdated, Retention};
@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::task::{TaskId, TaskState};
 
 impl Store {
-    /// The tasks that the rules do not keep, those that finished first before the others.
+    /// The tasks that the rules do not keep, in the order of their finish.
     pub(super) fn outdated(&mut self, rules: &[Retention], now: Timestamp, limit: usize) -> Vec<Outdated> {
         let mut outdated = Vec::new();
         for rule in rules.iter().filter(|rule| rule.state.is_terminal()) {
@@ -17,7 +17,7 @@ impl Store {
                 .map_or(0, |keep| finished.tasks.saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX)));
             let rows = &self.rows;
             let there = finished.order.iter().filter(|(at, seq)| {
-                // Retried or deleted since: an entry stays until it is met.
+                // The task may have been retried or deleted since then: its entry stays until a scan reaches it.
                 rows.get(*seq).is_some_and(|row| row.finished_as(rule.state, *at))
             });
             let too_old = |at| rule.finished_before.is_some_and(|before| at < before);
@@ -29,7 +29,7 @@ impl Store {
         outdated
     }
 
-    /// True for a task that has its unique key at `now` because of a period.
+    /// True if a task has its unique key at `now` because of a period.
     fn holds_for_a_period(&self, seq: i64, now: Timestamp) -> bool {
         let Some(row) = self.rows.get(seq) else { return false };
         let unique = row.spec.extras().unique.as_ref();
@@ -38,7 +38,7 @@ impl Store {
         })
     }
 
-    /// Deletes those of the tasks that are as they were when they were found.
+    /// Deletes the tasks that are unchanged since they were found.
     pub(super) fn prune(&mut self, tasks: &[Outdated]) -> Vec<TaskId> {
         let mut gone = Vec::with_capacity(tasks.len());
         for Outdated { seq, finished_at } in tasks {
@@ -53,7 +53,7 @@ impl Store {
         gone
     }
 
-    /// Drops the first entries of those that finished in `state`, as far as they have left it.
+    /// Removes entries from the front of the list of `state` as long as their tasks have left this state.
     fn forget_moved(&mut self, state: TaskState) {
         let (rows, order) = (&self.rows, &mut self.finished[state as usize].order);
         while let Some((at, seq)) = order.front()

@@ -16,13 +16,13 @@ pub(super) struct Queue {
     pub(super) pending: Pending,
 }
 
-/// Gives each queue a number, so that a row names its queue in four bytes and counting needs no hash.
+/// Gives each queue a number. A row then names its queue in four bytes, and counting needs no hash.
 pub(super) struct Queues {
     list: Vec<Queue>,
     numbers: FastMap<Name, u32>,
     /// Numbers of queues that have no tasks left.
     free: Vec<u32>,
-    /// The one asked for last: most pushes follow one to the same queue.
+    /// The last requested queue. It is a cache, because most pushes follow a push to the same queue.
     latest: u32,
 }
 
@@ -48,7 +48,7 @@ impl Queues {
         self.list.get_mut(number as usize)
     }
 
-    /// The number of the queue `name`, a new one when it has no tasks yet.
+    /// The number of the queue `name`. A queue without tasks gets a new number.
     pub(super) fn number(&mut self, name: &Name) -> u32 {
         if self.list.get(self.latest as usize).is_some_and(|queue| queue.name == *name) {
             return self.latest;
@@ -76,7 +76,7 @@ impl Queues {
         number
     }
 
-    /// Forgets a queue that has no tasks left.
+    /// Removes a queue that has no tasks left.
     pub(super) fn forget_if_empty(&mut self, number: u32) {
         let queue = &self.list[number as usize];
         if queue.counts.iter().all(|tasks| *tasks == 0) && self.numbers.remove(&queue.name).is_some() {
@@ -85,7 +85,7 @@ impl Queues {
         }
     }
 
-    /// What is first in line in up to `most_queues` queues after the name `after`.
+    /// The first pending tasks of up to `most_queues` queues whose name follows `after`.
     pub(super) fn in_line(&self, after: &str, most_queues: usize, most: usize) -> Vec<InLine> {
         let queues = self.numbers.values().map(|number| self.get(*number));
         let pending = |queue: &&Queue| queue.counts[TaskState::Pending as usize] > 0 && *queue.name > *after;

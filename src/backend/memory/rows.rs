@@ -1,4 +1,4 @@
-//! One row per task, found by its place in push order.
+//! A row per task, found by its position in push order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,29 +8,29 @@ use crate::clock::Timestamp;
 use crate::task::FiringKey;
 use crate::task::{ClaimToken, NodeId, Progress, TaskId, TaskSpec, TaskState};
 
-/// A task with its history. Kept small: there are as many as the history is long.
+/// A task with its history. Kept small, because the history may have very many rows.
 pub(super) struct Row {
     pub(super) spec: Arc<TaskSpec>,
     pub(super) run_at: Timestamp,
-    /// When its state last changed; for a terminal one, when it finished.
+    /// The time of its last state change; for a terminal task, its finish time.
     pub(super) updated_at: Timestamp,
-    /// The latest claim, also after its run has ended.
+    /// The latest claim, even after its run has ended.
     pub(super) claim: Option<Claim>,
-    /// How the run under `claim` ended.
+    /// The end of the run under `claim`.
     pub(super) end: Option<ExecutionEnd>,
     pub(super) rare: Option<Box<Rare>>,
     pub(super) attempt: u32,
     pub(super) crash_count: u32,
-    /// Its queue's number.
+    /// The number of its queue.
     pub(super) queue: u32,
-    /// Its index in the list of running tasks; means nothing in other states.
+    /// Its index in the list of running tasks; meaningless in other states.
     pub(super) slot: u32,
-    /// Bytes of what its pusher gave.
+    /// The bytes of the data that the caller pushed.
     pub(super) weight: u32,
     pub(super) state: TaskState,
 }
 
-/// Who runs it, or ran it last.
+/// The claim under which it runs, or ran last.
 #[derive(Clone, Copy)]
 pub(super) struct Claim {
     pub(super) token: ClaimToken,
@@ -38,15 +38,15 @@ pub(super) struct Claim {
     pub(super) started_at: Timestamp,
 }
 
-/// What most tasks never have.
+/// Fields that most tasks never use.
 #[derive(Default)]
 pub(super) struct Rare {
-    /// The runs before the latest.
+    /// All runs before the latest.
     pub(super) earlier: Vec<(Claim, ExecutionEnd)>,
     pub(super) progress: Option<Progress>,
-    /// Why it is dead or cancelled, when no run of its own says so.
+    /// The reason why it is dead or cancelled, if no run of its own gives it.
     pub(super) reason: Option<Box<str>>,
-    /// Somebody asked for its cancel while it runs; the text is their reason.
+    /// The reason of a cancel that was requested while it runs.
     pub(super) cancel: Option<Box<str>>,
     /// The task that it waits for.
     pub(super) parent: Option<(i64, TaskId)>,
@@ -54,11 +54,11 @@ pub(super) struct Rare {
     pub(super) follower: Option<i64>,
 }
 
-/// Bytes of a row without texts, with its share of the indexes. An estimate: it was not measured.
+/// The estimated bytes of a row without texts, with its share of the indexes. The value was not measured.
 const PLAIN: usize = 480;
 
 impl Row {
-    /// Bytes that it takes, about.
+    /// The approximate bytes that it takes.
     pub(super) fn bytes(&self) -> usize {
         let of_end =
             |end: &ExecutionEnd| end.result.as_deref().map_or(0, str::len) + end.error.as_deref().map_or(0, str::len);
@@ -79,7 +79,7 @@ impl Row {
         self.rare.as_ref().and_then(|rare| rare.follower)
     }
 
-    /// When it is called off unless it has started: nothing for one that has, or is at its end.
+    /// The time at which it is cancelled if it has not started. `None` for a started or terminal task.
     pub(super) fn expires_at(&self) -> Option<Timestamp> {
         let never_started = self.claim.is_none() && !self.state.is_terminal();
         self.spec.extras.as_ref().filter(|_| never_started).and_then(|extras| extras.expires_at)
@@ -98,7 +98,7 @@ impl Row {
         self.state == TaskState::Running && self.claim.is_some_and(|claim| claim.token == token)
     }
 
-    /// Starts a run; the one before it goes to the history.
+    /// Starts a run; the previous run moves to the history.
     pub(super) fn start(&mut self, claim: Claim) {
         if let (Some(before), Some(end)) = (self.claim, self.end.take()) {
             self.rare().earlier.push((before, end));
@@ -109,23 +109,24 @@ impl Row {
         self.updated_at = claim.started_at;
     }
 
-    /// The ends of its runs, the latest first.
+    /// The ends of its runs, latest first.
     pub(super) fn ends(&self) -> impl Iterator<Item = &ExecutionEnd> {
         let earlier = self.rare.as_deref().map_or(&[][..], |rare| &rare.earlier);
         self.end.iter().chain(earlier.iter().rev().map(|(_, end)| end))
     }
 }
 
-/// How many tasks there are in each state, indexed by the state.
+/// A value for each task state, indexed by the state.
 pub(super) type ByState<T> = [T; TaskState::ALL.len()];
 
-/// Rows in a chunk: small enough for the allocator to reuse, large enough for a long history in few chunks.
+/// The number of rows in a chunk: small enough for the allocator to reuse, large enough to hold a long history in few
+/// chunks.
 const CHUNK: i64 = 256;
 
 #[derive(Default)]
 struct Chunk {
     rows: Vec<Option<Row>>,
-    /// Lets a search pass by chunks that have no task in a wanted state.
+    /// The number of tasks per state. A search skips chunks that have no task in a wanted state.
     states: ByState<u32>,
 }
 
@@ -135,24 +136,24 @@ impl Chunk {
     }
 }
 
-/// All rows, in chunks, so that growing never copies them and the memory of pruned ones goes back.
+/// All rows, in chunks, so that growth never copies them and the memory of pruned rows is freed.
 #[derive(Default)]
 pub(super) struct Rows {
     chunks: VecDeque<Chunk>,
-    /// The number of the first chunk that is still there.
+    /// The number of the first remaining chunk.
     first: i64,
-    /// Rows ever pushed.
+    /// The number of rows ever pushed.
     pushed: i64,
 }
 
-/// The chunk and the index in it; places in push order begin at 1.
+/// The chunk number and the index in the chunk; positions in push order begin at 1.
 fn split(seq: i64) -> (i64, usize) {
     let index = seq.wrapping_sub(1);
     (index.div_euclid(CHUNK), usize::try_from(index.rem_euclid(CHUNK)).unwrap_or(0))
 }
 
 impl Rows {
-    /// The place that the next row gets.
+    /// The position of the next row.
     pub(super) fn next_seq(&self) -> i64 {
         self.pushed + 1
     }
@@ -168,7 +169,7 @@ impl Rows {
             self.chunks.push_back(Chunk { rows, states: [0; _] });
         }
         let chunk = self.chunks.back_mut().expect("a chunk was just pushed when there was none");
-        // A chunk whose rows were all removed begins anew in its middle.
+        // A chunk whose rows were all removed grows again from its middle.
         chunk.rows.resize_with(index, || None);
         chunk.rows.push(Some(row));
     }
@@ -188,7 +189,7 @@ impl Rows {
         self.chunks.get_mut(chunk)?.rows.get_mut(index)?.as_mut()
     }
 
-    /// Counts a task in (or out of) a state.
+    /// Adds a task to the count of a state, or subtracts it.
     pub(super) fn count(&mut self, seq: i64, state: TaskState, enters: bool) {
         if let Some(chunk) = self.position(seq).and_then(|(chunk, _)| self.chunks.get_mut(chunk)) {
             let tasks = &mut chunk.states[state as usize];
@@ -196,7 +197,7 @@ impl Rows {
         }
     }
 
-    /// Removes a row that has been counted out, and frees chunks that have no rows left.
+    /// Removes a row that is no longer counted in a state, and frees chunks without rows.
     pub(super) fn remove(&mut self, seq: i64) -> Option<Row> {
         let (position, index) = self.position(seq)?;
         let chunk = self.chunks.get_mut(position)?;
@@ -204,7 +205,7 @@ impl Rows {
         if chunk.is_empty() {
             chunk.rows = Vec::new();
         }
-        // The last chunk stays: it is the one that grows.
+        // The last chunk stays, because new rows go there.
         while self.chunks.len() > 1 && self.chunks.front().is_some_and(Chunk::is_empty) {
             self.chunks.pop_front();
             self.first += 1;
@@ -212,14 +213,14 @@ impl Rows {
         row
     }
 
-    /// Rows after the place `after`, earliest first, from chunks that have any in the `wanted` states.
+    /// Rows after the position `after`, earliest first, from chunks with rows in the `wanted` states.
     pub(super) fn ascending(&self, after: i64, wanted: ByState<bool>) -> impl Iterator<Item = (i64, &Row)> {
         let start = after.max(self.first.saturating_mul(CHUNK));
         let skipped = usize::try_from(split(start.saturating_add(1)).0 - self.first).unwrap_or(0);
         self.numbered(wanted).skip(skipped).flat_map(Self::rows_of).filter(move |(seq, _)| *seq > after)
     }
 
-    /// Rows before the place `before`, latest first, from chunks that have any in the `wanted` states.
+    /// Rows before the position `before`, latest first, from chunks with rows in the `wanted` states.
     pub(super) fn descending(&self, before: i64, wanted: ByState<bool>) -> impl Iterator<Item = (i64, &Row)> {
         let end = before.clamp(1, self.next_seq());
         let skipped = usize::try_from(split(self.next_seq() - 1).0 - split(end).0).unwrap_or(0);
@@ -230,8 +231,8 @@ impl Rows {
             .filter(move |(seq, _)| *seq < before)
     }
 
-    /// Chunks with the place of their first row; those without a wanted state come as nothing, so that they
-    /// still count when chunks are skipped.
+    /// Chunks with the position of their first row. Chunks without a wanted state appear as `None`, so that they still
+    /// count when chunks are skipped.
     fn numbered(
         &self,
         wanted: ByState<bool>,

@@ -17,17 +17,17 @@ use crate::task::{FiringKey, ScheduleId};
 pub(super) struct Schedules {
     rows: BTreeMap<ScheduleId, Stored>,
     names: BTreeMap<String, ScheduleId>,
-    /// Those that code defines, by the name that it gives them.
+    /// Schedules defined by code, by the name in the code.
     codes: HashMap<String, ScheduleId>,
-    /// By the version at which each was saved last.
+    /// Schedules by the version of their last save.
     versions: BTreeMap<i64, ScheduleId>,
     version: i64,
     firings: BTreeMap<(ScheduleId, Timestamp), Firing>,
     /// The tasks of schedules by their nominal times.
     tasks: BTreeMap<(ScheduleId, Timestamp), i64>,
-    /// Nominal times whose task is gone, and the state that it had.
+    /// Nominal times whose task was deleted, and the last state of that task.
     gone: BTreeMap<(ScheduleId, Timestamp), TaskState>,
-    /// Those that are not at their end.
+    /// Tasks that are not terminal, by schedule.
     live: HashMap<ScheduleId, BTreeSet<i64>>,
 }
 
@@ -37,7 +37,7 @@ struct Stored {
 }
 
 impl Schedules {
-    /// A task of a schedule came to a state, or left it.
+    /// Records that a task of a schedule entered a state or left it.
     pub(super) fn entered(&mut self, key: FiringKey, seq: i64, state: TaskState, enters: bool) {
         if state.is_terminal() {
             return;
@@ -147,7 +147,7 @@ impl Schedules {
         self.gone.retain(|(schedule, _), _| self.rows.contains_key(schedule));
     }
 
-    /// True when a nominal time has a task, had one, or may have had one.
+    /// True if a nominal time has a task, had a task, or may have had a task.
     fn has_run(&self, id: ScheduleId, nominal_at: Timestamp, cause: FiringCause) -> bool {
         let key = (id, nominal_at);
         let forgotten_to = self.rows.get(&id).and_then(|stored| stored.record.forgotten_to);
@@ -169,7 +169,7 @@ impl Schedules {
         let goes_on = |key: &(ScheduleId, Timestamp)| {
             live.zip(self.tasks.get(key)).is_some_and(|(live, seq)| live.contains(seq))
         };
-        // The row of a task that goes on tells who asked for it, and stays.
+        // The history row of an unfinished task stays, because it holds the cause of its run.
         let old = self.firings.range(*all.start()..first_kept).map(|(key, _)| *key);
         let old: Vec<_> = old.filter(|key| !goes_on(key)).collect();
         for key in old {
@@ -177,7 +177,7 @@ impl Schedules {
         }
     }
 
-    /// Gives up what is known of the oldest tasks that are gone.
+    /// Forgets the oldest nominal times whose task was deleted.
     fn forget_runs(&mut self, id: ScheduleId, keep: u32) {
         let all = times_of(id);
         let Some(last) = self.gone.range(all.clone()).rev().nth(keep as usize).map(|(key, _)| *key) else { return };
@@ -191,12 +191,12 @@ impl Schedules {
     }
 }
 
-/// All times of a schedule.
+/// The key range of all times of a schedule.
 fn times_of(id: ScheduleId) -> RangeInclusive<(ScheduleId, Timestamp)> {
     (id, Timestamp::from_micros(i64::MIN))..=(id, Timestamp::from_micros(i64::MAX))
 }
 
-/// When a schedule is to be looked at.
+/// The time at which the scheduler must look at a schedule.
 fn due(record: &ScheduleRecord) -> Option<Timestamp> {
     match (record.status, record.paused_until) {
         (ScheduleStatus::Active, _) => Some(record.next_run_at.unwrap_or_default()),
@@ -237,7 +237,7 @@ impl Store {
         Some(ScheduleState { live: instances.collect(), fired: self.fired(&record), fault: None, failures, record })
     }
 
-    /// Nominal times after the cursor that have made a task already.
+    /// Nominal times after the cursor that have already made a task.
     fn fired(&self, record: &ScheduleRecord) -> Vec<Timestamp> {
         use std::ops::Bound::{Excluded, Included};
         let id = record.schedule_id;
@@ -249,7 +249,7 @@ impl Store {
         tasks.chain(told).chain(gone).collect::<BTreeSet<Timestamp>>().into_iter().collect()
     }
 
-    /// Dead tasks of a schedule, from the latest back to the first that was completed.
+    /// The number of dead tasks of a schedule, from the latest task back to the first completed task.
     fn failures(&self, record: &ScheduleRecord, most: u32) -> u32 {
         let counted = *times_of(record.schedule_id).end();
         let counted = (Bound::Excluded((record.schedule_id, record.failures_from)), Bound::Included(counted));
@@ -257,7 +257,7 @@ impl Store {
         let stored = self.schedules.tasks.range(counted).rev();
         let stored = stored.filter_map(|((_, time), seq)| Some((*time, self.rows.get(*seq)?.state)));
         let gone = self.schedules.gone.range(counted).rev().map(|((_, time), state)| (*time, *state));
-        // Each by itself is in order, and the latest of both are wanted.
+        // Each of the two lists is sorted, and the latest entries of both together are needed.
         let mut latest: Vec<_> = stored.filter(|(_, state)| ended(state)).take(most as usize).collect();
         latest.extend(gone.filter(|(_, state)| ended(state)).take(most as usize));
         latest.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));

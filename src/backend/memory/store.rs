@@ -1,4 +1,4 @@
-//! Rows with everything that finds them, and the one door through which a row changes.
+//! Rows with all their indexes, and the single function that changes a row.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,35 +14,35 @@ use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::task::{NodeId, TaskId, TaskState};
 
-/// Claims before this one that may have ended in a crash: from then on a task runs alone.
+/// The number of earlier claims that may have ended in a crash. From this number on, a task runs alone.
 const LAST_CHANCE: u32 = 2;
 
-/// Everything that the backend keeps. Each index holds only the tasks that need it, so that a task which is
-/// claimed as it is pushed enters few of them.
+/// All data of the backend. Each index holds only the tasks that need it, so that a task which is claimed as it is
+/// pushed enters few of them.
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) rows: Rows,
     pub(super) ids: Ids,
     pub(super) queues: Queues,
-    /// Who holds a unique key, or held it last.
+    /// The task that holds each unique key, or held it last.
     pub(super) keys: FastMap<Box<str>, i64>,
     /// Scheduled and retrying tasks by `run_at`.
     pub(super) due: BTreeSet<(Timestamp, i64)>,
-    /// Tasks that expire: none that has started, or is at its end.
+    /// Tasks that can expire. Started and terminal tasks are not among them.
     pub(super) expiring: BTreeSet<(Timestamp, i64)>,
     /// Running tasks, in no order; each knows its slot.
     pub(super) running: Vec<i64>,
-    /// The running ones that are on their last chance, with their nodes.
+    /// The running tasks on their last chance, with their nodes.
     suspects: Vec<(NodeId, i64)>,
-    /// Terminal tasks per state in the order in which they finished, for pruning.
+    /// Terminal tasks per state in the order of their finish, for pruning.
     pub(super) finished: ByState<Finished>,
     pub(super) nodes: BTreeMap<NodeId, NodeRecord>,
     pub(super) settings: BTreeMap<Name, QueueSettings>,
     pub(super) schedules: Schedules,
     pub(super) limiter: Limiter,
-    /// Queues in which a stored task came to `pending`, for the report of the call under way.
+    /// Queues in which a stored task became `pending`, for the report of the present call.
     pub(super) woken: BTreeSet<Name>,
-    /// A task that waited for another went on, in the call under way.
+    /// True if a waiting task became free during the present call.
     pub(super) freed: bool,
     /// Bytes of all rows.
     pub(super) bytes: usize,
@@ -51,7 +51,8 @@ pub(super) struct Store {
 /// The terminal tasks of one state.
 #[derive(Default)]
 pub(super) struct Finished {
-    /// By time and place, earliest first. Tasks that were retried or deleted since stay until they are met.
+    /// By time and position, earliest first. The entry of a task that was retried or deleted since then stays until a
+    /// scan reaches it.
     pub(super) order: VecDeque<(Timestamp, i64)>,
     /// Tasks in this state; `order` may be longer.
     pub(super) tasks: usize,
@@ -62,7 +63,7 @@ impl Finished {
         self.tasks += 1;
         let entry = (at, seq);
         match self.order.back() {
-            // Two nodes whose clocks differ, or a clock that was set back.
+            // This happens with two nodes whose clocks differ, or with a clock that was set back.
             Some(last) if *last > entry => {
                 let place = self.order.partition_point(|other| *other <= entry);
                 self.order.insert(place, entry);
@@ -73,7 +74,7 @@ impl Finished {
 }
 
 impl Row {
-    /// True when at most one such task may run on a node; asked before a claim counts itself.
+    /// True if at most one such task may run on a node. The caller must check before a claim increments `crash_count`.
     fn on_last_chance(&self) -> bool {
         self.crash_count >= LAST_CHANCE
     }
@@ -82,14 +83,14 @@ impl Row {
         Place { priority: self.spec.priority, run_at: self.run_at, seq }
     }
 
-    /// True when it finished at this time in this state, and has not moved since.
+    /// True if it finished at this time in this state and has not changed its state since.
     pub(super) fn finished_as(&self, state: TaskState, at: Timestamp) -> bool {
         self.state == state && self.updated_at == at
     }
 }
 
 impl Store {
-    /// How many tasks there are, and their bytes.
+    /// The number of tasks, and their bytes.
     pub(super) fn size(&self) -> (u64, usize) {
         (self.queues.counts().iter().map(|count| count.tasks).sum(), self.bytes)
     }
@@ -100,7 +101,7 @@ impl Store {
         Some((seq, self.rows.get(seq)?))
     }
 
-    /// Stores a new row, whose id is in `ids` already.
+    /// Stores a new row; the caller has already added its id to `ids`.
     pub(super) fn add(&mut self, row: Row) -> i64 {
         let seq = self.rows.next_seq();
         if let Some(key) = row.firing() {
@@ -111,7 +112,7 @@ impl Store {
         seq
     }
 
-    /// Changes a row and moves it between the indexes; a task that came to its end frees the one that waits.
+    /// Changes a row and moves it between the indexes. A task that becomes terminal frees the task that waits for it.
     pub(super) fn change(&mut self, seq: i64, change: impl FnOnce(&mut Row)) {
         self.leave(seq);
         let Some(row) = self.rows.get_mut(seq) else { return };
@@ -134,7 +135,7 @@ impl Store {
         }
     }
 
-    /// Ends a task for a reason that no run of its own gave.
+    /// Ends a task for a reason that does not come from a run of its own.
     pub(super) fn end_for(&mut self, seq: i64, state: TaskState, reason: &str, now: Timestamp) {
         self.change(seq, |row| {
             row.rare().reason = Some(reason.into());
@@ -144,7 +145,7 @@ impl Store {
         self.unlink_parent(seq);
     }
 
-    /// Notes that a task came to `pending` in its queue.
+    /// Records that a task became `pending` in its queue.
     pub(super) fn wake(&mut self, seq: i64) {
         if let Some(row) = self.rows.get(seq)
             && !self.woken.contains(&row.spec.queue)
@@ -153,7 +154,7 @@ impl Store {
         }
     }
 
-    /// Removes a task that is not running and that no task waits for, and its history.
+    /// Removes a task and its history. The task must not be running, and no task may wait for it.
     pub(super) fn delete(&mut self, seq: i64) {
         self.unlink_parent(seq);
         self.leave(seq);
@@ -170,12 +171,12 @@ impl Store {
         self.queues.forget_if_empty(row.queue);
     }
 
-    /// True when `node` runs a task on its last chance.
+    /// True if `node` runs a task on its last chance.
     pub(super) fn runs_suspect(&self, node: NodeId) -> bool {
         self.suspects.iter().any(|(holder, _)| *holder == node)
     }
 
-    /// The running tasks that `wanted` picks, in push order.
+    /// The running tasks that `wanted` selects, in push order.
     pub(super) fn running_where(&self, wanted: impl Fn(&Row) -> bool) -> Vec<i64> {
         let picked = |seq: &&i64| self.rows.get(**seq).is_some_and(&wanted);
         let mut picked: Vec<i64> = self.running.iter().filter(picked).copied().collect();
@@ -194,7 +195,7 @@ impl Store {
             TaskState::Running => {
                 row.slot = u32::try_from(self.running.len()).expect("fewer than 2^32 tasks run at once");
                 self.running.push(seq);
-                // The claim has counted itself.
+                // The claim has already incremented `crash_count`.
                 if let Some(claim) = row.claim
                     && row.crash_count > LAST_CHANCE
                 {
@@ -255,8 +256,8 @@ impl Store {
         }
     }
 
-    /// Counts a task out of a terminal state. Its entry stays, for finding it costs more than meeting it; once
-    /// most entries are such, all of them go.
+    /// Subtracts a task from the count of a terminal state. Its entry stays, because a search for it costs more than
+    /// skipping it later. All stale entries are removed once they outnumber the rest.
     fn leave_finished(&mut self, state: TaskState) {
         let finished = &mut self.finished[state as usize];
         finished.tasks -= 1;

@@ -1,4 +1,4 @@
-//! Upkeep: what is due, what expired, what dead nodes held, and what a node gives back.
+//! Upkeep: due tasks, expired tasks, tasks of dead nodes, and tasks that a node releases.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ impl Store {
     pub(super) fn sweep(&mut self, sweep: &Sweep) -> SweepReport {
         self.woken.clear();
         let mut report = SweepReport::default();
-        // Before promotion: what is both due and expired must not run.
+        // Runs before promotion, because a task that is both due and expired must not run.
         self.expire(sweep, &mut report);
         self.promote(sweep, &mut report);
         if sweep.rescue {
@@ -58,14 +58,14 @@ impl Store {
     fn rescue(&mut self, sweep: &Sweep, report: &mut SweepReport) {
         let alive = |node: &NodeRecord| node.lease_until >= sweep.now;
         let nodes = &self.nodes;
-        // Whoever sweeps is alive, whatever its row says.
+        // The sweeping node is alive, even if its row says otherwise.
         let dead = |node: NodeId| node != sweep.node && !nodes.get(&node).is_some_and(alive);
         let orphaned = |row: &Row| row.holder().is_some_and(dead);
         let orphans = self.running_where(orphaned);
         for seq in bounded(orphans.into_iter(), sweep.limit, &mut report.more) {
             report.rescued.extend(self.rescue_one(seq, sweep));
         }
-        // A dead node stays known until the last of its tasks is rescued.
+        // The row of a dead node stays until the last of its tasks is rescued.
         let holders: HashSet<NodeId> = self.running.iter().filter_map(|seq| self.rows.get(*seq)?.holder()).collect();
         self.nodes.retain(|id, node| *id == sweep.node || alive(node) || holders.contains(id));
     }
@@ -152,7 +152,7 @@ impl Store {
     }
 }
 
-/// The first `limit` of them, and whether there were more.
+/// The first `limit` of the tasks. Sets `more` if there were further tasks.
 fn bounded(seqs: impl Iterator<Item = i64>, limit: usize, more: &mut bool) -> Vec<i64> {
     let mut seqs: Vec<i64> = seqs.take(limit.saturating_add(1)).collect();
     *more |= seqs.len() > limit;
@@ -160,7 +160,7 @@ fn bounded(seqs: impl Iterator<Item = i64>, limit: usize, more: &mut bool) -> Ve
     seqs
 }
 
-/// The history of a run whose node died.
+/// The history entry of a run whose node died.
 fn lost(row: &Row, claim: Claim, now: Timestamp) -> ExecutionEnd {
     ExecutionEnd {
         attempt: row.attempt.saturating_add(1),

@@ -1,4 +1,4 @@
-//! Unique keys: who holds one, and what a push gets that meets a holder.
+//! Unique keys: the tasks that hold them, and the result of a push whose key is held.
 
 use std::collections::HashMap;
 
@@ -8,13 +8,13 @@ use crate::backend::{Commit, InsertGroup, Inserted, Insertion};
 use crate::clock::Timestamp;
 use crate::task::{TaskId, TaskSpec, TaskState, Unique, UniqueMode, holds_key};
 
-/// What is to be done with a push that has a unique key.
+/// How to handle a push that has a unique key.
 pub(super) enum Conflict {
-    /// Nobody holds the key.
+    /// No task holds the key.
     None,
     /// The push is answered without being stored.
     Answered(Inserted),
-    /// It is stored, and waits for the task at this place.
+    /// The push is stored and waits for the task at this position.
     Follow(i64),
 }
 
@@ -32,19 +32,19 @@ impl Store {
         Some((seq, self.rows.get(seq).filter(|row| holds(row, now))?))
     }
 
-    /// True when `seq` may take its unique key, because it has it already or nobody holds it.
+    /// True if `seq` may take its unique key, because it already has the key or no task holds it.
     pub(super) fn key_is_free_for(&self, seq: i64, now: Timestamp) -> bool {
         let unique = self.rows.get(seq).and_then(|row| row.spec.extras().unique.as_ref());
         let holder = unique.and_then(|unique| self.key_holder(&unique.key, now));
         holder.is_none_or(|(holder, _)| holder == seq)
     }
 
-    /// True when `seq` has its unique key: no other task took it.
+    /// True if `seq` has its unique key: no other task took it.
     pub(super) fn has_key(&self, seq: i64, unique: &Unique) -> bool {
         self.keys.get(unique.key.as_str()) == Some(&seq)
     }
 
-    /// Gives `seq` its unique key, if it has one, from whoever held it last.
+    /// Gives `seq` its unique key, if it has any, and takes it from the last holder.
     pub(super) fn take_key(&mut self, seq: i64) {
         let row = self.rows.get(seq);
         if let Some(unique) = row.and_then(|row| row.spec.extras().unique.as_ref()) {
@@ -55,7 +55,7 @@ impl Store {
         }
     }
 
-    /// Treats a push by the mode of its key.
+    /// Handles a push by the mode of its key.
     pub(super) fn conflict(&mut self, insertion: &Insertion, unique: &Unique, now: Timestamp) -> Conflict {
         let Some((seq, holder)) = self.key_holder(&unique.key, now) else { return Conflict::None };
         let (task_id, state) = (holder.spec.task_id, holder.state);
@@ -64,7 +64,7 @@ impl Store {
         match unique.mode {
             UniqueMode::Reject => Conflict::Answered(Inserted::Refused { existing: task_id }),
             UniqueMode::ReturnExisting => duplicate,
-            // A follower is newer than the task it follows, so it is the one that gives way.
+            // A follower is newer than the task that it follows, so the follower is replaced.
             UniqueMode::KeepLatest if follower.is_some() => {
                 Conflict::Answered(self.replace(follower.unwrap_or(seq), insertion, now))
             }
@@ -106,12 +106,12 @@ impl Store {
         }
     }
 
-    /// Lets the task go on that waits for `parent`, which has come to its end or goes away.
+    /// Frees the task that waits for `parent`, which has become terminal or is being deleted.
     pub(super) fn free_follower(&mut self, parent: i64, now: Timestamp) {
         let rare = self.rows.get_mut(parent).and_then(|row| row.rare.as_mut());
         let Some(seq) = rare.and_then(|rare| rare.follower.take()) else { return };
         let Some(row) = self.rows.get(parent) else { return };
-        // Its parent may hold the key for a period yet: it passes it on.
+        // The parent may still hold the key for a period; it then passes the key on.
         let key = row.spec.extras().unique.as_ref().map(|unique| unique.key.as_str());
         if key.is_some_and(|key| self.keys.get(key) == Some(&parent)) || self.key_is_free_for(seq, now) {
             self.take_key(seq);
@@ -121,7 +121,7 @@ impl Store {
         self.freed = true;
     }
 
-    /// Tells the task that `follower` waits for that nobody follows it any more.
+    /// Records in the parent of `follower` that no task follows it any more.
     pub(super) fn unlink_parent(&mut self, follower: i64) {
         let rare = self.rows.get(follower).and_then(|row| row.rare.as_ref());
         if let Some((parent, _)) = rare.and_then(|rare| rare.parent)
@@ -132,7 +132,7 @@ impl Store {
         }
     }
 
-    /// The answers to a group of which a task is refused; nothing when the group can be stored.
+    /// The answers for a group in which a task is rejected; `None` if the group can be stored.
     pub(super) fn refusal(&self, group: &InsertGroup, commit: &Commit) -> Option<Vec<Inserted>> {
         let rejects = |task: &Insertion| reject_key(&task.spec).is_some();
         if group.tasks.len() < 2 || !group.tasks.iter().any(rejects) {
@@ -152,7 +152,7 @@ fn reject_key(spec: &TaskSpec) -> Option<&Unique> {
     spec.extras().unique.as_ref().filter(|unique| unique.mode == UniqueMode::Reject)
 }
 
-/// A group as if it were stored, task by task, to see whether one of it would be refused.
+/// Simulates storing a group, task by task, to find out whether a task of it would be rejected.
 struct Trial<'a> {
     store: &'a Store,
     ids: Vec<TaskId>,

@@ -1,13 +1,14 @@
-//! Refuses statements that lock rows by what other tables say, in every test that makes a database run one.
+//! Rejects statements that lock rows by a condition on other tables. It runs in every test that uses such a statement.
 //!
-//! PostgreSQL checks a row that changed between snapshot and lock once more, and knows nothing of other tables then:
-//! `NOT EXISTS` is always true. MySQL locks the newest version of a row, and reads other tables as they were before. So what
-//! a lock is taken for stands in the row itself; what else has to be known is read before, or looked at again afterwards.
+//! If a row changed between snapshot and lock, PostgreSQL checks its condition again, but without the other tables:
+//! `NOT EXISTS` is then always true. MySQL locks the newest version of a row, but reads other tables from an older
+//! snapshot. So the condition of a lock may use only columns of the locked row. All other facts are read before the lock,
+//! or checked again after it.
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use super::dialect::Dialect;
 
-/// Statements that may, by a part of their text, each with the reason.
+/// Statements that are allowed to, given by a part of their text, each with the reason.
 const ALLOWED: [(&str, &str); 5] = [
     (
         "UPDATE task_queue AS t SET state = CASE WHEN r.run_at IS NOT NULL",
@@ -28,7 +29,7 @@ const ALLOWED: [(&str, &str); 5] = [
     ("DELETE FROM schedule_firing WHERE schedule_id =", "only who has locked the schedule writes these rows"),
 ];
 
-/// True for a statement that locks rows and looks at more than these rows.
+/// True for a statement that locks rows and also reads other rows.
 fn locks_by_others(sql: &str) -> bool {
     let locks = ["FOR UPDATE", "FOR SHARE"].iter().any(|lock| sql.contains(lock));
     let writes = ["UPDATE ", "DELETE FROM "];
@@ -40,8 +41,8 @@ fn locks_by_others(sql: &str) -> bool {
 }
 
 /// # Panics
-/// For a statement that locks rows by what other tables say and that nobody has given a reason for. SQLite has one writer,
-/// who has locked all.
+/// If a statement locks rows by a condition on other tables and is not in [`ALLOWED`]. SQLite is exempt, because its
+/// single writer locks the whole file.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) fn check(dialect: Dialect, sql: &str) {
     #[cfg(feature = "sqlite")]

@@ -1,4 +1,4 @@
-//! What the operations ask of a connection, whichever database it leads to.
+//! The trait of connections that the operations use, the same for every database.
 
 use diesel::QueryResult;
 
@@ -13,21 +13,21 @@ use crate::task::TaskState;
 
 /// A connection to a database.
 ///
-/// The operations in [`work`](super::work) are written once, on this trait; what follows `run`, `load` and `first` is
-/// what databases do differently.
+/// The operations in [`work`](super::work) are written once, on this trait. The methods after `run`, `load` and `first`
+/// are the operations that differ between databases.
 pub(super) trait Conn: Sized + 'static {
     const DIALECT: Dialect;
 
-    /// Rows that one statement takes at most.
+    /// The maximum number of rows in a statement.
     const MOST_ROWS: usize;
 
-    /// Runs a statement; the number of rows that it changed.
+    /// Runs a statement and returns the number of rows that it changed.
     fn run<S: Statement>(&mut self, values: &[Value<'_>]) -> QueryResult<usize>;
 
     /// The rows that a statement returns.
     fn load<S: Statement, R: Reads<S>>(&mut self, values: &[Value<'_>]) -> QueryResult<Vec<R>>;
 
-    /// The same with a text made for this call. `T` are the SQL types of a row.
+    /// The same as [`load`](Conn::load), with a text built for this call. `T` is the tuple of SQL types of a row.
     fn load_once<T: 'static, R: ReadsOnce<T>>(&mut self, sql: &str, values: &[Value<'_>]) -> QueryResult<Vec<R>>;
 
     /// The first row that a statement returns.
@@ -35,71 +35,74 @@ pub(super) trait Conn: Sized + 'static {
         Ok(self.load::<S, R>(values)?.into_iter().next())
     }
 
-    /// What time it is, where the database has a clock of its own.
+    /// The current time, if the database has a clock of its own.
     fn time(&mut self) -> QueryResult<Option<Timestamp>> {
         Ok(None)
     }
 
-    /// What an error means; with `sent` the work was done and its commit failed.
+    /// Converts a database error. `sent` means that the work succeeded and its commit failed.
     fn meaning(operation: &'static str, error: &diesel::result::Error, sent: bool) -> BackendError;
 
-    /// True when a lock was not free in time.
+    /// True if a lock did not become free in time.
     fn gave_up_waiting(_: &diesel::result::Error) -> bool {
         false
     }
 
-    /// Stores a task with a key that no row has, as far as can be seen, where storage numbers the rows. Does not wait for
-    /// another transaction that stores the same key.
+    /// Stores a task whose key no visible row has. Used where storage numbers the rows. Does not wait (PostgreSQL: 5 ms
+    /// at most) for a different transaction that stores the same key.
     fn insert_fresh(&mut self, _key: &str, values: &[Value<'_>]) -> Result<Kept<()>, Abort> {
         self.run::<InsertNext>(values)?;
         Ok(Kept::Stored(()))
     }
 
-    /// Settles the ends of runs, and writes their history.
+    /// Settles the runs that ended, and writes their history.
     fn settle(batch: &mut Batch<'_, Self>) -> Result<(), Abort>;
 
-    /// Stores tasks that nothing has to be looked up for, and tells the places in push order of those that run.
+    /// Stores tasks without any lookups, and returns the places in push order of the tasks stored as running.
     fn insert(batch: &mut Batch<'_, Self>, rows: &[NewRow<'_>]) -> Result<Vec<i64>, Abort>;
 
-    /// The place in push order for the next task that is stored by itself; nothing where storage numbers the rows.
+    /// The place in push order for the next task that is stored singly; `None` where storage numbers the rows.
     fn next_seq(&mut self) -> QueryResult<Option<i64>> {
         Ok(None)
     }
 
-    /// The place that storage gave to the task that was stored last.
+    /// The place in push order that storage gave to the last stored task.
     fn last_seq(&mut self) -> QueryResult<i64>;
 
     /// Writes a claim to the tasks at these places.
     fn start(batch: &mut Batch<'_, Self>, seqs: &[i64]) -> Result<(), Abort>;
 
-    /// Makes scheduled and retrying tasks pending whose time has come, at most `limit`, and tells how many and in
-    /// which queues.
+    /// Changes at most `limit` due tasks from `scheduled` or `retrying` to `pending`. Returns their number and their
+    /// queues.
     fn promote(&mut self, now: Timestamp, limit: usize) -> QueryResult<(usize, Vec<Name>)>;
 
-    /// Looks for upkeep that is to be done.
+    /// Reads whether there is work for upkeep.
     fn glance(&mut self, sweep: &Sweep) -> QueryResult<Glance>;
 
-    /// The tasks in a terminal state that finished first, and before `before`: when, and their places.
+    /// The tasks in a terminal state that finished earliest, of those that finished before `before`: the time, and the
+    /// place in push order, of each.
     fn oldest_finished(&mut self, state: TaskState, before: i64, limit: usize) -> QueryResult<Vec<(i64, i64)>>;
 
-    /// Says in the transaction of an edit that there was one, for nodes that look and are not told.
+    /// Records, in the transaction of an edit, that something changed, for nodes that poll because they cannot be
+    /// notified.
     fn mark_change(&mut self) -> QueryResult<()>;
 
-    /// Told before the task at `_last` and earlier ones are deleted; of use where the program numbers the rows.
+    /// Called before tasks are deleted, of which the task at `_last` is the latest. Needed where the program numbers
+    /// the rows.
     fn before_delete(&mut self, _last: i64) -> QueryResult<()> {
         Ok(())
     }
 }
 
-/// What can be read from the rows of the statement `S`, in every database of this program.
+/// Types that can be read from the rows of the statement `S`, in every database of this program.
 pub(super) trait Reads<S>: SqliteReads<S> + PostgresReads<S> + MysqlReads<S> {}
 impl<S, R> Reads<S> for R where R: SqliteReads<S> + PostgresReads<S> + MysqlReads<S> {}
 
-/// The same for rows of the SQL types `T`.
+/// The same as [`Reads`], for rows of the SQL types `T`.
 pub(super) trait ReadsOnce<T>: SqliteReadsOnce<T> + PostgresReadsOnce<T> + MysqlReadsOnce<T> {}
 impl<T, R> ReadsOnce<T> for R where R: SqliteReadsOnce<T> + PostgresReadsOnce<T> + MysqlReadsOnce<T> {}
 
-/// Declares what can be read in one database; without its feature, that is anything.
+/// Declares the types that can be read from a database. If its feature is off, that is any type.
 macro_rules! reads {
     ($feature:literal, $conn:ty, $reads:ident, $once:ident) => {
         pub(super) trait $reads<S>: Sized {
@@ -144,7 +147,7 @@ reads!("sqlite", diesel::sqlite::SqliteConnection, SqliteReads, SqliteReadsOnce)
 reads!("postgres", diesel::pg::PgConnection, PostgresReads, PostgresReadsOnce);
 reads!("mysql", diesel::mysql::MysqlConnection, MysqlReads, MysqlReadsOnce);
 
-/// The first methods of [`Conn`], which say the same in every database.
+/// The first methods of [`Conn`], whose code is the same for every database.
 macro_rules! statements_by_diesel {
     ($reads:ident, $once:ident) => {
         fn run<S: crate::backend::sql::statement::Statement>(

@@ -81,7 +81,7 @@ pub(super) trait Database: Send + Sync + 'static {
         0
     }
 
-    /// Called after a write that other nodes should learn of, for example of tasks that they may run.
+    /// Called after a write of which other nodes should learn, for example after new tasks that they may run.
     fn written(&self);
 }
 
@@ -105,14 +105,14 @@ pub(super) fn write<D: Database, T>(
     database.write(operation, work).map_err(|abort| abort.into_error(operation))
 }
 
-/// True for a commit that stores one task without extras: one statement, which happens wholly or not at all.
+/// True for a commit that only stores a single task without extras. That is a single statement, so it is atomic.
 fn is_one_push(commit: &Commit) -> bool {
     let Commit { settle, progress, claim, insert, .. } = commit;
     let rest = settle.is_empty() && progress.is_empty() && claim.is_empty();
     rest && matches!(&insert[..], [group] if matches!(&group.tasks[..], [task] if task.spec.extras.is_none()))
 }
 
-/// Leaves a mark for nodes that cannot be told of a change.
+/// Records the change for nodes that cannot be notified of it, and returns `done`.
 fn marked<C: Conn, T>(conn: &mut C, done: T) -> Result<T, Abort> {
     conn.mark_change()?;
     Ok(done)

@@ -1,11 +1,11 @@
-//! One text for all databases, and what each makes of it.
+//! Translates the portable SQL texts into the spelling of each database.
 //!
-//! Statements are written once, with SQLite's numbered placeholders, and turned into each database's own spelling when
-//! they are used first. What cannot be said in one text has a text for each database, beside it.
+//! A statement is written once, with SQLite's numbered placeholders. At its first use it is translated for the database.
+//! A statement that cannot be written portably has a separate text for each database.
 
 use std::fmt::Write;
 
-/// Which database a statement is for.
+/// The database for which a statement is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
     #[cfg(feature = "sqlite")]
@@ -16,22 +16,23 @@ pub(super) enum Dialect {
     Mysql,
 }
 
-/// A statement as one database reads it.
+/// A statement in the spelling of a database.
 #[derive(Debug)]
 pub(super) struct Text {
     pub(super) sql: String,
-    /// Where placeholders have no numbers: which value each of them takes.
+    /// For databases whose placeholders have no numbers: the index of the value that each placeholder takes.
     pub(super) order: Option<Vec<usize>>,
 }
 
 impl Text {
-    /// Turns the portable text into the database's own.
+    /// Translates the portable text for a database.
     ///
-    /// - `?1` stays in SQLite, is `$1` in PostgreSQL, and `?` in MySQL, where a value is bound once for each place.
-    /// - `INDEXED BY name` stays in SQLite alone: the others have statistics, and choose for themselves.
-    /// - `{lock}` locks the rows that are read, and `{skip}` those that nobody else has locked. SQLite has one writer,
-    ///   who has locked all.
-    /// - `INSERT OR IGNORE` passes by rows whose key is there.
+    /// - `?1` stays in SQLite, and becomes `$1` in PostgreSQL and `?` in MySQL. MySQL binds a value once for each `?`
+    ///   that uses it.
+    /// - `INDEXED BY name` stays in SQLite only. The other databases have statistics, and choose the index themselves.
+    /// - `{lock}` locks the selected rows. `{skip}` does too, and skips rows that a concurrent transaction has locked.
+    ///   Both are empty in SQLite, which has a single writer that locks the whole file.
+    /// - `INSERT OR IGNORE` skips rows whose key exists already.
     pub(super) fn new(dialect: Dialect, portable: &str) -> Self {
         let text = Self::spelled(dialect, portable);
         #[cfg(all(debug_assertions, feature = "testing", any(feature = "postgres", feature = "mysql")))]
@@ -53,10 +54,10 @@ impl Text {
             #[cfg(feature = "mysql")]
             Dialect::Mysql => {
                 let sql = fill(&without_index(portable), "FOR UPDATE", "FOR UPDATE SKIP LOCKED");
-                // Not INSERT IGNORE, which would also cut what is too long, and store nonsense for what is wrong.
+                // Not INSERT IGNORE: it would also truncate values that are too long, and replace invalid values.
                 let sql = ignoring(sql, " ON DUPLICATE KEY UPDATE status = status");
                 let (sql, order) = numbered(&sql, |sql, _| write!(sql, "?"));
-                // The blank: without it MySQL takes the two signs for arithmetic.
+                // MySQL needs the space after `--`; without it, it parses the two characters as minus signs.
                 Self { sql: sql + " -- ", order: Some(order) }
             }
         }
@@ -86,7 +87,7 @@ fn ignoring(sql: String, end: &str) -> String {
     }
 }
 
-/// Writes each placeholder anew, and tells their numbers in the order of the text, counted from 0.
+/// Rewrites each placeholder with `write`, and returns their numbers in text order, counted from 0.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 fn numbered(sql: &str, write: impl Fn(&mut String, usize) -> std::fmt::Result) -> (String, Vec<usize>) {
     let mut parts = sql.split('?');

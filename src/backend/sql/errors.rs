@@ -1,4 +1,4 @@
-//! Why a transaction was given up.
+//! Why a transaction was aborted, and how the error texts of a server are classified.
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use diesel::result::DatabaseErrorKind;
@@ -7,18 +7,18 @@ use diesel::result::Error;
 use super::conn::Conn;
 use crate::backend::BackendError;
 
-/// Why a transaction was given up.
+/// Why a transaction was aborted.
 #[derive(Debug)]
 pub(super) enum Abort {
-    /// The database said no.
+    /// The database returned an error.
     Sql(Error),
-    /// The same, and what was being done.
+    /// An error that names the operation.
     Failed(BackendError),
-    /// The batch met a case that only the row by row form can treat; nothing was written.
+    /// The batch met a case that only the row-by-row form can handle. Nothing was written.
     Surprise,
-    /// Another transaction, which has not ended, has locked what is to be changed; nothing was written.
+    /// An open transaction has locked rows that this transaction would change. Nothing was written.
     Busy,
-    /// The same for this group of pushed tasks: the rest is to be done without it.
+    /// The same as [`Busy`](Abort::Busy), for this group of pushed tasks: repeat the commit without the group.
     Aside(usize),
 }
 
@@ -35,7 +35,7 @@ impl From<BackendError> for Abort {
 }
 
 impl Abort {
-    /// Says what was being done. With `sent` the work was done and its commit failed.
+    /// Adds the operation to an SQL error. `sent` means that the work succeeded and its commit failed.
     pub(super) fn at<C: Conn>(self, operation: &'static str, sent: bool) -> Self {
         match self {
             Self::Sql(error) => Self::Failed(C::meaning(operation, &error, sent)),
@@ -59,31 +59,33 @@ impl Abort {
     }
 }
 
-/// How a server words what callboard has to know; Diesel keeps the texts and not the codes.
+/// The error texts of a server, by which callboard classifies its errors. Diesel keeps the texts but not the codes.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 pub(super) struct Messages {
-    /// The connection is of no use any more.
+    /// The connection can no longer be used.
     pub(super) broken: &'static [&'static str],
-    /// Another transaction was in the way.
+    /// The transaction conflicted with a different transaction.
     pub(super) conflict: &'static [&'static str],
-    /// A lock was not free in time.
+    /// A lock did not become free in time.
     pub(super) waited: &'static [&'static str],
-    /// Other failures that pass.
+    /// Further transient failures.
     pub(super) passing: &'static [&'static str],
-    /// What to do about a failure that does not pass: for messages with one of these texts, this advice.
+    /// Advice for permanent failures: error texts, and the advice that is added to a message with any of these texts.
     pub(super) advice: &'static [(&'static [&'static str], &'static str)],
 }
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 impl Messages {
-    /// Nothing that is said after the connection broke is certain; it may have broken between the commit and its answer.
+    /// True if the connection broke. It may have broken between a commit and its answer, so that the outcome of the
+    /// commit is unknown.
     pub(super) fn is_broken(&self, error: &Error) -> bool {
         use diesel::result::DatabaseErrorKind::{ClosedConnection, UnableToSendCommand};
         matches!(error, Error::DatabaseError(ClosedConnection | UnableToSendCommand, _))
             || has(&message(error), self.broken)
     }
 
-    /// True when two transactions were in each other's way: the same work done once more finds out who was first.
+    /// True if two transactions conflicted. A retry of the same work then sees the result of the transaction that was
+    /// first.
     pub(super) fn is_conflict(&self, error: &Error) -> bool {
         use diesel::result::DatabaseErrorKind::{SerializationFailure, UniqueViolation};
         match error {
@@ -93,20 +95,20 @@ impl Messages {
         }
     }
 
-    /// True when a lock was not free in time.
+    /// True if a lock did not become free in time.
     pub(super) fn gave_up_waiting(&self, error: &Error) -> bool {
         matches!(error, Error::DatabaseError(..)) && has(&message(error), self.waited)
     }
 
-    /// With `sent` the work was done and its commit failed.
+    /// Converts a database error. `sent` means that the work succeeded and its commit failed.
     pub(super) fn meaning(&self, operation: &'static str, error: &Error, sent: bool) -> BackendError {
         let (message, broken) = (message(error), self.is_broken(error));
-        // A connection on which not even a rollback succeeds after the commit is gone, whatever words it left.
+        // If even the rollback after a failed commit fails, the connection is gone, no matter which error text it left.
         let lost = matches!(error, Error::BrokenTransactionManager | Error::RollbackErrorOnCommit { .. });
         if sent && (broken || lost) {
             return BackendError::Unknown { operation, message };
         }
-        // What reads only was a primary until somebody else became it: the next connection leads to that one.
+        // A read-only server was the primary until a failover. The next connection leads to the new primary.
         let demoted = matches!(error, Error::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _));
         let passes = broken || lost || demoted || self.is_conflict(error) || has(&message, self.passing);
         if passes {
@@ -115,7 +117,7 @@ impl Messages {
         BackendError::Permanent { operation, message: self.advised(message) }
     }
 
-    /// The message, with what to do about it.
+    /// The message, followed by the advice for it, if there is any.
     pub(super) fn advised(&self, message: String) -> String {
         match self.advice.iter().find(|(texts, _)| has(&message, texts)) {
             Some((_, advice)) => format!("{message}; {advice}"),
@@ -129,7 +131,8 @@ fn has(message: &str, texts: &[&str]) -> bool {
     texts.iter().any(|text| message.contains(text))
 }
 
-/// What the database said. A rollback that failed says less than what made it necessary.
+/// The error text of the database. If the rollback after a failed commit failed too, this is the text of the commit
+/// error, because it says more.
 pub(super) fn message(error: &Error) -> String {
     match error {
         Error::RollbackErrorOnCommit { commit_error, .. } => commit_error.to_string(),

@@ -1,4 +1,4 @@
-//! Schedules whose ids are mended before they are found.
+//! Id repair: reads schedules, and repairs ids in a non-standard form first.
 
 use diesel::QueryResult;
 
@@ -15,7 +15,7 @@ pub(super) fn changes<D: Database>(database: &D, version: i64) -> Result<Schedul
     }
     match write(database, "mend schedules", |conn| schedules::mend(conn, &strays)) {
         Err(error) if error.is_transient() => Err(error),
-        // What cannot be mended does not fire; the others do.
+        // A schedule whose id cannot be repaired does not fire. All other schedules do.
         _ => Ok(read()?.0),
     }
 }

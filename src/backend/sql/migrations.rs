@@ -1,11 +1,11 @@
-//! What migrations have in common, whichever database they are for.
+//! The parts of migrations that the servers share.
 
 use crate::backend::BackendError;
 
 /// A migration of this program.
 #[derive(Debug)]
 pub(super) struct Migration {
-    /// As it is recorded.
+    /// The version, as it is recorded in the database.
     pub(super) version: &'static str,
     pub(super) name: &'static str,
     pub(super) sql: &'static str,
@@ -23,10 +23,10 @@ macro_rules! migrations {
 }
 pub(super) use migrations;
 
-/// Those that are not there yet.
+/// The known migrations that the database does not have yet.
 ///
 /// # Errors
-/// When there is one that this program does not know: it is older than the schema.
+/// [`BackendError::SchemaTooNew`] if the database has a newer migration than this program knows.
 pub(super) fn missing(
     there: &[String],
     known: &'static [Migration],

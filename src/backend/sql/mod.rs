@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `database` | a database as a [`Backend`](super::Backend): which operations read and which write |
 //! | `work` | the operations, written once on the trait in `conn` |
-//! | `dialect`, `statement` | one SQL text for all databases, and statements that stay prepared |
+//! | `dialect`, `statement` | SQL texts that all databases share, and statements that stay prepared |
 //! | `audit` | in tests: which statements may lock |
 //! | `schema`, `rows`, `text` | the tables, the rows read from them, values stored as text |
 //! | `transaction` | the same operations in a transaction of the application |

@@ -1,16 +1,17 @@
 //! MySQL from 8.0 on, and MariaDB from 10.6 on.
 //!
-//! What differs from other databases, and why:
-//! - Many write side by side, so several threads commit at a time; rows are claimed with `FOR UPDATE SKIP LOCKED`, at
-//!   the isolation level READ COMMITTED: at InnoDB's usual one, claims would lock the gaps between rows, and pushes
-//!   would wait for them.
-//! - There are no arrays: what goes to many rows goes there in statements with a placeholder for each value, up to 256
-//!   rows at a time, like in SQLite.
-//! - There are no partial indexes: stored generated columns that are NULL for all other rows take their place. Through an
-//!   index over a virtual one MariaDB misses rows while others change, and a schedule would not see what it runs.
-//! - The server numbers the rows, and tells the first number of a statement; the others follow it.
-//! - DDL ends a transaction, so migrations are steps that can be repeated.
-//! - Nobody is notified: nodes look for what others have written, often while there is something, rarely while not.
+//! Differences from other databases, with their reasons:
+//! - Writers run concurrently, so several threads commit at a time, and rows are claimed with `FOR UPDATE SKIP LOCKED`.
+//! - The isolation level is READ COMMITTED. At InnoDB's default level, claims would lock the gaps between rows, and
+//!   pushes would wait for these locks.
+//! - There are no arrays. A statement for many rows has a placeholder for each value, and up to 256 rows, similar to
+//!   SQLite.
+//! - There are no partial indexes. Generated columns that are NULL for all other rows are indexed instead. They are
+//!   stored: through an index over a virtual column, MariaDB misses rows while other rows change. A schedule would then
+//!   not see its own running tasks.
+//! - The server numbers the rows, and returns the first number of a statement. The numbers of the next rows follow it.
+//! - DDL ends a transaction, so migrations consist of repeatable steps.
+//! - There are no notifications. Nodes poll for changes by other nodes: often while there are changes, rarely otherwise.
 
 mod conn;
 mod connect;
@@ -51,8 +52,8 @@ impl std::fmt::Debug for Server {
 }
 
 statements! {
-    /// Where the statements that this connection has prepared go: MySQL runs one in the database that was the current one
-    /// when it was prepared.
+    /// The database in which the prepared statements of this connection run. MySQL runs a prepared statement in the
+    /// database that was current when the statement was prepared.
     PreparedIn -> (Nullable<Text>,): "SELECT DATABASE()";
 }
 
@@ -89,8 +90,9 @@ impl Database for Server {
         self.connections.read(operation, work)
     }
 
-    /// Where its tables are named without their database, a connection that changes its database would write to one that it
-    /// used before: both must be this one.
+    /// Checks two databases: the current database of the connection, and the database of its prepared statements. Both
+    /// must be the database of this server. The statements name tables without a database. So, on a connection that has
+    /// changed its database, they could write to the database that it used before.
     fn visit<T>(
         &self,
         conn: &mut MysqlConnection,
@@ -128,6 +130,6 @@ impl Database for Server {
         self.poll.watch(timeout, |poll| self.read("watch", |conn| poll.look(conn)))
     }
 
-    /// Others look for it.
+    /// Does nothing, because other nodes poll for changes.
     fn written(&self) {}
 }

@@ -1,11 +1,11 @@
-//! Notices what other nodes have written, where the database does not tell.
+//! Polls for changes by other nodes, where the database does not notify.
 //!
-//! One statement looks at the place of the newest task and at a number that edits and settings change. It is asked often
-//! while something changes, and less and less often while nothing does.
+//! A single statement reads the `seq` of the newest task, and a number that edits and settings increment. It runs often
+//! while there are changes. Without changes, the pause between polls doubles up to a limit.
 //!
-//! Places are given out when a task is inserted, and seen when it is committed: one that was pushed in a long transaction
-//! of an application comes to light behind places that were seen before it. So while tasks wait, and nothing is new, there
-//! is an alarm with each of the rare looks, for which this node may have been one too many.
+//! A task gets its `seq` at the insert, but becomes visible at the commit. So a task that was pushed in a long
+//! transaction of an application can appear below a `seq` that was already seen. Therefore, while tasks are pending and
+//! nothing is new, each poll at the longest pause reports a change, although there may be none.
 
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ statements! {
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_millis(800);
 
-/// What was seen last, and when to look next.
+/// The state seen by the last poll, and the time of the next poll.
 #[derive(Debug)]
 pub(super) struct Poll(Mutex<Seen>);
 
@@ -45,7 +45,7 @@ impl Poll {
         Self(Mutex::new(Seen { seq: 0, edits: 0, pause: SHORTEST, next: Instant::now() }))
     }
 
-    /// True when something is new since the last look, by whomever, or may have come to light late.
+    /// True if something changed since the last poll, by this node or any other, or may have become visible late.
     pub(super) fn look<C: Conn>(&self, conn: &mut C) -> QueryResult<bool> {
         let found = conn.first::<Look, (Option<i64>, Option<i64>, Option<i64>)>(&[])?;
         let (seq, edits, pending) = found.unwrap_or_default();
@@ -79,7 +79,7 @@ impl Poll {
     }
 }
 
-/// Says in the transaction of an edit that there was one.
+/// Records, in the transaction of an edit, that something changed.
 pub(super) fn mark<C: Conn>(conn: &mut C) -> QueryResult<()> {
     conn.run::<Mark>(&[]).map(drop)
 }

@@ -30,7 +30,7 @@ pub(super) trait ServerConn: Conn + Connection<TransactionManager = AnsiTransact
     }
 }
 
-/// Opens and configures the connections to one server.
+/// Opens and configures the connections to a server.
 pub(super) trait Setup: Clone + Send + Sync + 'static {
     type Conn: ServerConn;
 
@@ -77,28 +77,28 @@ impl<S: Setup> ManageConnection for Manager<S> {
 /// The most tries of a transaction after conflicts with other transactions, or on connections that died before the
 /// transaction began.
 const TRIES: u32 = 12;
-/// The most tries when a different transaction holds a lock that the lock order does not allow to wait for.
+/// The most tries when a different transaction holds a lock that is never waited for; see `work::locks`.
 const BUSY_TRIES: u32 = 4;
 /// How long to wait for a free connection.
 const CHECKOUT: Duration = Duration::from_secs(2);
 
-/// The connections to one server.
+/// The pool of connections to a server.
 pub(super) struct Connections<S: Setup> {
     pool: r2d2::Pool<Manager<S>>,
     setup: S,
     conflicts: AtomicU64,
 }
 
-/// Why a try failed, and whether the next one may do better.
+/// Why a try failed, and whether a retry may succeed.
 struct Failed {
     abort: Abort,
     again: bool,
-    /// Others were in the way.
+    /// The try conflicted with other transactions.
     conflict: bool,
 }
 
 impl Failed {
-    /// Why `error` made a try fail; `again` says whether that is reason enough for another one.
+    /// A try that failed with `error`. It is retried if `again` is true or the error is a conflict.
     fn new<C: ServerConn>(operation: &'static str, error: Error, sent: bool, again: bool) -> Self {
         let conflict = C::is_conflict(&error);
         Self { abort: Abort::Sql(error).at::<C>(operation, sent), again: again || conflict, conflict }
@@ -128,7 +128,7 @@ impl<S: Setup> Connections<S> {
         Self { pool, setup, conflicts: AtomicU64::new(0) }
     }
 
-    /// Transactions that others were in the way of.
+    /// The number of tries that failed by a conflict with other transactions.
     pub(super) fn conflicts(&self) -> u64 {
         self.conflicts.load(Ordering::Relaxed)
     }
@@ -147,12 +147,12 @@ impl<S: Setup> Connections<S> {
                 link.used = Instant::now();
                 return Ok(link);
             }
-            // The connection was idle for too long, so drop it. The pool itself removes idle connections only every 30 s.
+            // The connection was idle for too long, so drop it. The pool itself looks for such connections every 30 s only.
             link.broken = true;
         }
     }
 
-    /// Runs `work` in a transaction, and again while others are in its way.
+    /// Runs `work` in a transaction, and retries it after conflicts with other transactions.
     pub(super) fn write<T>(
         &self,
         operation: &'static str,
@@ -161,7 +161,7 @@ impl<S: Setup> Connections<S> {
         self.tries(operation, |setup, link| transaction(setup, &mut link.conn, operation, &mut work))
     }
 
-    /// Runs `work`, which writes with one statement: a transaction by itself.
+    /// Runs `work`, which writes with a single statement. That statement is a transaction by itself.
     pub(super) fn alone<T>(
         &self,
         operation: &'static str,
@@ -178,7 +178,7 @@ impl<S: Setup> Connections<S> {
         })
     }
 
-    /// Runs `work`, which only reads; again on another connection when this one had died.
+    /// Runs `work`, which only reads, and retries it on a different connection if its own was dead.
     pub(super) fn read<T>(
         &self,
         operation: &'static str,
@@ -213,13 +213,13 @@ impl<S: Setup> Connections<S> {
             if conflict {
                 self.conflicts.fetch_add(1, Ordering::Relaxed);
             }
-            // What is not plainly the statement's fault may be the connection's.
+            // Unless the statement is clearly at fault, the connection may be broken, so do not use it again.
             link.broken = !matches!(
                 abort,
                 Abort::Surprise | Abort::Busy | Abort::Aside(_) | Abort::Failed(BackendError::Permanent { .. })
             );
             drop(link);
-            // What another transaction keeps for longer is not waited for on this thread, which others need.
+            // Do not wait long for a lock of a different transaction, because other work needs this thread.
             let most = if matches!(abort, Abort::Busy) { BUSY_TRIES } else { TRIES };
             if !again || tried >= most || started.elapsed() > CHECKOUT {
                 return Err(abort);
@@ -229,7 +229,7 @@ impl<S: Setup> Connections<S> {
     }
 }
 
-/// One try of a transaction.
+/// A single try of a transaction.
 fn transaction<S: Setup, T>(
     setup: &S,
     conn: &mut S::Conn,
@@ -237,7 +237,7 @@ fn transaction<S: Setup, T>(
     work: impl FnOnce(&mut S::Conn) -> Result<T, Abort>,
 ) -> Result<T, Failed> {
     let failed = |error: Error, sent: bool, began: bool| {
-        // Where the connection broke before anything was written, nothing is lost by trying again.
+        // The connection broke before the transaction began. Nothing was written, so a retry is safe.
         let again = !began && S::Conn::is_broken(&error);
         Failed::new::<S::Conn>(operation, error, sent, again)
     };
@@ -249,7 +249,8 @@ fn transaction<S: Setup, T>(
             Err(error) => Err(failed(error, true, true)),
         },
         Err(abort) => {
-            // Whether it succeeds or not, nothing was written; after a failure the connection is thrown away.
+            // Nothing was written, whether or not the rollback succeeds. After a failed rollback the connection is
+            // dropped.
             AnsiTransactionManager::rollback_transaction(conn).ok();
             match abort {
                 Abort::Sql(error) => Err(failed(error, false, true)),
@@ -260,7 +261,8 @@ fn transaction<S: Setup, T>(
     }
 }
 
-/// Longer with each try, and never the same for two that met.
+/// Sleeps before the next try: longer after each try, and with jitter, so that two transactions that conflicted do not
+/// retry at the same moment.
 fn pause(tried: u32) {
     let most = 2_000_u64 << tried.min(6);
     std::thread::sleep(Duration::from_micros(rand::rng().random_range(most / 4..most)));

@@ -1,15 +1,15 @@
 //! PostgreSQL, from version 12 on.
 //!
-//! What differs from other databases, and why:
-//! - Many write side by side, so several threads commit at a time; rows are claimed with `FOR UPDATE SKIP LOCKED`.
-//! - What goes to many rows goes there in arrays (`unnest`): one statement, prepared once, for any number of rows.
-//! - The tables live in a schema of their own, `callboard` if the URL does not say `?schema=`, which each connection has
-//!   on its search path. So they share a database with an application, and Supabase's REST interface, which serves the
-//!   schema `public`, does not show them.
-//! - Other nodes are told by `NOTIFY`, on a connection of its own, after the commit and not in it: inside, it would make
-//!   all commits wait for each other.
-//! - Behind a pooler that gives a connection for one transaction only, nothing outlives a transaction: no prepared
-//!   statements, no settings, no `LISTEN`. Such a pooler is found out, or named by `?pooler=transaction`.
+//! Differences from other databases, with their reasons:
+//! - Writers run concurrently, so several threads commit at a time, and rows are claimed with `FOR UPDATE SKIP LOCKED`.
+//! - Values for many rows are passed as arrays (`unnest`): a single statement, prepared once, for any number of rows.
+//! - The tables are in a schema of their own, set by `?schema=` in the URL, or else `callboard`. Each connection has it
+//!   on its search path. So the tables can share a database with an application. Supabase's REST interface does not
+//!   show them, because it serves the schema `public`.
+//! - Other nodes are notified by `NOTIFY` on a separate connection, after the commit. Inside the commit, `NOTIFY` would
+//!   make all commits wait for each other.
+//! - Behind a pooler that gives out a connection for a single transaction only, nothing outlives a transaction: no
+//!   prepared statements, no settings, no `LISTEN`. Such a pooler is detected, or declared by `?pooler=transaction`.
 
 mod conn;
 mod connect;

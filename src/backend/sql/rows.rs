@@ -1,6 +1,6 @@
-//! Rows as they are read, and what they say.
+//! Rows as they are read, and their conversion to records.
 //!
-//! Reading never fails for what stands in a column: a list shows it as well as possible.
+//! An invalid value in a column never makes reading fail. A list shows as much of the row as it can.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ pub(super) fn span(micros: i64) -> Duration {
     Duration::from_micros(micros.max(0).unsigned_abs())
 }
 
-/// Text as it is stored, which somebody may have filled with bytes that are none: those are replaced, because a
-/// row that cannot be read must not keep others from being read.
+/// Text as it is stored. An edit by hand may have stored bytes that are not valid text, and these bytes are replaced:
+/// an unreadable row must not make the rest of the rows unreadable.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, diesel::deserialize::FromSqlRow)]
 pub(super) struct StoredText(pub(super) String);
 
@@ -58,7 +58,8 @@ fn node_id(text: &str) -> NodeId {
     text.parse().unwrap_or_else(|_| nil().into())
 }
 
-/// All columns of `task_queue`, in the order of [`FullRow`]: those of [`TaskRow`] and of the schema, and the limit key.
+/// All columns of `task_queue`, in the order of [`FullRow`]: first the columns of [`TaskRow`], which are also those in
+/// `schema.rs`, then the limit key.
 macro_rules! task_columns {
     () => {
         "seq, task_id, queue, type, params, state, priority, run_at, attempt, max_attempts, crash_count, timeout, retry,
@@ -68,14 +69,14 @@ macro_rules! task_columns {
 }
 pub(super) use task_columns;
 
-/// The SQL types of a [`FullRow`]. The limit key stands apart: Diesel's tuples have 32 columns at most, if compiling is
-/// not to take much longer.
+/// The SQL types of a [`FullRow`]. The limit key is separate because Diesel's tuples have at most 32 columns. Larger
+/// tuples would need a Diesel feature that makes compiling much slower.
 pub(super) type FullTypes = (task_queue::SqlType, Nullable<Text>);
 
 /// A row of `task_queue`, and its limit key.
 pub(super) type FullRow = (TaskRow, Option<StoredText>);
 
-/// What a full row says.
+/// Converts a full row to a record.
 pub(super) fn record((row, limit_key): FullRow) -> TaskRecord {
     TaskRecord { limit_key: limit_key.map(|key| key.0), ..row.into() }
 }
@@ -117,7 +118,7 @@ pub(super) struct TaskRow {
     finished_at: Option<i64>,
 }
 
-/// The state that a text names; what names none is shown as dead: it will not run.
+/// The state with this name. An unknown name is shown as `dead`, because such a task will not run.
 pub(super) fn shown_state(text: &str) -> TaskState {
     text.parse().unwrap_or(TaskState::Dead)
 }
@@ -161,12 +162,12 @@ impl From<TaskRow> for TaskRecord {
     }
 }
 
-/// The firing that a task was made for.
+/// The firing that created a task.
 pub(super) fn firing(schedule_id: Option<&str>, nominal_at: Option<i64>) -> Option<FiringKey> {
     Some(FiringKey { schedule_id: schedule_id?.parse().ok()?, nominal_at: Timestamp::from_micros(nominal_at?) })
 }
 
-/// The attempt that is under way, which has no row of its own.
+/// The execution of the attempt in progress, which has no row in `task_execution` yet.
 pub(super) fn under_way(task: &TaskRecord, token: i64) -> Option<Execution> {
     Some(Execution {
         execution_id: token,
@@ -257,7 +258,7 @@ impl From<QueueRow> for QueueSettings {
     }
 }
 
-/// The servers give text that is text.
+/// The servers return valid text only, so no bytes need to be replaced.
 #[cfg(feature = "postgres")]
 impl diesel::deserialize::FromSql<diesel::sql_types::Text, diesel::pg::Pg> for StoredText {
     fn from_sql(value: diesel::pg::PgValue<'_>) -> diesel::deserialize::Result<Self> {

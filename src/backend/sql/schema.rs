@@ -1,4 +1,4 @@
-//! The tables that Diesel's query builder is used on. The columns are the same in every database.
+//! The tables for Diesel's query builder. The columns are the same in every database.
 
 diesel::table! {
     task_queue (seq) {
@@ -76,7 +76,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    // Without `version` and `code_name`, which only conditions ask for.
+    // Without `version` and `code_name`, which appear only in conditions.
     scheduler_task (schedule_id) {
         schedule_id -> Text,
         name -> Text,

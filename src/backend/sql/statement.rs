@@ -13,11 +13,12 @@ use super::dialect::{Dialect, Text};
 
 /// SQL with a type of its own.
 pub(super) trait Statement: 'static {
-    /// The SQL types of a row that it returns; `()` when it returns none.
+    /// The SQL types of a returned row; `()` if the statement returns no rows.
     type Row: 'static;
 
-    /// The text for a database. At its end is a `--`: Diesel appends a placeholder for each value, and in a comment they
-    /// do no harm. Numbers of our own let rows share values, and spare cutting the text into pieces at each call.
+    /// The text for a database. It ends with `--`, because Diesel appends a placeholder for each value, and inside a
+    /// comment these placeholders have no effect. Callboard numbers the placeholders itself. So rows can share values,
+    /// and the text need not be cut into pieces at each call.
     fn text(dialect: Dialect) -> &'static Text;
 }
 
@@ -113,7 +114,7 @@ fragments!("sqlite", diesel::sqlite::Sqlite, push);
 fragments!("postgres", diesel::pg::Pg, push_postgres);
 fragments!("mysql", diesel::mysql::Mysql, push);
 
-/// Hands out the values in the order in which the text asks for them.
+/// Passes the values to `push` in the order in which the text uses them.
 fn walk<'b>(
     text: &Text,
     values: &'b [Value<'b>],
@@ -215,11 +216,11 @@ macro_rules! sized_statements {
 }
 pub(super) use sized_statements;
 
-/// The row counts that statements for many rows are made for: an odd number of rows takes few statements, and
-/// the prepared ones stay small.
+/// The row counts for which multi-row statements exist. With these sizes any number of rows needs few statements, and
+/// the prepared statements stay small.
 const CHUNKS: [usize; 5] = [256, 64, 16, 4, 1];
 
-/// Cuts `items` into pieces of the sizes that there are statements for, of at most `most` rows.
+/// Cuts `items` into chunks of the sizes for which statements exist, each of at most `most` rows.
 pub(super) fn chunks<T>(mut items: &[T], most: usize) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let size = CHUNKS.into_iter().find(|size| *size <= items.len().min(most))?;
@@ -229,7 +230,7 @@ pub(super) fn chunks<T>(mut items: &[T], most: usize) -> impl Iterator<Item = &[
     })
 }
 
-/// The same, of pieces that take at most `bytes` together, or are one item.
+/// The same as [`chunks`], but the items of a chunk have at most `bytes` together. A larger item is a chunk by itself.
 #[cfg(any(feature = "sqlite", feature = "mysql", test))]
 pub(super) fn chunks_within<T>(
     mut items: &[T],

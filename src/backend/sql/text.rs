@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use crate::clock::Timestamp;
 use crate::task::{Extras, Retry, Unique, UniqueMode, UniqueScope};
 
-/// Room for a UUID as text.
+/// A buffer for a UUID as text.
 pub(super) const EMPTY_ID: [u8; uuid::fmt::Hyphenated::LENGTH] = [0; uuid::fmt::Hyphenated::LENGTH];
 
-/// The text of the retry policy that tasks have when nothing is said, so that it is not written anew for each.
+/// The text of the default retry policy, as a constant so that it is not formatted again for each task.
 const DEFAULT_RETRY: &str = "exponential 1000000 3600000000 0.2";
 
 /// The wait between attempts as text: `fixed DELAY` or `exponential BASE CAP JITTER`, in microseconds.
@@ -18,12 +18,12 @@ pub(super) fn retry_text(retry: &Retry) -> Cow<'static, str> {
         Retry::Exponential { base_us: 1_000_000, cap_us: 3_600_000_000, jitter } if *jitter == 0.2 => {
             DEFAULT_RETRY.into()
         }
-        // With an exponent where there would be hundreds of digits.
+        // `{:?}` writes an exponent where plain digits would need hundreds of characters.
         Retry::Exponential { base_us, cap_us, jitter } => format!("exponential {base_us} {cap_us} {jitter:?}").into(),
     }
 }
 
-/// The retry policy that a text says, if it says one.
+/// Parses a retry policy; `None` if the text is invalid.
 pub(super) fn read_retry(text: &str) -> Option<Retry> {
     if text == DEFAULT_RETRY {
         return Some(Retry::default());
@@ -41,40 +41,41 @@ pub(super) fn read_retry(text: &str) -> Option<Retry> {
     words.next().is_none().then_some(retry)
 }
 
-/// Begins a stored key that is not the key as it was given: a letter says what follows.
+/// The first character of a stored key that differs from the key as given. The character after it tells the kind.
 const MARK: char = '\u{1f}';
-/// What follows is the key that the task waits for.
+/// Prefix of a stored key for which the task waits.
 const FOLLOWS: &str = "\u{1f}>";
-/// What follows is a key that itself begins with the mark.
+/// Prefix of a stored key that itself begins with the mark.
 const AS_GIVEN: &str = "\u{1f}=";
 
-/// A unique key as the task that holds it has it stored.
+/// A unique key as it is stored for the task that holds it.
 pub(super) fn held_key(key: &str) -> Cow<'_, str> {
     if key.starts_with(MARK) { format!("{AS_GIVEN}{key}").into() } else { key.into() }
 }
 
-/// A unique key as the task that waits for its holder has it stored. No key that a user may give is stored like this.
+/// A unique key as it is stored for the task that waits for the holder. No key given by a user, when held, is stored in
+/// this form.
 pub(super) fn followed_key(key: &str) -> String {
     format!("{FOLLOWS}{key}")
 }
 
-/// The key that a task waits for, if what it has stored says so.
+/// The key for which a task waits, if its stored key is of that kind.
 pub(super) fn key_followed(stored: &str) -> Option<&str> {
     stored.strip_prefix(FOLLOWS)
 }
 
-/// The key as the pusher gave it.
+/// The key as the caller of the push gave it.
 pub(super) fn plain_key(stored: &str) -> &str {
     stored.strip_prefix(AS_GIVEN).or_else(|| key_followed(stored)).unwrap_or(stored)
 }
 
-/// How a key is held, what a second push gets, and the key: `until_done return_existing KEY`. The key is there
-/// also when another task has taken it, so that a retry can see whether it is free.
+/// The scope of a key, the mode for a second push, and the key: `until_done return_existing KEY`. The key is included
+/// even if a different task has taken it, so that a retry can check whether it is free.
 fn rule_text(unique: &Unique) -> String {
     format!("{} {} {}", unique.scope, unique.mode, unique.key)
 }
 
-/// A text of a `unique_rule` column, read.
+/// A parsed value of the `unique_rule` column.
 pub(super) struct Rule<'a> {
     pub(super) scope: UniqueScope,
     pub(super) mode: UniqueMode,
@@ -121,7 +122,7 @@ mod tests {
             Retry::fixed(Duration::ZERO),
             Retry::fixed(Duration::MAX),
             Retry::exponential(Duration::from_micros(7)).cap(Duration::from_secs(3)).jitter(1.0 / 3.0),
-            // A push stores such a share as 0; the text has room for it all the same.
+            // A push stores such a small jitter as 0, but the text has room for it.
             Retry::Exponential { base_us: u64::MAX, cap_us: u64::MAX, jitter: 1e-300 },
             Retry::Exponential { base_us: u64::MAX, cap_us: u64::MAX, jitter: f64::from_bits(1) },
         ];
@@ -135,7 +136,7 @@ mod tests {
     fn no_key_is_stored_like_another_and_each_comes_back_as_it_was() {
         let mut keys: Vec<String> =
             ["a", "a\u{1f}next", "a\u{1f}", "=a", ">a", "", "\u{1f}"].map(String::from).into();
-        // What a key is stored as is a key that a user may give, too.
+        // A user may also give a key that equals a stored form.
         for _ in 0..2 {
             let stored = keys.iter().flat_map(|key| [held_key(key).into_owned(), followed_key(key)]);
             keys.extend(stored.collect::<Vec<_>>());

@@ -1,12 +1,13 @@
 //! Tasks in a transaction of the application: stored, and completed, if and only if that transaction commits.
 //!
-//! The work is that of every commit ([`Batch`]), on a connection that somebody else has set up, and under locks that last
-//! as long as somebody else likes. What follows from that:
-//! - It happens in a savepoint: when it fails, the transaction has nothing of it, and goes on where the database lets it.
-//! - First nothing is locked by looking, and only when a key turns out to be taken the work is done once more, with care:
-//!   a lookup that is to be certain locks what it finds, and an insertion that fails locks the place where it failed.
-//!   Other people's pushes and claims would wait there, or pass by, until the transaction ends.
-//! - Each database sees to it that its tables are meant ([`Database::visit`]).
+//! The work is the same as in every commit ([`Batch`]). But the application has configured the connection, and the locks
+//! are held until the application commits. From this follow three rules:
+//! - The work runs in a savepoint. If it fails, none of it stays in the transaction, which continues if the database
+//!   allows it.
+//! - The first attempt inserts without locking reads. Only if a unique key conflicts, the work is repeated with care. A
+//!   careful lookup locks the rows that it finds, and a failed insertion locks the place in the index where it failed.
+//!   Other pushes and claims would wait for these locks, or skip these rows, until the transaction ends.
+//! - Each database makes sure that the statements use its own tables ([`Database::visit`]).
 
 use std::any::{Any, type_name};
 
@@ -19,17 +20,18 @@ use super::errors::Abort;
 use super::work::Batch;
 use crate::backend::{BackendError, Commit, Receipt};
 
-/// A Diesel connection of the application: `SqliteConnection`, `PgConnection` or `MysqlConnection`, also out of a pool.
+/// A Diesel connection of the application: `SqliteConnection`, `PgConnection` or `MysqlConnection`, directly or from an
+/// r2d2 pool.
 ///
 /// Tasks are pushed and completed in its transactions: see [`Board::push_in`](crate::Board::push_in) and
-/// [`Context::complete_in`](crate::Context::complete_in). Nothing else implements it.
+/// [`Context::complete_in`](crate::Context::complete_in). No other type can implement this trait.
 pub trait AppConnection: sealed::Sealed {}
 
 mod sealed {
     use std::any::Any;
 
     pub trait Sealed {
-        /// The connection itself.
+        /// The Diesel connection itself, also if `self` is a pooled connection.
         fn plain(&mut self) -> &mut dyn Any;
     }
 }
@@ -86,7 +88,8 @@ pub(super) fn commit<D: Database>(
 }
 
 fn attempt<D: Database>(database: &D, conn: &mut D::Conn, commit: &Commit, careful: bool) -> Result<Receipt, Abort> {
-    // Diesel would begin and commit a transaction, in the middle of one that it does not know of.
+    // Without an open transaction known to Diesel, Diesel would begin and commit a transaction here. If the application
+    // has opened a transaction by plain SQL, that would happen in the middle of it.
     if AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth()?.is_none() {
         let text = "no transaction is open on it; call this inside of conn.transaction(), or push without it";
         return Err(BackendError::Connection(text.into()).into());
@@ -98,7 +101,7 @@ fn attempt<D: Database>(database: &D, conn: &mut D::Conn, commit: &Commit, caref
                 .run()
         };
         database.visit(conn, work).map_err(|abort| {
-            // A rollback that fails takes the place of what made it necessary.
+            // Keep the cause: a rollback that fails would return its own error instead.
             reason = Some(abort);
             Abort::Sql(Error::RollbackTransaction)
         })

@@ -1,40 +1,40 @@
-//! URLs of database servers: what is for the client library, and what is for callboard.
+//! URLs of database servers: the parts for the client library, and the options for callboard.
 
 use crate::backend::BackendError;
 use crate::backend::open::redact;
 
-/// Options that are secrets, beside the password before the host.
+/// Options whose values are secret, in addition to the password before the host.
 const SECRET_OPTIONS: [&str; 2] = ["password", "sslpassword"];
 
-/// A URL taken apart.
+/// A parsed URL.
 #[derive(Clone)]
 pub(super) struct ServerUrl {
     scheme: String,
-    /// User and password, as they were written.
+    /// User and password, as they are written in the URL.
     user: Option<String>,
-    /// One host, or several with their ports.
+    /// The host or hosts, with their ports.
     host: String,
-    /// The rest up to the options.
+    /// The part between the host and the options.
     path: String,
     options: Vec<(String, String)>,
     shown: String,
     secrets: Secrets,
 }
 
-/// What must not be seen in any text.
+/// Texts that must not be shown anywhere.
 #[derive(Clone, Default)]
 pub(super) struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// Takes a secret as it was written, and as it is meant.
+    /// Adds a secret, both as it is written in the URL and with its percent signs decoded.
     fn add(&mut self, written: &str) {
         self.0.extend([written.to_owned(), decoded(written)].into_iter().filter(|text| !text.is_empty()));
-        // One may be a part of the other.
+        // A secret may contain a shorter secret, so replace the longest first.
         self.0.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         self.0.dedup();
     }
 
-    /// The text without them: client libraries repeat what they do not understand of a URL.
+    /// Replaces the secrets in `text`. Errors of client libraries quote the parts of a URL that they cannot parse.
     pub(super) fn hidden(&self, text: &str) -> String {
         self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
     }
@@ -42,8 +42,8 @@ impl Secrets {
 
 impl ServerUrl {
     /// # Errors
-    /// When it is not plain where the password ends: a client library would take a part of it for a host or a port, and
-    /// say so in its errors.
+    /// If the end of the password is ambiguous. A client library would take a part of the password for a host or a
+    /// port, and quote it in its errors.
     pub(super) fn new(url: &str) -> Result<Self, BackendError> {
         let bad = |reason: &str| BackendError::BadUrl { url: redact(url), reason: reason.into() };
         let (scheme, rest) =
@@ -72,33 +72,33 @@ impl ServerUrl {
         let hidden = options.iter().filter(|(name, _)| SECRET_OPTIONS.contains(&name.as_str()));
         hidden.for_each(|(_, value)| secrets.add(value));
         let mask = if user.is_some() { "***@" } else { "" };
-        // Client libraries know it in small letters only.
+        // Client libraries recognise the scheme in lower case only.
         let scheme = scheme.to_ascii_lowercase();
         let shown = format!("{scheme}://{mask}{host}{path}");
         Ok(Self { scheme, user, host: host.into(), path: path.into(), options, shown, secrets })
     }
 
-    /// The name under which the client library knows the database.
+    /// Sets the scheme, by which the client library recognises the database.
     #[cfg(feature = "mysql")]
     pub(super) fn set_scheme(&mut self, scheme: &str) {
         self.scheme = scheme.into();
     }
 
-    /// True when the path or an option names a database.
+    /// True if the path or an option names a database.
     #[cfg(feature = "postgres")]
     pub(super) fn names_database(&self) -> bool {
         !self.path.trim_start_matches('/').is_empty()
             || self.options.iter().any(|(name, value)| name == "dbname" && !value.is_empty())
     }
 
-    /// Takes an option out.
+    /// Removes an option and returns its value.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let place = self.options.iter().position(|(option, _)| option == name)?;
         Some(self.options.remove(place).1)
     }
 
-    /// The name of the first option that is not one of these. One without a value may be a part of a password, and has an
-    /// empty name.
+    /// The name of the first option that is not in `known`. The returned name is empty if the option has no value,
+    /// because such an option may be a part of a password.
     #[cfg(feature = "mysql")]
     pub(super) fn other_than(&self, known: &[&str]) -> Option<&str> {
         let (name, value) = self.options.iter().find(|(name, _)| !known.contains(&name.as_str()))?;
@@ -112,7 +112,8 @@ impl ServerUrl {
         }
     }
 
-    /// Writes `host=HOST;added` where one host stands by its name; false when it does not.
+    /// Rewrites the host as `host=HOST;added`. Returns false, without a change, unless the URL has a single host, given
+    /// by its name.
     #[cfg(feature = "mysql")]
     pub(super) fn add_to_host(&mut self, added: &str) -> bool {
         let (name, port) = match self.host.split_once(':') {
@@ -126,7 +127,7 @@ impl ServerUrl {
         true
     }
 
-    /// What the client library gets.
+    /// The URL for the client library.
     pub(super) fn text(&self) -> String {
         let Self { scheme, user, host, path, .. } = self;
         let options: Vec<String> = self.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -135,7 +136,7 @@ impl ServerUrl {
         format!("{scheme}://{user}{host}{path}{mark}{}", options.join("&"))
     }
 
-    /// The URL as it may be shown.
+    /// The URL without secrets, safe to show.
     pub(super) fn shown(&self) -> String {
         self.shown.clone()
     }
@@ -149,7 +150,7 @@ impl ServerUrl {
     }
 }
 
-/// True when what follows the colons is numbers: of `[::1]:5432`, of `one:5432,two`, of a name alone.
+/// True if every port consists of digits, or there is no port: true for `[::1]:5432`, `one:5432,two` and a name alone.
 fn has_ports(hosts: &str) -> bool {
     hosts.split(',').all(|host| {
         let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
@@ -157,7 +158,7 @@ fn has_ports(hosts: &str) -> bool {
     })
 }
 
-/// Without percent signs, as far as they can be read.
+/// Decodes the percent-encoded bytes of `text`. Invalid sequences stay as they are.
 pub(super) fn decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,10 +1,10 @@
-//! When upkeep is due.
+//! When the next maintenance round is due.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::clock::Timestamp;
 
-/// When maintenance looks next: lets whoever makes a task due later than that skip the message.
+/// Time of the next maintenance round. A task that becomes due later than this needs no wake-up message.
 #[derive(Debug, Default)]
 pub(crate) struct Alarm(AtomicI64);
 
@@ -13,7 +13,7 @@ impl Alarm {
         self.0.store(at.as_micros(), Ordering::Release);
     }
 
-    /// True when `due` lies before the next look, which is then taken to be at `due`.
+    /// True when `due` lies before the next maintenance round. The next round then counts as due at `due`.
     pub(crate) fn is_moved_by(&self, due: Timestamp) -> bool {
         self.0.fetch_min(due.as_micros(), Ordering::AcqRel) > due.as_micros()
     }

@@ -1,4 +1,4 @@
-//! Who waits for tasks.
+//! Callers that wait for tasks to end.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 use super::stale::StaleScan;
 use crate::task::TaskId;
 
-/// Those who wait for tasks to end.
+/// All callers on this node that wait for tasks to end.
 #[derive(Default)]
 pub(crate) struct Awaited {
     waiters: Mutex<Waiters>,
-    // How many tasks are awaited: lets the usual case, none, skip the lock.
+    // The number of awaited tasks. It is usually 0, and then the lock is skipped.
     count: AtomicUsize,
     closed: AtomicBool,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Awaited {
 #[derive(Default)]
 struct Waiters {
     of_task: HashMap<TaskId, Vec<oneshot::Sender<()>>>,
-    /// All of them, those included that have gone away since.
+    /// The number of waiters for all tasks. It includes waiters that have closed since.
     all: usize,
     gone: StaleScan,
 }
@@ -56,7 +56,7 @@ impl Awaited {
     pub(crate) fn register(&self, task_id: TaskId) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
         let mut waiters = self.waiters.lock();
-        // Dropped, the sender tells that nothing will come.
+        // After a stop the sender is dropped here, which tells the caller that no answer will come.
         if !self.closed.load(Ordering::Acquire) {
             waiters.add(task_id, tell);
         }
@@ -64,7 +64,7 @@ impl Awaited {
         told
     }
 
-    /// The board has stopped: nobody here will hear of further ends.
+    /// Turns all waiters away: the board has stopped, and this node learns of no further ends.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         *self.waiters.lock() = Waiters::default();
@@ -76,29 +76,29 @@ impl Awaited {
         }
         let mut waiters = self.waiters.lock();
         for waiter in waiters.take(task_id) {
-            // Whoever no longer listens needs no answer.
+            // A caller that has stopped waiting needs no answer.
             waiter.send(()).ok();
         }
         self.count.store(waiters.of_task.len(), Ordering::Release);
     }
 
-    /// True when somebody waits for this task.
+    /// True when a caller waits for this task.
     pub(crate) fn is(&self, task_id: TaskId) -> bool {
         self.count.load(Ordering::Acquire) > 0 && self.waiters.lock().of_task.contains_key(&task_id)
     }
 
-    /// True when somebody waits for some task.
+    /// True when a caller waits for any task.
     pub(crate) fn any(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
     }
 
-    /// The tasks that are awaited; those that nobody waits for any more are forgotten.
+    /// The awaited tasks. Drops closed waiters first.
     pub(crate) fn ids(&self) -> Vec<TaskId> {
         if self.count.load(Ordering::Acquire) == 0 {
             return Vec::new();
         }
         let mut waiters = self.waiters.lock();
-        // Storage looks at each of them, so here it is worth a look.
+        // Storage looks at each of these tasks, so a scan is worth its cost here.
         waiters.forget_gone();
         self.count.store(waiters.of_task.len(), Ordering::Release);
         waiters.of_task.keys().copied().collect()
@@ -129,7 +129,7 @@ mod tests {
     fn those_that_have_gone_away_are_forgotten() {
         let awaited = Awaited::default();
         let stays = awaited.register(id(0));
-        // Many tasks, and one task over and over.
+        // Many different tasks, and the same task over and over.
         for number in 0..50_000 {
             drop(awaited.register(id(number)));
             drop(awaited.register(id(1)));

@@ -1,13 +1,13 @@
-//! What is counted.
+//! The counters of a board.
 
 use std::sync::atomic::AtomicU64;
 
-/// Facts counted since the start.
+/// Events counted since the start of the board.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Writes refused because their claim no longer held.
     pub(crate) fenced: AtomicU64,
-    /// Commits that failed and were tried again.
+    /// Commits that failed and were retried.
     pub(crate) storage_retries: AtomicU64,
     /// Runs that ended by themselves after their timeout.
     pub(crate) late: AtomicU64,

@@ -1,21 +1,21 @@
-//! The lease, as far as this node knows.
+//! The lease of this node, as far as the node knows.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Until when this node may claim: its lease, as far as it knows.
+/// The time until which this node may claim: its lease, as far as the node knows.
 #[derive(Debug, Default)]
 pub(crate) struct Lease {
-    // Microseconds on the clock's growing hand.
+    // Microseconds of monotonic time, as in `healthy_since`.
     until: AtomicU64,
     healthy_since: AtomicU64,
 }
 
 impl Lease {
-    /// The lease was renewed by a heartbeat that was sent at `sent`.
+    /// Records that a heartbeat sent at `sent` has renewed the lease.
     pub(crate) fn renew(&self, sent: Duration, lease: Duration) {
         let healthy = self.healthy_since.load(Ordering::Relaxed);
-        // A lease that had run out: this node stood still, and so may have others.
+        // The lease had run out: this node stood still, and other nodes may have stood still too.
         let lapsed = self.until.load(Ordering::Acquire) < micros(sent);
         if healthy == 0 || lapsed {
             self.healthy_since.store(micros(sent).max(1), Ordering::Relaxed);
@@ -23,17 +23,17 @@ impl Lease {
         self.until.store(micros(sent.saturating_add(lease)), Ordering::Release);
     }
 
-    /// A heartbeat failed.
+    /// Records that a heartbeat failed.
     pub(crate) fn missed(&self) {
         self.healthy_since.store(0, Ordering::Relaxed);
     }
 
-    /// True while claims are safe: the lease holds for another `margin`.
+    /// True while claims are safe: the lease holds for more than `margin` after `now`.
     pub(crate) fn is_safe(&self, now: Duration, margin: Duration) -> bool {
         micros(now.saturating_add(margin)) < self.until.load(Ordering::Acquire)
     }
 
-    /// How long heartbeats have got through without a miss.
+    /// How long heartbeats have succeeded without a miss. `None` after a miss, and before the first heartbeat.
     pub(crate) fn healthy_for(&self, now: Duration) -> Option<Duration> {
         match self.healthy_since.load(Ordering::Relaxed) {
             0 => None,

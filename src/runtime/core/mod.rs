@@ -1,4 +1,4 @@
-//! What all parts of one board share.
+//! [`Core`]: the state that all parts of a board share.
 
 mod alarm;
 mod awaited;
@@ -51,7 +51,7 @@ use crate::runtime::worker::{BlockingPool, CancelReason, Registry, WorkerPool};
 use crate::store::{Kept, Store, StoreHandle};
 use crate::task::{ClaimToken, NodeId, TaskId};
 
-/// Check intervals between two looks where storage tells by itself what others change.
+/// Check intervals between two looks at storage, where storage itself notifies this node of changes by other nodes.
 const RARELY: u32 = 4;
 
 /// The shared state of a board; every actor, thread and handle holds it.
@@ -59,7 +59,7 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) clock: Clock,
     pub(crate) log: Logger,
-    /// The application's logger, which `log` logs to.
+    /// The application's logger. `log` writes to it.
     pub(crate) app_log: Guarded,
     pub(crate) node: NodeId,
     pub(crate) backend: Arc<dyn Backend>,
@@ -69,7 +69,7 @@ pub(crate) struct Core {
     pub(crate) lanes: SharedLanes,
     pub(crate) ready_queues: HashMap<Name, Arc<ReadyQueue>>,
     pub(crate) workers: WorkerPool,
-    /// A thread for what blocks on the disk and belongs to no task.
+    /// A thread for work that blocks on the disk and belongs to no task.
     pub(crate) chores: BlockingPool,
     pub(crate) persistence: Persistence,
     pub(crate) events: Arc<Events>,
@@ -82,7 +82,7 @@ pub(crate) struct Core {
     pub(crate) due_list: DueList,
     pub(crate) guardian: RestartableAddr<Guardian>,
     pub(crate) parts: Parts,
-    /// Where core actors live.
+    /// The arbiter of the core actors.
     pub(crate) home: OnceLock<ArbiterHandle>,
     pub(crate) lease: Lease,
     pub(crate) alarm: Alarm,
@@ -91,16 +91,16 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) looks: Looks,
     pub(crate) throttled: ThrottledQueues,
-    /// Tasks that no node runs, and the schedules of code that make such tasks.
+    /// Tasks that no live node runs, and the schedules defined in code that make such tasks.
     pub(crate) unrun: Unrun,
-    /// How queues are to be run, as storage says. Read before the first claim, and then with each round of upkeep.
+    /// The stored settings of the queues. Read before the first claim, and then in each maintenance round.
     pub(crate) settings: Mutex<Vec<QueueSettings>>,
-    /// The limits that this node knows of. Read before the first claim, and then with each round of upkeep.
+    /// The limits that this node knows. Read before the first claim, and then in each maintenance round.
     pub(crate) limits: Mutex<Option<Arc<Limits>>>,
     pub(crate) stage: watch::Sender<Stage>,
-    /// Both hands of the clock at the last round of upkeep.
+    /// Wall time and monotonic time at the last maintenance round.
     pub(crate) hands: Mutex<Option<(Timestamp, Duration)>>,
-    /// Where events are carried: callbacks may take their time there.
+    /// The arbiter that carries events. Callbacks may be slow there.
     pub(crate) events_home: OnceLock<ArbiterHandle>,
     pub(crate) task_logs: Option<crate::runtime::worker::log::TaskLogs>,
 }
@@ -110,28 +110,29 @@ impl Core {
         *self.stage.borrow()
     }
 
-    /// False once the board has given its storage up: what is under way then fails on that account, which nobody has to hear of.
+    /// False once the board has given up its storage. Work in flight then fails for this reason, so its errors need no
+    /// report.
     pub(crate) fn has_storage(&self) -> bool {
         self.stage() < Stage::Stopped
     }
 
     /// Resolves when the board begins to stop, or has given up.
     pub(crate) async fn stopping(&self) {
-        // An error means that the board is gone altogether.
+        // An error means that the board itself no longer exists.
         self.stage.subscribe().wait_for(|stage| *stage >= Stage::Stopping).await.ok();
     }
 
-    /// False when the arbiter of the core actors has ended, which only a stop of the board's own actix system brings about.
+    /// False when the arbiter of the core actors has ended. Only a stop of the board's own actix system ends it.
     pub(crate) fn has_threads(&self) -> bool {
         self.home.get().is_some_and(|home| home.spawn_fn(|| ()))
     }
 
-    /// The board gives up: nothing is taken any more, and nothing waits for an answer that cannot come. True when that is
-    /// new; false for a board that has stopped or failed already.
+    /// Gives the board up: it accepts nothing more, and no caller waits for an answer that cannot come. Returns true
+    /// when the stage changed, and false for a board that had already stopped or failed.
     pub(crate) fn fail(&self) -> bool {
-        // First: once the board is seen to have failed, no push may get through.
+        // Close the inbox first: once the board is seen to have failed, no push may get through.
         self.inbox.close();
-        // A stop may have come to its end meanwhile: then the board has stopped, and nothing failed.
+        // A stop may have finished meanwhile. Then the board has stopped, and nothing failed.
         if !Stage::move_on(&self.stage, Stage::Failed) {
             return false;
         }
@@ -139,19 +140,20 @@ impl Core {
         true
     }
 
-    /// Answers everyone who waits for something: the board has stopped or failed.
+    /// Answers all waiting callers: the board has stopped or failed.
     pub(crate) fn turn_everyone_away(&self) {
         self.inbox.turn_away();
         self.awaited.close();
         self.lanes.let_go();
     }
 
-    /// True when a claim made now would still be covered when it begins to run.
+    /// True when the board runs and its lease covers a claim made now until the task begins to run.
     pub(crate) fn may_claim(&self) -> bool {
         self.stage() == Stage::Running && self.lease.is_safe(self.clock.elapsed(), self.config.lease / 5)
     }
 
-    /// True when the wall clock moved otherwise than time did since the last call: it was set, or the machine slept.
+    /// True when wall time and monotonic time have moved by different spans since the last call: the clock was set, or
+    /// the machine slept. Differences up to a heartbeat period are ignored.
     pub(crate) fn wall_jumped(&self) -> bool {
         let (wall, elapsed) = (self.clock.now(), self.clock.elapsed());
         let last = self.hands.lock().replace((wall, elapsed));
@@ -161,25 +163,25 @@ impl Core {
         })
     }
 
-    /// Hands a claim back unused.
+    /// Gives a claim back unused, through the inbox.
     pub(crate) fn give_back(&self, claimed: Claimed, holder: Holder) {
         let settlement = released(&claimed);
         let spec = claimed.spec;
         self.inbox.hand_in(|g| g.settles.push(SettleRequest { settlement, spec, holder }));
     }
 
-    /// True when a task of this queue is in the hands of somebody who pulled it.
+    /// True when a delivery on this node holds a task of this queue.
     pub(crate) fn delivers(&self, queue: &str) -> bool {
         self.deliveries.lock().values().any(|held| held.claimed.spec.queue == *queue)
     }
 
-    /// The queues of which somebody has pulled a task and holds it.
+    /// The queues of all tasks that deliveries on this node hold.
     pub(crate) fn delivered_queues(&self) -> Vec<Name> {
         let queue = |held: &Held| held.claimed.spec.queue.clone();
         self.deliveries.lock().values().map(queue).collect()
     }
 
-    /// Ends a delivery's hold; false when it had none any more.
+    /// Ends the hold of a delivery on its claim; false when it no longer had a hold.
     pub(crate) fn forget_delivery(&self, task_id: TaskId, token: ClaimToken) -> bool {
         let mut held = self.deliveries.lock();
         match held.get(&task_id) {
@@ -188,7 +190,7 @@ impl Core {
         }
     }
 
-    /// Asks the run of a task to end, if it is in the hands of somebody on this node.
+    /// Asks the run of a task to end, if a worker or a delivery on this node has the task.
     pub(crate) fn cancel_run(&self, task_id: TaskId, reason: &CancelReason) {
         if self.workers.cancel(task_id, reason) {
             return;
@@ -200,15 +202,15 @@ impl Core {
         }
     }
 
-    /// Tells everybody on this node who has a task in hand that the board stops.
+    /// Tells all workers and deliveries on this node that have a task that the board stops.
     pub(crate) fn cancel_all(&self) {
         self.workers.cancel_all(&CancelReason::Shutdown);
         self.deliveries.lock().values().for_each(|held| held.cancel.raise(CancelReason::Shutdown));
     }
 
-    /// Every claim that somebody on this node has in hand: running, on a ready, delivered, or on its way to storage.
+    /// All claims that this node holds: running, in a ready queue, delivered, or on their way to storage.
     pub(crate) fn live_claims(&self) -> Vec<(TaskId, ClaimToken)> {
-        // In the order in which a claim moves, so that none is missed on its way.
+        // Read in the order in which a claim moves, so that no claim is missed on its way.
         let mut live = Vec::new();
         for (lane, ready) in &self.ready_queues {
             live.extend(ready.waiting());
@@ -222,19 +224,19 @@ impl Core {
         live
     }
 
-    /// Something will be due then.
+    /// Tells maintenance of a due time, if it lies before the next maintenance round.
     pub(crate) fn due_at(&self, due: Timestamp) {
         if self.alarm.is_moved_by(due) {
             self.maintenance.poke(crate::runtime::maintenance::DueAt(due));
         }
     }
 
-    /// When the wall clock will show what the growing hand shows at `elapsed`.
+    /// The wall time at which monotonic time will be `elapsed`.
     pub(crate) fn in_wall_time(&self, elapsed: Duration) -> Timestamp {
         self.clock.now() + elapsed.saturating_sub(self.clock.elapsed())
     }
 
-    /// A limit holds tasks of the queue back, until then or until a task ends.
+    /// Records that a limit holds back tasks of the queue, until `until` or until a task ends.
     pub(crate) fn throttle(&self, queue: &Name, until: Option<Timestamp>) {
         self.throttled.throttle(queue, until);
         if until.is_some() {
@@ -242,7 +244,7 @@ impl Core {
         }
     }
 
-    /// Asks again for what limits held back until now.
+    /// Announces the throttled queues whose time has come, so that storage is asked for their tasks again.
     pub(crate) fn wake_held(&self) {
         let due = self.throttled.take_due(self.clock.now());
         if !due.is_empty() {
@@ -250,44 +252,44 @@ impl Core {
         }
     }
 
-    /// Tells subscribers where tasks stand that were changed by an edit or by upkeep, and not by a run.
+    /// Publishes the stored states of tasks that an edit or maintenance has changed, and not a run.
     pub(crate) async fn publish_stored(&self, tasks: &[TaskId]) {
         if !self.events.is_heard() {
             return;
         }
         for task_id in tasks {
-            // StaleScan or out of reach meanwhile: then there is nothing to tell.
+            // The task may be deleted, or storage out of reach, by now. Then there is nothing to publish.
             if let Ok(Some(record)) = self.persistence.ask(GetTask { task_id: *task_id }).await {
                 self.events.publish(|| Fact::stored(&record));
             }
         }
     }
 
-    /// These tasks are gone, and their logs go with them.
+    /// Removes the logs of tasks that are deleted.
     pub(crate) fn forget_logs(&self, tasks: &[TaskId]) {
         if let Some(logs) = &self.task_logs {
             let (logs, tasks) = (logs.clone(), tasks.to_vec());
-            // A thousand folders take a while; the actors have other things to do, and handlers may block their threads for
-            // ever.
+            // Removing a thousand folders takes a while. The actors have other work to do, and handlers may block their
+            // threads for ever. So this runs on the thread for chores.
             self.chores.spawn(Box::new(move || {
                 logs.remove(&tasks);
             }));
         }
     }
 
-    /// How often to look at storage without being told. Where it tells by itself what others change, looking is for what a
-    /// broken connection did not deliver, and for nodes that died.
+    /// How often to look at storage without a notification. Where storage notifies of changes by other nodes, a look
+    /// serves two purposes: to find changes that a broken connection did not deliver, and to find nodes that died.
     pub(crate) fn between_looks(&self) -> Duration {
         let times = if self.backend.capabilities().notifies { RARELY } else { 1 };
         self.config.check_interval.saturating_mul(times)
     }
 
-    /// Storage may hold pending tasks in any queue.
+    /// Tells the queue actor that storage may hold pending tasks in any queue.
     pub(crate) fn look_for_work(&self) {
         self.inbox.hand_in(|g| g.hint_all = true);
     }
 
-    /// True when a part has died and is not yet back.
+    /// True when a part has died and is not back yet.
     pub(crate) fn is_down(&self, part: Part) -> bool {
         match part {
             Part::Queue => !self.queue.is_connected(),
@@ -298,12 +300,12 @@ impl Core {
             Part::Persistence => !self.persistence.is_alive(),
             Part::Worker => self.workers.has_dead(),
             Part::Guardian => !self.guardian.is_connected(),
-            // They see to themselves: a panic in storage is caught, and the thread goes on.
+            // These threads need no restart: a panic in storage is caught, and the thread goes on.
             Part::Heartbeat | Part::Watch => self.parts.pulse(part).is_gone(),
         }
     }
 
-    /// Lets go of the core actors: the board has stopped.
+    /// Disconnects the core actors: the board has stopped.
     pub(crate) fn disconnect_all(&self) {
         self.guardian.disconnect();
         self.queue.disconnect();
@@ -313,20 +315,21 @@ impl Core {
         self.events.line().disconnect();
     }
 
-    /// Resolves after `span`, on whatever executor it is awaited.
+    /// Resolves after `span`. It may be awaited on any executor.
     pub(crate) fn timeout(&self, span: Duration) -> impl Future<Output = ()> + Send + Unpin + 'static {
         let (mut tell, told) = oneshot::channel::<()>();
         let sleep = self.clock.sleep(span);
         if let Some(home) = self.home.get() {
             home.spawn(async move {
-                // Most of those who wait are served long before: what they no longer wait for would fill memory until then.
+                // Most callers are answered long before their timeout. Without the second branch, timeouts that no
+                // caller awaits any more would fill memory until they are over.
                 tokio::select! {
                     () = sleep => {}
                     () = tell.closed() => {}
                 }
             });
         }
-        // The sender says nothing; it is dropped when the time has come.
+        // The sender sends nothing. It is dropped when the time has come.
         told.map(drop)
     }
 
@@ -359,9 +362,9 @@ mod tests {
         };
         assert!(sleepers(&|now| now >= MANY).await, "each of them sleeps");
         drop(timeouts);
-        // Those parts of the board that sleep are a handful.
+        // Only a handful of the board's own parts sleep.
         assert!(sleepers(&|now| now < MANY / 10).await, "{} still sleep", clock.sleepers());
-        // The others still end in time.
+        // A timeout that is still awaited ends in time.
         let timeout = core.timeout(HOUR);
         clock.advance(HOUR);
         timeout.await;

@@ -1,23 +1,24 @@
-//! How far a board has come.
+//! The stage of a board, from running to stopped or failed.
 
 use tokio::sync::watch;
 
-/// How far a board has come.
+/// The stage of a board, from running to stopped or failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// Tasks are taken and run.
+    /// The board accepts tasks and runs them.
     Running,
-    /// Nothing new is taken; what runs may end.
+    /// The board accepts nothing new. Tasks that run may end.
     Stopping,
     /// Everything has ended.
     Stopped,
-    /// A part died too often; the board gave up and wants to be started anew.
+    /// A part died too often. The board gave up and has to be started anew.
     Failed,
 }
 
 impl Stage {
-    /// Moves a board on; true when it moved. It never goes back, and one that has stopped, or has failed, stays so.
+    /// Moves a board to a later stage; true when it moved. A board never goes back, and a stopped or failed board stays
+    /// so.
     pub(crate) fn move_on(board: &watch::Sender<Self>, to: Self) -> bool {
         board.send_if_modified(|stage| {
             let moves = *stage < Self::Stopped && *stage < to;

@@ -1,26 +1,26 @@
-//! When to look for those who have gone away without a word.
+//! When to scan a list of waiters for closed waiters. A waiter that goes away does not say so.
 
-/// Says when a look at each of those who wait is worth it, as others come. Not before there are twice as many as were left by
-/// the last look: so each that comes pays for two looks, however many wait.
+/// Decides when to drop closed waiters. A full scan runs only after the list has doubled since the last scan, so each
+/// insertion pays for at most two visits, however many waiters there are.
 #[derive(Default)]
 pub(crate) struct StaleScan {
-    /// As many are worth a look at each.
+    /// A list of this many waiters is worth a scan, but never a list shorter than [`FEW`].
     look_at: usize,
-    /// Looks at a single one so far.
+    /// Waiters visited so far.
     #[cfg(test)]
     pub(crate) looks: usize,
 }
 
-/// Fewer than this are not worth a look.
+/// Fewer waiters than this are not worth a scan.
 pub(crate) const FEW: usize = 64;
 
 impl StaleScan {
-    /// True when it is time to look at all `waiting`.
+    /// True when it is time to scan all `waiting` waiters.
     pub(crate) fn worth_a_look(&self, waiting: usize) -> bool {
         waiting >= self.look_at.max(FEW)
     }
 
-    /// All `before` were looked at, and `left` are still there.
+    /// Records a scan: all `before` waiters were visited, and `left` of them still wait.
     #[cfg_attr(not(test), allow(unused_variables, reason = "tests count the looks"))]
     pub(crate) fn looked(&mut self, before: usize, left: usize) {
         #[cfg(test)]

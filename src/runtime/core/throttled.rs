@@ -1,4 +1,4 @@
-//! Queues in which limits hold tasks back.
+//! Throttled queues: queues in which limits hold tasks back.
 
 use std::collections::BTreeMap;
 
@@ -7,30 +7,31 @@ use parking_lot::Mutex;
 use crate::clock::Timestamp;
 use crate::name::Name;
 
-/// The queues whose last claim came back short because of a limit, each with the time to ask again; without a time
-/// where only the end of a task makes room.
+/// The queues whose last claim came back short because of a limit, each with the time to claim again. The time is
+/// `None` where only the end of a task makes room.
 #[derive(Debug, Default)]
 pub(crate) struct ThrottledQueues(Mutex<BTreeMap<Name, Option<Timestamp>>>);
 
 impl ThrottledQueues {
-    /// Of two times the earlier one counts: asking once too often costs less than once too late.
+    /// Records the queue as throttled. Of two times the earlier is kept, because a claim too many costs less than a
+    /// late claim.
     pub(crate) fn throttle(&self, queue: &Name, until: Option<Timestamp>) {
         let mut queues = self.0.lock();
         let held = queues.entry(queue.clone()).or_default();
         *held = held.iter().copied().chain(until).min();
     }
 
-    /// The queue is asked again, or has nothing held back any more.
+    /// Removes the queue: storage is asked for its tasks again, or nothing is held back any more.
     pub(crate) fn forget(&self, queue: &Name) {
         self.0.lock().remove(queue);
     }
 
-    /// All of them are asked again.
+    /// Removes all queues: storage is asked for their tasks again.
     pub(crate) fn forget_all(&self) {
         self.0.lock().clear();
     }
 
-    /// Takes out the queues that are to be asked again now.
+    /// Takes out the queues whose time to claim again has come.
     pub(crate) fn take_due(&self, now: Timestamp) -> Vec<Name> {
         let mut due = Vec::new();
         self.0.lock().retain(|queue, until| {
@@ -43,7 +44,7 @@ impl ThrottledQueues {
         due
     }
 
-    /// When the first of them is to be asked again.
+    /// The earliest time at which a throttled queue is to claim again.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         self.0.lock().values().copied().flatten().min()
     }

@@ -1,4 +1,4 @@
-//! Tasks that no node runs, as the last look found them, and who pulls tasks here.
+//! Tasks that no live node runs, as the last look found them, and the queues from which this node pulls.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -9,27 +9,27 @@ use parking_lot::Mutex;
 use crate::clock::{Clock, Timestamp};
 use crate::name::Name;
 
-/// How long after its last pull a queue counts as pulled from: a loop may take its time with a task.
+/// How long after its last pull a queue counts as pulled from. A pull loop may take a long time over a task.
 const PULLS_KEPT: Duration = Duration::from_secs(600);
-/// The most queues that are told of as pulled from.
+/// The most queues that are reported as pulled from.
 const MOST_PULLS: usize = 1_000;
 
-/// Pending tasks of one type in one queue that no live node runs.
+/// Pending tasks of the same queue and type that no live node runs.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct UnrunTasks {
-    /// The queue.
+    /// The queue of the tasks.
     pub queue: Name,
-    /// The type.
+    /// The type of the tasks.
     #[serde(rename = "type")]
     pub kind: Name,
-    /// How many.
+    /// The number of tasks that were counted.
     pub tasks: u64,
-    /// There may be more of them than were counted.
+    /// True when there may be more tasks than were counted.
     pub more: bool,
-    /// Since when the oldest of them could run.
+    /// The time since which the oldest of the tasks could run.
     pub oldest: Timestamp,
-    /// Why nobody runs them.
+    /// Why no live node runs the tasks.
     pub reason: UnrunReason,
 }
 
@@ -38,13 +38,13 @@ pub struct UnrunTasks {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UnrunReason {
-    /// No live node runs anything of the queue: none names it, or only with a concurrency of 0.
+    /// No live node runs tasks of the queue: none names the queue, or only with a concurrency of 0.
     Queue,
-    /// Live nodes run the queue, and none of them has a handler for the type.
+    /// Live nodes run the queue, but none of them has a handler for the type.
     Type,
 }
 
-/// A schedule of code, with what its tasks are.
+/// A schedule defined in code, with the queue and the type of its tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CodeSchedule {
     pub(crate) schedule: Name,
@@ -52,29 +52,29 @@ pub(crate) struct CodeSchedule {
     pub(crate) kind: Name,
 }
 
-/// What the last look found.
+/// The results of the last look for tasks that no live node runs, and the data for that look.
 #[derive(Debug, Default)]
 pub(crate) struct Unrun {
     pub(crate) tasks: Mutex<Vec<UnrunTasks>>,
     /// The schedules that the code of this node defines.
     pub(crate) code: OnceLock<Vec<CodeSchedule>>,
-    /// Those of them whose tasks no live node runs.
+    /// The schedules in `code` whose tasks no live node runs, and why.
     pub(crate) schedules: Mutex<Vec<(CodeSchedule, UnrunReason)>>,
     pub(crate) pulls: Arc<Pulls>,
 }
 
-/// The queues that somebody on this node pulls from.
+/// The queues from which callers on this node pull.
 #[derive(Debug, Default)]
 pub(crate) struct Pulls(Mutex<HashMap<Name, Pull>>);
 
 #[derive(Debug, Default)]
 struct Pull {
     waiting: usize,
-    /// When one was over last, on the clock's growing hand.
+    /// The monotonic time at which a pull last ended.
     last: Duration,
 }
 
-/// Somebody waits for a task of a queue.
+/// A pull in progress: a caller waits for a task of a queue.
 #[derive(Debug)]
 pub(crate) struct Pulling {
     pulls: Arc<Pulls>,
@@ -83,13 +83,13 @@ pub(crate) struct Pulling {
 }
 
 impl Pulls {
-    /// Somebody pulls from the queue, for as long as what comes back is held.
+    /// Records a pull from the queue. It lasts as long as the returned [`Pulling`] is held.
     pub(crate) fn begin(self: &Arc<Self>, queue: &Name, clock: &Clock) -> Pulling {
         self.0.lock().entry(queue.clone()).or_default().waiting += 1;
         Pulling { pulls: Arc::clone(self), queue: queue.clone(), clock: clock.clone() }
     }
 
-    /// The queues that are pulled from, by name; those that were long ago are forgotten.
+    /// The queues that are pulled from, sorted by name. Queues whose last pull was long ago are dropped.
     pub(crate) fn now(&self, elapsed: Duration) -> Vec<Name> {
         let mut pulls = self.0.lock();
         pulls.retain(|_, pull| pull.waiting > 0 || elapsed.saturating_sub(pull.last) < PULLS_KEPT);

@@ -1,4 +1,4 @@
-//! The plain pull loop: a claimed task in the hands of its consumer.
+//! The plain pull loop: a claimed task that its consumer holds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +17,12 @@ use crate::runtime::core::Core;
 use crate::runtime::worker::{Cancel, CancelReason};
 use crate::task::{ClaimToken, ExecutionStatus, LONGEST_ERROR, TaskId, TaskSpec, TaskState};
 
-/// A task taken with [`Board::pop`](crate::Board::pop); settle it with [`ack`](Delivery::ack) or one of its kin.
+/// A task taken with [`Board::pop`](crate::Board::pop). Settle it with [`ack`](Delivery::ack) or a related method.
 ///
-/// The task stays claimed for as long as the delivery is held and the process lives, or until its timeout, when it
-/// has one. A delivery that is dropped unsettled gives the task back at once, without using up an attempt. When the task
-/// is cancelled, [`cancelled`](Delivery::cancelled) resolves; after the grace the task is taken away, and is cancelled.
+/// The task stays claimed for as long as the delivery is held and the process lives, or until its timeout, if it has a
+/// timeout. A delivery that is dropped unsettled gives the task back at once, without using up an attempt. When the
+/// task is cancelled, [`cancelled`](Delivery::cancelled) resolves. After the grace period the task is taken away and
+/// becomes cancelled.
 #[must_use = "a dropped delivery gives its task back"]
 pub struct Delivery {
     claimed: Claimed,
@@ -31,17 +32,17 @@ pub struct Delivery {
     settled: bool,
 }
 
-/// A delivery as the node remembers it, so that its time can run out.
+/// The node's record of a delivery, so that the delivery's time can run out.
 pub(crate) struct Held {
     pub(crate) claimed: Claimed,
     pub(crate) started_at: Timestamp,
-    /// On the clock's growing hand.
+    /// In monotonic time.
     pub(crate) deadline: Option<Duration>,
     pub(crate) cancel: Arc<Cancel>,
 }
 
 impl Held {
-    /// Asks its holder to end until `grace`, on the clock's growing hand; false when that was asked before.
+    /// Asks the holder to end until the monotonic time `grace`; false when it was asked before.
     pub(crate) fn cancel(&mut self, reason: &CancelReason, grace: Duration) -> bool {
         if self.cancel.reason().is_some() {
             return false;
@@ -81,10 +82,10 @@ impl Delivery {
         self.claimed.attempt + 1
     }
 
-    /// The params as `T`.
+    /// The params, decoded as `T`.
     ///
     /// # Errors
-    /// When they are not.
+    /// When the params cannot be decoded as `T`.
     pub fn params<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.claimed.spec.params)
     }
@@ -106,12 +107,12 @@ impl Delivery {
         self.cancel.reason()
     }
 
-    /// Resolves when the task is to end early: somebody cancelled it, or the board stops.
+    /// Resolves when the task is to end early: it was cancelled, or the board stops.
     pub async fn cancelled(&self) {
         self.cancel.raised().await;
     }
 
-    /// Done.
+    /// Settles the task as completed.
     ///
     /// # Errors
     /// [`DeliveryError`] when the claim no longer holds, or no answer came.
@@ -119,8 +120,8 @@ impl Delivery {
         self.end(TaskState::Completed, ExecutionStatus::Success, None, None).await
     }
 
-    /// Done, keeping `result` with the task. A result that cannot be written as JSON, or is larger than
-    /// [`max_result_bytes`](crate::Config::max_result_bytes) allows, is kept as its error text.
+    /// Settles the task as completed, and keeps `result` with it. If the result cannot be written as JSON, or is larger
+    /// than [`max_result_bytes`](crate::Config::max_result_bytes) allows, its error text is kept instead.
     ///
     /// # Errors
     /// [`DeliveryError`] when the claim no longer holds, or no answer came.
@@ -131,7 +132,8 @@ impl Delivery {
         self.end(TaskState::Completed, ExecutionStatus::Success, Some(text.into()), None).await
     }
 
-    /// Not done. With `requeue` it is offered again at once, unless its attempts are used up; otherwise it is dead.
+    /// Settles the task as failed. With `requeue` it is offered again at once, unless its attempts are used up.
+    /// Otherwise it becomes dead.
     ///
     /// # Errors
     /// [`DeliveryError`] when the claim no longer holds, or no answer came.
@@ -141,7 +143,7 @@ impl Delivery {
         self.end(state, ExecutionStatus::Failed, None, Some("rejected by its consumer".into())).await
     }
 
-    /// Not now: offered again after `delay`, without using up an attempt.
+    /// Postpones the task: it is offered again after `delay`, without using up an attempt.
     ///
     /// # Errors
     /// [`DeliveryError`] when the claim no longer holds, or no answer came.
@@ -152,8 +154,8 @@ impl Delivery {
         self.settle(settlement).await
     }
 
-    /// Gives the task back: it is offered again at once, here or elsewhere, without using up an attempt. A delivery that is
-    /// dropped does the same, but does not tell whether storage has it.
+    /// Gives the task back: it is offered again at once, here or elsewhere, without using up an attempt. A dropped
+    /// delivery does the same, but does not tell whether storage has the release.
     ///
     /// # Errors
     /// [`DeliveryError`] when the claim no longer holds, or no answer came.
@@ -162,11 +164,11 @@ impl Delivery {
         self.settle(settlement).await
     }
 
-    /// Gives the consumer until `time` from now, in place of the task's timeout.
+    /// Replaces the task's timeout: the consumer has until `time` from now.
     ///
     /// # Errors
-    /// [`DeliveryError::Fenced`] when the claim no longer holds, [`DeliveryError::Cancelled`] when the task was cancelled,
-    /// [`DeliveryError::Closed`] when the board has stopped.
+    /// [`DeliveryError::Fenced`] when the claim no longer holds, [`DeliveryError::Cancelled`] when the task was
+    /// cancelled, [`DeliveryError::Closed`] when the board has stopped.
     pub fn extend(&self, time: Duration) -> Result<(), DeliveryError> {
         self.check_open()?;
         let mut held = self.core.deliveries.lock();
@@ -215,7 +217,8 @@ impl Delivery {
         let spec = Arc::clone(&self.claimed.spec);
         let holder = Holder::Delivery(Some(answer));
         let mut held = false;
-        // In one step: at no time may the claim be in nobody's hands, or a reconciliation would give it away.
+        // The claim moves to the inbox in a single step. Otherwise a reconciliation could find it without a holder and
+        // give it away.
         self.core.inbox.hand_in(|g| {
             held = self.core.forget_delivery(task_id, self.claimed.token);
             if held {
@@ -249,7 +252,7 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
-/// The settlement of a run that began at `started_at` and ends `now`, using up an attempt.
+/// The settlement of a run that began at `started_at` and ends `now`. It uses up an attempt.
 pub(crate) fn ended(
     claimed: &Claimed,
     started_at: Timestamp,
@@ -274,7 +277,7 @@ pub(crate) fn ended(
 
 /// The settlement of a run that was cancelled.
 pub(crate) fn cancelled(claimed: &Claimed, started_at: Timestamp, now: Timestamp, reason: String) -> Settlement {
-    // Asked for by another process, the reason stands in storage.
+    // The reason is empty when a different process requested the cancel. It stands in storage then.
     let reason = (!reason.is_empty()).then(|| reason.into());
     ended(claimed, started_at, now, TaskState::Cancelled, ExecutionStatus::Cancelled, None, reason)
 }
@@ -292,12 +295,12 @@ pub(crate) fn released(claimed: &Claimed) -> Settlement {
     }
 }
 
-/// When the first of these runs out, on the clock's growing hand.
+/// The earliest deadline of these deliveries, in monotonic time.
 pub(crate) fn next_deadline(held: &std::collections::HashMap<TaskId, Held>) -> Option<Duration> {
     held.values().filter_map(|held| held.deadline).min()
 }
 
-/// Tokens by task of what deliveries hold.
+/// The task id and claim token of each held delivery.
 pub(crate) fn tokens(held: &std::collections::HashMap<TaskId, Held>) -> Vec<(TaskId, ClaimToken)> {
     held.iter().map(|(task_id, held)| (*task_id, held.claimed.token)).collect()
 }

@@ -1,4 +1,4 @@
-//! Lanes: who may run how much. Pure: no actix, no storage, no clock.
+//! Lanes: how many tasks of each queue may run on this node. Pure: no actix, no storage, no clock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,29 +14,30 @@ use crate::backend::QueueSettings;
 use crate::name::Name;
 use crate::runtime::core::stale::FEW;
 
-/// The most tasks that one claim asks for, so that a lane with a huge concurrency keeps commits short.
+/// The most tasks that a single claim asks for, so that a lane with a huge concurrency keeps commits short.
 const MOST_PER_CLAIM: usize = 2_000;
 
 /// A queue as this node runs it.
 pub(crate) struct Lane {
     pub(crate) name: Name,
-    /// Nothing where this node has no workers for it and only pulls: then no setting gives it any.
+    /// `None` where this node has no workers for the queue and only pulls from it. No stored setting gives such a lane
+    /// workers.
     configured: Option<usize>,
     overridden: Option<usize>,
     pub(crate) paused: bool,
-    /// Tasks that are claimed for workers and not settled, or asked for in a commit under way.
+    /// Tasks that are claimed for workers and not settled, or that a commit in flight asks for.
     pub(crate) outstanding: usize,
     /// For workers: pending tasks of known types.
     pub(crate) work: Demand,
-    /// For those who pull: pending tasks of any type.
+    /// For pullers: pending tasks of any type.
     pub(crate) pull: Demand,
     pub(crate) pullers: Pullers,
-    /// A limit of running tasks left some of its tasks in line: the end of a task under such a limit may make room.
+    /// A limit of running tasks held back some tasks of this lane. The end of a task under such a limit may make room.
     held: bool,
-    /// Pullers that a commit under way asks for.
+    /// The number of pullers for which a commit in flight asks for a task.
     pub(crate) popping: usize,
     pub(crate) ready: Arc<ReadyQueue>,
-    /// Those who wait until nothing of this lane runs here; they ask again then.
+    /// Callers that wait until nothing of this lane runs here. They ask again then.
     pub(crate) idle_watchers: Vec<oneshot::Sender<()>>,
 }
 
@@ -56,7 +57,7 @@ impl Lane {
             ready,
             idle_watchers: Vec::new(),
         };
-        // Nobody knows yet what storage holds.
+        // It is not known yet which tasks storage holds.
         lane.announce();
         lane
     }
@@ -71,7 +72,7 @@ impl Lane {
         if self.paused { 0 } else { self.concurrency().saturating_sub(self.outstanding).min(MOST_PER_CLAIM) }
     }
 
-    /// True when this node only pulled from it, and nobody does any more.
+    /// True when this node has no workers for the lane and no caller pulls from it any more.
     fn is_unused(&mut self) -> bool {
         let may_go = self.configured.is_none()
             && self.popping == 0
@@ -84,7 +85,7 @@ impl Lane {
         may_go && self.pullers.is_empty()
     }
 
-    /// How many who pull have not been asked for yet; those who went away are dropped.
+    /// The number of pullers for which storage has not been asked yet. Closed pullers are dropped.
     pub(crate) fn unserved_pullers(&mut self) -> usize {
         if self.paused {
             return 0;
@@ -93,25 +94,25 @@ impl Lane {
         self.pullers.len().saturating_sub(self.popping)
     }
 
-    /// Storage has nothing to pull: those who do not want to wait are turned away, by dropping their sender.
+    /// Storage has nothing to pull: turns away the pullers that do not want to wait, by dropping their senders.
     pub(crate) fn turn_away_hasty(&mut self) {
         if self.popping == 0 {
             self.pullers.turn_away_hasty();
         }
     }
 
-    /// Storage may hold pending tasks.
+    /// Records that storage may hold pending tasks.
     pub(crate) fn announce(&mut self) {
         self.work.announce();
         self.pull.announce();
     }
 
-    /// A claim of a worker ended, or was not filled.
+    /// Gives room back for `tasks` tasks: a worker's claim ended, or a claim was not filled.
     pub(crate) fn give_room(&mut self, tasks: usize) {
         self.outstanding = self.outstanding.saturating_sub(tasks);
     }
 
-    /// If nothing of this lane runs any more, those who wait for that ask again. By dropping their senders.
+    /// If nothing of this lane runs any more, drops the senders of the idle watchers, so that they ask again.
     pub(crate) fn tell_idle(&mut self, is_busy: impl Fn(&Self) -> bool) {
         if !self.idle_watchers.is_empty() && !is_busy(self) {
             self.idle_watchers.clear();
@@ -133,27 +134,29 @@ impl Lane {
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     by_name: HashMap<Name, usize>,
-    /// Places of lanes that were forgotten, for those that are made next: commits under way name the others by place.
+    /// Places of forgotten lanes, for the lanes that are made next. The other lanes keep their places, because commits
+    /// in flight name lanes by place.
     free: Vec<usize>,
-    /// So many lanes that were made here were left by the last look for those that are of no use any more.
+    /// The number of lanes that the last scan for unused lanes has left.
     left: usize,
-    /// A queue actor that died has sent commits that name lanes by place: none may go before these are over.
+    /// A queue actor that died has sent commits that name lanes by place. No lane may be removed before these commits
+    /// are over.
     inherited: bool,
-    /// Commits that storage has, or has given back without that the queue actor has seen it.
+    /// Commits in flight, including returned commits that the queue actor has not processed yet.
     pub(crate) in_flight: usize,
-    /// What the next commit belongs to.
+    /// The epoch of the next commit.
     pub(crate) epoch: Arc<Epoch>,
-    /// Those who wait until all that was handed in is stored, and for no lane.
+    /// Callers that wait until all that was handed in is stored, and not for a particular lane.
     pub(crate) quiet_watchers: Vec<oneshot::Sender<()>>,
-    /// What storage says of queues, for lanes that are made later.
+    /// The stored settings of queues, for lanes that are made later.
     settings: Vec<QueueSettings>,
-    /// Storage holds a task on its last chance that has to wait until another one here has ended.
+    /// Storage holds a task on its last chance that has to wait until a different task on this node has ended.
     passed_over: bool,
-    /// Some claims may have to be asked for alone.
+    /// Some claims may have to be sent alone.
     some_alone: bool,
-    /// Ends of runs here that storage has taken.
+    /// Ends of runs on this node that storage has taken.
     ends: u64,
-    /// Those of them that were under a limit of running tasks.
+    /// The ends counted in `ends` that were under a limit of running tasks.
     limited_ends: u64,
 }
 
@@ -180,7 +183,7 @@ impl Lanes {
         place
     }
 
-    /// Gives each lane the place that it has in `old`, whose first lanes are these.
+    /// Gives each lane the place that it has in `old`. The first lanes of `old` are the lanes of `self`.
     pub(crate) fn take_places_of(&mut self, old: &Self) {
         for (place, lane) in old.lanes.iter().enumerate().skip(self.lanes.len()) {
             let lane = Lane::new(lane.name.clone(), None, Arc::default());
@@ -194,7 +197,7 @@ impl Lanes {
         self.inherited = true;
     }
 
-    /// Forgets lanes that were made for those who pull, when nobody pulls from them any more and no commit names them.
+    /// Forgets lanes that were made for pullers, when no caller pulls from them any more and no commit names them.
     pub(crate) fn forget_unused(&mut self) {
         if self.inherited && self.in_flight > 0 {
             return;
@@ -207,7 +210,7 @@ impl Lanes {
                 self.free.push(place);
             }
         }
-        // Free places at the end cost each commit a look.
+        // Remove free places at the end, because each commit would have to look at them.
         self.free.sort_unstable();
         while self.free.last().is_some_and(|place| *place + 1 == self.lanes.len()) {
             self.free.pop();
@@ -216,7 +219,7 @@ impl Lanes {
         self.left = self.made();
     }
 
-    /// Lanes that are in use.
+    /// The number of lanes in use.
     fn made(&self) -> usize {
         self.by_name.len()
     }
@@ -230,12 +233,13 @@ impl Lanes {
         self.lanes.get_mut(index)
     }
 
-    /// The lane `name`; one without workers is made for a queue that this node only pulls from.
+    /// The lane `name`. If it is missing, a lane without workers is made, because this node only pulls from the queue.
     pub(crate) fn get_or_make(&mut self, name: &Name) -> &mut Lane {
         let index = match self.index(name) {
             Some(index) => index,
             None => {
-                // Each lane that is made pays for a look at two, however many there are.
+                // A scan runs only after the number of lanes has doubled. So each new lane pays for at most two visits,
+                // however many lanes there are.
                 if self.made() >= FEW.max(self.left * 2) {
                     self.forget_unused();
                 }
@@ -257,7 +261,7 @@ impl Lanes {
         self.lanes.iter_mut()
     }
 
-    /// True when there is something to ask storage for, or to tell those who wait until a lane is idle.
+    /// True when there is something to ask storage for, or callers wait until a lane is idle or all is stored.
     pub(crate) fn want_more(&self) -> bool {
         let wants = |lane: &Lane| {
             (lane.work.is_set() && lane.room() > 0)
@@ -267,8 +271,8 @@ impl Lanes {
         !self.quiet_watchers.is_empty() || self.lanes.iter().any(wants)
     }
 
-    /// Storage refused a commit with these claims in it: each of them is asked for by itself until it comes back, so that
-    /// the one that storage cannot take is found, and nothing else is refused with it.
+    /// Storage refused a commit with these claims in it. Each of the claims is sent by itself until it comes back. So
+    /// the claim that storage cannot take is found, and nothing else is refused with it.
     pub(crate) fn ask_alone(&mut self, claims: &[ClaimFor]) {
         for claim in claims {
             match *claim {
@@ -279,33 +283,34 @@ impl Lanes {
         }
     }
 
-    /// True when some claims may have to be asked for alone.
+    /// True when some claims may have to be sent alone.
     pub(crate) fn some_alone(&self) -> bool {
         self.some_alone
     }
 
-    /// Looks whether any are left.
+    /// Looks whether any claims that must be sent alone are left.
     pub(crate) fn recount_alone(&mut self) {
         self.some_alone = self.lanes.iter().any(|lane| lane.work.is_alone() || lane.pull.is_alone());
     }
 
-    /// Storage may hold pending tasks in any queue.
+    /// Records that storage may hold pending tasks in any queue.
     pub(crate) fn announce_all(&mut self) {
         self.lanes.iter_mut().for_each(Lane::announce);
     }
 
-    /// How many runs have ended here; see [`pass_over`](Self::pass_over).
+    /// The number of runs that have ended on this node; see [`pass_over`](Self::pass_over).
     pub(crate) fn ends(&self) -> u64 {
         self.ends
     }
 
-    /// How many of them were under a limit of running tasks; see [`hold_back`](Self::hold_back).
+    /// The number of these runs that were under a limit of running tasks; see [`hold_back`](Self::hold_back).
     pub(crate) fn limited_ends(&self) -> u64 {
         self.limited_ends
     }
 
-    /// A limit of running tasks made a claim for the lane at `index` come back short. It was composed when
-    /// `limited_ends` runs under such limits had ended; one that has ended since may have made room.
+    /// Records that a limit of running tasks made a claim for the lane at `index` come back short. The claim was
+    /// composed when `limited_ends` runs under such limits had ended. If a run has ended since, it may have made room,
+    /// so the lane asks again.
     pub(crate) fn hold_back(&mut self, index: usize, limited_ends: u64) {
         let lane = &mut self.lanes[index];
         if limited_ends == self.limited_ends {
@@ -315,8 +320,8 @@ impl Lanes {
         }
     }
 
-    /// A run under a limit of running tasks has ended: what that held back may be claimed now. Returns the queues that
-    /// waited for it.
+    /// Records that a run under a limit of running tasks has ended: tasks that the limit held back may be claimed now.
+    /// Returns the queues that waited for it.
     pub(crate) fn made_room_under_limit(&mut self) -> Vec<Name> {
         self.limited_ends += 1;
         let mut freed = Vec::new();
@@ -329,8 +334,9 @@ impl Lanes {
         freed
     }
 
-    /// A claim passed over a task on its last chance: it came back short though there is one more. It was composed when
-    /// `ends` runs had ended; one that has ended since may be the one that was in the way.
+    /// Records that a claim passed over a task on its last chance: it came back short although that task is there. The
+    /// claim was composed when `ends` runs had ended. If a run has ended since, it may be the run that was in the way,
+    /// so all lanes ask again.
     pub(crate) fn pass_over(&mut self, ends: u64) {
         if ends == self.ends {
             self.passed_over = true;
@@ -339,7 +345,7 @@ impl Lanes {
         }
     }
 
-    /// Some run here has ended: what was passed over may be claimed now.
+    /// Records that a run on this node has ended: a task that was passed over may be claimed now.
     pub(crate) fn made_room(&mut self) {
         self.ends += 1;
         if std::mem::take(&mut self.passed_over) {
@@ -347,7 +353,7 @@ impl Lanes {
         }
     }
 
-    /// Brings every lane to what storage says.
+    /// Applies the stored settings to every lane.
     pub(crate) fn apply(&mut self, settings: Vec<QueueSettings>) {
         for lane in &mut self.lanes {
             lane.apply(settings.iter().find(|s| s.queue == lane.name));
@@ -414,7 +420,7 @@ mod tests {
         lanes.forget_unused();
         assert_eq!([lanes.index("q2").unwrap(), lanes.index("q4").unwrap()], places);
         assert!([0, 1, 3, 5].iter().all(|number| lanes.index(&names[*number]).is_none()));
-        // Its successor finds the same places, and gives the free ones away.
+        // The successor finds the same places, and gives the free places away.
         let mut next = Lanes::new([(Name::from("q"), 1, Arc::default())], Vec::new());
         next.take_places_of(&lanes);
         assert_eq!([next.index("q2").unwrap(), next.index("q4").unwrap()], places);

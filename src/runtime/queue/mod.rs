@@ -1,15 +1,15 @@
 //! The queue: the one actor through which pushes, pops and settlements pass.
 //!
-//! While a commit is in flight everything that arrives gathers on the [`inbox`]; when the receipt comes, all of it goes
-//! out as the next commit, composed by [`batch`]. There is no batch size to set: alone, a push costs one transaction
-//! and starts at once; under load hundreds of tasks share one. A lone push to a queue at rest is sent past
-//! the actor, and receipts may be told past it; see [`shared`].
+//! While a commit is in flight, everything that arrives gathers on the [`inbox`]. When the receipt comes, all of it
+//! goes out as the next commit, composed by [`batch`]. There is no batch size to set. Alone, a push costs a single
+//! transaction and its task starts at once; under load hundreds of tasks share a transaction. A lone push to a queue at
+//! rest takes the fast path, past the actor. Receipts may be delivered past the actor too; see [`fast_path`].
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`Poke`] | the inbox, when something is handed in | none | yes: the next one, or the next round of upkeep, does its work | yes |
-//! | [`Configure`] | the board and maintenance, with stored queue settings and limits | none | yes: sent again with every sweep | yes, and what an older look found is ignored |
-//! | [`AwaitIdle`] | the board, to drain a queue or to stop | when nothing of it runs here | yes: the answer then says so | yes |
+//! | [`Poke`] | the inbox, when work is handed in | none | yes: the next poke, or the next maintenance round, does its work | yes |
+//! | [`Configure`] | the board and maintenance, with stored queue settings and limits | none | yes: sent again with every sweep | yes, and the result of an older look is ignored |
+//! | [`AwaitIdle`] | the board, to drain a queue or to stop | when nothing of the queue runs here | yes: the answer then says so | yes |
 
 pub(crate) mod batch;
 mod deferred;
@@ -57,33 +57,34 @@ use crate::runtime::core::{Core, Stage};
 /// The queue actor.
 pub(crate) struct Queue {
     core: Arc<Core>,
-    /// The look that the lanes were configured by.
+    /// The look at stored settings that last configured the lanes.
     configured: Look,
     backing_off: bool,
     failures: u32,
-    /// Claims may exist in storage that nobody here knows of.
+    /// Storage may hold claims for this node that the node does not know of.
     reconcile: bool,
     reconciling: bool,
-    /// Until when, on the clock's growing hand, a commit whose answer was lost may yet arrive; and whether it is looked
-    /// for after a pause.
+    /// The monotonic time until which a commit whose answer was lost may still arrive. `looks_again` is true while the
+    /// next look for its claims waits for the end of a pause.
     doubtful_until: Duration,
     looks_again: bool,
-    /// When it looks for what storage has set aside, on the clock's growing hand.
+    /// The monotonic time at which the actor looks for deferred batches again.
     asks_at: Option<Duration>,
-    /// The last commit was one that had been set aside: the next one is of what has gathered, so that many of them stop nothing.
+    /// The last commit was a deferred batch. The next commit takes the gathered work, so that many deferred batches do
+    /// not starve it.
     aside_was_last: bool,
-    /// Ends of runs wait for company; and their time is up.
+    /// `lingering`: ends of runs wait for other work to share their commit. `lingered`: their time is up.
     lingering: bool,
     lingered: bool,
     life: Supervised,
 }
 
-/// How long ends of runs wait for company.
+/// How long a few ends of runs wait for other work to share their commit.
 const LINGER: Duration = Duration::from_millis(1);
-/// As many ends of runs are worth a commit of their own.
+/// More ends of runs than this are worth a commit of their own.
 const MOST_LINGERING: usize = 16;
 
-/// Rounds of commits against a backend that never blocks before other messages get their turn.
+/// Rounds of commits to a backend that never blocks, before other messages get their turn.
 const ROUNDS_PER_TURN: usize = 32;
 
 impl Queue {
@@ -106,7 +107,7 @@ impl Queue {
         }
     }
 
-    /// Takes what came back, and sends what has gathered.
+    /// Handles returned commits, then sends the gathered work.
     fn turn(&mut self, ctx: &mut Context<Self>) {
         let core = Arc::clone(&self.core);
         let mut lanes = core.lanes.lock();
@@ -120,7 +121,7 @@ impl Queue {
             if self.reconcile && lanes.in_flight == 0 && !self.reconciling && !self.backing_off {
                 self.start_reconcile(ctx);
             }
-            // A backend that is called directly has given the batch back by now.
+            // A backend that is called directly has returned the batch already, so the loop goes on.
             if !self.send(&mut lanes, ctx) || !core.persistence.is_direct() {
                 self.release(lanes);
                 return;
@@ -136,15 +137,15 @@ impl Queue {
         lanes.release(sent && !self.reconcile && !self.reconciling && !self.backing_off && self.failures == 0);
     }
 
-    /// Sends the next commit, if storage has room for it and there is something in it.
+    /// Sends the next commit, if storage has room for it and there is work to commit. True when a commit was sent.
     fn send(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> bool {
         if self.reconcile || self.backing_off || lanes.in_flight >= self.core.persistence.commits_at_once() {
             return false;
         }
         let Some(batch) = self.next_batch(lanes, ctx) else {
-            // What storage has set aside is not stored yet.
+            // Deferred batches are not stored yet.
             if lanes.in_flight == 0 && !self.lingering && self.core.inbox.again().is_empty() {
-                // They ask again, now that all is stored. By dropping the senders.
+                // All is stored now. Dropping the senders makes the watchers ask again.
                 lanes.quiet_watchers.clear();
             }
             return false;
@@ -159,8 +160,9 @@ impl Queue {
         true
     }
 
-    /// True when all that has gathered are a few ends of runs that nobody waits for: they keep a moment, so that the
-    /// next push need not wait behind a commit of theirs, and shares one with them instead.
+    /// True when only a few ends of runs have gathered, no caller awaits them, and the lanes have room to spare. Such
+    /// ends wait a moment. Otherwise the next push would have to wait behind their commit; now it shares a commit with
+    /// them.
     fn may_linger(&self, lanes: &Lanes) -> bool {
         !self.core.persistence.is_direct()
             && self.core.stage() == Stage::Running
@@ -207,8 +209,8 @@ impl Queue {
     fn next_of_gathered(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
         let limits = self.core.limits.lock().clone();
         let alone = compose_alone(lanes, &rules(&self.core, limits.as_ref()));
-        // From here on whoever hands something in must say so: it may come too late for this batch. Not earlier: each of
-        // them costs a message to this actor.
+        // From here on each hand-in must poke this actor, because it may come too late for this batch. The inbox does
+        // not listen earlier, because each poke costs a message to this actor.
         self.core.inbox.listen();
         if let Some(batch) = alone {
             return Some(Box::new(batch));
@@ -219,7 +221,7 @@ impl Queue {
         }
         let gathered = self.core.inbox.take();
         for returned in gathered.returned {
-            // Cannot be handled in the middle of composing; its poke is on the way.
+            // A returned commit cannot be handled while a batch is composed. Its poke is on the way.
             self.core.inbox.give_back(returned);
         }
         let gathered = inbox::Gathered { returned: Vec::new(), ..gathered };
@@ -283,18 +285,20 @@ impl Handler<AwaitIdle> for Queue {
     type Result = actix::MessageResult<AwaitIdle>;
     fn handle(&mut self, AwaitIdle(name): AwaitIdle, _: &mut Self::Context) -> Self::Result {
         let (tell, told) = oneshot::channel();
-        // Whoever asks for all queues is about to stop: a push that is sent after the answer would lose its own.
+        // A caller that asks for all queues is about to stop the board. A push that is sent after this answer would
+        // lose its own answer.
         let core = Arc::clone(&self.core);
         let mut lanes = core.lanes.lock();
         if core.stage() > Stage::Running {
-            // Who pulls gets nothing more; told by dropping their senders.
+            // Pullers get nothing more. They are told by dropping their senders.
             lanes.iter_mut().for_each(|lane| lane.pullers.clear());
         }
-        // A lane that is only pulled from may be forgotten while somebody has a task of it.
+        // A lane that is only pulled from may be forgotten while a delivery still holds a task of it.
         for queue in core.delivered_queues() {
             lanes.get_or_make(&queue);
         }
-        // Of several busy lanes one is watched; whoever asks for all asks again when it has become idle.
+        // Of several busy lanes only the first is watched. A caller that asks for all queues asks again when that lane
+        // is idle.
         let quiet = lanes.in_flight == 0
             && core.inbox.again().is_empty()
             && core.inbox.peek(|g| g.settles.is_empty() && g.pushes.is_empty());
@@ -302,8 +306,8 @@ impl Handler<AwaitIdle> for Queue {
         let place = lanes.iter().position(|lane| asked(lane) && is_busy(&core, lane));
         match place {
             Some(index) => lanes.at(index).idle_watchers.push(tell),
-            // The last ends of its runs may be on their way. A node under load is never without a commit, so only those
-            // that are sent by now are waited for.
+            // The last ends of the lane's runs may still be in flight. Only the commits sent by now are waited for,
+            // because a node under load always has a commit in flight.
             None if name.is_some() => Epoch::end(&mut lanes.epoch, tell),
             None if quiet => drop(tell.send(())),
             None => lanes.quiet_watchers.push(tell),
@@ -313,7 +317,7 @@ impl Handler<AwaitIdle> for Queue {
     }
 }
 
-/// True while something of the lane runs here, or its end has not been sent to storage.
+/// True while a task of the lane runs here, or its end has not been sent to storage.
 fn is_busy(core: &Core, lane: &Lane) -> bool {
     lane.outstanding > 0
         || lane.popping > 0

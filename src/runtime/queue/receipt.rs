@@ -1,4 +1,4 @@
-//! What a receipt means for everyone who waits for it.
+//! Delivers receipts: applies the results of a commit to the lanes, and answers the callers that wait for them.
 
 use std::mem;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::runtime::core::Core;
 use crate::runtime::events::{Event, Fact, TaskFact};
 use crate::task::{TaskSpec, TaskState};
 
-/// Tells everyone what became of a batch.
+/// Answers all callers that wait for a batch, and applies its receipt to the lanes.
 pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt: Receipt) {
     let Batch { commit, settled, pushed, claims, uncertain, epoch, ends, limited_ends, tries, .. } = batch;
     let origin = deferred::Origin { uncertain, epoch, tries };
@@ -40,7 +40,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
             continue;
         }
         if let (TaskState::Pending, true, Some(lane)) = (settlement.state, side_by_side, lanes.get(&spec.queue)) {
-            // A claim beside this commit may have come back short without having seen it.
+            // A concurrent claim may have come back short because it did not see this task.
             lane.announce();
         }
         let makes_room = limits.is_some_and(|limits| limits.hold_room_of(&spec));
@@ -48,7 +48,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
         match outcome {
             Settled::Accepted => end.tell(core, Verdict::Taken),
             Settled::Cancelled => end.called_off().tell(core, Verdict::Taken),
-            // A batch that was sent twice fences itself when its first sending had got through.
+            // A batch that was sent twice is fenced by its own first sending, if the first sending got through.
             Settled::Fenced if uncertain => doubtful.push(end),
             Settled::Fenced | Settled::Busy => end.tell(core, Verdict::Fenced),
         }
@@ -67,7 +67,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
             for task in group.tasks.iter().filter(|task| task.claim) {
                 if let Some(lane) = lanes.get(&task.spec.queue) {
                     lane.give_room(1);
-                    // It was not claimed because a task took its place.
+                    // A different task may have stayed unclaimed because this task took its place in the lane.
                     lane.announce();
                 }
             }
@@ -80,7 +80,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
         });
         replies.push((reply, of_group(answers)));
     }
-    // Workers first: whoever pushed is woken by its answer, and would take a core from the task.
+    // Wake the workers first: an answer wakes the caller that pushed, which would take a CPU core from the task.
     for (lane, tasks) in fresh {
         let lane = lanes.at(lane);
         if lane.paused {
@@ -90,7 +90,7 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
         }
     }
     for (reply, answer) in replies {
-        // Whoever no longer listens needs no answer.
+        // A caller that has stopped waiting needs no answer.
         drop(reply.answer.send(answer));
     }
     for ((request, whom), tasks) in commit.claim.iter().zip(&claims).zip(receipt.claimed) {
@@ -104,21 +104,21 @@ pub(crate) fn deliver(core: &Arc<Core>, lanes: &mut Lanes, batch: Batch, receipt
     }
 }
 
-/// The end of a claim, on its way back to whoever held it.
+/// The end of a claim, on its way back to the holder of the claim.
 pub(super) struct Ended {
     pub(super) settlement: Settlement,
     spec: Arc<TaskSpec>,
     holder: Holder,
 }
 
-/// What became of the end of a claim.
+/// The outcome of the end of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is written.
+    /// Storage has written the end.
     Taken,
-    /// It is not, and never will be: the claim no longer held.
+    /// The end is not written and never will be, because the claim no longer held.
     Fenced,
-    /// Nobody here can tell.
+    /// This node cannot find out whether the end is written.
     Unknown,
 }
 
@@ -127,19 +127,19 @@ impl Ended {
         Self { settlement, spec, holder }
     }
 
-    /// The same end as storage has it: the task was to run again, and its cancel was asked for.
+    /// The end as storage wrote it: the task was to run again, but its cancellation had been requested.
     fn called_off(mut self) -> Self {
         self.settlement.state = TaskState::Cancelled;
         self
     }
 
-    /// Tells everyone; of what nobody can tell nothing is published.
+    /// Publishes the outcome and answers the callers that wait for it. An unknown outcome is not published.
     pub(super) fn tell(self, core: &Core, verdict: Verdict) {
         let Self { settlement, spec, holder } = self;
         let task_id = settlement.task_id;
         match verdict {
             Verdict::Taken => {
-                // Of what is only given back nothing is told, unless it ends with that.
+                // Publish no event for a released claim, unless the release made the task terminal.
                 if settlement.execution.is_some() || settlement.state.is_terminal() {
                     core.events.publish(|| Fact::settled(&settlement, &spec));
                 }
@@ -157,7 +157,7 @@ impl Ended {
                 warn!(core.log, "fenced: the task is no longer held by this node, its outcome is not taken";
                     keys::TASK_ID => %task_id, keys::TYPE => spec.kind.as_str(), keys::STATE => %settlement.state);
             }
-            // Whoever waits looks for itself, and so does upkeep.
+            // Callers that wait then read the task from storage themselves, and so does maintenance.
             Verdict::Unknown => {
                 core.awaited.ended(task_id);
                 due_when_stored(core, settlement.state, settlement.run_at);
@@ -169,21 +169,22 @@ impl Ended {
                 Verdict::Fenced => Err(DeliveryError::Fenced(task_id)),
                 Verdict::Unknown => Err(DeliveryError::Unknown(task_id)),
             };
-            // Whoever no longer listens needs no answer.
+            // A caller that has stopped waiting needs no answer.
             drop(answer.send(outcome));
         }
     }
 }
 
-/// A task was stored, to run at a later time. Only now: a round of upkeep that came before the commit would have found
-/// nothing.
+/// Tells maintenance of a stored task that is to run at a later time. Called only after the commit, because an earlier
+/// maintenance round would have found nothing.
 fn due_when_stored(core: &Core, state: TaskState, run_at: Timestamp) {
     if matches!(state, TaskState::Scheduled | TaskState::Retrying) {
         core.due_at(run_at);
     }
 }
 
-/// A row that no worker will ever see: nobody else tells of its end.
+/// Reports the end of a task whose row cannot be read. No worker will ever see the row, so its end is reported nowhere
+/// else.
 fn tell_buried(core: &Core, unreadable: &Unreadable) {
     let Unreadable { task_id, kind, queue, reason } = unreadable;
     let shown = task_id.map_or_else(|| "unreadable".to_owned(), |task_id| task_id.to_string());
@@ -196,8 +197,8 @@ fn tell_buried(core: &Core, unreadable: &Unreadable) {
     }
 }
 
-/// True when a claim may have come back short without having seen what this commit stores: one that was made beside it, or
-/// while it was set aside.
+/// True when a claim may have come back short because it did not see the tasks that this commit stores. This holds for
+/// a concurrent claim, and for a claim made while this commit was deferred.
 fn may_be_missed(core: &Core, origin: &deferred::Origin) -> bool {
     core.persistence.is_side_by_side() || origin.tries > 0
 }
@@ -224,11 +225,11 @@ fn take_inserted(
     if let (true, Some(index)) = (insertion.claim, lane) {
         lanes.at(index).give_room(1);
     }
-    // After an uncertain first sending the task that is there is the one that was pushed.
+    // After an uncertain first sending, a duplicate with the same id is the pushed task itself.
     let own = origin.uncertain && matches!(&outcome, Inserted::Duplicate { task_id, .. } if *task_id == spec.task_id);
     if own || matches!(outcome, Inserted::New { .. } | Inserted::Replaced { .. }) {
         if let (TaskState::Pending, Some(index), true) = (insertion.state, lane, may_be_missed(core, origin)) {
-            // A claim beside this commit may have come back short without having seen it.
+            // A concurrent claim may have come back short because it did not see this task.
             lanes.at(index).announce();
         }
         due_when_stored(core, insertion.state, spec.run_at);
@@ -237,7 +238,7 @@ fn take_inserted(
         }
     }
     if let Inserted::Replaced { state: TaskState::Pending, .. } = outcome {
-        // It may run now, in a queue of its own: the push may have named another.
+        // The replaced task may run now, in its own queue. The push may have named a different queue.
         lanes.announce_all();
     }
     if let Inserted::New { state } = outcome {
@@ -255,7 +256,8 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
             lane.give_room(limit.saturating_sub(got));
             lane.work.came_back(got < limit, mark);
             if lane.paused {
-                // They were claimed before the pause, and storage answered late: nothing begins in a paused queue.
+                // These tasks were claimed before the pause, and storage answered late. No task begins in a paused
+                // queue.
                 tasks.into_iter().for_each(|claimed| core.give_back(claimed, Holder::Worker));
                 return;
             }
@@ -267,12 +269,13 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
             lane.pull.came_back(got < limit, mark);
             for claimed in tasks {
                 let mut delivery = Some(Delivery::new(claimed, Arc::clone(core)));
-                // In a paused queue it is dropped, and gives itself back.
+                // In a paused queue the delivery is dropped, and gives its task back.
                 while !lane.paused
                     && let Some(held) = delivery.take()
                 {
                     let Some(puller) = lane.pullers.next() else { break };
-                    // StaleScan: the next one gets it; dropped at the end, it gives itself back.
+                    // If the puller has gone away, the next puller gets the delivery. With no puller left it is
+                    // dropped, and gives its task back.
                     delivery = puller.answer.send(Ok(held)).err().and_then(Result::ok);
                 }
             }
@@ -283,14 +286,14 @@ fn take_claimed(core: &Arc<Core>, lanes: &mut Lanes, limit: usize, whom: ClaimFo
     }
 }
 
-/// Answers the pushes that are given up, and takes them out of the batch. Their claims are forgotten already.
+/// Answers the pushes that are given up, and takes them out of the batch. Their claims were removed before.
 pub(crate) fn refuse(batch: &mut Batch, give_up: impl Fn(Duration) -> bool, error: &BackendError) {
     let groups = mem::take(&mut batch.commit.insert);
     let replies = mem::take(&mut batch.pushed);
     let error = if batch.uncertain { &in_doubt(error) } else { error };
     for (group, reply) in groups.into_iter().zip(replies) {
         if give_up(reply.deadline) {
-            // Whoever no longer listens needs no answer.
+            // A caller that has stopped waiting needs no answer.
             drop(reply.answer.send(Err(PushError::Storage(error.clone()))));
         } else {
             batch.commit.insert.push(group);
@@ -299,7 +302,8 @@ pub(crate) fn refuse(batch: &mut Batch, give_up: impl Fn(Duration) -> bool, erro
     }
 }
 
-/// What whoever pushed is told when an earlier sending may have got through, whatever storage says of the last one.
+/// The error for a push whose earlier sending may have got through. It says "unknown", independent of storage's answer
+/// to the last sending.
 pub(super) fn in_doubt(error: &BackendError) -> BackendError {
     match error {
         BackendError::Unknown { .. } => error.clone(),
@@ -310,7 +314,7 @@ pub(super) fn in_doubt(error: &BackendError) -> BackendError {
     }
 }
 
-/// Takes the claims out of a batch that failed: the lanes have their room back and ask again.
+/// Takes the claims out of a batch that failed. The lanes get their room back and ask storage again.
 pub(crate) fn forget_claims(lanes: &mut Lanes, batch: &mut Batch) {
     let requests = mem::take(&mut batch.commit.claim);
     for (request, whom) in requests.iter().zip(mem::take(&mut batch.claims)) {
@@ -328,7 +332,7 @@ pub(crate) fn forget_claims(lanes: &mut Lanes, batch: &mut Batch) {
         }
     }
     lanes.announce_all();
-    // Those who want no more than a look are not kept waiting for storage.
+    // Pullers that do not want to wait are not kept waiting for storage.
     lanes.iter_mut().for_each(Lane::turn_away_hasty);
 }
 
@@ -349,7 +353,7 @@ mod tests {
         board.pause("default").await.unwrap();
         let task = board.push(NewTask::new("x", &())).await.unwrap().task_id;
         for pulled in [false, true] {
-            // As a commit that was sent before the pause, and hung.
+            // Like a commit that was sent before the pause, and hung.
             let mut commit = Commit::new(core.node, core.clock.now());
             commit.claim.push(ClaimRequest { queue: "default".into(), types: None, limit: 1 });
             let receipt = core.backend.commit(&commit).unwrap();

@@ -1,4 +1,4 @@
-//! A bounded pool of threads for what blocks: handlers, and the removal of logs, each with a pool of its own.
+//! A bounded pool of threads for blocking work. Handlers and the removal of logs each have their own pool.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::panics::{caught, let_go};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// How long a thread without work stays.
+/// How long an idle thread stays.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Runs jobs on at most `most` threads, made when needed; jobs beyond that wait their turn.
+/// Runs jobs on at most `most` threads, made when needed. Further jobs wait their turn.
 pub(crate) struct BlockingPool(Arc<Shared>);
 
 struct Shared {
@@ -40,7 +40,7 @@ impl BlockingPool {
         Self(Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), name, most, overdue: Arc::default() }))
     }
 
-    /// How many of its threads have outlasted the runs that they were given.
+    /// How many threads of the pool have outlasted their runs.
     pub(crate) fn overdue(&self) -> &Arc<AtomicUsize> {
         &self.0.overdue
     }
@@ -48,7 +48,7 @@ impl BlockingPool {
     pub(crate) fn spawn(&self, job: Job) {
         let mut state = self.0.state.lock();
         if state.abandoned {
-            // Not under the lock: what is dropped may wake somebody.
+            // Not under the lock, because the drop of a job may wake a waiter.
             drop(state);
             let_go(job);
             return;
@@ -60,20 +60,21 @@ impl BlockingPool {
         }
         let shared = Arc::clone(&self.0);
         let thread = std::thread::Builder::new().name(self.0.name.into());
-        // Without a thread of its own the job waits for one of the others; with no thread at all it runs when the
-        // next job brings one.
+        // If no thread can be started, the job waits for an existing thread. If there is no thread at all, it runs when
+        // a later job starts a thread.
         if thread.spawn(move || shared.serve()).is_ok() {
             state.threads += 1;
         }
     }
 
-    /// Lets the threads end when they have no work.
+    /// Lets the threads end once they have no work.
     pub(crate) fn close(&self) {
         self.0.state.lock().closed = true;
         self.0.work.notify_all();
     }
 
-    /// The same, and what has not begun never will: the jobs that wait are dropped, and so are those that come.
+    /// Like [`close`](Self::close), and jobs that have not begun never will: waiting jobs are dropped, and so are later
+    /// jobs.
     pub(crate) fn abandon(&self) {
         let mut state = self.0.state.lock();
         (state.closed, state.abandoned) = (true, true);
@@ -96,7 +97,8 @@ impl Shared {
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
-                // A job tells of its own panics. What it drops belongs to the application, and must not take the thread along.
+                // A job reports its own panics. It drops values of the application, and a panic in such a drop must not
+                // end the thread.
                 caught(job).ok();
                 state = self.state.lock();
                 continue;

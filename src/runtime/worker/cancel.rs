@@ -1,15 +1,15 @@
-//! The cancellation token of one run.
+//! The cancellation token of a run.
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// Why a run is asked to end early.
+/// The reason why a run is asked to end early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CancelReason {
-    /// Somebody cancelled the task; the text says why.
+    /// The task was cancelled on request; the text gives the reason.
     Requested(String),
-    /// The board stops; the task runs again elsewhere or later, and has used up no attempt.
+    /// The board stops. The task runs again later or on a different node, and has used up no attempt.
     Shutdown,
     /// The task's timeout has passed.
     Timeout,
@@ -35,7 +35,7 @@ impl Cancel {
     /// Resolves when the run is asked to end; at once when it already was.
     pub(crate) async fn raised(&self) {
         loop {
-            // Interest is registered before the look: a raise in between is then not missed.
+            // Interest is registered before the check, so that a raise in between is not missed.
             let raised = self.raised.notified();
             if self.reason.lock().is_some() {
                 return;

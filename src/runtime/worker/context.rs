@@ -1,4 +1,4 @@
-//! What a handler sees of its task and of the board.
+//! The view that a handler has of its task and of the board.
 
 use std::any::TypeId;
 use std::sync::{Arc, OnceLock};
@@ -30,8 +30,8 @@ use crate::store::StoreHandle;
 use crate::task::{ExecutionStatus, TaskState};
 use crate::task::{IntoNewTask, LONGEST_REPORT, Progress, TaskError, TaskId, TaskSpec};
 
-/// What a running handler has in hand: its task, a logger, progress, cancellation, shared data, the public store and the
-/// board. Cloning is cheap; a clone may outlive the run, but can no longer change the task then.
+/// The context of a running handler: its task, a logger, progress, cancellation, shared data, the public store and the
+/// board. Cloning is cheap. A clone may outlive the run, but then it can no longer change the task.
 #[derive(Clone)]
 pub struct Context(Arc<Inner>);
 
@@ -40,22 +40,22 @@ struct Inner {
     claimed: Claimed,
     started_at: Timestamp,
     cancel: Cancel,
-    // Most runs never have it, and each allocates what stands here.
+    // Boxed and made on first use: each run allocates this struct, and most runs never need the rare fields.
     rare: OnceLock<Box<Rare>>,
 }
 
-/// What a run has once it logs, reports, blocks, keeps a result or completes its task by itself.
+/// The part of a context that exists once a run logs, reports, blocks, keeps a result or completes its task by itself.
 #[derive(Default)]
 struct Rare {
     log: OnceLock<Logger>,
     attempt_log: OnceLock<AttemptLog>,
     result: Mutex<Option<Box<str>>>,
-    // What is to be said of a run that completes its task all the same.
+    // A remark that the execution keeps although the run completes its task.
     note: OnceLock<String>,
-    // What a transaction of the handler has written, if it has committed.
+    // The settlement that a transaction of the handler has written. It counts only if the transaction has committed.
     completed: Mutex<Option<Settlement>>,
     pace: OnceLock<Arc<Pace>>,
-    // Of a blocking run.
+    // Set for a blocking run.
     thread: OnceLock<Arc<RunThread>>,
 }
 
@@ -78,7 +78,7 @@ impl Context {
         self.0.claimed.spec.task_id
     }
 
-    /// Which attempt this is; 1 is the first.
+    /// The number of this attempt; the first is 1.
     pub fn attempt(&self) -> u32 {
         self.0.claimed.attempt + 1
     }
@@ -93,7 +93,8 @@ impl Context {
         &self.0.core.clock
     }
 
-    /// The task's logger: writes to the board's logger and, where task logs are kept, to the files of this attempt.
+    /// The task's logger. It writes to the board's logger and, where task logs are kept, also to the files of this
+    /// attempt.
     pub fn log(&self) -> &Logger {
         self.rare().log.get_or_init(|| {
             let spec = &self.0.claimed.spec;
@@ -109,11 +110,12 @@ impl Context {
         })
     }
 
-    /// Says how far the task has come, 0 to 1, and what it is doing. Stored at most twice a second, the last report in the
-    /// end too; events carry every report. A message of more than 4 KiB is cut.
+    /// Reports how far the task has come, from 0 to 1, with a message about its present work. Storage gets at most two
+    /// reports a second, and at the end the last report too. Events carry every report. A message of more than 4 KiB is
+    /// cut.
     pub fn progress(&self, fraction: f64, message: impl Into<String>) {
         let fraction = if fraction.is_finite() { fraction.clamp(0.0, 1.0) } else { 0.0 };
-        // Cut, and not refused: a run does not fail for what it says of itself.
+        // Cut and not rejected, because a run must not fail over its own progress message.
         let message = json::cut(message.into().into(), LONGEST_REPORT).into();
         let progress = Progress { fraction, message };
         let core = &self.0.core;
@@ -127,7 +129,7 @@ impl Context {
         self.cancel_reason().is_some()
     }
 
-    /// Why the run is asked to end early, if it is.
+    /// The reason why the run is asked to end early, if it is.
     pub fn cancel_reason(&self) -> Option<CancelReason> {
         self.0.cancel.reason()
     }
@@ -137,14 +139,14 @@ impl Context {
         self.0.cancel.raised().await;
     }
 
-    /// True when the board stops, or has given up. A run may then go on for the drain time, so this is the moment for a long
-    /// one to make a checkpoint or to begin nothing more.
+    /// True when the board stops or has given up. A run may then go on for the [`drain`](crate::Config::drain) time. So
+    /// a long run can now make a checkpoint, or begin no further work.
     pub fn is_stopping(&self) -> bool {
         self.0.core.stage() >= Stage::Stopping
     }
 
-    /// Resolves when the board begins to stop: the [`drain`](crate::Config::drain) time before [`cancelled`](Self::cancelled)
-    /// does.
+    /// Resolves when the board begins to stop. This is the [`drain`](crate::Config::drain) time before
+    /// [`cancelled`](Self::cancelled) resolves.
     ///
     /// ```
     /// use callboard::{Context, Outcome, TaskResult};
@@ -164,7 +166,7 @@ impl Context {
         self.0.core.stopping().await;
     }
 
-    /// What was given to the builder with [`data`](crate::BoardBuilder::data).
+    /// The value of this type that was given to the builder with [`data`](crate::BoardBuilder::data).
     pub fn data<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.0.core.data.get(&TypeId::of::<T>())?.downcast_ref()
     }
@@ -174,15 +176,16 @@ impl Context {
         &self.0.core.store
     }
 
-    /// Pushes a further task; also while the board is stopping, for a run is let come to its end.
+    /// Pushes a further task. This works also while the board is stopping, because a run may still come to its end
+    /// then.
     ///
     /// # Errors
-    /// [`PushError`], as [`Board::push`](crate::Board::push).
+    /// [`PushError`], as for [`Board::push`](crate::Board::push).
     pub async fn push(&self, task: impl IntoNewTask) -> Result<Pushed, PushError> {
         crate::runtime::queue::push::push_from_within(&self.0.core, task).await
     }
 
-    /// Keeps `value` as the task's result, unless the handler returns one.
+    /// Keeps `value` as the task's result, unless the handler returns a result.
     ///
     /// # Errors
     /// A fatal error when `value` cannot be written as JSON, or is larger than
@@ -197,10 +200,10 @@ impl Context {
         Ok(())
     }
 
-    /// Pushes a further task in a transaction of the handler's own; see [`Board::push_in`](crate::Board::push_in).
+    /// Pushes a further task in a transaction of the handler; see [`Board::push_in`](crate::Board::push_in).
     ///
     /// # Errors
-    /// [`PushError`], as there.
+    /// [`PushError`], as for that method.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub fn push_in<C: AppConnection>(&self, conn: &mut C, task: impl IntoNewTask) -> Result<Pushed, PushError> {
         crate::runtime::queue::transaction::push_in(&self.0.core, conn, [task])?
@@ -209,15 +212,15 @@ impl Context {
             .ok_or(PushError::Unknown)
     }
 
-    /// Completes the task in a transaction of the handler's own: its effects and its completion are stored together or not
-    /// at all, so that no run repeats what an earlier one has done. With `&()` the task keeps no result, or the one that
-    /// was [set](Context::set_result).
+    /// Completes the task in a transaction of the handler. The handler's effects and the completion are stored together
+    /// or not at all, so that no run repeats the effects of an earlier run. With `&()` the task keeps no result, or the
+    /// result that was [set](Context::set_result).
     ///
-    /// `conn` is as for [`Board::push_in`](crate::Board::push_in). Call this at the end of the transaction, for the task is
-    /// locked from here on, and end the transaction before the handler returns. Then storage is asked what came of it:
-    /// when it committed, the task is completed, whatever the handler returns, also when it fails or panics after that;
-    /// when it did not, what the handler returns counts, as if this had never been called. So let the handler return an
-    /// error when its transaction fails: `?` does.
+    /// `conn` is as for [`Board::push_in`](crate::Board::push_in). Call this at the end of the transaction, because the
+    /// task is locked from here on. End the transaction before the handler returns. After that, storage is asked
+    /// whether the transaction has committed. If it has, the task is completed, regardless of the handler's return
+    /// value, also when the handler fails or panics later. If it has not, the handler's return value counts, as if this
+    /// method had never been called. So let the handler return an error when its transaction fails: `?` does that.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")] mod example {
@@ -236,8 +239,9 @@ impl Context {
     /// ```
     ///
     /// # Errors
-    /// [`CompleteError::Fenced`] when the task is no longer held by this run: roll the transaction back, and with it what
-    /// another run does as well. Other [`CompleteError`]s; nothing of the completion is left in the transaction then.
+    /// [`CompleteError::Fenced`] when this run no longer holds the task. Roll the transaction back then, because a
+    /// second run of the task may produce the same effects. Any other [`CompleteError`]: the transaction then holds
+    /// nothing of the completion.
     #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
     pub fn complete_in<C: AppConnection>(&self, conn: &mut C, output: &impl Serialize) -> Result<(), CompleteError> {
         let refused = |fault| CompleteError::Output(serde::ser::Error::custom(fault));
@@ -248,19 +252,19 @@ impl Context {
         }
         let (now, state) = (self.0.core.clock.now(), TaskState::Completed);
         let settlement = ended(self.claimed(), self.started_at(), now, state, ExecutionStatus::Success, text, None);
-        // Before it is written: whatever comes of it, the end of the run looks.
+        // Set before the write, so that the end of the run asks storage in every case, also when the write fails.
         *self.rare().completed.lock() = Some(settlement.clone());
         crate::runtime::queue::transaction::complete_in(&self.0.core, conn, settlement)
     }
 
-    /// The end that a transaction of the handler has written, if it has committed.
+    /// The settlement that a transaction of the handler has written. It counts only if the transaction has committed.
     pub(crate) fn completed(&self) -> Option<Settlement> {
         self.0.rare.get()?.completed.lock().clone()
     }
 
-    /// Says something of the run that its execution keeps. The first word stays.
+    /// Adds a remark that the execution of the run keeps. The first remark stays.
     pub(crate) fn note(&self, text: String) {
-        // There is one place that says something.
+        // There is a single caller, so the remark is never set twice.
         self.rare().note.set(text).ok();
     }
 
@@ -280,12 +284,12 @@ impl Context {
         self.0.cancel.raise(reason);
     }
 
-    /// The thread of the run, when it is a blocking one.
+    /// The thread of a blocking run; `None` for any other run.
     pub(crate) fn thread(&self) -> Option<&Arc<RunThread>> {
         self.0.rare.get()?.thread.get()
     }
 
-    /// The run is a blocking one.
+    /// Marks the run as blocking, and returns its thread.
     pub(crate) fn needs_thread(&self) -> Arc<RunThread> {
         let make = || RunThread::new(self.blocking_pool().overdue());
         Arc::clone(self.rare().thread.get_or_init(make))
@@ -295,7 +299,7 @@ impl Context {
         self.0.core.workers.blocking()
     }
 
-    /// The run is over: its log files are closed.
+    /// Closes the log files, because the run is over.
     pub(crate) fn close_log(&self) {
         if let Some(log) = self.0.rare.get().and_then(|rare| rare.attempt_log.get()) {
             log.close();

@@ -1,4 +1,4 @@
-//! The kinds of handlers, made one: a function from a task to the future of its result.
+//! The kinds of handlers behind a common trait: a function from a task to the future of its result.
 
 use std::future::Future;
 use std::marker::PhantomData;
@@ -13,16 +13,16 @@ use super::Context;
 use super::Task;
 use crate::task::{IntoOutcome, RunResult, TaskError, TaskResult, TaskSpec, returned};
 
-/// Runs tasks of one type.
+/// Runs the tasks of a type.
 pub(crate) trait Handle: Send + Sync {
     fn run(&self, cx: Context) -> LocalBoxFuture<'static, RunResult>;
 
-    /// The queue that tasks of the type go to by themselves; nothing where only each push says it.
+    /// The queue that tasks of the type go to by default; `None` if each push must name the queue.
     fn queue(&self) -> Option<&'static str> {
         None
     }
 
-    /// A wait of the type's own after a failure.
+    /// The type's own wait after a failure; `None` if the type has no rule for it.
     fn retry_delay(&self, failures: u32, error: &TaskError) -> Option<Duration> {
         let _ = (failures, error);
         None
@@ -76,7 +76,7 @@ fn failed(error: TaskError) -> LocalBoxFuture<'static, RunResult> {
     Box::pin(std::future::ready(Err(error)))
 }
 
-/// A type with a `run` of its own.
+/// The handler of a type that has a `run` of its own.
 pub(crate) struct Typed<T>(pub(crate) PhantomData<fn() -> T>);
 
 impl<T: Task> Handle for Typed<T> {
@@ -133,12 +133,13 @@ where
         let (tell, told) = oneshot::channel();
         let (inner, thread) = (cx.clone(), cx.needs_thread());
         cx.blocking_pool().spawn(Box::new(move || {
-            // Given up while it waited for a thread: its task is somebody else's by now, or nobody's.
+            // The run was given up while it waited for a thread. By now its task may be held by a different run, or by
+            // none.
             let busy = if tell.is_closed() { None } else { thread.begin() };
             if busy.is_none() {
                 return;
             }
-            // The run may be given up meanwhile, too: then nobody listens.
+            // The run may be given up meanwhile, too. Then the receiver is gone.
             drop(tell.send(super::run::caught(|| returned(work(task, &inner)))));
             drop(busy);
         }));

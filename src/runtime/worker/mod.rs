@@ -1,12 +1,12 @@
-//! Workers: each runs one task at a time.
+//! Workers: each runs a single task at a time.
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`Wake`] | the queue, or another worker, when the lane's ready has a task; the guardian, when one that was woken does not look | none | only with its worker, which the guardian replaces | yes, but it is sent to idle workers only |
+//! | [`Wake`] | the queue, or a worker, when the lane's ready queue has a task; the guardian, when a woken worker does not look | none | only with its worker, which the guardian replaces | yes, but it is sent to idle workers only |
 //! | [`Dismiss`] | the queue, when a lane has more workers than its concurrency | none | only with its worker | yes |
 //!
-//! A panic of a handler stops at the door in [`run`]; a panic of the worker itself ends its actor, and the guardian puts
-//! a fresh one in its place.
+//! A panic of a handler is caught in [`run`]. A panic of the worker itself ends its actor, and the guardian puts a
+//! fresh actor in its place.
 
 mod blocking;
 mod cancel;
@@ -38,17 +38,18 @@ use crate::actor::Supervised;
 use crate::runtime::core::Core;
 use crate::runtime::queue::ready::{CallNumber, ReadyQueue, Take, wake};
 
-/// There may be a task on the ready.
+/// The ready queue may have a task.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Wake(pub(crate) CallNumber);
 
-/// It is not needed any more. Sent to idle workers that nobody can wake any more.
+/// The worker is not needed any more. Sent to idle workers that have left the ready queue, so that no wake-up can reach
+/// them.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Dismiss;
 
-/// Tasks that a worker runs without a pause before the others on its thread get their turn.
+/// How many tasks a worker runs without a pause before it yields to the other workers on its thread.
 const TASKS_PER_TURN: u32 = 64;
 
 /// The worker actor.
@@ -64,7 +65,7 @@ impl Worker {
         Self { core, ready, slot, _life: life }
     }
 
-    /// Takes tasks and runs them, one at a time, until the ready is empty.
+    /// Takes tasks and runs them in sequence until the ready queue is empty.
     fn work(&mut self, ctx: &mut ActorContext<Self>, call: Option<CallNumber>) {
         let (core, ready, slot) = (Arc::clone(&self.core), Arc::clone(&self.ready), Arc::clone(&self.slot));
         let me = ctx.address();
@@ -89,7 +90,7 @@ impl Actor for Worker {
     type Context = ActorContext<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // Not woken by anybody: it looks for itself, and is idle afterwards.
+        // A new worker has not been woken. It looks at the ready queue by itself, and is idle afterwards.
         self.work(ctx, None);
     }
 }

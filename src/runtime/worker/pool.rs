@@ -1,4 +1,4 @@
-//! All workers of a board: where they sit, and what they run.
+//! All workers of a board: their threads, their slots and their present runs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::runtime::core::Core;
 use crate::runtime::queue::ready::wake;
 use crate::task::{ClaimToken, TaskId};
 
-/// What a worker has in hand, seen from outside. Outlives the worker.
+/// The claim or the run that a worker holds, visible from outside. A slot outlives its worker.
 #[derive(Default)]
 pub(crate) struct Slot(Mutex<Hand>);
 
@@ -26,10 +26,10 @@ pub(crate) struct Slot(Mutex<Hand>);
 enum Hand {
     #[default]
     Empty,
-    /// Taken from the ready, not begun.
+    /// Taken from the ready queue, but not begun.
     Taken(TaskId, ClaimToken),
     Running(Context),
-    /// The run is settled, and its thread goes on: its place in the lane is not free yet.
+    /// The run is settled but its thread goes on, so its place in the lane is not free yet.
     Outlasted(Context),
 }
 
@@ -65,7 +65,7 @@ impl Slot {
         }
     }
 
-    /// The run that is settled and whose thread goes on.
+    /// The run that is settled while its thread goes on.
     pub(crate) fn outlasting(&self) -> Option<Context> {
         match &*self.0.lock() {
             Hand::Outlasted(context) => Some(context.clone()),
@@ -79,13 +79,13 @@ struct Member {
     worker: Addr<Worker>,
 }
 
-/// A thread that workers live on, and its signs of life.
+/// A thread that hosts workers, and its liveness.
 struct PoolThread {
     arbiter: Arbiter,
     pulse: Arc<Liveness>,
 }
 
-/// The workers, lane by lane, and the threads that they are spread over.
+/// The workers of each lane, and the threads that they are spread over.
 pub(crate) struct WorkerPool {
     lanes: HashMap<Name, Mutex<Vec<Member>>>,
     threads: Mutex<Vec<PoolThread>>,
@@ -107,7 +107,7 @@ impl WorkerPool {
         &self.blocking
     }
 
-    /// Starts the threads that workers live on. Must be called inside an actix system.
+    /// Starts the threads for workers. Must be called inside an actix system.
     pub(crate) fn start_arbiters(&self, count: usize) {
         let mut threads = self.threads.lock();
         while threads.len() < count {
@@ -115,7 +115,7 @@ impl WorkerPool {
         }
     }
 
-    /// Asks each thread for a sign of life. One whose handler blocks it gives none.
+    /// Pings each thread that has answered its last ping. A thread that a handler blocks does not answer.
     pub(crate) fn call_roll(&self, clock: &Clock) {
         for thread in self.threads.lock().iter().filter(|thread| thread.pulse.ask()) {
             let (pulse, clock) = (Arc::clone(&thread.pulse), clock.clone());
@@ -123,12 +123,12 @@ impl WorkerPool {
         }
     }
 
-    /// How long the thread has been silent that gave its last sign of life before the others.
+    /// The time since the last answer of the thread that has been silent longest.
     pub(crate) fn tick_age(&self, clock: &Clock) -> Option<Duration> {
         self.threads.lock().iter().filter_map(|thread| thread.pulse.age(clock)).max()
     }
 
-    /// Sees to it that a lane has at least `wanted` workers.
+    /// Makes sure that a lane has at least `wanted` workers.
     pub(crate) fn ensure(&self, core: &Arc<Core>, lane: &str, wanted: usize) {
         let Some(members) = self.lanes.get(lane) else { return };
         let mut members = members.lock();
@@ -139,7 +139,7 @@ impl WorkerPool {
         }
     }
 
-    /// Lets idle workers of a lane go that has more than `wanted`; those that run a task stay until a later call.
+    /// Dismisses idle workers of a lane that has more than `wanted`. Workers that run a task stay until a later call.
     #[allow(
         clippy::mutable_key_type,
         reason = "an address hashes as the actor that it leads to, which never changes"
@@ -152,7 +152,7 @@ impl WorkerPool {
             return;
         }
         let gone: HashSet<Addr<Worker>> = ready.dismiss(excess).into_iter().collect();
-        // First from the list: what is in it and has ended counts as dead.
+        // Remove them from the list first, because an ended worker in the list counts as dead.
         members.retain(|member| !gone.contains(&member.worker));
         members.shrink_to(2 * wanted);
         drop(members);
@@ -179,12 +179,12 @@ impl WorkerPool {
         }))
     }
 
-    /// True when some worker has died.
+    /// True if a worker has died.
     pub(crate) fn has_dead(&self) -> bool {
         self.lanes.values().any(|members| members.lock().iter().any(|member| !member.worker.connected()))
     }
 
-    /// Puts fresh workers in the place of those that died, and returns how many. Must be called inside an actix system.
+    /// Replaces dead workers, and returns how many it replaced. Must be called inside an actix system.
     pub(crate) fn replace_dead(&self, core: &Arc<Core>) -> usize {
         // A handler may have stopped the arbiter that it ran on.
         for thread in self.threads.lock().iter_mut().filter(|thread| !thread.arbiter.spawn_fn(|| ())) {
@@ -209,7 +209,7 @@ impl WorkerPool {
         replaced
     }
 
-    /// The claims that the workers of a lane have in hand.
+    /// The claims that the workers of a lane hold.
     pub(crate) fn claims(&self, lane: &str) -> Vec<(TaskId, ClaimToken)> {
         let of =
             |members: &Mutex<Vec<Member>>| members.lock().iter().filter_map(|member| member.slot.claim()).collect();
@@ -233,8 +233,8 @@ impl WorkerPool {
         self.lanes.values().flat_map(move |members| -> Vec<Context> { of(members) })
     }
 
-    /// Ends the workers' threads, and what still runs on them; the threads are to be joined. What waits for a blocking
-    /// thread never begins: its claim has been given back.
+    /// Ends the threads of the workers, with all that still runs on them. The caller joins the returned threads. A job
+    /// that waits for a blocking thread never begins: its claim has been given back.
     pub(crate) fn stop(&self) -> Vec<Arbiter> {
         self.blocking.abandon();
         for members in self.lanes.values() {
@@ -269,7 +269,7 @@ mod tests {
         board.set_concurrency("default", Some(500)).await.unwrap();
         assert_eq!(workers.workers("default"), 500);
         let fewer = async {
-            // Those that are not yet idle go with a later look.
+            // Workers that are not idle yet are dismissed by a later call.
             while workers.workers("default") > 3 {
                 board.set_concurrency("default", Some(3)).await.unwrap();
             }

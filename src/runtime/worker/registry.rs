@@ -1,4 +1,4 @@
-//! Which handler runs which type.
+//! The handler of each task type.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::Handle;
 use crate::error::StartError;
 use crate::name::Name;
 
-/// The handlers of a board; never changed after its start.
+/// The handlers of a board. They never change after its start.
 #[derive(Default)]
 pub(crate) struct Registry {
     handlers: HashMap<Name, Box<dyn Handle>>,
@@ -16,7 +16,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     /// # Errors
-    /// [`StartError::TwoHandlers`] when two are for one type.
+    /// [`StartError::TwoHandlers`] when two handlers are given for the same type.
     pub(crate) fn new(handlers: Vec<(Name, Box<dyn Handle>)>) -> Result<Self, StartError> {
         let mut by_type = HashMap::with_capacity(handlers.len());
         for (name, handler) in handlers {
@@ -34,7 +34,7 @@ impl Registry {
         &self.types
     }
 
-    /// Each type, sorted, with the queue that its tasks go to by themselves, where the type names one.
+    /// Each type, sorted, with its default queue if the type names a queue.
     pub(crate) fn queues(&self) -> impl Iterator<Item = (&Name, Option<&'static str>)> {
         self.types.iter().map(|kind| (kind, self.get(kind).and_then(Handle::queue)))
     }

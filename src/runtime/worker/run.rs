@@ -1,4 +1,4 @@
-//! One run of one task: the panic door, the timeout, cancellation, and what the end means.
+//! A single run of a task: caught panics, timeout, cancellation, and the settlement that follows from its end.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -46,15 +46,15 @@ pub(crate) async fn run(core: &Arc<Core>, claimed: Claimed, slot: &Arc<Slot>) {
         None => None,
         Some(settlement) => Box::pin(if_written(core, &cx, settlement)).await,
     };
-    // What a run seldom comes to is awaited in a box, and what is handed in is made between two awaits: otherwise each
-    // worker would have room for all of it, and each run would copy it.
+    // Rarely needed futures are boxed, and the settlement request is built between two awaits. Otherwise the future of
+    // each worker would reserve room for all of it, and each run would copy it.
     if let Some(rest) = hand_in_end(core, handler, &cx, slot, end, stored, thread) {
         rest.await;
     }
     guard.disarm();
 }
 
-/// Hands in the end of a run, and returns what is left to do when its thread goes on.
+/// Hands in the end of a run. Returns the remaining work if the run's thread goes on.
 fn hand_in_end<'a>(
     core: &'a Core,
     handler: &dyn Handle,
@@ -78,8 +78,8 @@ fn hand_in_end<'a>(
     }
 }
 
-/// Hands in what a worker has to say of its run, and empties its slot. In one step: at no time may the claim be in nobody's
-/// hands, or a reconciliation would give it away.
+/// Hands in the settlement of a run and empties its slot, in a single step. A claim must be held somewhere at every
+/// moment, because a reconciliation releases claims that are held nowhere.
 #[inline]
 fn hand_in(core: &Core, slot: &Slot, request: SettleRequest) {
     core.inbox.hand_in(|g| {
@@ -88,7 +88,7 @@ fn hand_in(core: &Core, slot: &Slot, request: SettleRequest) {
     });
 }
 
-/// The thread of a blocking run that was given up, when it goes on: it cannot be ended from outside.
+/// The thread of a blocking run that was given up, if the thread goes on: it cannot be ended from outside.
 fn outlasting<'a>(cx: &'a Context, end: &End) -> Option<&'a RunThread> {
     let given_up = matches!(end, End::TimedOut(_) | End::Dropped);
     let thread = cx.thread().filter(|thread| given_up && thread.outlasts())?;
@@ -100,12 +100,13 @@ fn outlasting<'a>(cx: &'a Context, end: &End) -> Option<&'a RunThread> {
     Some(thread)
 }
 
-/// True when a limit over all nodes counts the run for as long as it is not settled.
+/// True if a limit over all nodes counts the run until it is settled.
 fn is_counted(core: &Core, cx: &Context) -> bool {
     core.limits.lock().as_ref().is_some_and(|limits| limits.hold_room_of(cx.task()))
 }
 
-/// Resolves when the thread is free, or the board stops: that cannot wait for what nobody can end.
+/// Resolves when the thread is free or the board stops. A stop does not wait for the thread, because the thread cannot
+/// be ended from outside.
 async fn freed(core: &Core, thread: &RunThread) {
     let mut stage = core.stage.subscribe();
     tokio::select! {
@@ -114,7 +115,8 @@ async fn freed(core: &Core, thread: &RunThread) {
     }
 }
 
-/// Hands in the end of a run whose thread goes on, for its task must not wait for that; and its place when the thread is free.
+/// Hands in the end of a run whose thread goes on, because its task must not wait for the thread. The run's place in
+/// the lane is given back later, when the thread is free.
 async fn settle_before_thread(core: &Core, cx: &Context, slot: &Slot, thread: &RunThread, request: SettleRequest) {
     let SettleRequest { settlement, spec, holder } = request;
     let place = SettleRequest { settlement: settlement.clone(), spec: Arc::clone(&spec), holder: Holder::WorkerDone };
@@ -128,10 +130,11 @@ async fn settle_before_thread(core: &Core, cx: &Context, slot: &Slot, thread: &R
     hand_in(core, slot, place);
 }
 
-/// The end that storage has already, because a transaction of the handler wrote it and has committed.
+/// The settlement that storage has already, because a transaction of the handler wrote it and has committed.
 ///
-/// A transaction that was rolled back leaves the task running under its token, and one that was fenced leaves nothing:
-/// then the run is settled as any other. So it is when storage cannot be asked, and refuses what comes second.
+/// A transaction that was rolled back leaves the task running under its token. A fenced transaction leaves nothing. In
+/// both cases the run is settled like any other run. The same holds when storage cannot be asked, because storage
+/// refuses the second of two settlements.
 async fn if_written(core: &Core, cx: &Context, settlement: Settlement) -> Option<Box<Settlement>> {
     let executions = core.ask(ListExecutions { task_id: cx.task_id() }).await;
     let executions = executions.inspect_err(|error| {
@@ -141,7 +144,7 @@ async fn if_written(core: &Core, cx: &Context, settlement: Settlement) -> Option
     is_written(&settlement, &executions.ok()?).then(|| Box::new(settlement))
 }
 
-/// Tells everyone of an end that storage has already.
+/// Publishes an end that storage has already, and ends the waits for the task.
 fn told(core: &Core, cx: &Context, settlement: Settlement, end: &End) -> Settlement {
     if let End::Returned(Err(error)) = end {
         warn!(core.log, "a run failed after it had completed its task"; keys::TASK_ID => %cx.task_id(),
@@ -149,19 +152,19 @@ fn told(core: &Core, cx: &Context, settlement: Settlement, end: &End) -> Settlem
     }
     core.events.publish(|| Fact::settled(&settlement, &cx.claimed().spec));
     core.awaited.ended(cx.task_id());
-    // What waited for this task may be free now.
+    // Tasks that waited for this task may be free now.
     core.look_for_work();
     settlement
 }
 
-/// If the worker itself dies in the middle of a run, the run counts as failed.
+/// If the worker itself dies during a run, the run counts as failed.
 struct Guard<'a> {
     core: &'a Arc<Core>,
     slot: &'a Slot,
 }
 
 impl Guard<'_> {
-    /// The run has come to its end.
+    /// The run has ended, so the guard has nothing left to do.
     fn disarm(self) {
         std::mem::forget(self);
     }
@@ -170,11 +173,11 @@ impl Guard<'_> {
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         if let Some(cx) = self.slot.outlasting() {
-            // Settled: all there is to do is to give its place back.
+            // The run is settled, so only its place in the lane has to be given back.
             let (settlement, spec) = (released(cx.claimed()), Arc::clone(&cx.claimed().spec));
             hand_in(self.core, self.slot, SettleRequest { settlement, spec, holder: Holder::WorkerDone });
         }
-        // Empty when the board stops and has taken the run back already.
+        // The slot is empty when the board stops and has already taken the run back.
         if let Some(cx) = self.slot.context() {
             let error = TaskError::new("its worker died");
             let settlement = failure(self.core, None, &cx, &error, ExecutionStatus::Failed);
@@ -188,19 +191,20 @@ impl Drop for Guard<'_> {
 enum End {
     Returned(RunResult),
     TimedOut(Duration),
-    /// It was asked to end, and did not within the grace.
+    /// The run was asked to end, and did not end within the grace time.
     Dropped,
 }
 
 async fn supervise(core: &Core, handler: &dyn Handle, cx: &Context) -> End {
-    // From here, not from the first await on: the time up to there is the run's as well.
+    // The deadline counts from here and not from the first await, because the time before that await belongs to the run
+    // too.
     let deadline = cx.task().timeout.map(|timeout| core.clock.elapsed().saturating_add(timeout));
-    // The handler may panic before it returns its future, too.
+    // The handler may also panic before it returns its future.
     let mut work = match panics::caught(|| handler.run(cx.clone())) {
         Ok(work) => Work(Some(AssertUnwindSafe(work).catch_unwind())),
         Err(text) => return End::Returned(Err(panicked(&text))),
     };
-    // Most short tasks are done at the first poll, and then need neither timer nor cancellation.
+    // Most short tasks finish at the first poll. They need neither a timer nor cancellation.
     let first = std::future::poll_fn(|task| Poll::Ready(work.poll_unpin(task))).await;
     let end = match first {
         Poll::Ready(result) => End::Returned(result),
@@ -210,8 +214,8 @@ async fn supervise(core: &Core, handler: &dyn Handle, cx: &Context) -> End {
     end
 }
 
-/// A timeout cannot end a poll. So a run that blocks its thread past its timeout ends by itself, and what it returns
-/// counts, but it is not passed over in silence.
+/// Logs and counts a run that ended after its timeout. A timeout cannot end a poll, so a run that blocks its thread
+/// past the timeout ends by itself. Its result counts, but the delay is reported.
 fn tell_if_late(core: &Core, cx: &Context, deadline: Option<Duration>, end: &End) {
     let (End::Returned(_), Some(deadline)) = (end, deadline) else { return };
     let late = core.clock.elapsed().saturating_sub(deadline);
@@ -229,7 +233,8 @@ fn tell_if_late(core: &Core, cx: &Context, deadline: Option<Duration>, end: &End
     cx.note(text);
 }
 
-/// What a handler does, behind the panic door to its very end: what is left of it when it is given up is dropped there too.
+/// The work of a handler. A panic is caught in each poll and also in the drop, because a run that is given up is
+/// dropped here.
 struct Work(Option<CatchUnwind<AssertUnwindSafe<LocalBoxFuture<'static, RunResult>>>>);
 
 impl Future for Work {
@@ -263,7 +268,7 @@ async fn slow(core: &Core, cx: &Context, deadline: Option<Duration>, work: &mut 
             return End::TimedOut(cx.task().timeout.unwrap_or_default());
         }
     }
-    // Cooperative first: the handler may tidy up, and what it returns counts.
+    // Cooperative first: the handler may clean up, and its result counts.
     tokio::select! {
         biased;
         result = work => End::Returned(result),
@@ -271,11 +276,11 @@ async fn slow(core: &Core, cx: &Context, deadline: Option<Duration>, work: &mut 
     }
 }
 
-/// What the end of a run means for its task.
+/// Turns the end of a run into the settlement of its task.
 fn settle(core: &Core, handler: &dyn Handle, cx: &Context, end: End) -> Settlement {
     let cancel = cx.cancel_reason();
     match (end, cancel) {
-        // Whatever else it would have become: somebody called it off.
+        // A requested cancellation takes precedence, unless the handler returned a result or cancelled the task itself.
         (
             End::Dropped | End::TimedOut(_) | End::Returned(Err(_) | Ok(Outcome::Snooze(_) | Outcome::Release)),
             Some(CancelReason::Requested(reason)),
@@ -284,10 +289,11 @@ fn settle(core: &Core, handler: &dyn Handle, cx: &Context, end: End) -> Settleme
             let error = TaskError::new(format!("timed out after {timeout:?}"));
             failure(core, Some(handler), cx, &error, ExecutionStatus::Timeout)
         }
-        // Stopped with the board: it runs again, and has used up no attempt. What is fatal is so whenever it comes.
+        // Stopped with the board: the task runs again and has used up no attempt. A fatal error counts as fatal also
+        // during a stop.
         (End::Dropped, _) => released(cx.claimed()),
         (End::Returned(Err(error)), Some(CancelReason::Shutdown)) if !error.is_fatal() => released(cx.claimed()),
-        // Also for a handler that takes every request to end for a cancellation.
+        // A handler may answer every request to end with `Cancel`. During a stop its task is released all the same.
         (End::Returned(Ok(Outcome::Cancel(_))), Some(CancelReason::Shutdown))
         | (End::Returned(Ok(Outcome::Release)), _) => released(cx.claimed()),
         (End::Returned(Ok(Outcome::Done(value))), _) => done(core, cx, value.map(|value| value.to_string().into())),
@@ -349,8 +355,8 @@ fn failure(
     settlement
 }
 
-/// What the type's own rule says of the wait. It is the user's code like the handler, and behind the same door: a panic
-/// in it would take the worker with it, and the handler's error as well.
+/// The wait that the type's own rule asks for, if any. The rule is user code like the handler, so its panics are caught
+/// too. Otherwise a panic would end the worker, and the handler's error would be lost as well.
 fn own_delay(core: &Core, handler: &dyn Handle, cx: &Context, error: &TaskError) -> Option<Duration> {
     panics::caught(|| handler.retry_delay(cx.attempt(), error)).unwrap_or_else(|text| {
         warn!(core.log, "the retry_delay of a type panicked, so its task waits as its retry policy says";
@@ -364,7 +370,7 @@ fn panicked(text: &str) -> TaskError {
     TaskError::new(format!("the handler panicked: {text}"))
 }
 
-/// Runs a blocking handler behind the panic door.
+/// Runs a blocking handler and turns a panic into an error.
 pub(crate) fn caught(work: impl FnOnce() -> RunResult) -> RunResult {
     panics::caught(work).unwrap_or_else(|text| Err(panicked(&text)))
 }

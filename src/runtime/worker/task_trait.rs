@@ -1,4 +1,4 @@
-//! The trait of typed tasks, and how one becomes a task to push.
+//! The trait of typed tasks, and the conversion of a typed task into a task to push.
 
 use std::future::Future;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::task::{
     DEFAULT_QUEUE, IntoNewTask, IntoOutcome, InvalidTask, NewTask, Retry, TaskError, TaskResult, Unique,
 };
 
-/// A task type of your own: a serde struct, its name, its options, and what it does.
+/// A task type of your own: a serde struct, its name, its options, and its work.
 ///
-/// [`TYPE`](Task::TYPE) and [`Output`](Task::Output) must be given. Give [`run`](Task::run) too, and register it with
-/// [`BoardBuilder::task`](crate::BoardBuilder::task); or leave it out and register the type with a blocking function
-/// or an actor instead.
+/// [`TYPE`](Task::TYPE) and [`Output`](Task::Output) are required. The work can be given in two ways. Implement
+/// [`run`](Task::run) and register the type with [`BoardBuilder::task`](crate::BoardBuilder::task). Or leave `run` out,
+/// and register the type with a blocking function or an actor instead.
 ///
 /// ```
 /// use callboard::{Context, Task, TaskResult, slog};
@@ -36,19 +36,19 @@ use crate::task::{
 /// }
 /// ```
 pub trait Task: Serialize + DeserializeOwned + 'static {
-    /// The name that picks the handler; written to storage, so it should not change.
+    /// The name that picks the handler. It is written to storage, so it should not change.
     const TYPE: &'static str;
-    /// The queue, unless the push names another.
+    /// The queue of the task, unless the push names a different queue.
     const QUEUE: &'static str = DEFAULT_QUEUE;
-    /// Smaller runs first.
+    /// Tasks with a smaller number run first.
     const PRIORITY: i32 = 0;
-    /// Attempts before it is dead, the first included.
+    /// How many attempts a task has before it is dead, the first included.
     const MAX_ATTEMPTS: u32 = 5;
-    /// How long one attempt may take; nothing for as long as it likes.
+    /// How long an attempt may take; `None` for no limit.
     const TIMEOUT: Option<Duration> = None;
 
-    /// What [`run`](Task::run) returns when all went well, kept as the task's result: `()` for nothing, a value of your
-    /// own, or [`Outcome`](crate::Outcome) where a run may also snooze, cancel or give back its task.
+    /// The return value of a successful [`run`](Task::run), kept as the task's result. Use `()` for no result, or a
+    /// value of your own. Use [`Outcome`](crate::Outcome) if a run may also snooze, cancel or give back its task.
     type Output: IntoOutcome + 'static;
 
     /// The wait between attempts.
@@ -56,8 +56,8 @@ pub trait Task: Serialize + DeserializeOwned + 'static {
         Retry::default()
     }
 
-    /// A wait of your own after the `failures`-th failure, in place of [`retry`](Task::retry); nothing to leave it
-    /// to the policy.
+    /// A wait of your own after the `failures`-th failure, in place of [`retry`](Task::retry). With `None` the retry
+    /// policy decides.
     fn retry_delay(failures: u32, error: &TaskError) -> Option<Duration> {
         let _ = (failures, error);
         None
@@ -73,10 +73,10 @@ pub trait Task: Serialize + DeserializeOwned + 'static {
         None
     }
 
-    /// Does the work. The future may hold what is not `Send`: it stays on its worker's thread.
+    /// Does the work. The future need not be `Send`, because it stays on the thread of its worker.
     ///
     /// # Errors
-    /// Whatever goes wrong; the retry policy decides what then happens.
+    /// Any error of the work. The retry policy decides how the task goes on.
     fn run(self, cx: &Context) -> impl Future<Output = TaskResult<Self::Output>>
     where
         Self: Sized,

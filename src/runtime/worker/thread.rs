@@ -1,11 +1,11 @@
-//! The thread of a blocking run. Nobody can end it from outside, so it may outlast its run.
+//! The thread of a blocking run. It cannot be ended from outside, so it may outlast its run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
-/// The thread of one blocking run.
+/// The thread of a single blocking run.
 pub(crate) struct RunThread {
     stand: watch::Sender<Stand>,
     /// How many threads of the pool have outlasted their runs.
@@ -19,7 +19,7 @@ enum Stand {
     Busy,
     /// Busy, and the run was given up.
     Overdue,
-    /// Done with the run, or never to begin it.
+    /// The thread has finished the run, or will never begin it.
     Free,
 }
 
@@ -28,7 +28,8 @@ impl RunThread {
         Arc::new(Self { stand: watch::Sender::new(Stand::Waiting), overdue: Arc::clone(overdue) })
     }
 
-    /// The thread begins; nothing when the run was given up before that. It is busy for as long as what is returned lives.
+    /// Marks the thread as busy for as long as the returned value lives. `None` when the run was given up before it
+    /// began.
     pub(super) fn begin(self: &Arc<Self>) -> Option<Busy> {
         let begins = self.stand.send_if_modified(|stand| {
             let begins = *stand == Stand::Waiting;
@@ -40,7 +41,7 @@ impl RunThread {
         begins.then(|| Busy(Arc::clone(self)))
     }
 
-    /// The run is given up; true when its thread goes on. One that has not begun never will.
+    /// Gives the run up. True when its thread goes on; a run that has not begun never will.
     pub(super) fn outlasts(&self) -> bool {
         self.stand.send_if_modified(|stand| {
             match stand {
@@ -58,18 +59,18 @@ impl RunThread {
 
     /// Resolves when the thread is free.
     pub(super) async fn freed(&self) {
-        // Its sender lives as long as this.
+        // The sender lives as long as `self`, so the wait cannot fail.
         self.stand.subscribe().wait_for(|stand| *stand == Stand::Free).await.ok();
     }
 }
 
-/// Held on the thread; free it is when this is dropped, whatever ends the run there.
+/// Held on the thread. Its drop marks the thread as free, however the run ends there.
 pub(super) struct Busy(Arc<RunThread>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.stand.send_modify(|stand| {
-            // Before anybody is told: whoever hears that it is free must not find it counted.
+            // Before the notification, so that a waiter that sees `Free` does not find the thread still counted.
             if *stand == Stand::Overdue {
                 self.0.overdue.fetch_sub(1, Ordering::Relaxed);
             }

@@ -82,7 +82,7 @@ pub(super) trait Days {
     /// The selected days of `month`: bit 0 is the first day.
     fn within(&self, month: Month) -> u32;
 
-    /// The earliest day that can be selected, in days from 1970-01-01. A search may begin there.
+    /// A lower bound: no earlier day is selected. In days from 1970-01-01. A search may begin there.
     fn first(&self) -> i64;
 }
 

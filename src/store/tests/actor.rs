@@ -1,4 +1,4 @@
-//! The actor and its handle, on a clock that the test moves.
+//! Tests of the actor and its handle, on a clock that the test moves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,7 +172,7 @@ impl Actor for Deaf {
     type Context = Context<Self>;
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(1);
-        // Waits for ever: the mailbox is never looked at.
+        // Waits for ever, so that the mailbox is never read.
         actix::AsyncContext::wait(ctx, actix::fut::wrap_future(std::future::pending::<()>()));
     }
 }
@@ -293,7 +293,7 @@ async fn a_store_that_stays_down_is_not_answering() {
 async fn an_increment_whose_reply_is_lost_is_unknown_and_never_repeated() {
     let world = World::new();
     let address = world.line.address().unwrap();
-    // Both wait in the mailbox when the first one panics.
+    // Both messages are already in the mailbox when the panic happens.
     address.do_send(crate::store::Crash);
     let error = world.store.increment("k", 1).await.unwrap_err();
     assert!(matches!(&error, StoreError::Unknown { key } if key == "k"), "{error}");

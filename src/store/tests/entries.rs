@@ -1,4 +1,4 @@
-//! One rule of the entries each.
+//! Tests of the entries; each test covers a single rule.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,7 @@ fn a_million_keys_expire_in_order_and_leave_nothing() {
     const KEYS: u64 = 1_000_000;
     let mut entries = empty();
     for number in 0..KEYS {
-        // Spread over a thousand seconds, and not in the order of the keys.
+        // Expiry times spread over a thousand seconds, in a different order from the keys.
         let ttl = Duration::from_secs(1 + number * 7 % 1_000);
         entries.set(at(0), format!("session:{number}").into(), value(number), Some(ttl)).unwrap();
         entries.changes();

@@ -1,4 +1,4 @@
-//! The entries against a map so simple that it cannot be wrong, under random histories with a moving clock.
+//! Compares the entries with a map so simple that it cannot be wrong, under random histories with a moving clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ enum Step {
 }
 
 fn key() -> impl Strategy<Value = String> {
-    // Few keys, so that they meet; some are prefixes of others.
+    // Few keys, so that operations meet on the same key; some keys are prefixes of longer keys.
     "[aä]{1,2}:?[01]?"
 }
 
@@ -77,12 +77,12 @@ impl Model {
             .sum()
     }
 
-    /// Whether the write fits, and if so does it.
+    /// Does the write if it fits; returns whether it fits.
     fn put(&mut self, key: &str, value: &StoreValue, end: Option<u64>, limits: &StoreLimits) -> bool {
         let others = self.live.len() - usize::from(self.live.contains_key(key));
         let fits = others < limits.max_entries
             && self.bytes(key) + key.len() + value.as_str().len() <= limits.max_total_bytes;
-        // What is no longer than before always fits; a limit is never exceeded in the first place.
+        // A value that is no longer than before always fits, because a limit is never exceeded in the first place.
         if fits {
             self.live.insert(key.into(), (value.clone(), end));
         }

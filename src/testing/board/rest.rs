@@ -1,4 +1,4 @@
-//! When a board has come to rest, and how it is stopped from anywhere.
+//! Detects when a board has come to rest, and stops a board from any thread.
 
 use std::time::Duration;
 
@@ -14,35 +14,37 @@ use crate::runtime::queue::AwaitIdle;
 use crate::runtime::scheduler::{self, RoundEnd};
 use crate::task::{TaskRecord, TaskState};
 
-/// Real time that tasks get to come to rest before a test is told that they do not.
+/// Real time that tasks get to come to rest. After that the test fails.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Real time after which the state is looked at again even if no event told of a change.
+/// Real time after which the state is read again, even if no event reported a change.
 const LOOK: Duration = Duration::from_millis(5);
 /// Tasks read at a time.
 const PAGE: usize = 1_000;
 
 impl TestBoard {
-    /// As [`settle`](Self::settle); returns the time from now to the next moment at which something is due.
+    /// As [`settle`](Self::settle). Returns the time from now to the next due moment.
     pub(super) async fn settle_until_due(&self) -> Option<Duration> {
         let real = Clock::system();
         loop {
             let stirred = self.stirred.notified();
             let mut stirred = std::pin::pin!(stirred);
-            // Before the look: a change in between is then not missed.
+            // Registered before the state is read, so that a change in between is not missed.
             stirred.as_mut().enable();
-            // What still runs when upkeep looks may end behind its back, and come due again at a time that it cannot know.
+            // A task that still runs during upkeep may end later and become due again at a time that upkeep cannot
+            // know.
             let was_quiet = self.busy().is_empty();
             let due = self.sweep().await;
             let busy = self.busy();
-            // Storage has the end of a run a moment before the queue tells of it. A mailbox is read in order, so this
-            // answer comes after the turn in which that is done.
+            // Storage knows the end of a run a moment before the queue reports it. A mailbox is read in order, so
+            // this answer comes after the turn that reports it.
             drop(self.core().queue.ask(AwaitIdle(None)).await);
-            // In that turn what a limit had held back may have been claimed.
+            // In that turn, throttled tasks may have been claimed.
             let busy = if busy.is_empty() { self.busy() } else { busy };
-            // What began and ended between two looks has told of itself, once all events have arrived.
+            // A run that began and ended between the two reads has sent events. They have all arrived when `all_told`
+            // is true.
             let all_told = self.core().events.all_arrived();
             if was_quiet && busy.is_empty() && all_told && !stirred.as_mut().enable() {
-                // Set by claims, which may have come after the round.
+                // Claims set this value, and they may have come after the round.
                 let held = self.core().throttled.next().map(|until| until.since(self.clock.now()));
                 return due.into_iter().chain(held).min();
             }
@@ -57,7 +59,7 @@ impl TestBoard {
         }
     }
 
-    /// Rounds of upkeep until nothing more is due now; returns the time to what is due next.
+    /// Runs rounds of upkeep until nothing more is due now. Returns the time to the next due moment.
     pub(super) async fn sweep(&self) -> Option<Duration> {
         loop {
             match scheduler::round(self.core()).await {
@@ -82,7 +84,7 @@ impl TestBoard {
         }
     }
 
-    /// Some of the tasks that run here, or that could.
+    /// Some of the tasks that run here, or that could run here.
     fn busy(&self) -> Vec<TaskRecord> {
         let core = self.core();
         let settings = core.backend.queues().unwrap_or_default();
@@ -99,14 +101,15 @@ impl TestBoard {
             let states = vec![TaskState::Pending];
             let limits = Limits::new(core.backend.limits().unwrap_or_default());
             let mut pending = self.list(&TaskFilter { states, queues, types, ..TaskFilter::default() });
-            // What the last claim left in line for a limit waits for time to pass, or for the end of a task.
+            // Tasks that the last claim left throttled wait for time to pass, or for the end of a task.
             pending.retain(|task| {
                 let limited = limits.as_ref().is_some_and(|limits| limits.touch(labels(task)));
                 !(limited && core.throttled.is_held(&task.queue))
             });
             busy.extend(pending);
         }
-        // After those that wait: one that begins to run between the two looks is then seen twice, and not missed.
+        // Running tasks are read after pending tasks. A task that starts between the two reads is then seen twice,
+        // and not missed.
         let running = TaskFilter { states: vec![TaskState::Running], ..TaskFilter::default() };
         let mut running = self.list(&running);
         running.retain(|task| !core.deliveries.lock().contains_key(&task.task_id));
@@ -142,11 +145,11 @@ impl TestBoard {
         told
     }
 
-    /// Stops the board from whatever thread this is; a run that will not end is not waited for.
+    /// Stops the board from any thread, without waiting for a run that does not end.
     pub(super) fn stop_now(&self) -> std::io::Result<()> {
         let (board, clock) = (self.board.clone(), self.clock.clone());
         let limit = board.core().config.drain.saturating_add(board.core().config.cancel_grace);
-        // An executor cannot be entered twice on one thread, and this one is in the middle of a test.
+        // An executor cannot be entered twice on the same thread, and this thread is in the middle of a test.
         let stop = move || -> std::io::Result<()> {
             let hurry = async {
                 loop {

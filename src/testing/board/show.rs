@@ -1,10 +1,10 @@
-//! How a test fails, and what it then says of tasks.
+//! How a test fails, and how its message shows tasks.
 
 use std::fmt::Write as _;
 
 use crate::task::TaskRecord;
 
-/// Tasks that a failure message lists.
+/// Largest number of tasks that a failure message lists.
 const MOST_SHOWN: usize = 10;
 
 pub(super) fn shown(task: &TaskRecord) -> String {

@@ -1,4 +1,4 @@
-//! Who gets which task, and in what order.
+//! Which claim gets which task, and in which order.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub fn by_priority(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [most, minus, zero, five, least]);
 }
 
-/// Among equals the earlier `run_at`, then the earlier push.
+/// Among equal priorities: the earlier `run_at` first, then the earlier push.
 pub fn by_run_at_then_push_order(h: &dyn Harness) {
     let w = World::new(h);
     w.go_to(100);
@@ -29,7 +29,7 @@ pub fn by_run_at_then_push_order(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), all);
 }
 
-/// A task that was promoted later comes before others of its priority when its `run_at` is earlier.
+/// A task with an earlier `run_at` comes first among its priority, even if it was promoted later.
 pub fn promoted_tasks_keep_their_run_at(h: &dyn Harness) {
     let w = World::new(h);
     let planned = w.push(task(0).run_at(at(10)));
@@ -39,7 +39,7 @@ pub fn promoted_tasks_keep_their_run_at(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [planned, pushed]);
 }
 
-/// However high its priority, a task does not run before its time.
+/// A task does not run before its time, however high its priority is.
 pub fn future_high_priority_does_not_run_early(h: &dyn Harness) {
     let w = World::new(h);
     let future = w.push(task(0).priority(i32::MIN).run_at(at(1_000)));
@@ -52,7 +52,7 @@ pub fn future_high_priority_does_not_run_early(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [future]);
 }
 
-/// At most `limit`; the rest stays for the next claim.
+/// A claim takes at most `limit` tasks. The rest stays for the next claim.
 pub fn limit_is_kept(h: &dyn Harness) {
     let w = World::new(h);
     let all = w.push_all((0..5).map(task));
@@ -63,7 +63,7 @@ pub fn limit_is_kept(h: &dyn Harness) {
     assert_eq!(w.claim_ids(2), []);
 }
 
-/// A claim takes from its queue alone.
+/// A claim takes tasks only from its queue.
 pub fn queues_are_apart(h: &dyn Harness) {
     let w = World::new(h);
     let a = w.push(task(0).queue("a"));
@@ -73,7 +73,8 @@ pub fn queues_are_apart(h: &dyn Harness) {
     assert_eq!(ids(&w.claim_from("a", None, 10)), [a]);
 }
 
-/// A claim with types takes only those, in order over all of them; the others stay for whoever knows them.
+/// A claim with types takes only these types, ordered across all of them. The remaining tasks stay for nodes that
+/// know their types.
 pub fn types_are_filtered(h: &dyn Harness) {
     let w = World::new(h);
     let push = |kind: &'static str, priority| w.push(NewTask::new(kind, &()).priority(priority));
@@ -88,7 +89,7 @@ pub fn types_are_filtered(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [c]);
 }
 
-/// Each claim request of a commit is answered in its place.
+/// Each claim request of a commit gets its own answer, in the order of the requests.
 pub fn requests_are_answered_in_order(h: &dyn Harness) {
     let w = World::new(h);
     let a = w.push(task(0).queue("a"));
@@ -100,7 +101,7 @@ pub fn requests_are_answered_in_order(h: &dyn Harness) {
     assert_eq!(claimed, [vec![b], vec![], vec![a], vec![]]);
 }
 
-/// A claim hands out the task as it was pushed, with token and attempts, and writes node and start.
+/// A claim returns the task as it was pushed, with token and attempts. It writes the node and the start.
 pub fn claim_is_written(h: &dyn Harness) {
     let w = World::new(h);
     let insertion = w.insertion(task(7).priority(3).timeout(Duration::from_secs(9)).tag("t"));
@@ -118,7 +119,7 @@ pub fn claim_is_written(h: &dyn Harness) {
     assert_eq!((record.finished_at, record.cancel_requested), (None, false));
 }
 
-/// What a commit inserts, it can claim.
+/// A commit can claim the tasks that it inserts.
 pub fn own_inserts_are_claimed(h: &dyn Harness) {
     let w = World::new(h);
     let insert = vec![super::group([w.insertion(task(0))])];
@@ -127,7 +128,7 @@ pub fn own_inserts_are_claimed(h: &dyn Harness) {
     assert_eq!(receipt.claimed[0].len(), 1);
 }
 
-/// A task whose time is over is not claimed; it stays until upkeep cancels it.
+/// An expired task is not claimed. It stays until upkeep cancels it.
 pub fn expired_is_not_claimed(h: &dyn Harness) {
     let w = World::new(h);
     let expiring = w.push(task(0).priority(-1).expires_in(Duration::from_secs(10)));
@@ -137,7 +138,7 @@ pub fn expired_is_not_claimed(h: &dyn Harness) {
     assert_eq!(w.state(expiring), TaskState::Pending);
 }
 
-/// Queue settings are advice to the nodes; a claim that comes is served.
+/// Queue settings are advice to the nodes. Storage does not refuse a claim because of them.
 pub fn settings_do_not_hinder_claims(h: &dyn Harness) {
     let w = World::new(h);
     let change = QueueChange { queue: "default".into(), paused: Some(true), concurrency: Some(Some(1)) };
@@ -146,7 +147,7 @@ pub fn settings_do_not_hinder_claims(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), all);
 }
 
-/// Nodes that claim side by side never get the same task, and together they get all.
+/// Nodes that claim concurrently never get the same task, and together they get all tasks.
 pub fn claims_of_two_nodes_never_overlap(h: &dyn Harness) {
     let w = World::new(h);
     let all: HashSet<TaskId> = (0..20).flat_map(|_| w.push_all((0..50).map(task))).collect();
@@ -176,7 +177,7 @@ pub fn claims_of_two_nodes_never_overlap(h: &dyn Harness) {
     assert_eq!(w.count(TaskState::Completed), 1_000);
 }
 
-/// Tasks that have crashed twice run one at a time on a node, and do not hold up the others.
+/// Tasks that have crashed twice run one at a time on a node. They do not block the remaining tasks.
 pub fn last_chance_runs_alone(h: &dyn Harness) {
     let w = World::new(h);
     let suspects = crashed_twice(&w, 3);
@@ -192,7 +193,7 @@ pub fn last_chance_runs_alone(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [suspects[1]]);
 }
 
-/// Another node may run a second one.
+/// A second node may run a second such task.
 pub fn last_chance_counts_per_node(h: &dyn Harness) {
     let w = World::new(h);
     let suspects = crashed_twice(&w, 3);
@@ -203,7 +204,7 @@ pub fn last_chance_counts_per_node(h: &dyn Harness) {
     assert_eq!(w.claim_ids(1), [suspects[0]], "given back, its place is free again");
 }
 
-/// A task that crashed once is not on its last chance.
+/// A task with a single crash is not on its last chance.
 pub fn one_crash_is_forgiven(h: &dyn Harness) {
     let w = World::new(h);
     let all = w.push_all((0..3).map(task));
@@ -211,8 +212,8 @@ pub fn one_crash_is_forgiven(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), all);
 }
 
-/// What a claim sets aside, because it cannot be read, is dead with the reason, and named in the receipt. A backend that
-/// hands out such a task as it is names none: then its handler decides.
+/// A claim may find a task that cannot be read. The task becomes dead with the reason, and the receipt names it. A
+/// backend that returns such a task unchanged names none; its handler then decides.
 pub fn what_cannot_be_read_is_named(h: &dyn Harness) {
     let w = World::new(h);
     let broken = {

@@ -41,7 +41,7 @@ pub fn cancel_in_each_state(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), []);
 }
 
-/// The cancel request reaches the node that runs the task, at each sweep until it is settled.
+/// The cancel request reaches the node that runs the task, at each sweep until the task is settled.
 pub fn cancel_request_reaches_the_holder(h: &dyn Harness) {
     let w = World::new(h);
     let other = w.other_node();
@@ -82,7 +82,7 @@ pub fn retry_in_each_state(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10).len(), 6);
 }
 
-/// A task that crash-looped to death gets all its crashes and attempts back, and its history stays.
+/// A task that died in a crash loop gets all its crashes and attempts back, and its history stays.
 pub fn retry_from_a_crash_loop(h: &dyn Harness) {
     let w = World::new(h);
     let id = w.push(task(0));
@@ -96,7 +96,7 @@ pub fn retry_from_a_crash_loop(h: &dyn Harness) {
     assert_eq!(w.backend.executions(id).expect("executions").len(), 4);
 }
 
-/// Delete removes task and history, in each state but running.
+/// Delete removes the task and its history, in each state but running.
 pub fn delete_unless_running(h: &dyn Harness) {
     let w = World::new(h);
     for state in super::REACHABLE {
@@ -116,7 +116,7 @@ pub fn delete_unless_running(h: &dyn Harness) {
     }
 }
 
-/// A new priority counts at the next claim; running and terminal tasks keep theirs.
+/// A new priority counts at the next claim. Running and terminal tasks keep their priority.
 pub fn reprioritise(h: &dyn Harness) {
     let w = World::new(h);
     for state in super::REACHABLE {
@@ -131,7 +131,8 @@ pub fn reprioritise(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [all[2], all[0], all[1]]);
 }
 
-/// A new time: later puts off, now or earlier lets run; running and terminal tasks keep theirs.
+/// A new time: a later time delays the task, now or an earlier time lets it run. Running and terminal tasks keep
+/// their time.
 pub fn reschedule(h: &dyn Harness) {
     let w = World::new(h);
     for state in super::REACHABLE {
@@ -152,7 +153,7 @@ pub fn reschedule(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10).len(), 3);
 }
 
-/// Rescheduled to a time that has come, a task can run.
+/// A task that is rescheduled to a time that has come can run.
 pub fn reschedule_to_now(h: &dyn Harness) {
     let w = World::new(h);
     let id = w.push(task(0).run_at(at(1_000)));
@@ -161,7 +162,7 @@ pub fn reschedule_to_now(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [id]);
 }
 
-/// Ids that are not there are passed by; the others are done, however many.
+/// Unknown ids are skipped. All other tasks are edited, however many there are.
 pub fn unknown_ids_are_passed_by(h: &dyn Harness) {
     let w = World::new(h);
     let ids = w.push_all((0..150).map(task));
@@ -176,7 +177,7 @@ pub fn unknown_ids_are_passed_by(h: &dyn Harness) {
     assert_eq!(w.edit(&[], EditAction::Delete).changed, []);
 }
 
-/// A filter's limit is kept, and an edit behind the place that is told does the rest.
+/// An edit keeps to the limit of its filter. The next edit continues behind the reported place and does the rest.
 pub fn filter_limit_and_more(h: &dyn Harness) {
     for action in [cancel(), EditAction::Delete, EditAction::Reprioritise(4), EditAction::Reschedule(at(9))] {
         let w = World::new(h);
@@ -197,14 +198,14 @@ pub fn filter_limit_and_more(h: &dyn Harness) {
     }
 }
 
-/// There is nowhere to go on when the limit was just enough.
+/// If the limit was just enough, the report names no place to continue.
 pub fn exact_limit_is_not_more(h: &dyn Harness) {
     let w = World::new(h);
     w.push_all((0..2).map(task));
     assert_eq!(w.edit_where(TaskFilter::default(), cancel(), 2, None).next, None);
 }
 
-/// What matches again at once is not met a second time before the others had their turn, nor after it.
+/// A task that matches again at once is not edited a second time, neither before nor after the remaining tasks.
 pub fn each_task_is_met_once(h: &dyn Harness) {
     let w = World::new(h);
     let all: Vec<TaskId> = (0..7).map(|number| w.push_in(TaskState::Dead, task(number))).collect();
@@ -225,7 +226,7 @@ pub fn each_task_is_met_once(h: &dyn Harness) {
     assert_eq!(retried, all);
 }
 
-/// A filter picks only what the action can change, so that others do not use up the limit.
+/// A filter selects only tasks that the action can change, so that no other tasks use up the limit.
 pub fn filter_passes_by_what_cannot_change(h: &dyn Harness) {
     let w = World::new(h);
     for _ in 0..3 {
@@ -243,7 +244,7 @@ pub fn filter_passes_by_what_cannot_change(h: &dyn Harness) {
     assert_eq!(w.edit_where(dead, EditAction::Retry, 5, None).changed, []);
 }
 
-/// An edit that finds nothing to change among many comes back, and the next one goes on behind it.
+/// An edit that finds nothing to change among many tasks returns early, and the next edit continues behind them.
 pub fn an_edit_looks_at_so_many(h: &dyn Harness) {
     let w = World::new(h);
     let behind = MOST_LOOKED_AT + 1;

@@ -1,4 +1,4 @@
-//! Decisions about schedules: written once and whole, and the history of them.
+//! Decisions about schedules, each written whole and only once; and the history of these decisions.
 
 use super::Harness;
 use super::timetable::{fire, made, passed, record, run, save, state, statuses, stored, turn};
@@ -8,7 +8,7 @@ use crate::task::{FiringKey, ScheduleId};
 use crate::task::{TaskId, TaskState};
 use crate::testing::factory::{World, at};
 
-/// A turn writes all of it: tasks, history, the row.
+/// A turn writes all of its parts: the tasks, the history and the row of the schedule.
 pub fn a_turn_is_written_whole(h: &dyn Harness) {
     let w = World::new(h);
     let (id, first) = stored(&w, "a");
@@ -54,7 +54,7 @@ pub fn a_turn_is_written_whole(h: &dyn Harness) {
     assert_eq!(fire(&w, decision), Fired::Lost, "twice");
 }
 
-/// Of two nodes that decide at the same time one writes, and each turn of a call by itself.
+/// If two nodes decide at the same time, only the first writes. Each turn of a call is accepted or refused by itself.
 pub fn one_of_many_nodes_fires(h: &dyn Harness) {
     let w = World::new(h);
     let (a, turn_a) = stored(&w, "a");
@@ -68,7 +68,8 @@ pub fn one_of_many_nodes_fires(h: &dyn Harness) {
     assert_eq!(fire(&w, turn(&w, ScheduleId::new(at(0)), 1)), Fired::Lost, "no such schedule");
 }
 
-/// A nominal time makes one task, whatever the cursor says; one that was passed by may run after all.
+/// A nominal time makes a single task, no matter where the cursor stands. A time that was skipped may still run
+/// later.
 pub fn a_nominal_time_makes_one_task(h: &dyn Harness) {
     let w = World::new(h);
     let (id, first) = stored(&w, "a");
@@ -94,7 +95,7 @@ pub fn a_nominal_time_makes_one_task(h: &dyn Harness) {
     assert_eq!(again(20, FiringCause::Backfill), Fired::Done(vec![Some(TaskState::Pending)]));
     assert_eq!(statuses(&w, id), [(at(10), FiringStatus::Fired), (at(20), FiringStatus::Fired)]);
     assert_eq!(state(&w, id).record.run_count, 1, "backfills are not counted");
-    // A cursor that was moved back: what has made a task is known, by its task or by its history.
+    // The cursor was moved back: times that have made a task are still known, by the task or by the history.
     let now = state(&w, id).record.turn;
     fire(&w, Turn { cursor: at(5), passed: vec![passed(15, FiringStatus::Missed)], ..turn(&w, id, now) });
     assert_eq!(state(&w, id).fired, [at(10), at(20)]);
@@ -104,7 +105,7 @@ pub fn a_nominal_time_makes_one_task(h: &dyn Harness) {
     assert!(state(&w, id).record.turn > first);
 }
 
-/// A run waits for the one that it follows, and starts when that has ended.
+/// A run waits for the run that it follows, and starts when that run has ended.
 pub fn runs_follow_each_other(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");
@@ -130,7 +131,7 @@ pub fn runs_follow_each_other(h: &dyn Harness) {
     let claimed = w.claim_one();
     w.complete(&claimed);
     assert_eq!(w.state(ids[1]), TaskState::Pending);
-    // What has ended is not waited for, nor is a run that was left out.
+    // A run does not wait for an ended task, nor for a run that was left out.
     let now = state(&w, id).record.turn;
     let left_out = Run { follows: Some(ids[1]), ..run(&w, id, 10) };
     let after = Run { follows: Some(left_out.spec.task_id), ..run(&w, id, 40) };
@@ -139,7 +140,7 @@ pub fn runs_follow_each_other(h: &dyn Harness) {
     assert_eq!(fired, Fired::Done(vec![None, waiting, Some(TaskState::Pending)]));
 }
 
-/// Tasks are called off in the same turn, and a run that follows one waits for its end.
+/// Tasks are cancelled in the same turn, and a run that follows a cancelled task waits for its end.
 pub fn others_are_called_off(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");
@@ -157,15 +158,15 @@ pub fn others_are_called_off(h: &dyn Harness) {
     assert_eq!(w.state(next_id), TaskState::Pending);
 }
 
-/// The task of a nominal time that replaces `cancel`, waiting for `follows`; decided from the turn `read`.
+/// Fires a nominal time whose task replaces `cancel` and waits for `follows`, as decided from the turn `read`.
 fn replacing(w: &World, id: ScheduleId, read: i64, follows: Option<TaskId>, cancel: &[TaskId]) -> (TaskId, Fired) {
     let next = Run { follows, ..run(w, id, 100) };
     let task_id = next.spec.task_id;
     (task_id, fire(w, Turn { runs: vec![next], cancel: cancel.to_vec(), ..turn(w, id, read) }))
 }
 
-/// The run that was to be waited for has ended since the decision, and the one behind it has begun: a run that replaces both
-/// waits for that one.
+/// Since the decision, the run to wait for has ended and the run behind it has begun. A new run that replaces both
+/// waits for the run that has begun.
 pub fn what_began_since_is_waited_for(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");
@@ -174,7 +175,7 @@ pub fn what_began_since_is_waited_for(h: &dyn Harness) {
     let now = state(&w, id).record.turn;
     let (second, fired) = replacing(&w, id, now, Some(first), &[first]);
     assert_eq!(fired, Fired::Done(vec![Some(TaskState::Waiting)]));
-    // Read: the first runs, the second waits for it.
+    // State at the decision: the first task runs, and the second waits for it.
     let now = state(&w, id).record.turn;
     w.end(&claimed, TaskState::Cancelled, None);
     let second_run = w.claim_one();
@@ -189,7 +190,7 @@ pub fn what_began_since_is_waited_for(h: &dyn Harness) {
     assert_eq!(w.state(third_id), TaskState::Pending);
 }
 
-/// A task that was to be called off before it runs has begun since the decision: what replaces it waits for its end.
+/// A task was to be cancelled before it runs, but it has begun since the decision. Its replacement waits for its end.
 pub fn what_was_to_be_called_off_and_began_is_waited_for(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");
@@ -202,7 +203,8 @@ pub fn what_was_to_be_called_off_and_began_is_waited_for(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [second]);
 }
 
-/// All that was to be called off has ended since the decision, or is called off before it runs: nothing is waited for.
+/// Every task that was to be cancelled has ended since the decision, or is cancelled before it runs. The new run
+/// waits for nothing.
 pub fn what_ended_since_is_not_waited_for(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");
@@ -213,7 +215,7 @@ pub fn what_ended_since_is_not_waited_for(h: &dyn Harness) {
     let (second, fired) = replacing(&w, id, now, Some(first), &[first]);
     assert_eq!(fired, Fired::Done(vec![Some(TaskState::Pending)]));
     assert_eq!(w.state(first), TaskState::Completed);
-    // One that failed since, and waits for its retry, is called off at once.
+    // A task that has failed since the decision and waits for its retry is cancelled at once.
     let claimed = w.claim_one();
     let now = state(&w, id).record.turn;
     w.fail_until(&claimed, at(1_000));
@@ -225,21 +227,21 @@ pub fn what_ended_since_is_not_waited_for(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [third_id]);
 }
 
-/// With two places each line has one task at its end: a run waits for none that another one waits for already, whichever
-/// of them has ended since the decision.
+/// With two places, each chain has a single task at its end. A run never waits for a task that already has a
+/// follower, whichever of the tasks have ended since the decision.
 pub fn one_follower_for_each_that_is_called_off(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");
     let (first, second) = (made(&w, id, 10), made(&w, id, 20));
     let runs = w.claim(2);
-    // Two at once take their places.
+    // Two new runs take the places of the first two at once.
     let now = state(&w, id).record.turn;
     let (third, fourth) = (run(&w, id, 30), run(&w, id, 40));
     let ids = [third.spec.task_id, fourth.spec.task_id];
     let next = vec![Run { follows: Some(first), ..third }, Run { follows: Some(second), ..fourth }];
     let fired = fire(&w, Turn { runs: next, cancel: vec![first, second], ..turn(&w, id, now) });
     assert_eq!(fired, Fired::Done(vec![Some(TaskState::Waiting); 2]));
-    // A fifth takes that of the third; the first has ended meanwhile, so the third runs.
+    // A fifth run takes the place of the third. The first has ended meanwhile, so the third runs.
     let now = state(&w, id).record.turn;
     w.end(&runs[0], TaskState::Cancelled, None);
     let third_run = w.claim_one();
@@ -259,8 +261,8 @@ pub fn one_follower_for_each_that_is_called_off(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [fifth_id]);
 }
 
-/// What a run is to be buffered behind has ended since the decision: it runs. When it goes on, or waits for its retry, the
-/// run waits.
+/// A run is to be buffered behind a task. If the task has ended since the decision, the run starts. If the task goes
+/// on, or waits for its retry, the run waits.
 pub fn a_buffered_run_waits_for_what_goes_on(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");
@@ -280,14 +282,14 @@ pub fn a_buffered_run_waits_for_what_goes_on(h: &dyn Harness) {
     w.fail_until(&claimed, at(1_000));
     let (third, fired) = buffered(now, second, 30);
     assert_eq!(fired, Fired::Done(vec![Some(TaskState::Waiting)]));
-    // What it waits for is called off by hand since the decision, and it begins.
+    // The task to wait for is cancelled by hand after the decision, so this task begins.
     let now = state(&w, id).record.turn;
     w.edit(&[second], EditAction::Cancel("by hand".into()));
     assert_eq!(w.claim_ids(10), [third]);
     assert_eq!(buffered(now, third, 40).1, Fired::Done(vec![Some(TaskState::Waiting)]));
 }
 
-/// A schedule that was changed since the decision fires nothing by it: neither runs nor calls off.
+/// A decision is void if the schedule was changed since: nothing runs and nothing is cancelled.
 pub fn a_decision_about_what_was_changed_is_lost(h: &dyn Harness) {
     let w = World::new(h);
     let (id, read) = stored(&w, "a");
@@ -311,7 +313,7 @@ pub fn a_decision_about_what_was_changed_is_lost(h: &dyn Harness) {
     assert_eq!((w.count(TaskState::Pending), statuses(&w, id)), (0, vec![]));
 }
 
-/// Dead runs are counted from the latest back to the first that was completed, and from a time on.
+/// Counts dead runs from the latest back to the first completed run, but only from a given time on.
 pub fn failures_are_counted(h: &dyn Harness) {
     let w = World::new(h);
     let mut record = record("a");
@@ -331,14 +333,14 @@ pub fn failures_are_counted(h: &dyn Harness) {
     assert_eq!(state(&w, id).failures, 1);
 }
 
-/// Prunes all that has ended in a state.
+/// Prunes all tasks that have ended in a state.
 fn prune(w: &World, state: TaskState) {
     let rule = Retention { state, finished_before: None, keep: Some(0) };
     let outdated = w.backend.outdated(&[rule], w.now(), 100).expect("outdated");
     w.backend.prune(&outdated).expect("prune");
 }
 
-/// How runs ended is known when their tasks are pruned, whichever of them are pruned first.
+/// The results of runs stay known after their tasks are pruned, in whatever order they are pruned.
 pub fn failures_outlast_their_tasks(h: &dyn Harness) {
     let w = World::new(h);
     let mut record = record("a");
@@ -366,7 +368,7 @@ pub fn failures_outlast_their_tasks(h: &dyn Harness) {
     assert_eq!(shown.collect::<Vec<_>>(), [dead, completed, dead, dead, completed]);
 }
 
-/// A time that has made a task makes no second one when the task is pruned and its history is trimmed.
+/// A time that has made a task makes no second task, even after the task is pruned and its history is trimmed.
 pub fn a_nominal_time_is_remembered(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");
@@ -397,7 +399,7 @@ pub fn a_nominal_time_is_remembered(h: &dyn Harness) {
     assert_eq!(again(25), Fired::Done(vec![Some(TaskState::Pending)]));
 }
 
-/// History keeps as many as it is told to, at least, and the latest.
+/// The history keeps at least the given number of firings, and keeps the latest.
 pub fn history_is_bounded(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");

@@ -1,4 +1,4 @@
-//! What is stored at a push, and that nothing of it changes on the way.
+//! Pushes: which data is stored, and that it is stored unchanged.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::task::{NewTask, Retry, TaskId, TaskState, Unique, UniqueMode};
 use crate::testing::factory::{World, at, task};
 
-/// Everything that was pushed is read back as it was.
+/// Every field of a pushed task is read back unchanged.
 pub fn record_is_complete(h: &dyn Harness) {
     let w = World::new(h);
     let new = NewTask::new("download_audio", &json!({"url": "https://example.org/a.wav"}))
@@ -49,7 +49,7 @@ pub fn record_is_complete(h: &dyn Harness) {
     assert_eq!((claimed.spec.extras(), claimed.spec.created_at), (spec.extras(), at(0)));
 }
 
-/// A task of which nothing is known but type and params.
+/// A task with only a type and params.
 pub fn plain_record(h: &dyn Harness) {
     let w = World::new(h);
     let id = w.push(NewTask::new("plain", &()));
@@ -60,7 +60,7 @@ pub fn plain_record(h: &dyn Harness) {
     assert_eq!(w.backend.get(TaskId::new(at(0))).expect("get"), None);
 }
 
-/// Titles as the world writes them survive in every field of text.
+/// Titles with characters from all over the world survive in every text field.
 pub fn full_unicode(h: &dyn Harness) {
     let w = World::new(h);
     let texts = [
@@ -120,7 +120,7 @@ pub fn extremes(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [old]);
 }
 
-/// Ids may be any UUID.
+/// Any UUID can be an id.
 pub fn any_uuid_is_an_id(h: &dyn Harness) {
     let w = World::new(h);
     let some = [0_u128, 1, u128::MAX, 1 << 127, 0x0123_4567_89ab_4cde_8f01_2345_6789_abcd, 1 << 64, 1 << 63];
@@ -136,7 +136,7 @@ pub fn any_uuid_is_an_id(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10).len(), some.len());
 }
 
-/// Places in push order grow from commit to commit and within one.
+/// `seq` grows from commit to commit and within a commit, in push order.
 pub fn seq_is_push_order(h: &dyn Harness) {
     let w = World::new(h);
     let ids: Vec<TaskId> = (0..3).flat_map(|_| w.push_all((0..3).map(task))).collect();
@@ -144,7 +144,7 @@ pub fn seq_is_push_order(h: &dyn Harness) {
     assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
 }
 
-/// A known id is a duplicate, whatever its state, and changes nothing: a push can be repeated.
+/// A known id is a duplicate in every state and changes nothing. So a push can be repeated.
 pub fn known_id_is_a_duplicate(h: &dyn Harness) {
     let w = World::new(h);
     for state in super::REACHABLE {
@@ -156,7 +156,7 @@ pub fn known_id_is_a_duplicate(h: &dyn Harness) {
     }
 }
 
-/// A duplicate that asks for a claim is not claimed.
+/// A duplicate is not claimed, even if the push asks for a claim.
 pub fn duplicate_is_not_claimed(h: &dyn Harness) {
     let w = World::new(h);
     let id = w.push(task(0));
@@ -166,7 +166,7 @@ pub fn duplicate_is_not_claimed(h: &dyn Harness) {
     assert_eq!(w.state(id), TaskState::Pending);
 }
 
-/// The same id twice in one commit, in one group or in two.
+/// The same id twice in a commit, both within a group and in two groups.
 pub fn twice_in_one_commit(h: &dyn Harness) {
     let w = World::new(h);
     let id = TaskId::new(at(0));
@@ -179,7 +179,7 @@ pub fn twice_in_one_commit(h: &dyn Harness) {
     assert_eq!(w.count(TaskState::Pending), 1);
 }
 
-/// With `claim` a task is stored as running under the commit's token, without being read back.
+/// With `claim`, a task is stored as running under the token of the commit, without being read back.
 pub fn claimed_as_pushed(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(task(0));
@@ -191,7 +191,7 @@ pub fn claimed_as_pushed(h: &dyn Harness) {
     assert_eq!(w.state(claimed.spec.task_id), TaskState::Completed);
 }
 
-/// A group of which one task is refused leaves nothing behind; the other groups of the commit are stored.
+/// If a task of a group is refused, no task of the group is stored. The other groups of the commit are stored.
 pub fn group_is_all_or_nothing(h: &dyn Harness) {
     let w = World::new(h);
     let reject = |key: &str| Unique::key(key).mode(UniqueMode::Reject);
@@ -219,7 +219,7 @@ pub fn group_is_all_or_nothing(h: &dyn Harness) {
     assert_eq!(w.count(TaskState::Pending), 4);
 }
 
-/// Two tasks of one group with the same key: the second is refused, and so the group.
+/// Two tasks of a group with the same key: the second is refused, and so the whole group.
 pub fn group_refuses_its_own_key(h: &dyn Harness) {
     let w = World::new(h);
     let new = || task(0).unique(Unique::key("k").mode(UniqueMode::Reject));
@@ -230,7 +230,7 @@ pub fn group_refuses_its_own_key(h: &dyn Harness) {
     w.push(new());
 }
 
-/// What was acknowledged is there after the backend was closed and opened again; also the claims.
+/// Acknowledged data, claims included, is still there after the backend was closed and opened again.
 pub fn durable_data_survives(h: &dyn Harness) {
     let w = World::new(h);
     if !w.backend.capabilities().durable {
@@ -250,7 +250,7 @@ pub fn durable_data_survives(h: &dyn Harness) {
     assert!(w.record(w.push(task(1))).seq > before[0].0.seq, "push order goes on");
 }
 
-/// Another handle on the same storage sees what was committed.
+/// A second handle on the same storage sees committed data.
 pub fn shared_handles_agree(h: &dyn Harness) {
     let w = World::new(h);
     if !w.backend.capabilities().shared {

@@ -1,4 +1,4 @@
-//! Limits over all nodes: of how many run at a time, of both kinds together, and how they are set.
+//! Limits over all nodes: how many tasks run at a time, limits of both kinds together, and how limits are set.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) fn keyed(number: usize, key: &str) -> NewTask {
     task(number).limit_key(key)
 }
 
-/// A claim of up to `limit` tasks of the default queue, with all that it says.
+/// Claims up to `limit` tasks of the default queue, and returns the tasks and the `HeldBack` report.
 pub(super) fn claim(w: &World, limit: usize) -> (Vec<Claimed>, Option<HeldBack>) {
     let Receipt { mut claimed, mut held_back, .. } = w.commit(&Commit { claim: vec![any(limit)], ..w.blank() });
     (claimed.remove(0), held_back.pop())
@@ -26,7 +26,7 @@ pub(super) fn starts(w: &World) -> (usize, Option<Timestamp>) {
     (claimed.len(), held.and_then(|held| held.retry_at))
 }
 
-/// A limit of a queue holds for its tasks alone, on all nodes together; each end makes room for one.
+/// A limit of a queue applies only to its tasks, on all nodes together. Each ended task makes room for a new task.
 pub fn running_in_a_queue(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_queue("default").running(2));
@@ -40,13 +40,13 @@ pub fn running_in_a_queue(h: &dyn Harness) {
     assert_eq!(other.claim_ids(10), []);
     w.complete(&first[0]);
     assert_eq!(other.claim_ids(10), tasks[2..3]);
-    // What is settled makes room for a claim of the same commit.
+    // A settled task makes room for a claim of the same commit.
     let settle = vec![w.ended(&first[1], TaskState::Completed, None)];
     let receipt = w.commit(&Commit { settle, claim: vec![any(10)], ..w.blank() });
     assert_eq!(ids(&receipt.claimed[0]), tasks[3..4]);
 }
 
-/// A limit of a type holds over all queues.
+/// A limit of a type applies across all queues.
 pub fn running_of_a_type(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_type("slow").running(1));
@@ -60,7 +60,7 @@ pub fn running_of_a_type(h: &dyn Harness) {
     assert_eq!(ids(&w.claim_from("b", None, 10)), [b]);
 }
 
-/// Each key has its own room, under every limit whose name it begins with.
+/// Each key has its own room, under every limit whose name is the beginning of the key.
 pub fn running_with_a_key(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_key("api").running(2));
@@ -75,7 +75,7 @@ pub fn running_with_a_key(h: &dyn Harness) {
     assert_eq!(w.claim_ids(20), bert[1..2]);
 }
 
-/// A task starts when all of its limits let it.
+/// A task starts when all of its limits allow it.
 pub fn together(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_queue("default").running(3).rate(4, TEN_SECONDS));
@@ -86,7 +86,7 @@ pub fn together(h: &dyn Harness) {
     assert_eq!(ids(&first), [one[0], plain[0], plain[1]]);
     assert!(held.expect("it holds").running);
     first.iter().for_each(|claimed| w.complete(claimed));
-    // The rate of the queue lets one more start, and it is the first in line.
+    // The rate of the queue allows a single further start, and the first task in line gets it.
     let (second, held) = claim(&w, 10);
     assert_eq!(ids(&second), one[1..2]);
     assert_eq!(held.expect("it holds").retry_at, Some(at(10)));
@@ -95,7 +95,7 @@ pub fn together(h: &dyn Harness) {
     assert_eq!(ids(&third), plain[2..4], "with what runs, three");
 }
 
-/// Tasks that are held back stay in their places, and those behind them start.
+/// Throttled tasks keep their places, and the tasks behind them start.
 pub fn passed_over_and_not_in_the_way(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_type("slow").running(1));
@@ -111,7 +111,7 @@ pub fn passed_over_and_not_in_the_way(h: &dyn Harness) {
     assert_eq!(w.claim_ids(5), slow[1..2]);
 }
 
-/// Several requests of one commit share what a limit has left, also when they are for one queue.
+/// Several requests of a commit share the rest of a limit, even if they are for the same queue.
 pub fn requests_share_a_limit(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_type("work").running(4).rate(9, TEN_SECONDS));
@@ -125,7 +125,7 @@ pub fn requests_share_a_limit(h: &dyn Harness) {
     assert_eq!(receipt.held_back, [HeldBack { request: 3, retry_at: None, running: true }]);
 }
 
-/// What runs when a limit is set counts, however it was started, and so does what is on nodes that died.
+/// Tasks that run when a limit is set count, however they were started. Tasks on dead nodes count too.
 pub fn what_runs_already_counts(h: &dyn Harness) {
     let w = World::new(h);
     let running = w.push_claimed(task(0));
@@ -142,7 +142,7 @@ pub fn what_runs_already_counts(h: &dyn Harness) {
     assert_eq!(w.claim(5).len(), 1);
 }
 
-/// Tasks that have crashed twice run one at a time under a limit too, and use it only when they start.
+/// Tasks that have crashed twice run one at a time under a limit too. They use the limit only when they start.
 pub fn last_chance_under_a_limit(h: &dyn Harness) {
     let w = World::new(h);
     let suspects = w.push_all((0..2).map(task));
@@ -159,7 +159,8 @@ pub fn last_chance_under_a_limit(h: &dyn Harness) {
     assert_eq!(ids(&receipt.claimed[0]), plain[..2]);
 }
 
-/// A limit of the same scope and name gives way; a removed one holds nothing back and remembers nothing.
+/// A limit replaces an older limit of the same scope and name. A removed limit throttles nothing and remembers
+/// nothing.
 pub fn set_listed_and_removed(h: &dyn Harness) {
     let w = World::new(h);
     assert_eq!(w.backend.limits().expect("limits"), []);
@@ -182,7 +183,7 @@ pub fn set_listed_and_removed(h: &dyn Harness) {
     assert_eq!(starts(&w), (1, Some(at(10))), "it begins anew");
 }
 
-/// Limits, and what they remember, are there when storage is opened again.
+/// Limits and their state are still there when storage is opened again.
 pub fn kept_in_storage(h: &dyn Harness) {
     let w = World::new(h);
     let limit = Limit::of_type("work").rate(1, TEN_SECONDS);
@@ -199,7 +200,7 @@ pub fn kept_in_storage(h: &dyn Harness) {
     assert_eq!(starts(&w), (0, Some(at(10))));
 }
 
-/// A commit that names no limits is not held up by any: its node learns of them within a second.
+/// A commit that names no limits is not throttled. Its node learns of new limits within a second.
 pub fn only_named_limits_hold(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_queue("default").running(1));
@@ -211,7 +212,7 @@ pub fn only_named_limits_hold(h: &dyn Harness) {
     assert_eq!(late.claim(1).len(), 0);
 }
 
-/// The key comes back with the task, from lists and claims.
+/// The limit key comes back with the task, from lists and from claims.
 pub fn key_is_kept(h: &dyn Harness) {
     let w = World::new(h);
     let longest = "ключ:".repeat(25) + "1234567890123456789012345";
@@ -224,7 +225,7 @@ pub fn key_is_kept(h: &dyn Harness) {
     assert!(claimed[1].spec.extras.is_none());
 }
 
-/// Nodes that claim side by side, on two handles, for a moment of each other's: `each` is one step of one of them.
+/// Runs nodes that claim concurrently, on two handles. `each` is a single step of a node; it returns false to stop.
 pub(super) fn side_by_side(h: &dyn Harness, w: &World, each: impl Fn(&World) -> bool + Sync) {
     let handles = [h.second().unwrap_or_else(|| w.backend.clone()), w.backend.clone(), w.backend.clone()];
     std::thread::scope(|scope| {
@@ -238,7 +239,7 @@ pub(super) fn side_by_side(h: &dyn Harness, w: &World, each: impl Fn(&World) -> 
     });
 }
 
-/// However many claim at the same time, no more run than allowed.
+/// However many nodes claim at the same time, no more tasks run than allowed.
 pub fn side_by_side_never_too_many(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_queue("default").running(3));

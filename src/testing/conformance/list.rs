@@ -11,7 +11,7 @@ fn found(w: &World, filter: &TaskFilter) -> Vec<TaskId> {
     page.tasks.iter().map(|task| task.task_id).collect()
 }
 
-/// By state: one, several, any.
+/// By state: a single state, several states, any state.
 pub fn by_state(h: &dyn Harness) {
     let w = World::new(h);
     let all: Vec<TaskId> = super::REACHABLE.iter().map(|state| w.push_in(*state, task(0))).collect();
@@ -25,7 +25,7 @@ pub fn by_state(h: &dyn Harness) {
     assert_eq!(found(&w, &none), []);
 }
 
-/// By queue and by type, and by both.
+/// By queue, by type, and by both.
 pub fn by_queue_and_type(h: &dyn Harness) {
     let w = World::new(h);
     let mut ids = Vec::new();
@@ -60,7 +60,7 @@ pub fn by_tag(h: &dyn Harness) {
     assert_eq!(tagged("%"), []);
     assert_eq!(tagged(""), []);
     w.edit_where(TaskFilter::default(), EditAction::Delete, 10, None);
-    // Each looks like another one in a list, or has what patterns are made of.
+    // Each tag looks like a different tag in a list, or contains pattern characters.
     let tags = [",", "x,", ",y", "\",\"", "[", "]", "a\\", "\\\"", "Rock", "A%_!", "\u{c4}.*", "(a|b)+\n", ", "];
     let ids = tags.map(|tag| w.push(task(3).tag("first").tag(tag).tag("last")));
     for (tag, id) in tags.iter().zip(ids) {
@@ -71,7 +71,7 @@ pub fn by_tag(h: &dyn Harness) {
     }
 }
 
-/// By time of the push: from is included, until is not.
+/// By time of the push: `from` is inclusive, `until` is exclusive.
 pub fn by_time(h: &dyn Harness) {
     let w = World::new(h);
     let mut ids = Vec::new();
@@ -89,7 +89,7 @@ pub fn by_time(h: &dyn Harness) {
     assert_eq!(between(Some(20), Some(20)), []);
 }
 
-/// Text is found in params and last error, as it stands but for the case of ASCII letters.
+/// Text is found in params and last error, literally, except that the case of ASCII letters is ignored.
 pub fn by_text(h: &dyn Harness) {
     let w = World::new(h);
     let text = |text: &str| found(&w, &TaskFilter { text: Some(text.into()), ..TaskFilter::default() });
@@ -114,7 +114,7 @@ pub fn by_text(h: &dyn Harness) {
     assert_eq!(text(""), [a, b, c]);
 }
 
-/// All fields narrow the list together.
+/// The fields of a filter narrow the list together.
 pub fn fields_narrow_together(h: &dyn Harness) {
     let w = World::new(h);
     let matching = |number: usize| NewTask::new("k", &number).queue("q").tag("t");
@@ -134,7 +134,7 @@ pub fn fields_narrow_together(h: &dyn Harness) {
     assert_eq!(found(&w, &filter), [id]);
 }
 
-/// Pages in both orders: all tasks, once, and no cursor after the last.
+/// Pages in both orders: every task appears once, and no cursor follows the last page.
 pub fn pages_in_both_orders(h: &dyn Harness) {
     let w = World::new(h);
     let ids = w.push_all((0..7).map(task));
@@ -159,7 +159,7 @@ pub fn pages_in_both_orders(h: &dyn Harness) {
     }
 }
 
-/// A list keeps its place while tasks come and go, the one under the cursor included.
+/// A list keeps its place while tasks come and go, even if the task under the cursor goes.
 pub fn cursor_is_stable(h: &dyn Harness) {
     let w = World::new(h);
     let ids = w.push_all((0..6).map(task));
@@ -177,7 +177,7 @@ pub fn cursor_is_stable(h: &dyn Harness) {
     assert_eq!(rest.tasks[0].task_id, ids[2]);
 }
 
-/// Cursors from anywhere are answered, with nothing where nothing is.
+/// Any cursor is answered. Beyond the ends the page is empty.
 pub fn cursors_at_the_ends(h: &dyn Harness) {
     let w = World::new(h);
     w.push_all((0..3).map(task));
@@ -191,7 +191,7 @@ pub fn cursors_at_the_ends(h: &dyn Harness) {
     assert_eq!(count(TaskOrder::NewestFirst, i64::MIN), 0);
 }
 
-/// A filtered list passes over many tasks that do not match.
+/// A filtered list skips many tasks that do not match.
 pub fn few_among_many(h: &dyn Harness) {
     let w = World::new(h);
     let mut rare = Vec::new();
@@ -209,7 +209,7 @@ pub fn few_among_many(h: &dyn Harness) {
     assert_eq!((page.tasks[0].task_id, page.tasks.len(), page.next), (rare[0], 1, None));
 }
 
-/// What a list shows is what `get` shows.
+/// A list shows the same records as `get`.
 pub fn lists_show_whole_records(h: &dyn Harness) {
     let w = World::new(h);
     for state in super::REACHABLE {
@@ -244,7 +244,8 @@ pub fn counts(h: &dyn Harness) {
     assert!(w.backend.counts().expect("counts").iter().all(|count| &*count.queue == "b"));
 }
 
-/// What is first in line: queues by name, each with its types, no more rows than asked for, and nothing but what is pending.
+/// The front of the queues: queues by name, each with its types. It reads no more rows than asked for, and only
+/// pending tasks.
 pub fn first_in_line(h: &dyn Harness) {
     let w = World::new(h);
     assert_eq!(w.backend.in_line(None, 10, 10).expect("in line"), []);
@@ -269,7 +270,7 @@ pub fn first_in_line(h: &dyn Harness) {
     let lines = w.backend.in_line(Some("a"), 1, 10).expect("in line");
     let first = |kind: &str| lines.iter().find(|line| *line.kind == *kind).map(|line| line.oldest);
     assert!(first("x") < first("y"), "{lines:?}");
-    // The most urgent are first.
+    // The most urgent tasks come first.
     w.push(new("urgent", "b").priority(-1));
     assert_eq!(seen(Some("a"), 1, 1), [line("b", "urgent", 1, true)]);
 }

@@ -1,7 +1,7 @@
 //! The suite that every backend passes.
 //!
-//! A backend's tests say `callboard::conformance!(name, harness)`; each case becomes one test. Times are handed to
-//! the backend, so no case sleeps.
+//! The tests of a backend call `callboard::conformance!(name, harness)`; each case becomes a test. Times are passed
+//! to the backend, so no case sleeps.
 
 pub mod claim;
 pub mod edit;
@@ -26,36 +26,36 @@ use super::factory::World;
 use crate::backend::{ClaimRequest, InsertGroup, Insertion, Opened};
 use crate::task::{DEFAULT_QUEUE, TaskState};
 
-/// Opens the backend that is tested.
+/// Opens the backend under test.
 pub trait Harness {
-    /// A fresh, empty backend; each call gives another one.
+    /// Opens a fresh, empty backend. Each call gives a new backend.
     fn open(&self) -> Opened;
 
-    /// Opens again, after its handles were dropped, what [`open`](Harness::open) gave last. Needed by a backend
-    /// whose capabilities say `durable`.
+    /// Opens the backend that [`open`](Harness::open) gave last again, after its handles were dropped. Required for a
+    /// backend whose capabilities say `durable`.
     fn reopen(&self) -> Option<Opened> {
         None
     }
 
-    /// Another handle on what [`open`](Harness::open) gave last, as another process would have it. Needed by a
-    /// backend whose capabilities say `shared`.
+    /// A second handle on the backend that [`open`](Harness::open) gave last, as a second process would have.
+    /// Required for a backend whose capabilities say `shared`.
     fn second(&self) -> Option<Opened> {
         None
     }
 
-    /// True when storage may undo one of two transactions that were locked in the documented order: InnoDB locks the
-    /// neighbour, in its index, of a key that passes from task to task.
+    /// True if storage may undo either of two transactions although they locked in the documented order. InnoDB needs
+    /// this: when a key passes from task to task, it also locks the neighbour of the key in its index.
     fn locks_neighbours(&self) -> bool {
         false
     }
 
-    /// How many random sequences the model cases try; fewer for storage that is slow.
+    /// How many random sequences the model cases try; fewer for slow storage.
     fn sequences(&self) -> u64 {
         1_000
     }
 }
 
-/// The one list of cases: group by group, what it names becomes a test.
+/// The only list of cases, group by group. Each listed case becomes a test.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! conformance_cases {
@@ -116,8 +116,8 @@ macro_rules! conformance_cases {
     };
 }
 
-/// Runs the conformance suite: `conformance!(name, harness)` makes a module `name` with one test for each case.
-/// `harness` is an expression, evaluated anew for each test, whose type implements
+/// Runs the conformance suite: `conformance!(name, harness)` makes a module `name` with a test for each case.
+/// `harness` is an expression, evaluated anew for each test. Its type implements
 /// [`Harness`](crate::testing::Harness).
 #[macro_export]
 macro_rules! conformance {
@@ -152,11 +152,11 @@ fn group(tasks: impl IntoIterator<Item = Insertion>) -> InsertGroup {
     InsertGroup { tasks: tasks.into_iter().collect() }
 }
 
-/// Lets a node claim up to `tasks` tasks and die, and rescues them.
+/// Lets nodes claim up to `tasks` tasks and die, and rescues the tasks.
 fn crash(w: &World, tasks: usize) {
     let mut claimed = 0;
     while claimed < tasks {
-        // Several nodes, for tasks on their last chance run one at a time.
+        // Several nodes are needed, because tasks on their last chance run one at a time on a node.
         let mortal = w.mortal(0);
         let some = mortal.claim(tasks - claimed).len();
         assert!(some > 0, "there is a task to claim");
@@ -178,7 +178,7 @@ const REACHABLE: [TaskState; 7] = [
     TaskState::Cancelled,
 ];
 
-/// Room for up to `limit` tasks of the default queue.
+/// A request for up to `limit` tasks of the default queue.
 fn any(limit: usize) -> ClaimRequest {
     ClaimRequest { queue: DEFAULT_QUEUE.into(), types: None, limit }
 }

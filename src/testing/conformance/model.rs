@@ -1,4 +1,4 @@
-//! Random histories, held against what must be true of any history.
+//! Random histories, checked against rules that hold for every history.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::backend::{
 use crate::task::{NewTask, TaskId, TaskRecord, TaskState, Unique, UniqueMode};
 use crate::testing::factory::{World, task};
 
-/// Steps in one random history.
+/// Number of steps in a random history.
 const STEPS: u32 = 25;
 
-/// Whatever happens in whatever order: states move as they may, counts add up, tokens fence, keys have one
+/// In every order of operations: states change only as allowed, counts add up, tokens fence, each key has a single
 /// holder, and no task is lost or invented.
 pub fn random_histories(h: &dyn Harness) {
     for seed in 0..h.sequences() {
@@ -34,11 +34,11 @@ struct History {
     /// Nodes whose lease ends soon.
     mortal: Vec<World>,
     dice: StdRng,
-    /// Each task that must be there, with its state and unique key.
+    /// Each task that must exist, with its state and unique key.
     tasks: BTreeMap<TaskId, (TaskState, Option<&'static str>)>,
-    /// Every claim ever made, those that no longer hold included.
+    /// Every claim ever made, including claims that no longer hold.
     claims: Vec<Claimed>,
-    /// What happened, for the message when something is wrong.
+    /// The events so far, for the message of a failure.
     log: Vec<String>,
 }
 
@@ -150,7 +150,7 @@ impl History {
         false
     }
 
-    /// The run under way shows its token in the history.
+    /// True if the run in flight shows this token in the history.
     fn runs_under(&self, claimed: &Claimed) -> bool {
         let runs = self.w.backend.executions(claimed.spec.task_id).expect("executions");
         let running = runs.iter().find(|run| run.status == crate::task::ExecutionStatus::Running);
@@ -195,7 +195,7 @@ impl History {
         false
     }
 
-    /// Edits one task; true when that may have brought it back from its end.
+    /// Edits a task. True if the edit may have brought it back from its end.
     fn edit(&mut self) -> bool {
         if self.tasks.is_empty() {
             return false;
@@ -224,7 +224,7 @@ impl History {
         page.expect("list").tasks
     }
 
-    /// Compares what is stored with what must be.
+    /// Compares the stored tasks with the expected tasks.
     fn observe(&mut self, retried: bool) {
         let records = self.all();
         let mut counts: BTreeMap<TaskState, u64> = BTreeMap::new();
@@ -251,7 +251,7 @@ impl History {
         assert!(keys.values().all(|holders| *holders == 1), "{keys:?}: {:#?}", self.log);
     }
 
-    /// Brings every task to its end: none may stay behind.
+    /// Brings every task to its end: no task may stay behind.
     fn drain(&mut self) {
         self.w.advance(Duration::from_secs(1_000));
         self.log.push("drain".into());

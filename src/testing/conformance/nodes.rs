@@ -1,4 +1,4 @@
-//! Nodes, leases, what they give back, queue settings, and the small things.
+//! Nodes, leases, releases, queue settings, and small cases.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ fn beat(node_id: NodeId, name: &str, seconds: u64) -> NodeBeat {
     }
 }
 
-/// A sign of life makes the node known; the next renews its lease.
+/// The first heartbeat makes the node known. The next heartbeat renews its lease.
 pub fn heartbeat_renews(h: &dyn Harness) {
     let backend = h.open();
     assert_eq!(backend.nodes().expect("nodes"), []);
@@ -53,7 +53,7 @@ pub fn heartbeat_renews(h: &dyn Harness) {
     assert_eq!(backend.nodes().expect("nodes"), [renewed]);
 }
 
-/// Nodes come by name; two may have the same.
+/// Nodes are listed by name; two nodes may have the same name.
 pub fn nodes_by_name(h: &dyn Harness) {
     let backend = h.open();
     for name in ["b", "c", "a", "b"] {
@@ -85,7 +85,7 @@ pub fn release_gives_back(h: &dyn Harness) {
     assert_eq!(w.release(&[], true), 0, "nothing is left");
 }
 
-/// What is in `keep` under its token stays; under another token it does not.
+/// A claim in `keep` stays if its token matches. Under a different token it is released.
 pub fn release_keeps_what_runs(h: &dyn Harness) {
     let w = World::new(h);
     let kept = w.push_claimed(task(0));
@@ -98,7 +98,7 @@ pub fn release_keeps_what_runs(h: &dyn Harness) {
     w.complete(&kept);
 }
 
-/// A released task whose cancel was asked for is cancelled: nobody would ask again.
+/// A released task with a cancel request is cancelled, because the request would not be made again.
 pub fn released_with_cancel_is_cancelled(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(task(0));
@@ -111,7 +111,7 @@ pub fn released_with_cancel_is_cancelled(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), []);
 }
 
-/// Settings are stored by queue, and a change leaves alone what it does not name.
+/// Settings are stored by queue. A change keeps every setting that it does not name.
 pub fn queue_settings(h: &dyn Harness) {
     let backend = h.open();
     assert_eq!(backend.queues().expect("queues"), []);
@@ -132,7 +132,7 @@ pub fn queue_settings(h: &dyn Harness) {
     assert_eq!(backend.queues().expect("queues"), [settings("a", true, None), settings("b", false, Some(0))]);
 }
 
-/// Two changes at the same time, of different settings of one queue, are both kept.
+/// Two concurrent changes to different settings of the same queue are both kept.
 pub fn queue_changes_side_by_side(h: &dyn Harness) {
     let backend = h.open();
     let other = h.second().unwrap_or_else(|| Arc::clone(&backend));
@@ -150,7 +150,7 @@ pub fn queue_changes_side_by_side(h: &dyn Harness) {
     }
 }
 
-/// Watching comes back within its time.
+/// A watch returns within its time.
 pub fn watch_comes_back(h: &dyn Harness) {
     let backend = h.open();
     let start = Instant::now();
@@ -159,7 +159,7 @@ pub fn watch_comes_back(h: &dyn Harness) {
     assert!(!changed || backend.capabilities().shared, "nobody else can have changed anything");
 }
 
-/// Storage that is there is healthy, and says what it is.
+/// Reachable storage is healthy and reports its capabilities.
 pub fn health_and_capabilities(h: &dyn Harness) {
     let backend = h.open();
     backend.health().expect("healthy");
@@ -172,7 +172,7 @@ pub fn health_and_capabilities(h: &dyn Harness) {
     assert_eq!(h.second().is_some(), capabilities.shared);
 }
 
-/// Two backends that were opened know nothing of each other.
+/// Two opened backends know nothing of each other.
 pub fn opened_apart(h: &dyn Harness) {
     let (a, b) = (World::new(h), World::new(h));
     a.push(task(0));

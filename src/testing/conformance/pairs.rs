@@ -1,4 +1,4 @@
-//! Operations that lock the same tasks, in pairs, side by side.
+//! Operations that lock the same tasks, in pairs, concurrently.
 
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::schedule::ScheduleRecord;
 use crate::task::{DEFAULT_QUEUE, NewTask, Progress, TaskId, TaskState, Unique, UniqueMode};
 use crate::testing::factory::{World, ids, task};
 
-/// What two operations of one round have in common.
+/// The data that the two operations of a round share.
 struct Stage {
     round: usize,
-    /// Tasks with keys, claimed by one node.
+    /// Tasks with keys, claimed by the same node.
     running: Vec<Claimed>,
-    /// Those, the tasks that wait for them, one of each in turn, and some that have ended.
+    /// The running tasks, each followed by the task that waits for it; then the fired tasks and some ended tasks.
     all: Vec<TaskId>,
-    /// Each has made a task that runs.
+    /// Each schedule has made a task that runs.
     schedules: [ScheduleRecord; 2],
     fired: [TaskId; 2],
 }
@@ -49,7 +49,7 @@ impl Stage {
         Self { round, running: running.into_iter().chain(scheduled).collect(), all, schedules, fired }
     }
 
-    /// A decision to call the run of a schedule off, and to make the next one.
+    /// A decision to cancel the run of a schedule and to make the next run.
     fn turn(&self, w: &World, number: usize) -> Turn {
         let id = self.schedules[number].schedule_id;
         let now = timetable::state(w, id).record.turn;
@@ -57,7 +57,7 @@ impl Stage {
         Turn { runs, cancel: vec![self.fired[number]], ..timetable::turn(w, id, now) }
     }
 
-    /// Ids, in the order that is asked for.
+    /// The ids, in the requested order.
     fn ids(&self, reversed: bool) -> Vec<TaskId> {
         turned(self.all.clone(), reversed)
     }
@@ -83,7 +83,7 @@ fn ends(w: &World, claimed: &[Claimed]) -> Commit {
     Commit { settle, ..w.blank() }
 }
 
-/// The keys of the stage, or fresh ones, each in a group of its own or all in one.
+/// A push of the keys of `stage`, or of fresh keys; each task in its own group, or all in the same group.
 fn pushes(w: &World, stage: &Stage, reversed: bool, mode: UniqueMode, fresh: usize, together: bool) -> Commit {
     let numbers = turned((fresh..fresh + TASKS).collect(), reversed).into_iter();
     let tasks = numbers.map(|number| w.insertion(task(number).unique(key(stage.round, number).mode(mode))));
@@ -154,8 +154,8 @@ const OPERATIONS: [(&str, Operation); 23] = [
     ("limit", |w, _, _| w.backend.save_limit(&Limit::of_key("api").running(2))),
 ];
 
-/// Whatever two of them do at the same time with the same tasks, in one order or in both, neither undoes the other: no
-/// deadlock is seen, and what is in the way is told as such.
+/// Two operations run at the same time on the same tasks, in the same order or in opposite orders. Neither undoes the
+/// other, and no deadlock occurs. A conflict is reported as a transient error.
 pub fn no_two_operations_deadlock(h: &dyn Harness) {
     let backend = h.open();
     let mut round = 0;

@@ -28,7 +28,7 @@ fn finish_at(w: &World, seconds: u64, state: TaskState) -> TaskId {
     w.push_in(state, task(0))
 }
 
-/// Tasks finished before the time go, with their history; the others stay.
+/// Tasks finished before the given time are deleted with their history. All other tasks stay.
 pub fn by_age(h: &dyn Harness) {
     let w = World::new(h);
     let ids = [10, 20, 30].map(|second| finish_at(&w, second, TaskState::Completed));
@@ -42,7 +42,7 @@ pub fn by_age(h: &dyn Harness) {
     assert_eq!(prune(&w, &[older(TaskState::Completed, 30)], 10), []);
 }
 
-/// The time of finishing counts, not that of the push nor the order of writing.
+/// The time of finishing counts, not the time of the push, nor the order of writing.
 pub fn age_is_time_of_finishing(h: &dyn Harness) {
     let w = World::new(h);
     let first = w.push_claimed(task(0));
@@ -57,7 +57,7 @@ pub fn age_is_time_of_finishing(h: &dyn Harness) {
     assert_eq!(w.state(first.spec.task_id), TaskState::Completed);
 }
 
-/// Only the latest are kept.
+/// Only the latest tasks are kept.
 pub fn by_count(h: &dyn Harness) {
     let w = World::new(h);
     let ids = [10, 20, 30, 40].map(|second| finish_at(&w, second, TaskState::Dead));
@@ -67,7 +67,7 @@ pub fn by_count(h: &dyn Harness) {
     assert_eq!(prune(&w, &[latest(TaskState::Dead, 0)], 10), [ids[3]]);
 }
 
-/// Age and count in one rule: what either does not keep goes.
+/// Age and count in the same rule: a task is deleted if either of them does not keep it.
 pub fn by_age_and_count(h: &dyn Harness) {
     let w = World::new(h);
     let ids = [10, 20, 30, 40].map(|second| finish_at(&w, second, TaskState::Completed));
@@ -77,7 +77,7 @@ pub fn by_age_and_count(h: &dyn Harness) {
     assert_eq!(prune(&w, &[rule], 10), ids[3..]);
 }
 
-/// The limit is for the whole call; another one finds the rest.
+/// The limit is for the whole call; the next call finds the rest.
 pub fn limit_and_more(h: &dyn Harness) {
     let w = World::new(h);
     for second in 0..3 {
@@ -107,7 +107,7 @@ pub fn live_tasks_stay(h: &dyn Harness) {
     assert_eq!(prune(&w, &[], 100), []);
 }
 
-/// A task that was retried counts from its new end.
+/// A retried task counts from its new end.
 pub fn retried_counts_anew(h: &dyn Harness) {
     let w = World::new(h);
     let id = finish_at(&w, 10, TaskState::Dead);
@@ -121,7 +121,7 @@ pub fn retried_counts_anew(h: &dyn Harness) {
     assert_eq!(w.state(id), TaskState::Dead);
 }
 
-/// What came back to life after it was found stays, also when it has come to its end again.
+/// A task that was retried after it was found stays, even if it has ended again.
 pub fn found_and_retried_stays(h: &dyn Harness) {
     let w = World::new(h);
     let ids = [10, 20, 30].map(|second| finish_at(&w, second, TaskState::Dead));
@@ -136,7 +136,8 @@ pub fn found_and_retried_stays(h: &dyn Harness) {
     assert_eq!(w.backend.prune(&found).expect("prune"), []);
 }
 
-/// Those that finished first go first, whatever their queues; those that finished at the same time by push order.
+/// The tasks that finished first are deleted first, across all queues. Tasks that finished at the same time are
+/// deleted in push order.
 pub fn oldest_of_all_queues_go_first(h: &dyn Harness) {
     let w = World::new(h);
     let in_queue = |second: u64, queue: &'static str| {
@@ -150,7 +151,7 @@ pub fn oldest_of_all_queues_go_first(h: &dyn Harness) {
     assert_eq!(w.state(ids[5]), TaskState::Completed);
 }
 
-/// History is kept until a rule says otherwise.
+/// History is kept until a rule deletes it.
 pub fn nothing_else_deletes(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(task(0));
@@ -162,7 +163,8 @@ pub fn nothing_else_deletes(h: &dyn Harness) {
     assert_eq!(w.backend.executions(claimed.spec.task_id).expect("executions").len(), 1);
 }
 
-/// A finished task that holds its key for a period stays until that is over, and is not in the way of the others.
+/// A finished task that holds its key for a period stays until the period is over. It does not block the pruning of
+/// other tasks.
 pub fn a_period_outlasts_retention(h: &dyn Harness) {
     let w = World::new(h);
     let keyed = || task(0).unique(Unique::key("k").period(Duration::from_secs(100)));

@@ -1,4 +1,4 @@
-//! Limits of how many tasks start in a period, over all nodes.
+//! Limits on how many tasks start in a period, over all nodes.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::backend::Limit;
 use crate::task::TaskState;
 use crate::testing::factory::{World, at, task};
 
-/// In no span of the period's length do more tasks start than allowed, and none later than need be.
+/// In every span as long as the period, no more tasks start than allowed, and no task starts later than necessary.
 pub fn rate_is_exact_at_its_edges(h: &dyn Harness) {
     let w = World::new(h);
     let micro = Duration::from_micros(1);
@@ -28,7 +28,7 @@ pub fn rate_is_exact_at_its_edges(h: &dyn Harness) {
     assert_eq!(starts(&w), (1, Some(at(20))));
     w.go_to(24);
     assert_eq!(starts(&w), (2, Some(at(34))), "no more than two after a rest");
-    // Less is allowed from now on: what started counts.
+    // The limit is lowered from here on. Earlier starts still count.
     w.set_limit(&Limit::of_queue("default").rate(1, Duration::from_secs(20)));
     w.go_to(43);
     assert_eq!(starts(&w), (0, Some(at(44))));
@@ -36,7 +36,7 @@ pub fn rate_is_exact_at_its_edges(h: &dyn Harness) {
     assert_eq!(starts(&w), (1, Some(at(64))));
 }
 
-/// Keys have windows of their own; a type has one for all.
+/// Each key has its own window. A type has a single window for all its tasks.
 pub fn rate_of_a_key_and_of_a_type(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_key("api").rate(1, TEN_SECONDS));
@@ -51,7 +51,7 @@ pub fn rate_of_a_key_and_of_a_type(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), plain[2..]);
 }
 
-/// Of a great rate not each start is remembered by itself; still there are never too many in a period.
+/// With a great rate, storage does not remember each start separately. Still no period has too many starts.
 pub fn great_rates_are_exact(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_queue("default").rate(1_500, Duration::from_secs(10)));
@@ -69,7 +69,7 @@ pub fn great_rates_are_exact(h: &dyn Harness) {
     assert_eq!(w.claim(1_000).len(), 200);
 }
 
-/// Retries, snoozes, and runs after a rescue or a release start anew and count anew.
+/// Retries, snoozes, and runs after a rescue or a release are new starts and count again.
 pub fn every_start_counts(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_queue("default").rate(4, Duration::from_secs(100)));
@@ -88,7 +88,7 @@ pub fn every_start_counts(h: &dyn Harness) {
     assert_eq!(starts(&w).0, 1);
 }
 
-/// A wall clock that is set back by more than the period makes nobody wait for the time that it showed.
+/// If a wall clock is set back by more than the period, no task waits for the time that the clock showed before.
 pub fn a_clock_set_back_holds_nothing_up(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_queue("default").rate(1, TEN_SECONDS));
@@ -100,7 +100,7 @@ pub fn a_clock_set_back_holds_nothing_up(h: &dyn Harness) {
     assert_eq!(starts(&w), (1, Some(at(10))));
 }
 
-/// However many claim at the same time, no more start than allowed.
+/// However many nodes claim at the same time, no more tasks start than allowed.
 pub fn side_by_side_never_too_fast(h: &dyn Harness) {
     let w = World::new(h);
     w.set_limit(&Limit::of_type("work").rate(10, TEN_SECONDS));

@@ -12,7 +12,7 @@ use crate::task::ScheduleId;
 use crate::task::{Retry, TaskState};
 use crate::testing::factory::{World, at};
 
-/// Every field of a schedule comes back as it was saved.
+/// Every field of a schedule is read back as it was saved.
 pub fn saved_is_read(h: &dyn Harness) {
     let w = World::new(h);
     let mut all = record("a name: Ünïcödé 夜");
@@ -63,7 +63,7 @@ pub fn saved_is_read(h: &dyn Harness) {
     assert_eq!(w.backend.schedules(&[]).expect("schedules"), []);
 }
 
-/// No two schedules have one name, and no change is written over another.
+/// No two schedules have the same name, and no change overwrites a concurrent change.
 pub fn names_and_turns_are_kept(h: &dyn Harness) {
     let w = World::new(h);
     let (first, second) = (record("a"), record("b"));
@@ -88,7 +88,7 @@ pub fn names_and_turns_are_kept(h: &dyn Harness) {
     assert_eq!(w.backend.schedule_named("z").expect("an answer"), Some(first.schedule_id));
 }
 
-/// What code has defined is found by the name that code gives it, whatever it is called.
+/// A schedule that code has defined is found by its name in code, whatever its current name is.
 pub fn found_by_the_name_in_code(h: &dyn Harness) {
     let w = World::new(h);
     let record = ScheduleRecord { code: Some(r#"{"name":"in code"}"#.into()), ..record("a") };
@@ -103,7 +103,7 @@ pub fn found_by_the_name_in_code(h: &dyn Harness) {
     assert_eq!(defined("in code"), None);
 }
 
-/// A look after a version tells of what was saved since, whether it fires or no longer does.
+/// `schedule_changes` after a version reports every schedule saved since, whether or not it still fires.
 pub fn changes_are_told_by_version(h: &dyn Harness) {
     let w = World::new(h);
     for version in [0, -1] {
@@ -132,7 +132,8 @@ pub fn changes_are_told_by_version(h: &dyn Harness) {
     assert!(w.backend.schedule_changes(0).expect("changes").due.contains(&(b, Some(at(10)))));
 }
 
-/// Those whose cursor lies ahead of a time are named, as far as they fire: the ones that fire last.
+/// `schedules_ahead` names the active schedules whose cursor lies ahead of a time. If they exceed the limit, it names
+/// those with the latest next run.
 pub fn those_ahead_of_the_clock_are_named(h: &dyn Harness) {
     let w = World::new(h);
     let ahead = |now, limit| w.backend.schedules_ahead(at(now), limit).expect("schedules");
@@ -181,7 +182,7 @@ pub fn schedules_are_listed(h: &dyn Harness) {
     assert_eq!(list(ScheduleFilter { text: Some("Отчёт".into()), ..all() }, None, 10), ["d"]);
 }
 
-/// Deleted schedules go with their history, when it is time.
+/// Deleted schedules are removed with their history, after the given time.
 pub fn deleted_ones_are_forgotten(h: &dyn Harness) {
     let w = World::new(h);
     let (kept, _) = stored(&w, "kept");
@@ -199,7 +200,8 @@ pub fn deleted_ones_are_forgotten(h: &dyn Harness) {
     assert_eq!(w.backend.schedule_named("kept").expect("an answer"), Some(kept));
 }
 
-/// So do finished ones, if they are to. What code defines stays, for the next start has to know of its end.
+/// Finished schedules are removed too, if that is asked for. A schedule that code defines stays, because the next
+/// start must know that it has ended.
 pub fn finished_ones_are_forgotten(h: &dyn Harness) {
     let w = World::new(h);
     let over = |name, status, code: Option<&str>, last| {
@@ -223,7 +225,8 @@ pub fn finished_ones_are_forgotten(h: &dyn Harness) {
     }
 }
 
-/// What one handle saves and fires another one sees, and it outlives the process where that is promised.
+/// A schedule saved or fired on a handle is visible on a second handle. It outlives the process where storage
+/// promises that.
 pub fn schedules_are_shared_and_survive(h: &dyn Harness) {
     let w = World::new(h);
     let (id, _) = stored(&w, "a");

@@ -1,4 +1,4 @@
-//! How runs end: what is written, and what is fenced.
+//! The end of a run: which settlements are written, and which are fenced.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::backend::{Commit, EditAction, Execution, ExecutionEnd, ProgressUpdate
 use crate::task::{ClaimToken, ExecutionStatus, Progress, TaskState};
 use crate::testing::factory::{World, at, task};
 
-/// A completed run writes state, result, times and its execution; the task stays as history.
+/// A completed run writes state, result, times and its execution. The task stays as history.
 pub fn completed_is_kept(h: &dyn Harness) {
     let w = World::new(h);
     let id = w.push(task(0));
@@ -50,7 +50,7 @@ pub fn second_settlement_is_fenced(h: &dyn Harness) {
     assert_eq!(w.backend.executions(claimed.spec.task_id).expect("executions").len(), 1);
 }
 
-/// The same holds for two settlements of one commit: the first counts.
+/// Two settlements of the same run in a commit: the first counts, the second is fenced.
 pub fn twice_in_one_commit(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(task(0));
@@ -61,7 +61,7 @@ pub fn twice_in_one_commit(h: &dyn Harness) {
     assert_eq!(w.state(claimed.spec.task_id), TaskState::Completed);
 }
 
-/// Settlements of tasks that are not there, or were never claimed under the token, are fenced.
+/// A settlement is fenced if its task does not exist, or was never claimed under its token.
 pub fn foreign_settlements_are_fenced(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(task(0));
@@ -75,7 +75,7 @@ pub fn foreign_settlements_are_fenced(h: &dyn Harness) {
     assert_eq!(w.state(pending.task_id), TaskState::Pending);
 }
 
-/// After a release the old token counts for nothing, also while another run is under way.
+/// After a release the old token is invalid, also while a new run is in flight.
 pub fn fenced_after_release(h: &dyn Harness) {
     let w = World::new(h);
     let first = w.push_claimed(task(0));
@@ -88,7 +88,7 @@ pub fn fenced_after_release(h: &dyn Harness) {
     assert_eq!(w.backend.executions(second.spec.task_id).expect("executions").len(), 1);
 }
 
-/// After a rescue the node that was thought dead can no longer settle.
+/// After a rescue the node that was presumed dead can no longer settle.
 pub fn fenced_after_rescue(h: &dyn Harness) {
     let w = World::new(h);
     let mortal = w.mortal(10);
@@ -99,7 +99,7 @@ pub fn fenced_after_rescue(h: &dyn Harness) {
     assert_eq!(w.state(claimed.spec.task_id), TaskState::Pending);
 }
 
-/// A failed run that is tried again: state, time, attempts, error, history.
+/// A failed run with a retry: state, time, attempts, error, history.
 pub fn failed_is_retried(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(task(0));
@@ -133,7 +133,7 @@ pub fn dead_keeps_its_reason(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), []);
 }
 
-/// A snooze runs again later and uses up no attempt; it is a run, and shows in the history.
+/// A snoozed task runs again later and uses up no attempt. A snooze is a run, so it shows in the history.
 pub fn snooze_uses_no_attempt(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(task(0));
@@ -150,7 +150,7 @@ pub fn snooze_uses_no_attempt(h: &dyn Harness) {
     assert_eq!(seen, [(1, ExecutionStatus::Snoozed), (1, ExecutionStatus::Running)]);
 }
 
-/// A claim that is given back without a run: pending at once, no attempt, no crash, no history.
+/// A claim that is given back without a run: the task is pending at once, with no attempt, no crash and no history.
 pub fn given_back_is_not_lost(h: &dyn Harness) {
     let w = World::new(h);
     let id = w.push(task(0));
@@ -163,7 +163,7 @@ pub fn given_back_is_not_lost(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [id]);
 }
 
-/// Giving back takes away the one crash that the claim counted, and no more.
+/// Giving back removes only the crash that the claim has counted. Older crashes stay.
 pub fn giving_back_keeps_older_crashes(h: &dyn Harness) {
     let w = World::new(h);
     let id = w.push(task(0));
@@ -190,7 +190,7 @@ pub fn cancelled_run(h: &dyn Harness) {
     assert_eq!(w.sweep().cancel, []);
 }
 
-/// A cancel that was asked for while a run was failing is not lost.
+/// A cancel request is not lost when the run fails at the same time.
 pub fn cancel_outlasts_a_failure(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(task(0));
@@ -204,7 +204,7 @@ pub fn cancel_outlasts_a_failure(h: &dyn Harness) {
     assert_eq!(w.sweep().promoted.len(), 0);
 }
 
-/// The last word on progress is kept, also when it comes together with the end.
+/// The last progress is kept, also when it arrives together with the end.
 pub fn progress_comes_before_the_end(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(task(0));
@@ -215,7 +215,7 @@ pub fn progress_comes_before_the_end(h: &dyn Harness) {
     assert_eq!(w.record(claimed.spec.task_id).progress.map(|p| p.message).as_deref(), Some("done"));
 }
 
-/// The run under way is part of the history.
+/// The run in flight is part of the history.
 pub fn running_execution_is_shown(h: &dyn Harness) {
     let w = World::new(h);
     let id = w.push(task(0));
@@ -230,7 +230,7 @@ pub fn running_execution_is_shown(h: &dyn Harness) {
     assert_eq!(w.backend.executions(crate::task::TaskId::new(at(0))).expect("executions"), []);
 }
 
-/// Progress is written under the right token alone.
+/// Progress is written only under the right token.
 pub fn progress_is_fenced(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(task(0));
@@ -249,7 +249,7 @@ pub fn progress_is_fenced(h: &dyn Harness) {
     assert_ne!(w.record(claimed.spec.task_id).progress.map(|progress| progress.fraction), Some(0.99));
 }
 
-/// A run may end before it began, by a clock that was set back: written as told.
+/// A run may end before it began, because a clock was set back. Its times are written as given.
 pub fn clock_set_back(h: &dyn Harness) {
     let w = World::new(h);
     w.go_to(100);
@@ -263,7 +263,7 @@ pub fn clock_set_back(h: &dyn Harness) {
     assert_eq!((runs[0].started_at, runs[0].finished_at), (at(100), Some(at(50))));
 }
 
-/// One commit settles, then inserts, then claims.
+/// A commit settles first, then inserts, then claims.
 pub fn order_within_a_commit(h: &dyn Harness) {
     let w = World::new(h);
     let unique = || task(0).unique(crate::task::Unique::key("k"));

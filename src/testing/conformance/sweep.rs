@@ -1,4 +1,4 @@
-//! Upkeep: promotion, expiry, rescue, and what a node is told.
+//! Upkeep: promotion, expiry, rescue, and the reports to a node.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::name::Name;
 use crate::task::{ExecutionStatus, TaskId, TaskState};
 use crate::testing::factory::{World, at, task};
 
-/// What is due becomes pending, its queues are told, and so is the next time.
+/// Due tasks become pending. The report names their queues and the next due time.
 pub fn promotes_what_is_due(h: &dyn Harness) {
     let w = World::new(h);
     let a = w.push(task(0).queue("a").run_at(at(10)));
@@ -47,7 +47,7 @@ pub fn is_idempotent(h: &dyn Harness) {
     assert_eq!(w.backend.counts().expect("counts"), counts);
 }
 
-/// Each kind of work is bounded, and `more` tells that some is left.
+/// Each kind of work is bounded, and `more` says that work is left.
 pub fn is_bounded(h: &dyn Harness) {
     let w = World::new(h);
     w.push_all((0..5).map(|number| task(number).run_at(at(1))));
@@ -64,7 +64,7 @@ pub fn is_bounded(h: &dyn Harness) {
     assert_eq!((w.count(TaskState::Pending), w.count(TaskState::Cancelled)), (10, 5));
 }
 
-/// A task that expired and is retried on purpose does not expire again.
+/// A task that has expired and is retried on purpose does not expire again.
 pub fn retried_after_expiry(h: &dyn Harness) {
     let w = World::new(h);
     let id = w.push(task(0).expires_in(Duration::from_secs(10)));
@@ -75,7 +75,8 @@ pub fn retried_after_expiry(h: &dyn Harness) {
     assert_eq!(w.claim_ids(1), [id]);
 }
 
-/// What has not started when its time is over is cancelled, with the reason; also what was due just now.
+/// A task that has not started by its expiry is cancelled, with the reason. This includes a task that has only just
+/// become due.
 pub fn expires(h: &dyn Harness) {
     let w = World::new(h);
     let ten = Duration::from_secs(10);
@@ -96,7 +97,7 @@ pub fn expires(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [later]);
 }
 
-/// A task that has started does not expire any more, however its run ended, and runs again after that time.
+/// A task that has started never expires, however its run ended. It runs again even after its expiry time.
 pub fn started_once_never_expires(h: &dyn Harness) {
     let w = World::new(h);
     let mortal = w.mortal(5);
@@ -123,7 +124,8 @@ pub fn started_once_never_expires(h: &dyn Harness) {
     assert_eq!(record.expires_at, Some(at(10)), "it is shown as it was pushed");
 }
 
-/// The tasks of a node whose lease has ended become pending; its row goes; the run counts as lost.
+/// The tasks of a node whose lease has ended become pending. The row of the node is removed, and the run counts as
+/// lost.
 pub fn rescues_after_a_crash(h: &dyn Harness) {
     let w = World::new(h);
     let mortal = w.mortal(15);
@@ -163,7 +165,7 @@ pub fn renewed_lease_keeps_tasks(h: &dyn Harness) {
     node.complete(&claimed);
 }
 
-/// The tasks of a node that has no row are rescued too.
+/// The tasks of a node without a row are rescued too.
 pub fn rescues_from_unknown_nodes(h: &dyn Harness) {
     let w = World::new(h);
     let node = w.mortal(1_000);
@@ -174,7 +176,7 @@ pub fn rescues_from_unknown_nodes(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [claimed.spec.task_id]);
 }
 
-/// A node never rescues its own tasks: not when its lease has ended, nor when its row is gone. Others do.
+/// A node never rescues its own tasks: not when its lease has ended, and not when its row is gone. Other nodes do.
 pub fn own_tasks_are_not_rescued(h: &dyn Harness) {
     let w = World::new(h);
     let node = w.mortal(15);
@@ -194,7 +196,7 @@ pub fn own_tasks_are_not_rescued(h: &dyn Harness) {
     assert_eq!(w.state(id), TaskState::Pending);
 }
 
-/// A task that lost its node as often as the limit says is dead, with the reason.
+/// A task that has lost its node as often as the limit says is dead, with the reason.
 pub fn crash_loop_is_dead(h: &dyn Harness) {
     let w = World::new(h);
     let id = w.push(task(0));
@@ -215,7 +217,7 @@ pub fn crash_loop_is_dead(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), []);
 }
 
-/// A rescued task whose cancel was asked for is cancelled, also when it crashed too often.
+/// A rescued task with a cancel request is cancelled, even if it has crashed too often.
 pub fn rescued_with_cancel_is_cancelled(h: &dyn Harness) {
     let w = World::new(h);
     let mortal = w.mortal(5);
@@ -229,7 +231,7 @@ pub fn rescued_with_cancel_is_cancelled(h: &dyn Harness) {
     assert_eq!(record.finished_at, Some(at(6)));
 }
 
-/// Of the awaited tasks those are named that have ended or do not exist.
+/// The report names the awaited tasks that have ended or do not exist.
 pub fn ended_are_named(h: &dyn Harness) {
     let w = World::new(h);
     let ids = super::REACHABLE.map(|state| w.push_in(state, task(0)));
@@ -244,7 +246,7 @@ pub fn ended_are_named(h: &dyn Harness) {
     assert_eq!(w.sweep().ended, []);
 }
 
-/// Every sweep brings all queue settings.
+/// Every sweep reports all queue settings.
 pub fn settings_are_told(h: &dyn Harness) {
     let w = World::new(h);
     assert_eq!(w.sweep().queues, []);
@@ -253,7 +255,7 @@ pub fn settings_are_told(h: &dyn Harness) {
     assert_eq!(w.sweep().queues, [settings]);
 }
 
-/// A clock that was set back promotes nothing, and loses nothing.
+/// A clock that was set back promotes nothing and loses nothing.
 pub fn clock_set_back(h: &dyn Harness) {
     let w = World::new(h);
     w.go_to(100);

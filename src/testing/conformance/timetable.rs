@@ -1,4 +1,4 @@
-//! What the cases about schedules have in common.
+//! Shared helpers for the cases about schedules.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +58,7 @@ pub(super) fn fire(w: &World, turn: Turn) -> Fired {
     w.backend.fire(&[turn]).expect("fire").pop().expect("an answer for each turn")
 }
 
-/// Fires one nominal time that must be made.
+/// Fires a nominal time, and its task must be made.
 pub(super) fn made(w: &World, id: ScheduleId, nominal: u64) -> TaskId {
     let run = run(w, id, nominal);
     let task_id = run.spec.task_id;

@@ -16,7 +16,7 @@ fn keyed(number: usize, mode: UniqueMode) -> NewTask {
     task(number).unique(key(mode))
 }
 
-/// For each scope, period and state: a key is held as `holds_key` says, and taken over when it is not.
+/// For each scope, period and state: a key is held as `holds_key` says. If it is not held, a new task takes it over.
 pub fn held_by_scope_state_and_period(h: &dyn Harness) {
     let w = World::new(h);
     for scope in UniqueScope::ALL {
@@ -45,7 +45,7 @@ pub fn held_by_scope_state_and_period(h: &dyn Harness) {
     }
 }
 
-/// Different keys do not meet; one key does over queues and types.
+/// Different keys do not conflict. The same key conflicts across queues and types.
 pub fn one_holder_over_queues_and_types(h: &dyn Harness) {
     let w = World::new(h);
     let first = w.push(keyed(0, UniqueMode::ReturnExisting));
@@ -55,7 +55,7 @@ pub fn one_holder_over_queues_and_types(h: &dyn Harness) {
     w.push(task(1).unique(Unique::key("k ")));
 }
 
-/// The key goes from holder to holder as each one ends.
+/// The key passes from holder to holder as each of them ends.
 pub fn key_passes_on(h: &dyn Harness) {
     let w = World::new(h);
     for _ in 0..3 {
@@ -69,7 +69,7 @@ pub fn key_passes_on(h: &dyn Harness) {
     assert_eq!(w.count(TaskState::Completed), 3);
 }
 
-/// A deleted or cancelled holder holds nothing.
+/// A deleted or cancelled task holds no key.
 pub fn deleted_holder_frees_its_key(h: &dyn Harness) {
     let w = World::new(h);
     let first = w.push(keyed(0, UniqueMode::Reject));
@@ -104,7 +104,7 @@ pub fn replace_takes_over(h: &dyn Harness) {
     }
 }
 
-/// `replace` leaves a running holder, and one that is done but holds its key for a period.
+/// `replace` does not change a running holder, nor an ended holder that keeps its key for a period.
 pub fn replace_leaves_a_running_holder(h: &dyn Harness) {
     let w = World::new(h);
     let unique = || key(UniqueMode::Replace).period(Duration::from_secs(60));
@@ -117,7 +117,7 @@ pub fn replace_leaves_a_running_holder(h: &dyn Harness) {
     assert_eq!(w.backend.counts().expect("counts").len(), 1);
 }
 
-/// A task that has its key by a push of its own is a duplicate by id, whatever the mode.
+/// A push that repeats the id of a task with this key is a duplicate by id, in every mode.
 pub fn same_id_comes_before_the_key(h: &dyn Harness) {
     for mode in UniqueMode::ALL {
         let w = World::new(h);
@@ -134,7 +134,7 @@ fn follower(w: &World, number: usize) -> TaskId {
     id
 }
 
-/// The answer to a push tells where the task stands, also when its key sends it to wait.
+/// The answer to a push names the state of the task, also when the key makes the task wait.
 pub fn stored_state_is_told(h: &dyn Harness) {
     let w = World::new(h);
     let new = |answer: Inserted| match answer {
@@ -149,7 +149,7 @@ pub fn stored_state_is_told(h: &dyn Harness) {
     assert_eq!(new(w.offer(keyed(5, UniqueMode::KeepLatest).run_at(at(10)))), TaskState::Waiting);
 }
 
-/// `keep_latest`: while one runs the newest waits for it, and runs once after it.
+/// `keep_latest`: while a task runs, the newest push waits for it and runs once after it.
 pub fn keep_latest_runs_once_after(h: &dyn Harness) {
     let w = World::new(h);
     let first = w.push_claimed(keyed(0, UniqueMode::KeepLatest));
@@ -173,7 +173,7 @@ pub fn keep_latest_runs_once_after(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [third]);
 }
 
-/// A settlement that frees nobody does not say so.
+/// A settlement that frees no waiting task does not report a freed task.
 pub fn freed_only_when_somebody_waited(h: &dyn Harness) {
     let w = World::new(h);
     let claimed = w.push_claimed(keyed(0, UniqueMode::KeepLatest));
@@ -181,7 +181,7 @@ pub fn freed_only_when_somebody_waited(h: &dyn Harness) {
     assert!(!receipt.freed_waiting);
 }
 
-/// A run that is not the last keeps its follower waiting.
+/// A run that is not the last attempt keeps its follower waiting.
 pub fn follower_waits_through_retries(h: &dyn Harness) {
     let w = World::new(h);
     let first = w.push_claimed(keyed(0, UniqueMode::KeepLatest));
@@ -198,7 +198,7 @@ pub fn follower_waits_through_retries(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [second]);
 }
 
-/// A follower whose time lies ahead is scheduled when it is freed.
+/// A follower whose `run_at` lies ahead becomes scheduled when it is freed.
 pub fn follower_may_be_scheduled(h: &dyn Harness) {
     let w = World::new(h);
     let first = w.push_claimed(keyed(0, UniqueMode::KeepLatest));
@@ -212,7 +212,7 @@ pub fn follower_may_be_scheduled(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [second]);
 }
 
-/// A follower is freed by a rescue that ends its parent, and by a cancel of it.
+/// A follower is freed by a rescue that ends its parent, and by a cancel of its parent.
 pub fn follower_is_freed_by_other_ends(h: &dyn Harness) {
     let w = World::new(h);
     let mortal = w.mortal(10);
@@ -232,7 +232,7 @@ pub fn follower_is_freed_by_other_ends(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [third]);
 }
 
-/// A follower whose parent is deleted goes on, at the latest at the next sweep.
+/// A follower whose parent is deleted goes on, at the next sweep at the latest.
 pub fn orphaned_follower_goes_on(h: &dyn Harness) {
     let w = World::new(h);
     let first = w.push_claimed(keyed(0, UniqueMode::KeepLatest)).spec.task_id;
@@ -243,7 +243,7 @@ pub fn orphaned_follower_goes_on(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [second]);
 }
 
-/// A follower that is cancelled or deleted makes room for the next.
+/// A cancelled or deleted follower makes room for the next follower.
 pub fn follower_can_be_called_off(h: &dyn Harness) {
     let w = World::new(h);
     let first = w.push_claimed(keyed(0, UniqueMode::KeepLatest));
@@ -258,7 +258,7 @@ pub fn follower_can_be_called_off(h: &dyn Harness) {
     assert_eq!(w.state(second), TaskState::Cancelled);
 }
 
-/// With a scope that ends at the start nobody waits: the second may run beside the first.
+/// With a scope that ends at the start, no task waits: the second task may run beside the first.
 pub fn keep_latest_until_started(h: &dyn Harness) {
     let w = World::new(h);
     let unique = || key(UniqueMode::KeepLatest).scope(UniqueScope::UntilStarted);
@@ -267,7 +267,7 @@ pub fn keep_latest_until_started(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [second]);
 }
 
-/// That mode holds a key for a period until the end of the task at least, so that no two run side by side.
+/// With a period, `keep_latest` holds the key at least until the task ends, so that no two tasks run side by side.
 pub fn keep_latest_outlasts_its_period(h: &dyn Harness) {
     let w = World::new(h);
     let unique = || key(UniqueMode::KeepLatest).scope(UniqueScope::Period).period(Duration::from_secs(10));
@@ -279,7 +279,7 @@ pub fn keep_latest_outlasts_its_period(h: &dyn Harness) {
     assert_eq!(w.claim_ids(10), [second]);
 }
 
-/// A terminal task whose key another task holds is not retried; without a holder it takes its key back.
+/// A terminal task is not retried while a different task holds its key. Without a holder it takes its key back.
 pub fn retry_needs_the_key(h: &dyn Harness) {
     let w = World::new(h);
     let first = w.push_claimed(keyed(0, UniqueMode::Reject));
@@ -294,7 +294,8 @@ pub fn retry_needs_the_key(h: &dyn Harness) {
     assert_eq!(w.offer(keyed(2, UniqueMode::Reject)), Inserted::Refused { existing: first });
 }
 
-/// Whatever letters a key has, it meets itself alone, and reads back as it was: what storage writes for its own sake is no key.
+/// A key may contain any letters. It conflicts only with itself and reads back unchanged. The values that
+/// storage writes for its own use never equal a key.
 pub fn no_key_is_another(h: &dyn Harness) {
     let w = World::new(h);
     let kept = |key: &str| task(0).unique(Unique::key(key).mode(UniqueMode::KeepLatest));

@@ -1,4 +1,4 @@
-//! Decisions about schedules, and the history of them.
+//! Decisions about schedules, and their history.
 
 use std::sync::Arc;
 
@@ -49,21 +49,21 @@ impl Store {
             }
         }
         self.schedules.trim(turn.schedule_id, turn.keep_firings);
-        // The search passes over all that is kept, so it is for many turns together.
+        // The search visits all kept entries, so it runs only once in many turns.
         if turn.turn % (i64::from(turn.keep_runs) / 16 + 1) == 0 {
             self.schedules.forget_runs(turn.schedule_id, turn.keep_runs);
         }
         Fired::Done(made)
     }
 
-    /// Tasks that were called off and still run, and that none waits for.
+    /// Cancelled tasks that still run and that no task waits for.
     fn ending(&self, turn: &Turn) -> Vec<TaskId> {
         let runs = |row: &Row| row.state == TaskState::Running && row.follower().is_none();
         let ending = |task_id: &&TaskId| self.find(**task_id).is_some_and(|(_, row)| runs(row));
         turn.cancel.iter().filter(ending).copied().collect()
     }
 
-    /// Stores the task of one run, unless its nominal time has had one.
+    /// Stores the task of a run, unless its nominal time already had a task.
     fn make(&mut self, turn: &Turn, run: &Run, follows: Option<TaskId>, chain: &mut Chain) -> Option<TaskState> {
         let nominal_at = run.spec.extras().firing?.nominal_at;
         if self.schedules.has_run(turn.schedule_id, nominal_at, run.cause) {
@@ -130,7 +130,7 @@ impl Store {
         found.map(|(_, firing)| self.with_task(id, firing.clone())).collect()
     }
 
-    /// A firing with what became of its task.
+    /// A firing with the outcome of its task.
     fn with_task(&self, id: ScheduleId, firing: Firing) -> Firing {
         match firing.task_id.and_then(|task_id| self.get(task_id)) {
             Some(task) => {

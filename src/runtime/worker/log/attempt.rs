@@ -1,4 +1,4 @@
-//! The log of one run of an attempt.
+//! The log of a single run of an attempt.
 
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
@@ -13,9 +13,10 @@ use crate::logging::guarded::Guarded;
 use crate::panics::caught;
 use crate::task::TaskId;
 
-/// The log of one run of an attempt: a drain that writes each record to a readable file and to one of JSON lines.
+/// The log of a single run of an attempt: a drain that writes each record to a readable file and to a file of JSON
+/// lines.
 ///
-/// It never fails: what cannot be written is counted by its [`TaskLogs`].
+/// It never fails. A record that cannot be written is counted by its [`TaskLogs`].
 #[derive(Clone)]
 pub(crate) struct AttemptLog(Arc<Shared>);
 
@@ -23,12 +24,12 @@ struct Shared {
     logs: TaskLogs,
     task_id: TaskId,
     attempt: u32,
-    // Chosen at the first line, and then kept: a run that has filled its files does not begin more of them.
+    // Chosen at the first line and kept after that: a run that has filled its files does not begin more of them.
     files: Mutex<Option<[CappedFile; 2]>>,
 }
 
-// A panic while a record is read finds no lock held; one while a line is written leaves at worst half a line, which
-// is mended when the file is next opened.
+// A panic while a record is read finds no lock held. A panic while a line is written leaves at worst half a line, which
+// is repaired when the file is next opened.
 impl RefUnwindSafe for Shared {}
 
 impl AttemptLog {
@@ -36,8 +37,8 @@ impl AttemptLog {
         Self(Arc::new(Shared { logs, task_id, attempt, files: Mutex::new(None) }))
     }
 
-    /// A logger for the attempt: every record goes to its files and to the program's logger too, with `values` and
-    /// with the values of the program's logger.
+    /// A logger for the attempt. Every record goes to the attempt's files and also to the program's logger, with
+    /// `values` and with the values of the program's logger.
     pub(crate) fn logger<T>(&self, program: &Guarded, values: OwnedKV<T>) -> Logger
     where
         T: SendSyncRefUnwindSafeKV + 'static,
@@ -45,7 +46,7 @@ impl AttemptLog {
         Logger::root(Both { program: program.clone(), attempt: self.clone() }, values)
     }
 
-    /// Closes the files; all that was logged has been written already. A record that comes later opens them again.
+    /// Closes the files. All records so far have been written already. A later record opens the files again.
     pub(crate) fn close(&self) {
         for file in self.0.files.lock().iter_mut().flatten() {
             file.close();
@@ -62,7 +63,7 @@ impl AttemptLog {
         }
         let logs = &self.0.logs;
         let now = logs.now();
-        // Read before the lock is taken: a value may itself log when it is shown.
+        // Read before the lock is taken, because a value may itself log while it is formatted.
         let line = RestartableAddr::read(now, record, loggers);
         let texts = [line.readable(), line.json()];
         let mut failure = None;
@@ -78,8 +79,8 @@ impl AttemptLog {
 }
 
 impl Shared {
-    /// The first files with room for this run, whatever the runs of the same number before it have logged. When there are
-    /// none, the last ones are begun anew: what is newest explains how things are.
+    /// The first files with room for this run, however much earlier runs of the same number have logged. If no file has
+    /// room, the last files are begun anew, because the newest records explain the present state.
     fn choose(&self) -> [CappedFile; 2] {
         let at = |place| {
             [LogForm::Readable, LogForm::Json].map(|form| {
@@ -87,7 +88,7 @@ impl Shared {
                 CappedFile::new(path, form, self.logs.options().max_bytes)
             })
         };
-        // Both forms together, so that files of the same name tell of the same runs.
+        // Both forms are chosen together, so that files of the same name hold the same runs.
         let free = (1..=MOST_FILES)
             .map(at)
             .find_map(|mut files| files.iter_mut().all(CappedFile::has_room).then_some(files));
@@ -119,7 +120,7 @@ impl Drain for Both {
     type Err = Never;
 
     fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        // Values of the application's own are read here, and what they do must not become the end of the run.
+        // Values of the application are read here, and a panic in them must not end the run.
         if let Err(text) = caught(|| self.attempt.write(record, &[values, self.program.list()])) {
             self.attempt.0.logs.failed(&std::io::Error::other(text));
         }

@@ -1,4 +1,4 @@
-//! A log file that grows no larger than it may.
+//! A log file with a limited size.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -11,12 +11,13 @@ use super::line::CUT;
 use crate::clock::Timestamp;
 use crate::files::{FOR_THE_GROUP, with_mode};
 
-/// A file that is opened at its first line, appended to by whole lines, and cut at a size with one line that says so.
+/// A log file. It is opened at its first line, appended to by whole lines, and cut at a size limit with a line that
+/// says so.
 pub(super) struct CappedFile {
     path: PathBuf,
     form: LogForm,
     max_bytes: u64,
-    /// What is in it is to go before the next line.
+    /// The content must be removed before the next line.
     anew: bool,
     open: Option<Open>,
 }
@@ -32,18 +33,18 @@ impl CappedFile {
         Self { path, form, max_bytes, anew: false, open: None }
     }
 
-    /// The same, to be begun anew.
+    /// The same file, to be begun anew.
     pub(super) fn anew(self) -> Self {
         Self { anew: true, ..self }
     }
 
-    /// True when at least half of the file is left for a further run. One that cannot be opened counts as such: what is
-    /// wrong with it is told when a line is to be written.
+    /// True when at least half of the file is left for a further run. A file that cannot be opened counts as free,
+    /// because its error is reported when a line is to be written.
     pub(super) fn has_room(&mut self) -> bool {
         if fs::symlink_metadata(&self.path).is_err() {
             return true;
         }
-        // It also mends the last line of a file that will not be opened for writing any more.
+        // This also repairs the last line of a file that will not be opened for writing any more.
         self.open = Open::new(&self.path, self.form).ok();
         self.open.as_ref().is_none_or(|open| !open.cut && open.bytes <= self.max_bytes / 2)
     }
@@ -53,7 +54,7 @@ impl CappedFile {
         self.open = None;
     }
 
-    /// Appends a line, with one write: what has been logged survives the death of the process.
+    /// Appends a line with a single write, so that logged lines survive the death of the process.
     pub(super) fn append(&mut self, line: &str, now: Timestamp) -> io::Result<()> {
         let room = self.max_bytes.saturating_sub(MARK_ROOM);
         let open = match &mut self.open {
@@ -72,7 +73,7 @@ impl CappedFile {
         let written = if cut { open.write(&mark(self.form, self.max_bytes, now)) } else { open.write(line) };
         open.cut = cut && written.is_ok();
         if written.is_err() {
-            // Perhaps it is the file that is gone and not the space: a new one may do.
+            // Perhaps the file is gone and the disk is not full. Then a new file may work.
             self.open = None;
         }
         written
@@ -104,7 +105,7 @@ impl Open {
         let written = self.file.write_all(line.as_bytes());
         match written {
             Ok(()) => self.bytes += size(line),
-            // A full disk may have taken the beginning of the line; half a line is no line.
+            // A full disk may have taken the beginning of the line. Half a line is cut off, because it is no line.
             Err(_) => drop(self.file.set_len(self.bytes)),
         }
         written
@@ -115,7 +116,7 @@ fn size(line: &str) -> u64 {
     u64::try_from(line.len()).unwrap_or(u64::MAX)
 }
 
-/// No line of a record begins or ends like a mark, so nobody can forge one.
+/// The line that marks a cut. No line of a record begins or ends like a mark, so a record cannot forge it.
 fn mark(form: LogForm, max_bytes: u64, now: Timestamp) -> String {
     let message = format!("the log is cut here: it has reached {max_bytes} bytes, as many as `max_bytes` allows");
     match form {
@@ -127,7 +128,7 @@ fn mark(form: LogForm, max_bytes: u64, now: Timestamp) -> String {
     }
 }
 
-/// The first line of a file that was begun anew. It is no mark: the file goes on.
+/// The first line of a file that was begun anew. It is no mark, because the file goes on.
 fn head(form: LogForm, now: Timestamp) -> String {
     let message = "earlier runs of this attempt have filled its files, and what they had logged here is removed";
     match form {
@@ -151,7 +152,7 @@ fn is_cut(file: &mut File, form: LogForm, bytes: u64) -> io::Result<bool> {
     })
 }
 
-/// Mends a last line that the death of a process left unfinished, and returns the length of the file.
+/// Repairs a last line that the death of the process left unfinished, and returns the length of the file.
 fn mend(file: &mut File, form: LogForm) -> io::Result<u64> {
     let bytes = file.metadata()?.len();
     if bytes == 0 || read_at(file, bytes - 1, bytes)? == b"\n" {
@@ -188,7 +189,8 @@ pub(super) fn read_at(file: &mut File, start: u64, end: u64) -> io::Result<Vec<u
     Ok(bytes)
 }
 
-/// What is no plain file holds no log. A pipe would block whoever opens it until somebody is at its other end.
+/// Rejects a path that is no plain file, because it holds no log. Opening a pipe would block until a process opens its
+/// other end.
 pub(super) fn refuse_special(path: &Path) -> io::Result<()> {
     refuse_link(path)?;
     match fs::symlink_metadata(path) {
@@ -200,7 +202,7 @@ pub(super) fn refuse_special(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A link in the place of a log leads to a file that is not ours to read or write.
+/// Rejects a link in the place of a log, because it leads to a file that is not ours to read or write.
 pub(super) fn refuse_link(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(what) if what.file_type().is_symlink() => Err(io::Error::new(

@@ -1,4 +1,4 @@
-//! One record as a line: pure formatting.
+//! A record as a line: pure formatting.
 
 use std::collections::HashSet;
 use std::fmt::{self, Write};
@@ -20,7 +20,7 @@ pub(super) struct RestartableAddr {
     time: Timestamp,
     level: slog::Level,
     message: String,
-    // The record's own first, then the logger's from the outermost to the nearest.
+    // The record's own pairs first, then the pairs of its loggers, from the outermost to the nearest.
     pairs: Vec<(String, Value)>,
 }
 
@@ -37,14 +37,14 @@ impl RestartableAddr {
         }
         let mut names: HashSet<String> = [TIME, LEVEL, MESSAGE, CUT].map(String::from).into();
         own.rename(&mut names);
-        // The nearest logger's value gets the plain name, whatever its place in the line.
+        // The nearest logger's value gets the plain name, regardless of its place in the line.
         context.rename(&mut names);
         context.0.reverse();
         own.0.append(&mut context.0);
         Self { time, level: record.level(), message: shown(record.msg()), pairs: own.0 }
     }
 
-    /// For people: one line, whatever the record holds.
+    /// The form for people: a single line for any record.
     pub(super) fn readable(&self) -> String {
         let mut line = format!("{} {:<8} {}", self.time, self.level.as_str(), escape(&self.message));
         for (key, value) in &self.pairs {
@@ -60,7 +60,7 @@ impl RestartableAddr {
         line
     }
 
-    /// For programs: one JSON object, nothing lost.
+    /// The form for programs: a JSON object that loses nothing.
     pub(super) fn json(&self) -> String {
         let mut line = Vec::with_capacity(128 + self.message.len());
         // Neither texts nor JSON values can fail to be written to memory.
@@ -84,7 +84,7 @@ impl RestartableAddr {
 
 fn shown(text: &dyn fmt::Display) -> String {
     let mut shown = String::new();
-    // `to_string` would panic when the text refuses to be shown.
+    // `to_string` would panic when the text's `Display` returns an error.
     if write!(shown, "{text}").is_err() {
         shown.push_str("<cannot be shown>");
     }
@@ -106,7 +106,7 @@ impl Pairs {
         Ok(())
     }
 
-    /// A name that is taken gets a number: a JSON object must not hold it twice, and nothing may get lost.
+    /// A name that is taken gets a number, because a JSON object must not hold a name twice and no value may be lost.
     fn rename(&mut self, names: &mut HashSet<String>) {
         for (key, _) in &mut self.0 {
             let mut number = 2;
@@ -139,7 +139,7 @@ impl Serializer for Pairs {
     }
 
     fn emit_f32(&mut self, key: Key, value: f32) -> slog::Result {
-        // By way of its text, so that 0.1 stays 0.1 instead of 0.10000000149011612.
+        // Converted through its text, so that 0.1 stays 0.1 instead of 0.10000000149011612.
         self.emit_f64(key, value.to_string().parse().unwrap_or_else(|_| f64::from(value)))
     }
 

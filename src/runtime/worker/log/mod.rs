@@ -1,9 +1,10 @@
-//! Logs of tasks: what a handler logs, in files of their own, one pair for each attempt.
+//! Logs of tasks: the records of a handler in separate files, a pair of files for each attempt.
 //!
-//! `{directory}/{task_id}/attempt-1.log` holds lines for people, `attempt-1.jsonl` the same as JSON lines. A task that
-//! logs nothing has no files. A run that has the number of an earlier one, as after a snooze, is appended to its files, or
-//! begins `attempt-1.2.log` when the earlier ones have left it too little room. Lines are written at once, each with one write, so that the death of the process loses
-//! none; and no fault of the disk is ever the task's fault.
+//! `{directory}/{task_id}/attempt-1.log` holds readable lines, and `attempt-1.jsonl` holds the same records as JSON
+//! lines. A task that logs nothing has no files. A run can have the number of an earlier run, for example after a
+//! snooze. Its records are appended to the files of that run. When earlier runs have left too little room, it begins
+//! `attempt-1.2.log`. Each line is written at once with a single write, so that the death of the process loses no line.
+//! A fault of the disk never makes a task fail.
 
 mod attempt;
 mod file;
@@ -28,19 +29,20 @@ use crate::logging::keys;
 use crate::task::{TaskId, spelled};
 
 spelled! {
-    /// The two forms in which an attempt's log is kept.
+    /// The two forms in which the log of an attempt is kept.
     LogForm ("log form") {
-        /// One line of text for each record, with control characters escaped.
+        /// A line of text for each record, with control characters escaped.
         Readable = "readable",
-        /// One JSON object for each record: `ts`, `level`, `msg`, and the keys of the record and of its logger.
+        /// A JSON object for each record: `ts`, `level`, `msg`, and the keys of the record and of its logger.
         Json = "json",
     }
 }
 
-/// How logs of tasks are kept.
+/// Options for the logs of tasks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TaskLogOptions {
-    /// Bytes of one file of the few that an attempt may have, with the line that says where it was cut; 1 MiB by default, at least 1 KiB.
+    /// The largest size of a file in bytes, including the line that marks a cut. An attempt may have a few such files.
+    /// 1 MiB by default, at least 1 KiB.
     pub max_bytes: u64,
     /// Records below this level are left out; `Debug` by default.
     pub level: Level,
@@ -52,7 +54,7 @@ impl Default for TaskLogOptions {
     }
 }
 
-/// The files of one form that an attempt may have. A task that is snoozed for ever must not fill the disk.
+/// The most files of each form for an attempt. A task that is snoozed for ever must not fill the disk.
 const MOST_FILES: u32 = 5;
 
 /// The logs of all tasks. Cloning is cheap.
@@ -68,8 +70,8 @@ struct Inner {
 }
 
 impl TaskLogs {
-    /// Logs under `directory`, which is made when the first line is logged. That a log cannot be written is told to
-    /// `program`, once.
+    /// Logs under `directory`, which is made when the first line is logged. If a log cannot be written, this is
+    /// reported to `program`, once.
     pub fn new(directory: impl Into<PathBuf>, options: TaskLogOptions, clock: Clock, program: Logger) -> Self {
         Self::guarded(directory, options, clock, Guarded::new(program))
     }
@@ -84,13 +86,13 @@ impl TaskLogs {
         Self(Arc::new(Inner { directory: directory.into(), options, clock, program, failures: AtomicU64::new(0) }))
     }
 
-    /// The log of one run of an attempt. Opens no file; what runs of the same number have logged before stays in front.
+    /// The log of a single run of an attempt. Opens no file. Records of earlier runs of the same number stay in front.
     pub(crate) fn attempt(&self, task_id: TaskId, attempt: u32) -> AttemptLog {
         AttemptLog::new(self.clone(), task_id, attempt)
     }
 
-    /// Removes all logs of these tasks and says of how many there were any. Blocks on the file system. A symbolic
-    /// link is removed, never followed. What cannot be removed is logged and left.
+    /// Removes all logs of these tasks, and returns how many of the tasks had logs. Blocks on the file system. A
+    /// symbolic link is removed, never followed. A file that cannot be removed is logged and left.
     pub fn remove(&self, task_ids: &[TaskId]) -> usize {
         let mut removed = 0;
         let mut faults: Vec<(TaskId, io::Error)> = Vec::new();
@@ -144,13 +146,13 @@ impl TaskLogs {
     }
 }
 
-/// Removes a directory with all that is in it; false when it is not there.
+/// Removes a directory with all its content; false when it is not there.
 fn remove_tree(path: &Path) -> io::Result<bool> {
     let what = match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         what => what?,
     };
-    // `remove_dir_all` follows no link that it meets inside.
+    // `remove_dir_all` follows no link inside the directory.
     if what.is_dir() {
         fs::remove_dir_all(path)?
     } else {

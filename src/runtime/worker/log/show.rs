@@ -8,15 +8,15 @@ use super::file::{read_at, refuse_link, refuse_special};
 use super::{LogForm, MOST_FILES, TaskLogs};
 use crate::task::TaskId;
 
-/// The most that is read at once: 4 MiB.
+/// The most bytes of a single read: 4 MiB.
 const MAX_READ: u64 = 4 << 20;
 
-/// A piece of a log: whole lines, unless one line alone is longer than what was asked for.
+/// A piece of a log. It holds whole lines, unless a single line is longer than the requested range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogSlice {
     /// The lines.
     pub text: String,
-    /// Where in the log they stand; the next piece begins at its end.
+    /// The place of the lines in the log; the next piece begins at its end.
     pub range: Range<u64>,
     /// The length of the log.
     pub total: u64,
@@ -44,8 +44,8 @@ impl TaskLogs {
         Ok(attempts)
     }
 
-    /// The whole lines of a log within a range of bytes, at most 4 MiB; nothing when the attempt has logged nothing.
-    /// When runs of the same number have several files, they are read as one. Blocks on the file system.
+    /// The whole lines of a log within a range of bytes, at most 4 MiB; `None` when the attempt has logged nothing.
+    /// Several files of runs with the same number are read as a single log. Blocks on the file system.
     ///
     /// # Errors
     /// When a file cannot be read, or is no plain file.
@@ -72,14 +72,14 @@ impl TaskLogs {
         let total = files.iter().map(|(bytes, _)| bytes).sum::<u64>();
         let start = range.start.min(total);
         let end = range.end.clamp(start, total).min(start + MAX_READ);
-        // One byte more in front tells whether the range starts with a line.
+        // The byte before the range tells whether the range starts with a line.
         let lead = start.saturating_sub(1);
         let bytes = read_through(&mut files, lead, end)?;
         Ok(Some(whole(&bytes, lead, start, total)))
     }
 }
 
-/// Reads a range of files that stand one behind the other, each given with its length.
+/// Reads a range across consecutive files. Each file is given with its length.
 fn read_through(files: &mut [(u64, File)], start: u64, end: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut before = 0;
@@ -91,14 +91,15 @@ fn read_through(files: &mut [(u64, File)], start: u64, end: u64) -> io::Result<V
     Ok(bytes)
 }
 
-/// Cuts a piece of a log down to whole lines. `bytes` stand at `lead`; the range asked for starts at `start`.
+/// Cuts a piece of a log down to whole lines. `bytes` stand at `lead`, and the requested range starts at `start`.
 fn whole(bytes: &[u8], lead: u64, start: u64, total: u64) -> LogSlice {
     let newline_at = |byte: &u8| *byte == b'\n';
     let first = if start == 0 { Some(0) } else { bytes.iter().position(newline_at).map(|at| at + 1) };
     let last = bytes.iter().rposition(newline_at).map(|at| at + 1);
     let (from, to) = match (first, last) {
         (Some(from), Some(to)) if from < to => (from, to),
-        // Part of one long line: better a piece of it than nothing, or a reader would never get past it.
+        // The range is a part of a long line. A piece of the line is returned, otherwise a reader would never get past
+        // it.
         _ => (usize::from(lead < start).min(bytes.len()), bytes.len()),
     };
     let offset = |index: usize| lead + index as u64;

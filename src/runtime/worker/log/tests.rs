@@ -1,4 +1,4 @@
-//! What the logs of tasks promise, one promise each.
+//! The promises of task logs, each with a test.
 
 use std::fmt;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::logging::guarded::Guarded;
 use crate::logging::keys;
 use crate::task::TaskId;
 
-/// A program's logger that remembers.
+/// A program's logger that remembers its records.
 #[derive(Clone, Default)]
 struct Memory(Arc<Mutex<Vec<String>>>);
 
@@ -292,7 +292,7 @@ fn a_file_is_cut_at_its_size_with_one_clear_line() {
     assert_eq!(marks(&world), (1, 1));
 }
 
-/// As much as a run may log, and more.
+/// Logs as much as a run may log, and more.
 fn fill(log: &Logger) {
     (0..100).for_each(|n| info!(log, "line"; "n" => n));
 }
@@ -372,7 +372,7 @@ fn an_attempt_has_so_many_files_and_the_last_ones_have_the_newest_run() {
 fn files_of_one_attempt_are_read_as_one_log() {
     let world = small();
     fill(&world.logger(1));
-    // As the death of a process leaves it: no line of the next file may stick to it.
+    // The state that the death of a process leaves: the next file's first line must not be joined to the half line.
     let path = world.directory().join("attempt-1.log");
     fs::write(&path, world.file("attempt-1.log") + "half a li").unwrap();
     info!(world.logger(1), "second run");
@@ -457,7 +457,7 @@ fn a_full_disk_harms_no_task_and_lines_come_back_when_there_is_space() {
     let path = world.directory().join("attempt-1.jsonl");
     let mut file = super::file::CappedFile::new("/dev/full".into(), LogForm::Json, 1_000);
     assert!(file.append("{}\n", world.clock.now()).is_err(), "the device that is always full");
-    // The place of the file is taken; then it is free again.
+    // A directory takes the place of the file; then the place is free again.
     fs::create_dir(&path).unwrap();
     let log = world.logger(1);
     info!(log, "lost");
@@ -572,7 +572,7 @@ fn a_pipe_in_the_place_of_a_log_is_neither_read_nor_written() {
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     let (logs, task_id) = (w.logs.clone(), w.task_id);
     let (tell, told) = std::sync::mpsc::channel();
-    // On a thread of its own: a pipe blocks for ever who opens it.
+    // On a separate thread, because opening a pipe blocks for ever.
     std::thread::spawn(move || {
         let log = logs.attempt(task_id, 1);
         info!(log.logger(&Guarded::new(Logger::root(slog::Discard, o!())), o!()), "said into the pipe");

@@ -1,4 +1,4 @@
-//! Backlogs with more times than are examined one by one.
+//! Backlogs with more times than are examined individually.
 
 use std::ops::RangeInclusive;
 

@@ -53,7 +53,7 @@ trait Voice {
     fn list(&self, parts: &[String]) -> String;
     /// `5–20 in steps of 3`
     fn run(&self, run: Run) -> String;
-    /// `at 09:00 and 17:00`; adds "every day" when `daily` is true, because no days are named then.
+    /// `at 09:00 and 17:00`; adds "every day" when `daily` is true, because the text then says nothing about days.
     fn at(&self, times: &[String], daily: bool) -> String;
     /// `every 15 minutes`
     fn every(&self, n: u32, unit: Unit) -> String;
