@@ -1,6 +1,6 @@
-//! What one commit costs a backend: tasks are inserted as claimed and settled with their history, batch after batch.
+//! The cost of a commit in a backend: tasks are inserted as claimed and settled with their history, batch after batch.
 //!
-//! `cargo bench --bench backend` prints one line of JSON for each backend and batch size. For the whole runtime see
+//! `cargo bench --bench backend` prints a line of JSON for each backend and batch size. For the whole runtime see
 //! `scripts/bench`.
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
@@ -37,7 +37,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// Each commit settles the tasks of the one before and inserts the next ones.
+/// Each commit settles the tasks of the commit before it and inserts the next tasks.
 fn run(storage: &dyn Backend, batch: usize, rounds: u32) -> Outcome<()> {
     let clock = Clock::system();
     let node = NodeId::new(clock.now());

@@ -1,6 +1,6 @@
-//! What finding the next time of a trigger costs, and reading one from its text.
+//! The cost of finding the next time of a trigger, and of parsing a trigger from its text.
 //!
-//! `cargo bench --bench triggers` prints one line of JSON for each expression.
+//! `cargo bench --bench triggers` prints a line of JSON for each expression.
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 
 use std::hint::black_box;
@@ -24,7 +24,7 @@ fn main() -> Outcome<()> {
         let text = TriggerText { kind: kind.to_owned(), expr: expr.to_owned(), zone: "America/New_York".to_owned() };
         let trigger = Trigger::from_text(&text)?;
         let next = timed(|round| {
-            // Moments all over the years 2000 to 2040.
+            // Moments spread over the years 2000 to 2040.
             let moment = Timestamp::from_micros(946_684_800_000_000 + i64::from(round) * 63_113_851_000);
             black_box(trigger.next_after(black_box(moment)));
         });

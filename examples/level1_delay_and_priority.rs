@@ -1,4 +1,4 @@
-//! Lesson: a smaller priority runs first, equal ones in push order; a delayed task waits for its time.
+//! Lesson: a smaller priority runs first, equal priorities in push order; a delayed task waits for its time.
 //!
 //! Command: `cargo run --example level1_delay_and_priority`
 //!
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", text.as_str().unwrap_or_default());
         Ok(())
     };
-    // One at a time, so that the order can be seen.
+    // A single place, so that the order is visible.
     let board = Board::builder().queue("default", 1).handler("say", say).start().await?;
     let task = |text: &str, priority| NewTask::new("say", &text).priority(priority);
     let tasks = [task("later", 9), task("first", 0), task("second", 0), task("urgent", -5)];

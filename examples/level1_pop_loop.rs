@@ -1,4 +1,4 @@
-//! Lesson: no handlers at all: push, pop in a loop of your own, and share data in the public store.
+//! Lesson: no handlers: push, pop in a loop of the application, and share data in the public store.
 //!
 //! Command: `cargo run --example level1_pop_loop`
 //!

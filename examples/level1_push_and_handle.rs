@@ -1,4 +1,4 @@
-//! Lesson: a task is a struct with a name and a `run`; the board runs what is pushed.
+//! Lesson: a task is a struct with a name and a `run`; the board runs each pushed task.
 //!
 //! Command: `cargo run --example level1_push_and_handle`
 //!

@@ -1,4 +1,4 @@
-//! Lesson: a schedule makes a task each time its trigger says so: every three seconds, or once at a time.
+//! Lesson: a schedule creates a task each time its trigger fires: every three seconds, or once at a time.
 //!
 //! Command: `cargo run --example level1_simple_timer`
 //!

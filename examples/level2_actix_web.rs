@@ -1,10 +1,10 @@
-//! Lesson: the board lives inside an actix-web application: started with it, pushed to by one route, shown by another,
-//! and stopped after it, so that no accepted task is lost.
+//! Lesson: the board lives inside an actix-web application. It starts before the server, two routes push and show
+//! tasks, and it stops after the server, so that no accepted task is lost.
 //!
 //! Command: `cargo run --example level2_actix_web` serves on port 8080 until Ctrl-C or SIGTERM:
 //! `curl -X POST localhost:8080/reports/2026-03`, then `curl localhost:8080/tasks/ID` with the `task_id` it answers.
-//! In front of it: `PORT=9000` for another port, `CALLBOARD_URL=sqlite:reports.db` to keep tasks over restarts, `SECONDS=5`
-//! for reports that take so long, to see how a stop waits for one.
+//! Variables in front of the command: `PORT=9000` for a different port, `CALLBOARD_URL=sqlite:reports.db` to keep tasks
+//! over restarts, `SECONDS=5` as the duration of a report, to see how a stop waits for it.
 //!
 //! Self-check: `cargo run --example level2_actix_web -- --check` makes these requests to itself and ends.
 //!
@@ -43,17 +43,17 @@ struct Report {
     month: String,
 }
 
-/// What a report needs before it can be written; the self-check hands it out, an ordinary run has plenty.
+/// Permits to write a report. The self-check adds them itself; an ordinary run has plenty.
 struct Ink(Arc<Semaphore>);
 
-/// How long it takes to write one.
+/// The time that a report takes.
 struct Pen(Duration);
 
 impl Task for Report {
     const TYPE: &'static str = "report";
     type Output = String;
 
-    /// Asking twice for one month gives one report.
+    /// Two requests for the same month give a single report.
     fn unique(&self) -> Option<Unique> {
         Some(Unique::key(format!("report:{}", self.month)))
     }
@@ -70,7 +70,7 @@ impl Task for Report {
 async fn order(board: web::Data<Board>, month: web::Path<String>) -> actix_web::Result<impl Responder> {
     let pushed = board.push(Report { month: month.into_inner() }).await.map_err(|error| match error {
         PushError::Invalid(_) => error::ErrorBadRequest(error),
-        // Stopping, or storage is away: the client may try again, the unique key makes that safe.
+        // Stopping, or storage is away: the client may retry, because the unique key makes that safe.
         _ => error::ErrorServiceUnavailable(error),
     })?;
     Ok(HttpResponse::Accepted().json(pushed))
@@ -88,9 +88,9 @@ async fn main() -> Result<(), Failure> {
     let ink = Arc::new(Semaphore::new(if check { 0 } else { Semaphore::MAX_PERMITS }));
     let pen = Pen(Duration::from_secs(number("SECONDS", 0)?));
     let board = Board::builder().task::<Report>().data(Ink(Arc::clone(&ink))).data(pen);
-    // `memory:` unless the environment names another storage.
+    // `memory:` unless the environment names a different storage.
     let board = if std::env::var_os("CALLBOARD_URL").is_some() { board.url_from_env()? } else { board };
-    // Started before the server: its first request finds it.
+    // Started before the server, so that its first request finds the board.
     let board = board.start().await?;
     let shared = web::Data::new(board.clone());
     let port = if check { 0 } else { number("PORT", 8080)? };
@@ -104,13 +104,14 @@ async fn main() -> Result<(), Failure> {
     let address = server.addrs().first().copied().ok_or("no address")?;
     let server = server.run();
     if !check {
-        // From its first step on the server listens to Ctrl-C and SIGTERM: only then is it announced.
+        // The server handles Ctrl-C and SIGTERM from its first poll on: only then is it announced.
         let serving = actix_rt::spawn(server);
         tokio::task::yield_now().await;
         println!("listening on http://{address}");
         serving.await??;
-        // Only now, so that no request ever met a stopped board. What runs may go on for the drain time. The board has threads
-        // of its own: that actix-web stops the actix system after its own end does not reach it.
+        // Stopped after the server, so that no request meets a stopped board. Running tasks may go on for the drain
+        // time. actix-web stops the actix system after its own end; the board has its own threads, so this does not
+        // affect it.
         board.stop().await;
         println!("the board has stopped");
         return Ok(());
@@ -128,7 +129,7 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A number that the environment may give.
+/// A number from an environment variable, with a default.
 fn number<N: FromStr<Err = ParseIntError>>(name: &str, otherwise: N) -> Result<N, ParseIntError> {
     std::env::var(name).ok().map_or(Ok(otherwise), |text| text.parse())
 }
@@ -155,7 +156,7 @@ async fn order_report(server: SocketAddr, path: &'static str) -> Result<TaskId, 
     Ok(serde_json::from_value(pushed["task_id"].clone())?)
 }
 
-/// One request, without a client library: its status and its body, which is null where it is no JSON.
+/// Sends a request without a client library. Returns its status and its body, which is null if it is not JSON.
 async fn request(server: SocketAddr, method: &'static str, path: String) -> Result<(StatusCode, Value), Failure> {
     let answer = web::block(move || {
         let mut stream = TcpStream::connect(server)?;

@@ -1,9 +1,10 @@
-//! Lesson: the board lives inside an axum application, or any other on plain tokio: no actix system is needed around it.
+//! Lesson: the board lives inside an axum application, or any other application on plain tokio, without an actix system
+//! around it.
 //!
 //! Command: `cargo run --example level2_axum` serves on port 8081 until Ctrl-C or SIGTERM:
 //! `curl -X POST localhost:8081/mails/ann`, then `curl localhost:8081/tasks/ID` with the `task_id` it answers.
-//! In front of it: `PORT=9000` for another port, `CALLBOARD_URL=sqlite:mails.db` to keep tasks over restarts, `SECONDS=5` for
-//! mails that take so long, to see how a stop waits for one.
+//! Variables in front of the command: `PORT=9000` for a different port, `CALLBOARD_URL=sqlite:mails.db` to keep tasks
+//! over restarts, `SECONDS=5` as the duration of a mail, to see how a stop waits for it.
 //!
 //! Self-check: `cargo run --example level2_axum -- --check` makes these requests to itself and ends.
 //!
@@ -39,7 +40,7 @@ struct Mail {
     to: String,
 }
 
-/// How long it takes to send one.
+/// The time that a mail takes.
 struct Post(Duration);
 
 impl Task for Mail {
@@ -56,7 +57,7 @@ impl Task for Mail {
 async fn send(State(board): State<Board>, Path(to): Path<String>) -> Response {
     match board.push(Mail { to }).await {
         Ok(pushed) => (StatusCode::ACCEPTED, Json(pushed)).into_response(),
-        // Stopping, or storage is away: the client may try again.
+        // Stopping, or storage is away: the client may retry.
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
     }
 }
@@ -75,7 +76,7 @@ async fn main() -> Result<(), Failure> {
     let check = std::env::args().any(|argument| argument == "--check");
     let number = |name: &str, otherwise| std::env::var(name).ok().map_or(Ok(otherwise), |text| text.parse::<u16>());
     let board = Board::builder().task::<Mail>().data(Post(Duration::from_secs(number("SECONDS", 0)?.into())));
-    // `memory:` unless the environment names another storage.
+    // `memory:` unless the environment names a different storage.
     let board = if std::env::var_os("CALLBOARD_URL").is_some() { board.url_from_env()? } else { board };
     let board = board.start().await?;
     let app =
@@ -90,18 +91,19 @@ async fn main() -> Result<(), Failure> {
         tokio::spawn(async move { self_check(&board, address).await.map(|()| drop(end)) });
         axum::serve(listener, app).with_graceful_shutdown(async { drop(ended.await) }).await?;
     } else {
-        // Listened for before anything is promised: a signal that comes first would end the process at once.
+        // Signal handlers are installed before the server is announced: otherwise an early signal would end the process
+        // at once.
         let asked_to_end = asked_to_end()?;
         println!("listening on http://{address}");
         axum::serve(listener, app).with_graceful_shutdown(asked_to_end).await?;
     }
-    // After the server, so that no request ever met a stopped board. What runs may go on for the drain time.
+    // Stopped after the server, so that no request meets a stopped board. Running tasks may go on for the drain time.
     board.stop().await;
     println!("the board has stopped");
     Ok(())
 }
 
-/// Resolves at Ctrl-C, and when a service manager asks to stop.
+/// Resolves at Ctrl-C, and when a service manager sends SIGTERM.
 fn asked_to_end() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -126,7 +128,7 @@ async fn self_check(board: &Board, server: SocketAddr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One request, without a client library: its status and its body, which is null where it is no JSON.
+/// Sends a request without a client library. Returns its status and its body, which is null if it is not JSON.
 async fn request(server: SocketAddr, method: &'static str, path: String) -> Result<(StatusCode, Value), Failure> {
     let answer = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(server)?;

@@ -1,9 +1,10 @@
-//! Lesson: schedules with rules: an hourly cleanup of tokens that never overlaps and forgives five minutes, and an archive
-//! at 02:00 that is tried again. They are kept on disk, and a restart neither forgets nor repeats a time.
+//! Lesson: schedules with rules: an hourly cleanup of tokens that never overlaps and has a misfire grace of five
+//! minutes, and an archive at 02:00 with retries. They are kept on disk, and a restart neither forgets nor repeats a
+//! time.
 //!
 //! Command: `cargo run --example level2_data_cleanup [FILE]`
 //!
-//! `FILE` is the SQLite file to keep schedules in; without it, one in a new temporary directory.
+//! `FILE` is the SQLite file of the schedules; by default it is in a new temporary directory.
 //!
 //! Expected output:
 //! ```text
@@ -40,7 +41,7 @@ async fn cleanup_tokens(params: Value, cx: Context) -> TaskResult<usize> {
 async fn archive_logs(_params: Value, cx: Context) -> TaskResult<()> {
     if cx.attempt() == 1 {
         println!("archive_logs: the disk is busy");
-        // The task's log has it, and the retry policy says when it is tried again.
+        // The error goes to the task's log, and the retry policy decides the time of the next attempt.
         return Err("the disk is busy".into());
     }
     println!("archive_logs: compressed and uploaded");

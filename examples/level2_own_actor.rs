@@ -1,5 +1,5 @@
-//! Lesson: any actix actor of your own can be a handler: its messages then survive a restart, are retried, and the
-//! actor keeps its state between them without a lock.
+//! Lesson: any actix actor of the application can be a handler. Its messages then survive a restart and are retried,
+//! and the actor keeps its state between them without a lock.
 //!
 //! Command: `cargo run --example level2_own_actor`
 //!
@@ -27,11 +27,11 @@ struct Pay {
 impl Task for Pay {
     const TYPE: &'static str = "pay";
     type Output = i64;
-    // The order of payments matters here, so only one is with the actor at a time.
+    // The order of payments matters here, so the actor gets a single payment at a time.
     const QUEUE: &'static str = "payments";
 }
 
-/// An ordinary message, for comparison: gone when the process goes.
+/// An ordinary message, for comparison: it is lost when the process ends.
 #[derive(Message)]
 #[rtype(result = "i64")]
 struct Balance;
@@ -46,7 +46,7 @@ impl Actor for Till {
 }
 
 impl Handler<Run<Pay>> for Till {
-    /// A future of type `ResponseActFuture<Self, TaskResult<i64>>` works as well, for work that awaits.
+    /// For asynchronous work, a future of type `ResponseActFuture<Self, TaskResult<i64>>` works as well.
     type Result = TaskResult<i64>;
 
     fn handle(&mut self, run: Run<Pay>, _: &mut Self::Context) -> TaskResult<i64> {

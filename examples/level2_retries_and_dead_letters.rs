@@ -1,9 +1,9 @@
-//! Lesson: a failing task is tried again, then becomes a dead letter: kept on disk, with its reason, until someone
-//! looks and retries it, here after a restart of the board.
+//! Lesson: a failing task is retried, then becomes a dead letter. It is kept on disk with its reason until an operator
+//! retries it, here after a restart of the board.
 //!
 //! Command: `cargo run --example level2_retries_and_dead_letters [FILE]`
 //!
-//! `FILE` is the SQLite file to keep tasks in; without it, one in a new temporary directory.
+//! `FILE` is the SQLite file of the tasks; by default it is in a new temporary directory.
 //!
 //! Expected output:
 //! ```text
@@ -47,7 +47,7 @@ impl Task for SendMail {
     async fn run(self, cx: &Context) -> TaskResult<()> {
         let server = cx.data::<MailServer>().ok_or_else(|| TaskError::fatal("no mail server was configured"))?;
         if !self.to.contains('@') {
-            // Trying again cannot help: dead at once.
+            // A retry cannot help: dead at once.
             return Err(TaskError::fatal(format!("{:?} is no address", self.to)).into());
         }
         if !server.up.load(Ordering::Relaxed) {

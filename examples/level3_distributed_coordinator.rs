@@ -1,17 +1,19 @@
-//! Lesson: any number of instances on one database: each time of a schedule makes one task, and one instance runs it.
+//! Lesson: any number of instances on the same database: each time of a schedule makes a single task, and a
+//! single instance runs it.
 //!
 //! Command: `cargo run --example level3_distributed_coordinator -- --instance-id node1`
 //!
-//! To see two at work, give both `--database FILE`, and the other one `--instance-id node2`, in another terminal.
+//! To see two at work, start a second terminal with `--instance-id node2`, and give both the same `--database FILE`.
 //! Each runs until the monthly report was made three times (here every 2 s; in production `0 8 1 * *`).
 //!
-//! Expected output of one instance alone:
+//! Expected output of a single instance:
 //! ```text
 //! node1: running the monthly report
 //! node1: running the monthly report
 //! node1: running the monthly report
 //! ```
-//! Of two instances one says this, and the other `node2: another instance is running the monthly report`.
+//! With two instances, each report is run by `node1` or `node2`, and the instance that does not run it prints
+//! `node2: another instance is running the monthly report`, with its own name.
 
 #![allow(clippy::print_stdout, reason = "it shows what it does")]
 
@@ -58,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .handler("monthly_report", move |_, _| {
             println!("{name}: running the monthly report");
             async {
-                // What a report takes.
+                // The duration of a report.
                 tokio::time::sleep(Duration::from_millis(600)).await;
                 Ok(Outcome::done())
             }

@@ -1,4 +1,5 @@
-//! Lesson: an order and the task that ships it are stored together or not at all; so are the shipment and the task's end.
+//! Lesson: an order and the task that ships it are stored together or not at all; so are the shipment and the task's
+//! end.
 //!
 //! Command: `cargo run --example level3_transactional_push`
 //!
@@ -32,14 +33,14 @@ impl Task for Ship {
     }
 }
 
-/// The board writes to the same file: who comes second waits.
+/// The board writes to the same file: the second writer waits.
 fn open(file: &str) -> Result<SqliteConnection, BoxError> {
     let mut conn = SqliteConnection::establish(file)?;
     sql_query("PRAGMA busy_timeout = 5000").execute(&mut conn)?;
     Ok(conn)
 }
 
-/// An error rolls it back.
+/// An error rolls the transaction back.
 fn order(board: &Board, conn: &mut SqliteConnection, order: i64, paid: bool) -> Result<TaskId, BoxError> {
     conn.immediate_transaction(|conn| {
         sql_query(format!("INSERT INTO shop VALUES ({order}, 0)")).execute(conn)?;

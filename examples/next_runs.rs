@@ -1,14 +1,14 @@
-//! Prints when a cron expression fires next, as a JSON array of UTC times.
+//! Prints the next times of a cron expression, as a JSON array of UTC times.
 //!
-//! Run it with `cargo run --example next_runs -- EXPR [--tz ZONE] [--from T] [-n N]`: the next N (5 unless told) times
-//! after T (RFC 3339; now unless told) on the clock of ZONE (an IANA name; UTC unless told). For example
-//! `next_runs "0 9 * * 1-5" --tz America/New_York --from 2026-03-06T00:00:00Z -n 2` prints
+//! Run it with `cargo run --example next_runs -- EXPR [--tz ZONE] [--from T] [-n N]`: the next N times (default 5)
+//! after T (RFC 3339; default now) on the clock of ZONE (an IANA name; default UTC). For example `next_runs "0 9 * *
+//! 1-5" --tz America/New_York --from 2026-03-06T00:00:00Z -n 2` prints
 //!
 //! ```text
 //! ["2026-03-06T14:00:00Z","2026-03-09T13:00:00Z"]
 //! ```
 //!
-//! What is wrong with an expression goes to standard error, and the status is 2.
+//! The error of an invalid expression goes to standard error, and the status is 2.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// More than anybody reads, and less than fills a machine.
+/// More than a reader needs, and little enough for the machine's memory.
 const MOST: usize = 1_000_000;
 
 fn main() -> ExitCode {

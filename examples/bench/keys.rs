@@ -1,4 +1,4 @@
-//! Unique keys that many push at once.
+//! Unique keys that many producers push at the same time.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::options::Options;
 use super::scenarios::{Result, builder, rate, spread};
 
-/// What one producer saw.
+/// The results of a producer.
 #[derive(Default)]
 struct Seen {
     answers: Vec<Duration>,
@@ -16,8 +16,8 @@ struct Seen {
     failed: usize,
 }
 
-/// Nodes on one database whose producers push the same few keys, `return_existing`, for some seconds. A handler takes 0 to 3
-/// ms, so that holders come and go.
+/// Nodes on the same database whose producers push the same few keys, `return_existing`, for some seconds. A handler
+/// takes 0 to 3 ms, so that the holders of the keys change often.
 pub(crate) async fn run(options: &Options) -> Result<Value> {
     let mut boards = Vec::new();
     for _ in 0..options.nodes {

@@ -1,4 +1,4 @@
-//! What the operating system says of this process and this machine.
+//! The operating system's figures for this process and this machine.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) fn rss_mb() -> f64 {
     status("VmRSS:") as f64 / 1000.0
 }
 
-/// The most memory that was in use, in MB.
+/// The peak of memory in use, in MB.
 pub(crate) fn peak_rss_mb() -> f64 {
     status("VmHWM:") as f64 / 1000.0
 }

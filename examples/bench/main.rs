@@ -1,16 +1,17 @@
-//! Measures callboard on this machine and prints one line of JSON for each scenario.
+//! Measures callboard on this machine and prints a line of JSON for each scenario.
 //!
 //! ```text
 //! cargo run --release --example bench -- SCENARIO [--url URL] [--tasks N] [--producers N] [--concurrency N]
 //!                                              [--payload BYTES] [--waiting N] [--scheduled N] [--schedules N]
 //!                                              [--seconds N] [--writers N] [--group N] [--nodes N] [--keys N]
 //! ```
-//! Scenarios: `push` (one by one, by one producer or more), `bulk` (1,000 at a time), `flow` (push, run a no-op, complete;
-//! history kept), `drain` (a full queue, worked off), `latency` (push to start on an idle queue), `load` (the same at half
-//! load), `claim` (claims beside waiting tasks), `look` (what each node looks for by itself, beside waiting and scheduled
-//! tasks), `idle` (CPU and memory of a board at rest), `disk` (what the disk under a
-//! database can do), `hotkeys` (`--nodes` boards whose producers push the same `--keys` unique keys), `hops` (what waking two threads costs), `schedules` (`--tasks` schedules: to load them, what they
-//! cost, how late they fire, evenly spread or with `--group 2` all at once). Every number of a run is in its line, and so are its settings.
+//! Scenarios: `push` (single pushes, by one producer or more), `bulk` (1,000 at a time), `flow` (push, run a no-op,
+//! complete; history kept), `drain` (workers empty a full queue), `latency` (push to start on an idle queue), `load`
+//! (the same at half load), `claim` (claims beside waiting tasks), `look` (the periodic checks of a node, beside
+//! waiting and scheduled tasks), `idle` (CPU and memory of a board at rest), `disk` (forced writes to the disk under a
+//! database), `hotkeys` (`--nodes` boards whose producers push the same `--keys` unique keys), `hops` (the cost of
+//! waking two threads), `schedules` (the cost of `--tasks` schedules: loading, CPU and delay of firings, evenly spread
+//! or with `--group 2` all at once). The line of a run contains all its numbers and its settings.
 
 #![allow(clippy::print_stdout, reason = "a program that prints its result")]
 

@@ -1,4 +1,4 @@
-//! What is measured, and with which settings.
+//! The scenario and its settings.
 
 use serde_json::{Value, json};
 
@@ -11,14 +11,14 @@ pub(crate) struct Options {
     pub(crate) payload: usize,
     pub(crate) waiting: u64,
     pub(crate) scheduled: u64,
-    /// Schedules that fire at New Year, beside what is measured.
+    /// Schedules that fire at New Year, as a background.
     pub(crate) schedules: u64,
     pub(crate) seconds: u64,
-    /// Producers push so many at a time; 1 means `push`, more `push_many`.
+    /// Tasks in a push; 1 means `push`, more `push_many`.
     pub(crate) group: usize,
-    /// Commits at a time, where the database takes several.
+    /// Concurrent commits, if the database supports them.
     pub(crate) writers: usize,
-    /// Boards on one database, and unique keys that they push.
+    /// Boards on the same database, and unique keys that they push.
     pub(crate) nodes: usize,
     pub(crate) keys: u64,
 }

@@ -41,7 +41,7 @@ pub(crate) fn builder(options: &Options) -> BoardBuilder {
     Board::builder().url(&options.url).writers(options.writers).queue("default", options.concurrency)
 }
 
-/// With a handler that does nothing but count.
+/// With a handler that only counts.
 fn counting(options: &Options, done: &Arc<AtomicU64>) -> BoardBuilder {
     let done = Arc::clone(done);
     builder(options).handler("noop", move |_, _| {
@@ -54,12 +54,12 @@ fn task(options: &Options) -> NewTask {
     NewTask::new(Name::of("noop"), &"x".repeat(options.payload))
 }
 
-/// Fills storage with tasks that wait, tasks for next year and schedules, as the options say.
+/// Fills storage with waiting tasks, tasks for next year and schedules, according to the options.
 async fn prepare(board: &Board, options: &Options) -> Result<()> {
     for (count, later) in [(options.waiting, false), (options.scheduled, true)] {
         for _ in 0..count / 1_000 {
             let one = || {
-                // In a queue of their own, so that they wait for good.
+                // In a queue that no board runs, so that they wait permanently.
                 let task = task(options).queue("elsewhere");
                 if later { task.delay(Duration::from_secs(365 * 24 * 3600)) } else { task }
             };
@@ -83,7 +83,7 @@ async fn push(options: &Options, group: u64) -> Result<Value> {
     Ok(json!({"pushes_per_s": rate(total, seconds), "seconds": seconds, "peak_rss_mb": machine::peak_rss_mb()}))
 }
 
-/// Pushes the tasks, `group` at a time; each producer awaits every push. Returns how many they were.
+/// Pushes the tasks, `group` at a time; each producer awaits every push. Returns the number of tasks.
 async fn produce(board: &Board, options: &Options, group: u64) -> Result<u64> {
     let pushes = options.tasks / options.producers as u64 / group;
     let producers = (0..options.producers).map(|_| {
@@ -123,8 +123,8 @@ async fn flow(options: &Options) -> Result<Value> {
     }))
 }
 
-/// Waits until so many tasks have run and their ends are stored. Storage is asked only for the last of them, and for one that
-/// still runs, not for the number of those that do not: counting is work, too.
+/// Waits until `total` tasks have run and their ends are stored. It asks storage only when all have run, and only
+/// whether a task still runs, not for a number of tasks: counting is work, too.
 async fn all_ended(board: &Board, ran: &AtomicU64, total: u64) -> Result<()> {
     while ran.load(Ordering::Relaxed) < total {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -136,7 +136,7 @@ async fn all_ended(board: &Board, ran: &AtomicU64, total: u64) -> Result<()> {
     Ok(())
 }
 
-/// What was measured counts only when as many are stored as completed.
+/// The measurement is valid only if all tasks are stored as completed.
 async fn check_completed(board: &Board, total: u64) -> Result<()> {
     let counts = board.counts().await?;
     let completed: u64 = counts.iter().filter(|c| c.state == TaskState::Completed).map(|c| c.tasks).sum();
@@ -147,7 +147,7 @@ async fn check_completed(board: &Board, total: u64) -> Result<()> {
     }
 }
 
-/// A queue full of waiting tasks, worked off by a board that starts then.
+/// A queue full of waiting tasks; a board starts and works on them until none is left.
 async fn drain(options: &Options) -> Result<Value> {
     let filler = builder(options).start().await?;
     for _ in 0..options.tasks / 1_000 {
@@ -169,7 +169,7 @@ async fn drain(options: &Options) -> Result<Value> {
     }))
 }
 
-/// From just before the push to the first line of the handler.
+/// Time from just before the push to the first line of the handler.
 async fn latency(options: &Options, load: f64) -> Result<Value> {
     let clock = Instant::now();
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -198,7 +198,7 @@ async fn latency(options: &Options, load: f64) -> Result<Value> {
     Ok(spread(samples))
 }
 
-/// What the machine needs to wake two threads one after the other, each at rest: the floor under push to start, which
+/// The time in which the machine wakes two threads in a chain, each at rest. It is the floor under push to start, which
 /// goes from the caller to the queue and from the queue to a worker.
 fn hops(options: &Options) -> Result<Value> {
     let (send, first) = std::sync::mpsc::channel::<Instant>();
@@ -233,7 +233,7 @@ async fn keep_busy(board: Board, task: NewTask, load: f64) {
     }
 }
 
-/// Claims of ten tasks each, straight from the backend, with many waiting.
+/// Claims of ten tasks each, directly from the backend, beside many waiting tasks.
 async fn claim(options: &Options) -> Result<Value> {
     let board = Board::builder().url(&options.url).start().await?;
     for _ in 0..options.waiting / 1_000 {
@@ -262,7 +262,7 @@ async fn claim(options: &Options) -> Result<Value> {
     Ok(json!({"p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0), "rss_mb_with_waiting": rss}))
 }
 
-/// The looks at storage that each node takes by itself, straight from the backend: nothing is due, and nobody is dead.
+/// The periodic checks of storage that each node makes, directly from the backend: no task is due, and no node is dead.
 async fn look(options: &Options) -> Result<Value> {
     let board = Board::builder().url(&options.url).start().await?;
     prepare(&board, options).await?;
@@ -295,8 +295,8 @@ async fn idle(options: &Options) -> Result<Value> {
     Ok(json!({"cpu_percent": used * 100.0, "rss_mb": rss, "peak_rss_mb": machine::peak_rss_mb()}))
 }
 
-/// What the disk under the database can do: 4 KiB written and forced out, again and again over the same 4 MiB, as a
-/// write-ahead log does.
+/// The speed of the disk under the database: 4 KiB written and forced out, repeatedly over the same 4 MiB, like a
+/// write-ahead log.
 fn disk(options: &Options) -> Result<Value> {
     use std::os::unix::fs::FileExt;
     let database = options.url.strip_prefix("sqlite:").ok_or("the disk of what? give --url sqlite:PATH")?;

@@ -1,6 +1,6 @@
-//! What schedules cost, and how late they fire.
+//! The cost of schedules, and the delay of their firings.
 //!
-//! They are made by a process of its own, so that the memory which is measured is that of a board which loads them.
+//! A process of its own creates them, so that the measured memory is that of a board which loads them.
 
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -13,9 +13,9 @@ use super::machine;
 use super::options::Options;
 use super::scenarios::Result;
 
-/// Each fires once in this time, all of them evenly spread over it, or together at its beginning.
+/// Each fires once in this period: evenly spread over it, or all together at its beginning.
 const PERIOD: Duration = Duration::from_secs(60);
-/// What fell into the time without a board is made up in this time.
+/// The time to make up the firings that were due before the board started.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// Stores `--tasks` schedules; with a `--group` over 1 all fire at the same moment.
@@ -30,7 +30,7 @@ pub(crate) async fn make(options: &Options) -> Result<Value> {
             Trigger::every(PERIOD)?.anchored_at(Timestamp::from_micros(i64::try_from(offset.as_micros())?))?
         };
         let task = NewTask::new("noop", &json!({"at": "{{nominal_time}}"}));
-        // Paused: to make many takes a while.
+        // Paused, because creating many takes a while.
         maker.schedules().create(Schedule::new(format!("schedule {number}"), trigger, task).paused()).await?;
     }
     let made_s = begin.elapsed().as_secs_f64();
@@ -43,8 +43,8 @@ pub(crate) async fn make(options: &Options) -> Result<Value> {
     Ok(json!({"made_s": made_s, "resumed_s": resumed_s}))
 }
 
-/// Has `--tasks` schedules made, starts a board on them, and lets it fire for `--seconds`. Lateness is from the nominal time
-/// to the first line of the handler.
+/// Lets a process create `--tasks` schedules, starts a board on them, and lets it fire for `--seconds`. The delay is
+/// from the nominal time to the first line of the handler.
 pub(crate) async fn run(options: &Options) -> Result<Value> {
     let (tasks, group) = (options.tasks.to_string(), options.group.to_string());
     let made = Command::new(std::env::current_exe()?)
@@ -65,7 +65,7 @@ pub(crate) async fn run(options: &Options) -> Result<Value> {
         async { Ok(Outcome::done()) }
     };
     let empty = Board::builder().start().await?;
-    // Threads and allocator have taken what they take without any schedule.
+    // This warms up threads and allocator, so that their memory does not count for the schedules.
     empty.stop().await;
     let (before_mb, begin) = (machine::rss_mb(), Instant::now());
     let board = Board::builder().url(&options.url).queue("default", options.concurrency).handler("noop", noop);
@@ -98,7 +98,7 @@ pub(crate) async fn run(options: &Options) -> Result<Value> {
     }))
 }
 
-/// When the scheduler showed life last.
+/// The time of the scheduler's last tick.
 async fn ticked(board: &Board) -> Instant {
     loop {
         let health = board.health().await;

@@ -13,10 +13,10 @@ use crate::report::{End, Report, Row};
 use crate::screen::{Expect, Screen, song_name};
 use crate::tasks::{Cleanup, DownloadAudio, OrganiseAudio};
 
-/// Tasks pushed in one transaction, and read in one page.
+/// Tasks per transaction of a push, and per page of a read.
 const BATCH: usize = 500;
 
-/// One run over one list.
+/// A run over a list.
 pub(crate) struct Job {
     pub(crate) list: Vec<Entry>,
     pub(crate) started_at: Timestamp,

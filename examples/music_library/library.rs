@@ -64,7 +64,7 @@ impl Library {
     }
 
     pub(crate) fn set_board(&self, board: Board) {
-        // There is one board in this program; a second call changes nothing.
+        // This program has a single board; a second call changes nothing.
         self.0.board.get_or_init(|| board);
     }
 
@@ -119,7 +119,7 @@ pub(crate) fn save_path(entry: &Entry) -> PathBuf {
     folder.join(incoming_name(&named_with_extension(entry)))
 }
 
-/// The entry's name. If it has no audio extension and the URL has one, the extension of the URL is added.
+/// The entry's name. If it has no audio extension, the audio extension of the URL is added, if any.
 fn named_with_extension(entry: &Entry) -> String {
     let (_, own) = crate::files::split_extension(&entry.name);
     let path = reqwest::Url::parse(&entry.url).map(|url| url.path().to_owned()).unwrap_or_default();

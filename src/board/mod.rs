@@ -159,7 +159,7 @@ impl Board {
                 Ok(Err(error)) => return Err(error.into()),
                 Err(_) if self.core.stage() != Stage::Running => return Err(BoardError::Closed),
                 Err(_) if once => return Ok(None),
-                // The queue actor died with the request; its successor takes the request.
+                // The queue actor died with the request: ask its successor again.
                 Err(_) => {}
             }
         }

@@ -27,9 +27,9 @@ impl Board {
     ///
     /// Options, unique keys and answers are those of [`push`](Board::push). While a transaction that pushed a key is
     /// open, every other push of the same key waits for its end. A transaction at REPEATABLE READ or above may not see
-    /// the task that holds its key. Then the push fails with an error that [is
-    /// transient](crate::BackendError::is_transient), and the application must repeat the transaction. Read ids that
-    /// the database generates, such as `LAST_INSERT_ID()`, before the push: after it they are the ids of the task.
+    /// the task that holds its key. Then the push fails with an error that
+    /// [is transient](crate::BackendError::is_transient), and the application must repeat the transaction. Read ids
+    /// that the database generates, such as `LAST_INSERT_ID()`, before the push: after it they are the ids of the task.
     ///
     /// ```
     /// # #[cfg(feature = "sqlite")]

@@ -1,4 +1,4 @@
-//! What runs on a node: its actors and threads, and what they share.
+//! The runtime of a node: its actors, its threads, and their shared state.
 
 pub(crate) mod core;
 pub(crate) mod events;

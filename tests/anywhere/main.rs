@@ -1,4 +1,4 @@
-//! A board lives on threads of its own, whatever runs around it, and its stop always ends.
+//! A board runs on its own threads, under any runtime, and its stop always ends.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]

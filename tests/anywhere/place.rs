@@ -1,4 +1,4 @@
-//! A storage of each kind, made for one test.
+//! A storage of each kind, made for a single test.
 
 use tempfile::TempDir;
 

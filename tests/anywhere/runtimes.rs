@@ -1,4 +1,5 @@
-//! Runtimes around a board: actix, tokio of both kinds, none, one that is blocked, one that ends before the board does.
+//! Runtimes around a board: actix, both kinds of tokio, no runtime, a blocked runtime, and a runtime that ends before
+//! the board.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -22,7 +23,7 @@ on_each_storage! {
     a_runtime_that_is_dropped_with_the_board_in_it
 }
 
-/// A board that doubles numbers; each task waits for its turn at the gate, and tells its number.
+/// A board that doubles numbers. Each task reports its number, and then waits at the gate.
 struct Gated {
     board: Board,
     open: Sender<()>,
@@ -36,7 +37,7 @@ async fn start(url: String) -> Gated {
     let double = move |params: Value, _| {
         let (number, gate, tell) = (params.as_u64().unwrap(), Arc::clone(&gate), tell.clone());
         async move {
-            // An `Rc` over an await: handlers need not be `Send`.
+            // An `Rc` held over an await, because handlers need not be `Send`.
             let number = std::rc::Rc::new(number);
             tell.send(*number).unwrap();
             while gate.lock().unwrap().try_recv().is_err() {
@@ -49,7 +50,7 @@ async fn start(url: String) -> Gated {
     Gated { board, open, begun }
 }
 
-/// Everything that a caller awaits.
+/// Every operation that a caller awaits.
 async fn use_it(url: String) {
     let Gated { board, open, begun } = start(url).await;
     board.store().set_public("k", json!(1), None).await.unwrap();
@@ -87,7 +88,7 @@ fn a_plain_thread(place: &Place) {
 fn two_boards_in_one_process(place: &Place) {
     let two = || async { (start(place.url()).await, start(place.url()).await) };
     let (first, second) = block_on(two());
-    // The second goes on when the first has stopped.
+    // The second board continues after the first has stopped.
     first.board.blocking_stop();
     let pushed = block_on(second.board.push(json!({"type": "double", "params": 4}))).unwrap();
     second.open.send(()).unwrap();
@@ -102,7 +103,7 @@ fn a_caller_that_blocks_its_thread(place: &Place) {
             board.push(json!({"type": "double", "params": number})).await.unwrap();
             open.send(()).unwrap();
         }
-        // From here on nothing runs on this thread but the wait itself.
+        // From here on this thread only waits and runs nothing further.
         let mut numbers: Vec<_> = (0..10).map(|_| begun.recv_timeout(PATIENCE).unwrap()).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, (0..10).collect::<Vec<_>>());
@@ -118,14 +119,14 @@ fn a_system_that_ends_before_the_board(place: &Place) {
     // As actix-server does after its own end.
     actix_rt::System::current().stop();
     system.run().unwrap();
-    // The run goes on under the stop, and its end is stored.
+    // The run continues during the stop, and its end is stored.
     let waiting = std::thread::spawn({
         let board = board.clone();
         move || block_on(board.wait(pushed.task_id))
     });
     open.send(()).unwrap();
     board.blocking_stop();
-    // A stop may come before the look of the one who waits; what is stored is seen in any case.
+    // The stop may come before the waiting thread checks the task. The stored state is checked in any case.
     if let Ok(task) = waiting.join().unwrap() {
         assert_eq!((task.state, task.result, task.attempt), (TaskState::Completed, Some(json!(6)), 1));
     }
@@ -161,7 +162,7 @@ fn a_runtime_that_is_dropped_with_the_board_in_it(place: &Place) {
     assert!(!block_on(board.ended()), "stopped, and did not give up");
 }
 
-/// The simplest executor that there is.
+/// The simplest possible executor.
 fn block_on<F: Future>(work: F) -> F::Output {
     struct Unpark(Thread);
     impl Wake for Unpark {

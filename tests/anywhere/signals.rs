@@ -26,8 +26,8 @@ fn axum(place: &Place) {
     ends_in_good_order("level2_axum", "/mails/", place);
 }
 
-/// Once or twice, one signal or the other, at rest or with a task under way: the program ends by itself and with success,
-/// the task has ended as if nothing had happened, and the node has given its lease back.
+/// Sends either signal once or twice, to a program at rest and to a program with a running task. The program must end
+/// by itself and with success. The task must have ended normally, and the node must have released its lease.
 fn ends_in_good_order(program: &str, path: &str, place: &Place) {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         for times in [1, 2] {
@@ -47,7 +47,7 @@ fn ends_in_good_order(program: &str, path: &str, place: &Place) {
     }
 }
 
-/// A server that runs; killed when the test ends in its middle.
+/// A running server. It is killed if the test ends early.
 struct Server {
     child: Child,
     said: BufReader<ChildStdout>,
@@ -73,7 +73,8 @@ impl Server {
     fn push_and_see_it_run(&self, path: &str) -> TaskId {
         let pushed = self.request("POST", path);
         let task_id: TaskId = serde_json::from_value(pushed["task_id"].clone()).unwrap();
-        // `running` alone may mean that it is claimed and not begun: then a stop gives it back.
+        // The state `running` may mean claimed but not begun; such a task is given back by a stop. So wait for
+        // progress, which the handler reports.
         let task = || self.request("GET", &format!("/tasks/{task_id}"));
         until("the handler runs", || task()["progress"].is_object().then_some(()));
         task_id
@@ -91,11 +92,11 @@ impl Server {
 
     fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).unwrap();
-        // The first may have ended it already.
+        // The first signal may already have ended the program.
         kill(Pid::from_raw(id), signal).ok();
     }
 
-    /// Asserts that it ends, well, and says so.
+    /// Asserts that the program ends with success and prints that the board has stopped.
     fn ends(&mut self, case: &str) {
         let status = until(case, || self.child.try_wait().unwrap());
         let mut rest = String::new();

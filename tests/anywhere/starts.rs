@@ -1,4 +1,4 @@
-//! A start that is given up, and boards whose threads are taken away.
+//! Starts that are abandoned, and boards whose threads are taken away.
 
 use std::sync::mpsc::channel;
 use std::task::{Context as TaskContext, Poll, Waker};
@@ -22,14 +22,15 @@ fn a_start_that_is_given_up_leaves_nothing_running() {
     });
     let mut start = Box::pin(builder.start());
     let first = start.as_mut().poll(&mut TaskContext::from_waker(Waker::noop()));
-    // On a very busy machine the board might be there at the first look; then it is dropped like one that is not wanted.
+    // On a very busy machine the first poll might already return the board. Then it is stopped, like a board whose
+    // start was abandoned.
     if let Poll::Ready(board) = first {
         board.unwrap().blocking_stop();
     }
     drop(start);
     assert_eq!(told.recv_timeout(PATIENCE), Ok("started"));
     assert_eq!(told.recv_timeout(PATIENCE), Ok("stopping"));
-    // The callback goes with the board.
+    // The callback is dropped with the board.
     assert!(told.recv_timeout(PATIENCE).is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Disconnected));
 }
 

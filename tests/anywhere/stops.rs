@@ -1,4 +1,4 @@
-//! Stops from where one does not expect them, and their bound.
+//! Stops from unexpected places, and the time limit of a stop.
 
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::waiting::soon;
 
-/// The shared place of a board that its own handlers stop.
+/// The shared slot of a board that its own handlers stop.
 type Own = Arc<OnceLock<Board>>;
 
 fn quick() -> BoardBuilder {
@@ -36,7 +36,7 @@ async fn a_handler_may_stop_its_board() {
     assert!(!soon("the end", board.ended()).await);
     soon("the stop", board.stop()).await;
     let task = board.get(pushed.task_id).await;
-    // The stop waited for it as for any other, and gave it back.
+    // The stop treated this task normally: it waited for the task and then gave it back.
     if let Ok(Some(task)) = task {
         assert_eq!((task.state, task.attempt), (TaskState::Pending, 0));
     }
@@ -93,11 +93,11 @@ async fn a_destructor_of_a_run_may_stop_its_board() {
     let board = own.get_or_init(|| futures_now(board)).clone();
     board.push(json!({"type": "long"})).await.unwrap();
     soon("the run", begun.notified()).await;
-    // Dropped at the end of the grace, the run stops the board that waits for it.
+    // The run is dropped at the end of the grace, and then stops the board that waits for it.
     soon("the stop", board.stop()).await;
 }
 
-/// Starts a board on another thread: its place is filled by a plain function.
+/// Starts a board on a separate thread, because its slot is filled by a plain function.
 fn futures_now(builder: BoardBuilder) -> Board {
     let start = move || actix_rt::System::new().block_on(builder.start()).unwrap();
     std::thread::spawn(start).join().unwrap()
@@ -118,7 +118,8 @@ async fn a_run_hears_of_the_stop_at_its_beginning() {
     let begun = Arc::new(Notify::new());
     let tell = Arc::clone(&begun);
     let board = Board::builder()
-        // Far longer than the test is given: what ends the run is the news, not the end of the drain.
+        // Far longer than the test may take. So the run ends because it learns of the stop, not because the drain is
+        // over.
         .drain(Duration::from_secs(3_600))
         .handler("long", move |_, cx| {
             let tell = Arc::clone(&tell);
@@ -157,8 +158,8 @@ fn by_default_a_stop_ends_before_kubernetes_kills() {
     assert_eq!(bound, Duration::from_secs(25), "5 s are left of 30 for the `preStop` hook");
 }
 
-/// The bound of the documentation, in real time: a handler that blocks its thread, storage that takes an hour for each commit,
-/// and a callback that does not return.
+/// The documented time limit, in real time: with a handler that blocks its thread, with storage that takes an hour for
+/// each commit, and with a callback that never returns.
 #[actix_rt::test]
 async fn a_stop_keeps_to_its_bound_whatever_blocks() {
     let (go, gate) = channel::<()>();
@@ -168,7 +169,7 @@ async fn a_stop_keeps_to_its_bound_whatever_blocks() {
         let (tell, gate) = (Arc::clone(&begun), Arc::clone(&gate));
         (Arc::clone(&tell), move || {
             tell.notify_one();
-            // An error, once the test is over, is as good.
+            // After the test `recv` returns an error, which also ends the wait.
             gate.lock().unwrap().recv().ok();
             what
         })
@@ -193,7 +194,7 @@ async fn a_stop_keeps_to_its_bound_whatever_blocks() {
     storage.slow_down(Duration::from_secs(3_600));
     let start = Instant::now();
     soon("the stop", board.stop()).await;
-    // 2.1 s are promised; the rest is for a machine that gives this process no time.
+    // The promise is 2.1 s. The rest is tolerance for a machine that gives this process no time.
     assert!(start.elapsed() < Duration::from_millis(3_600), "{:?}", start.elapsed());
     drop(go);
 }

@@ -2,16 +2,30 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod board;
 mod bounds;
 mod edits;
+mod event_order;
 mod events;
 mod handlers;
+mod health;
+mod last_chance;
+#[cfg(feature = "sqlite")]
+mod limit_tables;
 mod limits;
+mod misuse;
 mod names;
+mod overdue;
+#[cfg(feature = "sqlite")]
+mod panics;
 mod progress;
 mod pushes;
 mod queues;
+mod stop;
+mod supervision;
+mod test_board;
 mod unrun;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;

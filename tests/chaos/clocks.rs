@@ -1,4 +1,4 @@
-//! The machine's clock is set while two boards share a file: tasks run, wait for their time, and are tried again.
+//! The machine's clock is set while two boards share a file. Tasks run, wait for their time and are retried meanwhile.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::{Place, eventually, soon};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
-/// Far less than the clock is set by, and more than the tests let pass between two heartbeats.
+/// Far less than each change of the clock, and more than the time that the tests let pass between two heartbeats.
 const LEASE: Duration = Duration::from_secs(999);
 
 #[actix_rt::test]
@@ -21,14 +21,14 @@ async fn a_clock_that_is_set_back_and_forth_loses_nothing() {
     let builder = || Board::builder().url(place.url()).clock(clock.clone()).lease(LEASE);
     let (begun, end) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let board = with_handlers(builder(), &begun, &end).start().await.unwrap();
-    // Would rescue what the first one runs if it took it for dead.
+    // This board would rescue the tasks of the first board if it took that board for dead.
     let other = builder().start().await.unwrap();
     let held = push(&board, NewTask::new("held", &json!({}))).await;
     soon("its begin", begun.notified()).await;
     let delayed = push(&board, tried_twice().delay(HOUR)).await;
     beats(&clock, &board).await;
 
-    // What is pushed then goes by the new time, and what was to come is as far away as the clock says.
+    // A task pushed now goes by the new time. A delayed task waits until the clock reaches its time.
     clock.set_wall(at(0) - HOUR);
     let back = push(&board, tried_twice()).await;
     ends(&clock, &board, back).await;
@@ -37,7 +37,7 @@ async fn a_clock_that_is_set_back_and_forth_loses_nothing() {
         assert_eq!(board.get(task_id).await.unwrap().unwrap().state, state);
     }
 
-    // All leases that are written down are over.
+    // All stored leases have ended by this time.
     clock.set_wall(at(0) + DAY);
     let ahead = push(&board, tried_twice()).await;
     ends(&clock, &board, delayed).await;
@@ -80,7 +80,7 @@ async fn push(board: &Board, task: NewTask) -> TaskId {
     board.push(task).await.unwrap().task_id
 }
 
-/// Lets time pass, by little, until a task is completed.
+/// Advances the clock in small steps until the task is completed.
 async fn ends(clock: &Clock, board: &Board, task_id: TaskId) {
     eventually("its end", async || {
         clock.advance(Duration::from_millis(100));
@@ -89,7 +89,7 @@ async fn ends(clock: &Clock, board: &Board, task_id: TaskId) {
     .await;
 }
 
-/// Lets time pass until both boards have been well for so long that they rescue what others have left.
+/// Advances the clock until both boards have been healthy long enough to rescue tasks of dead nodes.
 async fn beats(clock: &Clock, board: &Board) {
     for _ in 0..3 {
         clock.advance(LEASE / 3);

@@ -1,4 +1,4 @@
-//! Rows that no callboard has written.
+//! Rows that callboard would never write.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn builder(place: &Place) -> BoardBuilder {
     Board::builder().url(place.url())
 }
 
-/// Spoils a column of a task.
+/// Makes a column of a task invalid.
 fn spoil(place: &Place, task_id: TaskId, change: &str) {
     sql::execute(&place.file(), &format!("UPDATE task_queue SET {change} WHERE task_id = '{task_id}'"));
 }
@@ -37,7 +37,8 @@ async fn spoilt_rows_are_set_aside_and_everything_else_runs() {
     let writer = builder(&place).start().await.unwrap();
     let sound = writer.push_many((0..20).map(|number| Typed { number })).await.unwrap();
     let push = async |priority: i32| {
-        // Ahead of the sound ones, so that whoever stumbles over one never reaches those.
+        // These priorities put the task ahead of the sound tasks. So code that fails on a spoilt row never reaches the
+        // sound tasks.
         writer.push(NewTask::of(&Typed { number: 1 }).priority(priority)).await.unwrap().task_id
     };
     let (broken, foreign, policy) = (push(-9).await, push(-8).await, push(-7).await);
@@ -61,10 +62,10 @@ async fn spoilt_rows_are_set_aside_and_everything_else_runs() {
         assert_eq!(task.state, TaskState::Dead);
         assert!(task.last_error.as_deref().unwrap_or_default().contains(reason), "{task:?}");
     }
-    // A type that nobody here knows is left for those who do.
+    // A task of a type unknown to this node is left for nodes that know the type.
     let left = board.get(stranger).await.unwrap().unwrap();
     assert_eq!((left.state, left.attempt, left.crash_count), (TaskState::Pending, 0, 0));
-    // Shown as well as possible, in a list of all.
+    // A list of all tasks shows the row as well as possible.
     let page = board.list(TaskFilter::default(), TaskOrder::OldestFirst, None, 100).await.unwrap();
     assert_eq!(page.tasks.len(), 25);
     let odd = page.tasks.iter().find(|task| task.task_id == state).unwrap();
@@ -78,7 +79,7 @@ async fn spoilt_rows_are_set_aside_and_everything_else_runs() {
         .unwrap();
     let task = soon("the stranger", knows.wait(stranger)).await.unwrap();
     assert_eq!((task.state, task.result), (TaskState::Completed, Some(json!("at last"))));
-    // Mended, a dead one can be run.
+    // A dead task can be retried after its row is repaired.
     spoil(&place, broken, r#"params = '{"number": 7}'"#);
     assert!(board.retry(broken).await.unwrap());
     let task = tokio::time::timeout(Duration::from_secs(180), board.wait(broken)).await.unwrap().unwrap();
@@ -94,7 +95,7 @@ async fn what_is_set_aside_is_told_with_the_reason() {
     let (tell, mut told) = mpsc::unbounded_channel();
     let board = builder(&place)
         .task::<Typed>()
-        // So that it is the claim that tells, and no round of upkeep.
+        // So that the event comes from the claim and not from a round of upkeep.
         .configure(|c| c.check_interval = Duration::from_secs(3600))
         .on_dead("typed", move |fact| tell.send(fact.clone()).unwrap_or(()))
         .start()

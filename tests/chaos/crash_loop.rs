@@ -1,4 +1,4 @@
-//! A task that takes its process with it.
+//! A task that kills its process.
 
 use std::os::unix::process::ExitStatusExt;
 
@@ -16,7 +16,7 @@ async fn a_task_that_kills_its_process_is_found_and_its_neighbours_complete() {
     let place = Place::new();
     let notes = place.folder().join("ledger");
     let board = Board::builder().url(place.url()).start().await.unwrap();
-    // Long enough for the killer to begin while they run.
+    // Long enough for the killer to start while they run.
     let neighbour = |_| NewTask::new("plain", &json!({"ms": 100})).max_attempts(1);
     let before = board.push_many((0..NEIGHBOURS / 2).map(neighbour)).await.unwrap();
     let killer = board.push(NewTask::new("abort", &()).max_attempts(20)).await.unwrap().task_id;
@@ -25,7 +25,7 @@ async fn a_task_that_kills_its_process_is_found_and_its_neighbours_complete() {
     let plan = json!({"url": place.url(), "ledger": notes, "lease_ms": 500, "queues": [["default", 8]],
         "leave_when_empty": true});
     let mut deaths = 0;
-    // What a service manager does.
+    // Restart the process after each crash, like a service manager.
     loop {
         let status = Node::start(&plan).end();
         if status.success() {

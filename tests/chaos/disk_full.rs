@@ -1,4 +1,4 @@
-//! A disk that is full, and then is not.
+//! A disk that becomes full, and later has space again.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::support::ledger::Stored;
 use crate::support::{Place, eventually, soon, sql};
 
-/// Set in the process that may mount.
+/// The environment variable that marks the process with the right to mount.
 const INSIDE: &str = "CHAOS_MAY_MOUNT";
 const LEASE: Duration = Duration::from_secs(1);
 
@@ -30,8 +30,8 @@ fn a_full_disk_is_said_clearly_survived_and_over_when_there_is_space() {
     nix::mount::umount2(place.folder(), nix::mount::MntFlags::MNT_DETACH).unwrap();
 }
 
-/// Runs this test once more, in a process with mounts of its own: they go with it, and no rights are needed where the
-/// kernel lets users have namespaces.
+/// Runs this test again in a process with its own mounts, which end with the process. No rights are needed if the
+/// kernel allows user namespaces.
 fn again_where_it_may_mount() {
     let ways = [&["--map-root-user", "--mount"][..], &["--mount"]];
     let may =
@@ -53,7 +53,7 @@ fn again_where_it_may_mount() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "nothing was tested");
 }
 
-/// Takes all space that is left.
+/// Fills all the space that is left.
 fn fill(ballast: &Path) -> usize {
     let mut file = File::create(ballast).unwrap();
     let mut written = 0;
@@ -109,7 +109,7 @@ async fn fill_and_free(place: &Place) {
         }
     }
     assert!(refused.iter().all(|error| error.contains("full")), "{refused:?}");
-    // These end while nothing can be written, and until the lease is over.
+    // These runs end while nothing can be written, and the wait lasts until the lease has ended.
     open_gates.send_replace(true);
     eventually("the lease ends", async || (!board.health().await.lease_holds).then_some(())).await;
     let health = board.health().await;
@@ -140,7 +140,7 @@ async fn fill_and_free(place: &Place) {
     let stored = Stored::at(&place.url());
     assert_eq!(stored.runs(ExecutionStatus::Success), stored.count(TaskState::Completed));
     assert_eq!(stored.runs(ExecutionStatus::Lost), 0, "a run was taken away");
-    // What was refused may or may not have been stored; then it has run like all others.
+    // A push that returned an error may still have been stored. In that case its task has run like the rest.
     assert_eq!(stored.count(TaskState::Completed), stored.tasks.len());
     assert!(stored.tasks.len() <= acknowledged.len() + refused.len());
 }

@@ -1,4 +1,4 @@
-//! More messages than an actor can handle, and more pushes than storage can take.
+//! Tests with more messages than an actor can handle, and with more pushes than storage can take.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -28,14 +28,14 @@ async fn a_flooded_queue_keeps_its_lease_and_runs_its_tasks() {
         .start()
         .await
         .unwrap();
-    // It would rescue what it can.
+    // This board would rescue any task whose lease ends.
     let other = Board::builder().url(place.url()).lease(LEASE).start().await.unwrap();
     let long = board.push(json!({"type": "long"})).await.unwrap().task_id;
 
     let (over, messages) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let flooder = {
         let (board, over, messages) = (board.clone(), Arc::clone(&over), Arc::clone(&messages));
-        // On a thread of its own: sending must not wait for what the test itself does.
+        // On its own thread, because sending must not wait for the work of the test.
         std::thread::spawn(move || {
             actix_rt::System::new().block_on(async {
                 while !over.load(Ordering::Acquire) {
@@ -84,7 +84,7 @@ async fn tasks_that_are_due_earlier_and_earlier_hold_up_nobody() {
         .start()
         .await
         .unwrap();
-    // Each of them moves the next look of maintenance to an earlier time.
+    // Each task moves the next round of maintenance to an earlier time.
     let later = |seconds: u64| NewTask::new("n", &()).delay(Duration::from_secs(60 + seconds));
     soon("the push", board.push_many((1..=TASKS).rev().map(later))).await.unwrap();
     let pushed = Instant::now();
@@ -107,7 +107,7 @@ fn memory_stays_flat_when_ten_times_too_much_is_pushed() {
     assert!(number(&found["full"]) > 9 * number(&found["waiting"]), "{found}");
     assert!(number(&found["waiting"]) > 0, "{found}");
     assert_eq!((number(&found["other"]), number(&found["failed"])), (0, 0), "{found}");
-    // Most of it waits to be run, in storage.
+    // Most of the tasks wait in storage for their run.
     assert!(number(&found["live"]) > 10_000, "{found}");
     for way in ["try_push", "push"] {
         let grew = number(&found["grew_kib"][way]);

@@ -1,4 +1,4 @@
-//! A process that stands still for longer than its lease.
+//! A process that is frozen for longer than its lease.
 
 use crate::support::{Place, frozen};
 

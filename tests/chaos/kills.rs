@@ -15,14 +15,14 @@ use crate::support::{Place, sql, until};
 const KILLS: usize = 50;
 const CONCURRENCY: usize = 16;
 
-/// When a node is killed.
+/// The moment at which a node is killed.
 #[derive(Debug)]
 enum Moment {
-    /// While it opens the file.
+    /// While the node opens the file.
     Opening,
-    /// So many lines after its start.
+    /// After this many lines since its start.
     Lines(usize),
-    /// After so many lines of a kind.
+    /// After this many lines of a kind.
     Of(&'static str, usize),
 }
 
@@ -34,7 +34,7 @@ impl Moment {
             12..14 => Self::Of("try", rng.random_range(1..100)),
             14..16 => Self::Of("ack", rng.random_range(1..100)),
             16 => Self::Of("cancel", rng.random_range(1..4)),
-            // Long enough for the lease of those killed before to end.
+            // Long enough for the leases of the nodes killed before to end.
             _ => Self::Of("rescued", rng.random_range(1..8)),
         }
     }
@@ -44,7 +44,7 @@ impl Moment {
         let (kind, more) = match self {
             Self::Opening => return,
             Self::Lines(lines) => (None, *lines),
-            // When nobody left anything behind there is nothing to rescue.
+            // If no killed node left a task running, there is nothing to rescue.
             Self::Of("rescued", _) if !rescues_due => (None, 200),
             Self::Of("rescued", _) => (Some("rescued"), 1),
             Self::Of(kind, lines) => (Some(*kind), *lines),
@@ -65,7 +65,7 @@ fn seed() -> u64 {
 }
 
 fn running(url: &str) -> bool {
-    // The file may not be there yet, or have no tables.
+    // The file may not exist yet, or may have no tables.
     let counts = open(url, &OpenOptions::default()).and_then(|backend| backend.counts());
     counts.is_ok_and(|counts| counts.iter().any(|count| count.state == TaskState::Running && count.tasks > 0))
 }
@@ -90,13 +90,13 @@ fn fifty_kills_lose_nothing_and_invent_nothing() {
         let rescues_due = running(&url);
         let mut node = Node::start(&plan(round, 4));
         moment.wait(&mut node, &mut follower, rescues_due);
-        // Into the middle of whatever it does next: a span to spread the moments, not to wait for something.
+        // A random delay that spreads the kills over the node's next operations. It is not a wait for an event.
         std::thread::sleep(Duration::from_micros(rng.random_range(0..3_000)));
         node.kill();
         moments.push(moment);
     }
     let killed = started.elapsed();
-    // It must end by itself: with nothing left to run.
+    // The last node must end by itself, when no task is left to run.
     let mut last = Node::start(&plan(KILLS, 0));
     let status = last.end();
     assert!(status.success(), "the last node: {status}, {}", last.errors());

@@ -1,4 +1,4 @@
-//! Real processes, real kills, full disks: what is promised holds then, too.
+//! Tests with real processes, real kills and full disks: every promise holds there too.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]

@@ -1,4 +1,4 @@
-//! Many processes open a fresh file at once, and an old program opens the file of a newer one.
+//! Many processes open a fresh file at once, and an old program opens the file of a newer version.
 
 use callboard::backend::{BackendError, OpenOptions, open};
 use serde_json::json;
@@ -14,7 +14,7 @@ fn twenty_processes_migrate_a_fresh_file_at_once() {
     let plan = json!({"url": place.url(), "wait_for_go": true, "queues": [["default", 1]], "tell": true});
     let (mut nodes, took) = Node::opened_at_once(&plan, PROCESSES);
     println!("{PROCESSES} processes opened a fresh file in {took:.1?}");
-    // All of them use the same file.
+    // All processes use the same file.
     let backend = open(&place.url(), &OpenOptions::default()).unwrap();
     assert_eq!(backend.nodes().unwrap().len(), PROCESSES);
     let known = sql::migrations(&place.file());
@@ -49,6 +49,6 @@ fn a_newer_schema_is_refused_with_a_clear_error() {
     println!("{status}: {said}");
     assert!(!status.success());
     assert!(said.contains("99991231000000 is newer than this program") && said.contains("install"), "{said}");
-    // And left as it was.
+    // The file is unchanged.
     assert_eq!(sql::migrations(&place.file()).last().map(String::as_str), Some("99991231000000"));
 }

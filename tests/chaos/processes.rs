@@ -1,4 +1,4 @@
-//! Several processes on one file.
+//! Several processes on the same SQLite file.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use crate::support::ledger::{Ledger, Stored};
 use crate::support::node::Node;
 use crate::support::{Place, eventually, soon, sql};
 
-/// Far beyond any test: what then happens was not found by looking now and then.
+/// Far longer than any test. So an event seen within a test was not found by the periodic check.
 const NEVER_MS: u64 = 60_000;
-/// Far below that, and beyond any delay of a busy machine.
+/// Far below `NEVER_MS`, and longer than any delay of a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
-/// What is promised of a push by another process.
+/// The promised time within which a node notices a push by a different process.
 const NOTICED: Duration = Duration::from_millis(250);
 const TRIES: usize = 10;
 
@@ -107,7 +107,7 @@ async fn a_push_wakes_the_other_process_and_its_end_wakes_this_one() {
     let place = Place::new();
     let mut node = Node::ready(&json!({"url": place.url(), "check_ms": NEVER_MS, "tell": true}));
     let board = pusher(&place).await;
-    // Further tries are for a machine that has other things to do; where nobody looked so often, none would help.
+    // Retry, because the machine may be busy. If the node checked too seldom, no retry would succeed.
     for _ in 0..TRIES {
         if median_of_pushes(&mut node, &board).await < NOTICED {
             return;
@@ -116,7 +116,7 @@ async fn a_push_wakes_the_other_process_and_its_end_wakes_this_one() {
     panic!("a push by another process is not noticed within {NOTICED:?}");
 }
 
-/// The time from a push here to its begin there.
+/// The median time from a push in this process to the start of the run in the node.
 async fn median_of_pushes(node: &mut Node, board: &Board) -> Duration {
     let mut spans = Vec::new();
     for _ in 0..20 {
@@ -135,13 +135,13 @@ async fn median_of_pushes(node: &mut Node, board: &Board) -> Duration {
     begun
 }
 
-/// Others' pushes are looked for all the time; that must cost next to nothing.
+/// A node looks for pushes of foreign processes all the time; this must cost almost nothing.
 #[test]
 fn a_process_at_rest_is_not_busy_looking() {
     let place = Place::new();
     let node = Node::ready(&json!({"url": place.url()}));
     let (before, span) = (node.busy(), Duration::from_secs(3));
-    // This span is what is measured.
+    // The processor time is measured over this span.
     std::thread::sleep(span);
     let busy = node.busy() - before;
     println!("busy for {busy:?} of {span:?}");
@@ -171,7 +171,8 @@ async fn a_pause_reaches_the_other_process_and_holds_until_resumed() {
     let _node = Node::ready(&json!({"url": place.url(), "check_ms": NEVER_MS, "queues": queues}));
     let board = pusher(&place).await;
     board.pause("default").await.unwrap();
-    // Pushed together with one of a queue that goes on: when that has run, this one was looked at and left, or taken.
+    // Each probe is pushed together with a task in a queue that is not paused. When that task has run, the probe has
+    // been considered too: it was either left or claimed.
     let probe = async || {
         let push = |queue: &str| json!({"type": "plain", "queue": queue});
         let pushed = board.push_many([push("default"), push("other")]).await.unwrap();
@@ -179,7 +180,7 @@ async fn a_pause_reaches_the_other_process_and_holds_until_resumed() {
         let probe = board.get(pushed[0].task_id).await.unwrap().unwrap();
         (probe.task_id, probe.state)
     };
-    // Until the pause has arrived one or two may be taken.
+    // One or two probes may be claimed before the pause arrives.
     let mut in_a_row = 0;
     let arrived = Instant::now();
     eventually("the pause arrives", async || {
@@ -210,7 +211,7 @@ async fn a_node_that_is_asked_to_stop_hands_its_tasks_over_at_once() {
         "grace_ms": 100, "tell": true});
     let mut first = Node::ready(&plan);
     let board = pusher(&place).await;
-    // Two end when they are asked to, two have to be dropped.
+    // Two tasks end when they are asked to end; two must be dropped.
     let push = |stubborn: bool| json!({"type": "gate", "params": {"path": gate, "stubborn": stubborn}});
     let pushed = board.push_many([push(false), push(true), push(false), push(true)]).await.unwrap();
     for task in &pushed {

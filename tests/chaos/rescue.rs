@@ -1,4 +1,4 @@
-//! Processes that die in the middle of their work.
+//! Tests of processes that die in the middle of their work.
 
 use crate::support::{Place, rescue};
 

@@ -1,4 +1,4 @@
-//! What is changed while upkeep is under way without a pause.
+//! A pause and a push while upkeep runs without a break.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::support::soon;
 async fn a_pause_holds_although_upkeep_has_just_read_that_there_is_none() {
     const PAUSES: usize = 1_000;
     let board = Board::builder()
-        // With threads for storage, so that upkeep reads there while the pause is made here.
+        // With threads for storage, so that upkeep reads the settings in parallel with the pause made here.
         .backend(Faulty::new(Arc::new(Memory::new()), true))
         .configure(|c| c.check_interval = Duration::from_micros(100))
         .handler("n", |_, _| async { Ok(Outcome::done()) })

@@ -6,7 +6,7 @@ use callboard::backend::{Opened, ScheduleFilter, TaskFilter, TaskOrder};
 use callboard::{Firing, FiringStatus, ScheduleRecord, Timestamp, Trigger};
 
 /// Asserts that there are `schedules` schedules. Each nominal time up to a schedule's cursor must have fired once and
-/// made one task. Returns the number of these firings.
+/// made a single task. Returns the number of these firings.
 pub(crate) fn each_once(backend: &Opened, schedules: usize) -> usize {
     let stored = at_rest(backend);
     assert_eq!(stored.len(), schedules, "each is defined once");

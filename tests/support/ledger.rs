@@ -23,7 +23,7 @@ impl Follower {
         Self { path: path.into(), file: None, counts: HashMap::new(), rest: String::new() }
     }
 
-    /// The number of lines so far, of one kind or of all kinds.
+    /// The number of lines so far: of the given kind, or of all kinds.
     pub(crate) fn lines(&mut self, kind: Option<&str>) -> usize {
         self.file = self.file.take().or_else(|| File::open(&self.path).ok());
         if let Some(file) = &mut self.file {

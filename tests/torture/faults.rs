@@ -1,4 +1,4 @@
-//! What can break, and who is excused by it.
+//! The faults, and the nodes that each fault excuses.
 
 use std::time::Duration;
 
@@ -13,60 +13,60 @@ use crate::proxy::{Cut, Proxy};
 use crate::waiting::until;
 use crate::world::World;
 
-/// How long something is out of reach: the span of the fault, not a wait for something. Others then have taken the
-/// process for dead, and rescued what it had.
+/// The length of an outage. It is the span of a fault, not a wait for an event. After this time the remaining nodes
+/// have taken the process for dead and rescued its tasks.
 pub(crate) const OUTAGE: Duration = Duration::from_millis(LEASE.as_millis() as u64 + 1_500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Fault {
-    /// A process is killed, and another one started.
+    /// A process is killed, and a new process is started.
     Killed,
-    /// Several are, one after the other while the first ones start.
+    /// Several processes are killed in a row, while the first of their successors start.
     AllKilled,
-    /// A process stands still for longer than its lease.
+    /// A process is frozen for longer than its lease.
     Frozen,
-    /// A process is asked to end, and another one started.
+    /// A process is asked to end, and a new process is started.
     Stopped,
-    /// Somebody else holds a lock for long.
+    /// A foreign connection holds a lock for long.
     Locked,
-    /// A queue is paused, and stays so while something else happens.
+    /// A queue is paused, and a second fault happens during the pause.
     Paused,
-    /// The disk is full, and then is not.
+    /// The disk becomes full, and later has space again.
     DiskFull,
     /// The server is stopped and started again.
     ShutDown,
     /// The server is killed and started again.
     Crashed,
-    /// An operator cancels what is under way.
+    /// An operator cancels running queries.
     QueriesEnded,
     /// An operator ends sessions.
     SessionsEnded,
-    /// Somebody else has all connections that the server takes.
+    /// A foreign client holds all connections that the server accepts.
     Crowded,
     CutBeforeCommit,
     CutAfterCommit,
-    /// The commit reaches the server when its sender has given up.
+    /// The commit reaches the server after its sender has given up.
     CommitLate,
     /// Connections are cut at any moment.
     Cut,
-    /// Nothing comes through, and nobody is told.
+    /// The network drops all data, and neither side gets an error.
     Swallowed,
     Slow,
     Refused,
-    /// Memory says that it is away, a few times.
+    /// Memory reports a few times that it is unavailable.
     Away,
-    /// Memory writes, and its answers are lost.
+    /// Memory writes, but its answers are lost.
     AnswersLost,
-    /// Memory panics, before it writes or after it.
+    /// Memory panics, before or after it writes.
     Panics,
     /// A part of a board panics.
     PartPanics,
 }
 
-/// What happens to processes, whatever the storage.
+/// Faults of processes, possible with every storage.
 pub(crate) const OF_PROCESSES: [Fault; 6] =
     [Fault::Killed, Fault::AllKilled, Fault::Frozen, Fault::Stopped, Fault::Locked, Fault::Paused];
-/// What happens to a network.
+/// Faults of a network.
 pub(crate) const OF_NETWORKS: [Fault; 7] = [
     Fault::CutBeforeCommit,
     Fault::CutAfterCommit,
@@ -80,14 +80,14 @@ pub(crate) const OF_NETWORKS: [Fault; 7] = [
 /// A span in which nodes may lose their leases, in microseconds of the machine's clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
-    /// The node; nothing for all of them.
+    /// The node; `None` means all nodes.
     pub(crate) node: Option<callboard::NodeId>,
     pub(crate) begin: i64,
     pub(crate) end: i64,
 }
 
 impl Fault {
-    /// Happens, and is over.
+    /// Causes the fault, and returns when it is over.
     pub(crate) fn strike(self, world: &mut World) {
         println!("{:>6.1} s: {self:?}", world.begun.elapsed().as_secs_f64());
         *world.met.entry(self).or_default() += 1;
@@ -100,7 +100,7 @@ impl Fault {
             Self::Paused => paused(world, at),
             Self::Locked => everybody(world, |world| world.storage.lock()),
             Self::Crowded => everybody(world, |world| {
-                // Taken from the processes first, so that somebody else gets them.
+                // Cut the processes' connections first, so that the foreign client gets them.
                 world.seats.iter().filter_map(|seat| seat.way.as_ref()).for_each(Proxy::cut);
                 world.storage.strike(self);
             }),
@@ -124,20 +124,20 @@ fn freeze(world: &mut World, at: usize) {
     world.windows.push(Window { node: Some(seat.id), begin, end: now() });
 }
 
-/// Pauses a queue on one node, lets something else happen, and lets it go on by a node that is there then.
+/// Pauses a queue on a node, causes a second fault, and resumes the queue on a node that runs then.
 fn paused(world: &mut World, at: usize) {
     let drained = order(&mut world.seats[at].node, "drain held");
     assert!(drained.is_ok(), "a drain: {drained:?}");
     let inner: Vec<Fault> = world.faults.iter().copied().filter(|fault| *fault != Fault::Paused).collect();
     inner.choose(&mut world.rng).copied().expect("there are faults").strike(world);
-    // Long enough for every other node to know.
+    // Long enough for all nodes to learn of the pause.
     std::thread::sleep(Duration::from_millis(world.rng.random_range(3_000..6_000)));
     let at = world.rng.random_range(0..world.seats.len());
     let resumed = order(&mut world.seats[at].node, "resume held");
     assert!(resumed.is_ok(), "a resume: {resumed:?}");
 }
 
-/// Gives an order and awaits its end.
+/// Sends a command and waits until it is done.
 fn order(node: &mut Node, order: &str) -> Result<(), String> {
     let done = |node: &Node| node.count(|line| line["done"] == order);
     let before = done(node);
@@ -150,7 +150,7 @@ fn order(node: &mut Node, order: &str) -> Result<(), String> {
 }
 
 fn of_network(fault: Fault, world: &mut World, at: usize) {
-    // The network of one process, or of all.
+    // The fault hits the network of a single process, or of all processes.
     let all = world.rng.random_bool(0.5);
     let hit = if all { 0..world.seats.len() } else { at..at + 1 };
     let delay = Duration::from_millis(world.rng.random_range(3..25));
@@ -167,7 +167,7 @@ fn of_network(fault: Fault, world: &mut World, at: usize) {
             each(&|way| way.swallow(true));
             outage();
             each(&|way| way.swallow(false));
-            // What was swallowed is missing from the stream, so no connection can be used any more.
+            // The dropped data is missing from the stream, so no connection is usable any more.
             each(&Proxy::cut);
         }
         Fault::Slow => {
@@ -188,7 +188,7 @@ fn of_network(fault: Fault, world: &mut World, at: usize) {
     world.windows.extend(nodes);
 }
 
-/// Cuts on each of these ways at the next commit.
+/// Cuts each of these network paths at its next commit.
 fn cut_at_commit(ways: &[&Proxy], cut: Cut) {
     for way in ways {
         let before = way.cuts();

@@ -1,4 +1,4 @@
-//! The ledgers of all processes, read.
+//! The combined contents of the ledgers of all processes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -9,7 +9,7 @@ use callboard::{NodeId, TaskId};
 
 use crate::nodes::note::{Edit, How, Line, Note, RunId, Wanted};
 
-/// Follows the ledgers while they grow.
+/// Reads the ledgers while they grow.
 pub(crate) struct Follower {
     folder: PathBuf,
     read: HashMap<PathBuf, u64>,
@@ -22,7 +22,7 @@ impl Follower {
         Self { folder: folder.into(), read: HashMap::new(), pushed: 0, begun: 0 }
     }
 
-    /// How many pushes were acknowledged and how many runs begun.
+    /// The number of acknowledged pushes and of begun runs.
     pub(crate) fn counts(&mut self) -> (usize, usize) {
         for path in paths(&self.folder) {
             let from = self.read.entry(path.clone()).or_default();
@@ -50,37 +50,38 @@ pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) node: NodeId,
     pub(crate) begin: i64,
-    /// Nothing when its process was killed.
+    /// `None` if the run's process was killed.
     pub(crate) end: Option<(i64, How)>,
 }
 
 /// A push that was answered with tasks.
 #[derive(Debug)]
 pub(crate) struct Acknowledged {
-    /// When it was asked for.
+    /// The time of the request.
     pub(crate) asked: i64,
-    /// When it was answered: it was stored by then.
+    /// The time of the answer; the tasks were stored by then.
     pub(crate) told: i64,
     pub(crate) ids: Vec<TaskId>,
     pub(crate) got: Vec<TaskId>,
 }
 
-/// A span in which a queue is paused: from when this node has heard of it, until somebody lets it go on.
+/// A span in which a queue is paused: from the time at which this node learned of the pause until any node resumes the
+/// queue.
 #[derive(Debug)]
 pub(crate) struct Pause {
     pub(crate) queue: String,
     pub(crate) node: NodeId,
     pub(crate) begin: i64,
-    /// When this node heard that nothing of it runs here any more.
+    /// The time at which this node learned that no task of the queue runs here any more.
     pub(crate) drained: i64,
     pub(crate) end: i64,
 }
 
-/// What all of them say.
+/// The combined contents of all ledgers.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) wanted: HashMap<TaskId, Wanted>,
-    /// Tasks that are stored together or not at all.
+    /// Groups of tasks; each group is stored completely or not at all.
     pub(crate) groups: Vec<Vec<TaskId>>,
     pub(crate) acknowledged: Vec<Acknowledged>,
     pub(crate) refused: HashSet<TaskId>,
@@ -92,7 +93,7 @@ pub(crate) struct Ledger {
     pub(crate) pauses: Vec<Pause>,
     pub(crate) rescued: usize,
     pub(crate) fenced: usize,
-    /// When a node did not get to run, or had no lease, and for how long before.
+    /// Spans in which a node was not scheduled or had no lease: the node, the begin and the end.
     pub(crate) unwell: Vec<(NodeId, i64, i64)>,
     pub(crate) errors: BTreeSet<String>,
 }
@@ -118,7 +119,7 @@ impl Ledger {
         let mut runs: HashMap<RunId, Run> = HashMap::new();
         for line in serde_json::Deserializer::from_reader(BufReader::new(File::open(path).unwrap())).into_iter() {
             let Line { at, note } = line.expect("whole lines only");
-            // The tasks that run before the board has said that it is ready are read a second time, below.
+            // A run may begin before the board reports that it is ready. So the node of all runs is filled in below.
             match note {
                 Note::Node { node: id } => node = Some(id),
                 Note::Begin { run } => {
@@ -160,7 +161,8 @@ impl Ledger {
                 Note::Stopped {} => {}
             }
         }
-        // Of a board that was killed before it was ready nobody knows the name; the judge finds it by its runs.
+        // If the board was killed before it was ready, its node id is unknown, so the nil id is used. The judge then
+        // knows the board only by its runs.
         let node = node.unwrap_or_else(|| uuid::Uuid::nil().into());
         self.runs.extend(runs.into_values().map(|run| Run { node, ..run }));
     }

@@ -1,7 +1,7 @@
-//! Limits over all processes, and somebody who looks whether they are kept.
+//! Limits over all processes, and a thread that checks them.
 //!
-//! Each look is one statement, which sees a state of the database as some commit has left it: what it counts is exact,
-//! whatever the clocks and the processes do.
+//! Each check is a single statement, which sees a committed state of the database. So its counts are exact, whatever
+//! the clocks and the processes do.
 
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -12,12 +12,12 @@ use callboard::{Board, Limit};
 
 use crate::storage::Rows;
 
-/// Tasks of the key `narrow` that run at a time.
+/// The most tasks with the key `narrow` that may run at the same time.
 pub(crate) const RUNNING: usize = 2;
-/// Starts of each key that begins with `paced:` in a period.
+/// The most starts per period for each key that begins with `paced:`.
 const STARTS: usize = 4;
 const PERIOD: Duration = Duration::from_millis(500);
-/// Between two looks; starts are remembered for longer.
+/// The time between two checks; starts are remembered for longer.
 const BETWEEN: Duration = Duration::from_millis(50);
 
 /// Sets the limits.
@@ -26,7 +26,7 @@ pub(crate) async fn set(board: &Board) {
     board.set_limit(Limit::of_key("paced").rate(u32::try_from(STARTS).unwrap(), PERIOD)).await.unwrap();
 }
 
-/// What was seen.
+/// The observations of all checks.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     looks: usize,
@@ -35,7 +35,7 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// What was exceeded, or not even met.
+    /// The limits that were exceeded, or that never met any load.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut fault = |wrong: bool, text: &str| faults.extend(wrong.then(|| format!("{text}: {self:?}")));
@@ -46,20 +46,20 @@ impl Seen {
     }
 }
 
-/// Looks until it is told to end.
+/// A thread that checks the limits until it is told to end.
 pub(crate) struct Limits {
     end: mpsc::Sender<()>,
     looks: JoinHandle<Seen>,
 }
 
 impl Limits {
-    /// `rows` asks the storage, whose tables' names begin with `prefix`.
+    /// Starts the checks. `rows` queries the storage, whose table names begin with `prefix`.
     pub(crate) fn watch(mut rows: Rows, prefix: String) -> Self {
         let (end, ended) = mpsc::channel();
         let looks = std::thread::spawn(move || {
             let mut seen = Seen::default();
             while ended.recv_timeout(BETWEEN) == Err(mpsc::RecvTimeoutError::Timeout) {
-                // The storage may be down, or full: then nothing is seen.
+                // The storage may be down or full; such a check observes nothing.
                 look(&mut rows, &prefix, &mut seen);
             }
             seen
@@ -73,7 +73,7 @@ impl Limits {
     }
 }
 
-/// Nothing when storage is away.
+/// Makes a check. Returns `None` while storage is unavailable.
 fn look(rows: &mut Rows, prefix: &str, seen: &mut Seen) -> Option<()> {
     let running = format!(
         "SELECT concat(count(*), '') AS text FROM {prefix}task_queue WHERE state = 'running' AND limit_key = 'narrow'"

@@ -1,5 +1,5 @@
-//! The torture: processes of every kind of load on one storage, while everything breaks that can. What each process did
-//! stands in a ledger outside of storage, and at the end the two are held against each other. See docs/reliability.md.
+//! The torture: processes with every kind of load on a single storage, under every possible fault. Each process notes
+//! its work in a ledger outside storage. At the end the ledgers are compared with storage. See docs/reliability.md.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
@@ -34,13 +34,13 @@ use std::time::Duration;
 use storage::{File, OnServer};
 use world::World;
 
-/// How long the faults go on.
+/// The time for which faults continue.
 fn span() -> Duration {
     let seconds = std::env::var("CALLBOARD_TORTURE_SECONDS");
     Duration::from_secs(seconds.map_or(60, |text| text.parse().expect("CALLBOARD_TORTURE_SECONDS is a number")))
 }
 
-/// Decides on all faults and on the load.
+/// The random seed, which determines all faults and the load.
 fn seed() -> u64 {
     let seed = std::env::var("CALLBOARD_TORTURE_SEED");
     seed.map_or_else(|_| rand::random(), |text| text.parse().expect("CALLBOARD_TORTURE_SEED is a number"))

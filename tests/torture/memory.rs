@@ -1,5 +1,6 @@
-//! The torture in one process: several boards on one memory that is slow, away, loses its answers and panics, while
-//! their parts are made to panic and boards are stopped and started. Nothing is killed: memory goes with its process.
+//! The torture in a single process. Several boards share a memory backend that is slow or unavailable, loses its
+//! answers, or panics. Meanwhile parts of the boards panic, and boards are stopped and started. Nothing is killed,
+//! because memory is lost with its process.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,14 +24,14 @@ use crate::world::Folder;
 
 const BOARDS: usize = 3;
 const ENOUGH: usize = 20;
-/// As on a slow disk: so what a turn was decided on has often changed when it is written.
+/// The delay of a slow disk. So the data behind a decision has often changed before the decision is written.
 const SLOW: Duration = Duration::from_millis(40);
-/// How long it is slow.
+/// The time for which storage is slow.
 const SPAN: Duration = Duration::from_secs(4);
 
 const FAULTS: [Fault; 6] =
     [Fault::Slow, Fault::Away, Fault::AnswersLost, Fault::Panics, Fault::PartPanics, Fault::Stopped];
-/// Parts that are started anew when they panic.
+/// Parts that restart after a panic.
 const PARTS: [Part; 5] = [Part::Queue, Part::Scheduler, Part::Maintenance, Part::Worker, Part::Events];
 
 struct InProcess {

@@ -1,4 +1,4 @@
-//! Storage that can be broken: a file on a small disk, or a server of the test's own.
+//! Storage that can be broken: a file on a small disk, or a server that the test starts for itself.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,42 +13,42 @@ use crate::own::Own;
 use crate::place::{Place, address};
 use crate::waiting::until;
 
-/// Connections that a server takes: more than the processes need, and few enough to use them up.
+/// The most connections that a server accepts: more than the processes need, but few enough to use up.
 pub(crate) const CONNECTIONS: usize = 80;
 /// Longer than a transaction waits for a lock.
 const LOCKED: Duration = Duration::from_secs(6);
-/// How long a disk is full.
+/// The time for which a disk is full.
 const FULL: Duration = Duration::from_secs(3);
-/// Set in the process that may mount.
+/// The environment variable that marks the process with the right to mount.
 const INSIDE: &str = "CALLBOARD_TORTURE_MAY_MOUNT";
-/// The size of the disk.
+/// The size of the small disk.
 const DISK: &str = "size=400m";
 
-/// Asks for rows of one text, `text`; nothing while storage is away.
+/// Queries rows with a single text column, `text`. Returns `None` while storage is unavailable.
 pub(crate) type Rows = Box<dyn FnMut(&str) -> Option<Vec<String>> + Send>;
 
 pub(crate) trait Storage {
-    /// What can happen to it, apart from what happens to processes.
+    /// The faults of this storage, without the faults of processes.
     fn faults(&self) -> Vec<Fault>;
 
-    /// Where it is, by this way if there is one.
+    /// The URL of the storage, through the network path `way` if given.
     fn url(&self, way: Option<&str>) -> String;
 
-    /// The same for a Diesel connection of an application.
+    /// Like `url`, for a Diesel connection of an application.
     fn app_url(&self, way: Option<&str>) -> String;
 
-    /// Where a network leads to it.
+    /// The network address of the storage, if it has one.
     fn address(&self) -> Option<String>;
 
-    /// What its tables' names begin with.
+    /// The prefix of its table names.
     fn prefix(&self) -> String;
 
     fn rows(&self) -> Rows;
 
-    /// Somebody else locks all tasks, until every thread of a node waits.
+    /// Locks all tasks from a foreign connection, long enough for every thread of a node to wait.
     fn lock(&mut self);
 
-    /// One of its own faults happens, and is over.
+    /// Causes a fault of this storage, and returns when it is over.
     fn strike(&mut self, fault: Fault);
 }
 
@@ -75,7 +75,7 @@ impl File {
         conn
     }
 
-    /// Takes all space that is left, for a while; what the log of the file frees meanwhile as well.
+    /// Fills all the space that is left for a while, including space that the file's log frees meanwhile.
     fn fill(&self) {
         use std::io::Write;
         let ballast = self.file.with_file_name("ballast");
@@ -137,7 +137,7 @@ impl Storage for File {
 impl Drop for File {
     fn drop(&mut self) {
         if self.small {
-            // The mount goes with the process in any case.
+            // The mount ends with the process in any case.
             let folder = self.file.parent().expect("it lies in a folder");
             if std::thread::panicking() {
                 for name in ["tasks.db", "tasks.db-wal"] {
@@ -149,8 +149,8 @@ impl Drop for File {
     }
 }
 
-/// Runs a test once more, in a process with mounts of its own, and says whether it did: they go with it, and no rights
-/// are needed where the kernel lets users have namespaces. Where none may be made the disk is never full.
+/// Runs a test again in a process with its own mounts, which end with the process. Returns whether it did so. No rights
+/// are needed if the kernel allows user namespaces. Where no mount is allowed, the disk is never full.
 pub(crate) fn again_where_it_may_mount(test: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return false;
@@ -172,7 +172,7 @@ pub(crate) fn again_where_it_may_mount(test: &str) -> bool {
     true
 }
 
-/// A place on a server of the test's own.
+/// A database on a server that the test starts for itself.
 pub(crate) struct OnServer<P: Place> {
     place: P,
     server: Own,
@@ -194,7 +194,7 @@ impl<P: Place> OnServer<P> {
         self.server.start_again();
     }
 
-    /// An operator ends the queries or the sessions of others, whatever they are about.
+    /// Acts as an operator who ends all foreign queries or sessions, whatever they do.
     fn end_queries(&self, sessions: bool) {
         let mut conn = self.place.by_hand();
         let list = if P::IS_POSTGRES {
@@ -210,14 +210,14 @@ impl<P: Place> OnServer<P> {
                     (false, true) => format!("KILL CONNECTION {session}"),
                     (false, false) => format!("KILL QUERY {session}"),
                 };
-                // It may be gone by now.
+                // The session may have ended meanwhile, so errors are ignored.
                 conn.batch_execute(&end).ok();
             }
             std::thread::sleep(BETWEEN_ENDS);
         }
     }
 
-    /// Takes every connection that the server gives, for a while.
+    /// Takes every connection that the server offers, for a while.
     fn use_up(&self) {
         let url = self.server.url();
         let free = || P::Conn::establish(&url).ok();
@@ -227,7 +227,7 @@ impl<P: Place> OnServer<P> {
             assert!(held.len() <= CONNECTIONS, "the server takes more than it should");
         }
         let begun = std::time::Instant::now();
-        // What the processes let go is to be had by whoever comes first.
+        // A connection released by a process goes to the first client that asks for it.
         while begun.elapsed() < crate::faults::OUTAGE {
             held.extend(free());
             std::thread::sleep(Duration::from_millis(5));
@@ -235,7 +235,7 @@ impl<P: Place> OnServer<P> {
     }
 }
 
-/// How often an operator ends everything.
+/// How often the operator ends all queries or sessions.
 const ENDS: usize = 20;
 const BETWEEN_ENDS: Duration = Duration::from_millis(37);
 
@@ -250,7 +250,7 @@ impl<P: Place> Storage for OnServer<P> {
 
     fn app_url(&self, way: Option<&str>) -> String {
         let url = self.url(way);
-        // To Diesel the options of callboard are unknown.
+        // Diesel does not know the options of callboard.
         if P::IS_POSTGRES { url.split('?').next().unwrap_or_default().to_owned() + "?sslmode=disable" } else { url }
     }
 

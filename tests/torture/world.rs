@@ -26,26 +26,26 @@ use crate::storage::Storage;
 use crate::waiting::{soon, until};
 
 const PROCESSES: usize = 4;
-/// Tasks pushed and runs begun after a fault that say that the load goes on.
+/// The numbers of pushes and of new runs after a fault that prove that the load goes on.
 const ENOUGH: usize = 20;
-/// Clocks are wrong by up to so much, where nodes are on machines of their own.
+/// The greatest clock error of a node, in milliseconds, where nodes run on separate machines.
 const SKEW_MS: i64 = 2_000;
 
-/// A process, and its way to a server.
+/// A process and its network path to a server.
 pub(crate) struct Seat {
     pub(crate) node: Node,
     pub(crate) id: NodeId,
     pub(crate) way: Option<Proxy>,
 }
 
-/// In the order in which they end: the processes first, the storage last.
+/// All parts of a torture run, in the order in which they are dropped: the processes first, the storage later.
 pub(crate) struct World {
     pub(crate) seats: Vec<Seat>,
     pub(crate) storage: Box<dyn Storage>,
     pub(crate) rng: StdRng,
-    /// All that can happen here.
+    /// All faults that can happen in this world.
     pub(crate) faults: Vec<Fault>,
-    /// How often each did.
+    /// How often each fault has happened.
     pub(crate) met: BTreeMap<Fault, usize>,
     pub(crate) windows: Vec<Window>,
     pub(crate) begun: Instant,
@@ -68,7 +68,7 @@ impl World {
         Self { seats, storage, rng, faults, met, windows, begun, follower, started: 0, name, seed, folder }
     }
 
-    /// The whole of it.
+    /// Runs the whole torture.
     pub(crate) fn torture(mut self, span: Duration) {
         self.prepare();
         for _ in 0..PROCESSES {
@@ -81,7 +81,7 @@ impl World {
         first.shuffle(&mut self.rng);
         let mut first = first.into_iter();
         self.begun = Instant::now();
-        // Each of them once, however short the run.
+        // Every fault happens at least once, however short the run.
         while let Some(fault) = first.next().or_else(|| {
             let any = self.faults.choose(&mut self.rng).copied();
             any.filter(|_| self.begun.elapsed() < span)
@@ -110,7 +110,7 @@ impl World {
     fn plan(&mut self, way: Option<&Proxy>, producers: u64) -> Plan {
         self.started += 1;
         let way = way.map(Proxy::address);
-        // Processes on one machine have one clock.
+        // Processes on the same machine share a clock.
         let skew = if way.is_some() { self.rng.random_range(-SKEW_MS..SKEW_MS) } else { 0 };
         Plan {
             url: self.storage.url(way),
@@ -129,7 +129,7 @@ impl World {
         (node, id)
     }
 
-    /// Starts another process in the place of one that is gone.
+    /// Starts a new process in place of one that has ended.
     fn replace(&mut self, at: usize) {
         let errors = self.seats[at].node.errors();
         self.folder.keep_errors(&errors);
@@ -141,7 +141,7 @@ impl World {
     pub(crate) fn kill(&mut self, at: usize) {
         let seat = &mut self.seats[at];
         seat.node.kill();
-        // It does not come back.
+        // The killed process does not come back.
         self.windows.push(Window { node: Some(seat.id), begin: now(), end: i64::MAX / 2 });
         self.replace(at);
     }
@@ -154,9 +154,9 @@ impl World {
         self.replace(at);
     }
 
-    /// Lets something happen, and then everybody go on.
+    /// Causes a fault, and waits until the load goes on.
     fn meet(&mut self, fault: Fault) {
-        // To spread the moments.
+        // A random delay that spreads the moments of the faults.
         std::thread::sleep(Duration::from_millis(self.rng.random_range(0..1_000)));
         fault.strike(self);
         let before = self.follower.counts();
@@ -169,7 +169,7 @@ impl World {
         });
     }
 
-    /// Stops all processes, once they are well.
+    /// Stops all processes once they are healthy.
     fn leave(&mut self) {
         for seat in &mut self.seats {
             let mut health = Value::Null;
@@ -188,10 +188,10 @@ impl World {
         }
     }
 
-    /// Lets one more process run everything that is left.
+    /// Starts a last process that runs all tasks that are left.
     fn finish(&mut self) {
         let url = self.storage.url(None);
-        // Nothing is to become due any more, or it would never find everything done.
+        // No further task may become due, because otherwise the last process would never find all tasks done.
         actix_rt::System::new().block_on(async {
             let board = Board::builder().url(url).queue("default", 1).start().await.unwrap();
             for kind in &KINDS {
@@ -202,13 +202,14 @@ impl World {
         });
         let plan = self.plan(None, 0);
         let mut last = Node::start(&json!({ "torture": plan }));
-        // After hours of load the line of a schedule that buffers all is long, and its tasks run one after the other.
+        // After hours of load the chain of a schedule that buffers every firing is long, and its tasks run one at a
+        // time.
         let status = last.end_while_growing(&plan.ledger);
         assert!(status.success(), "the last node: {status}, {}", last.errors());
     }
 }
 
-/// Where the ledgers and the errors of the processes are. It stays when the run fails.
+/// The folder of the processes' ledgers and errors. It is kept when the run fails.
 pub(crate) struct Folder {
     folder: Option<TempDir>,
     again: String,

@@ -26,7 +26,8 @@ fn config(options: &Options) -> Config {
     if options.plain {
         return Config::default().queue(QUEUE);
     }
-    // The fetch has marked a job as taken; a second mark when its handler starts costs one more update a job.
+    // The fetch has marked a job as taken; a second mark when its handler starts would cost an additional update per
+    // job.
     Config::default().queue(QUEUE).batch_size(options.batch.max(1)).lock_tasks(false)
 }
 

@@ -33,7 +33,7 @@ impl AsyncRunnable for Noop {
 
 pub(crate) struct Fang {
     queue: AsyncQueue,
-    /// What fang has no call for: its table, and how many tasks are in it.
+    /// For operations without a call in fang: creating its table, and counting the tasks in it.
     connection: Mutex<MysqlConnection>,
 }
 
@@ -58,7 +58,7 @@ impl Peer for Fang {
         Ok(())
     }
 
-    /// One by one: fang has no call for many.
+    /// In turn, because fang has no call for many tasks.
     async fn push_many(&self, payloads: Vec<String>) -> Result<()> {
         for payload in payloads {
             self.push(payload).await?;

@@ -1,17 +1,17 @@
 //! Measures other task queues with the scenarios of `examples/bench`, on the same server and with the same names in the
-//! output: one line of JSON a scenario. A development tool, no part of the `callboard` crate; README.md beside it says
-//! which settings each queue runs with, and why.
+//! output: a line of JSON per scenario. It is a development tool, not part of the `callboard` crate. `README.md` beside
+//! it lists the settings of each queue, with the reasons.
 //!
 //! ```text
 //! peers SCENARIO --peer graphile_worker|apalis|fang --url URL [--tasks N] [--concurrency N] [--workers N] [--batch N]
 //!                [--connections N] [--poll-ms N] [--pause-us N] [--payload BYTES] [--settings tuned|plain]
 //! peers table < LINES
 //! ```
-//! Scenarios: `drain` (a full queue, worked off), `push` (one by one, each awaited), `bulk` (1,000 at a time),
+//! Scenarios: `drain` (workers empty a full queue), `push` (single pushes, each awaited), `bulk` (1,000 at a time),
 //! `latency` (push to start on an idle worker). `table` reads such lines, callboard's too, and prints medians.
 //!
-//! **It drops what the peer has in that database**: the schema `graphile_worker_bench`, the schema `apalis`, or the tables
-//! `fang_tasks` and `__diesel_schema_migrations`.
+//! **It drops the peer's data in that database**: the schema `graphile_worker_bench`, the schema `apalis`, or the
+//! tables `fang_tasks` and `__diesel_schema_migrations`.
 
 mod apalis_peer;
 mod fang_peer;
@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
-/// What the scenarios ask of a queue.
+/// The operations of a queue that the scenarios need.
 trait Peer: Sized {
     /// Whether finished tasks stay in the database.
     const KEEPS_HISTORY: bool;
@@ -41,13 +41,13 @@ trait Peer: Sized {
     /// The handle of running workers; they stop when it is dropped, or with the process.
     type Workers;
 
-    /// Connects, and makes empty storage: what was there is dropped.
+    /// Connects, and creates empty storage: existing data is dropped.
     async fn create(options: &Options) -> Result<Self>;
 
-    /// Stores one task and waits until it is stored.
+    /// Stores a task and waits until it is stored.
     async fn push(&self, payload: String) -> Result<()>;
 
-    /// Stores many tasks, through the queue's call for this if it has one.
+    /// Stores many tasks, through the queue's bulk call if it has such a call.
     async fn push_many(&self, payloads: Vec<String>) -> Result<()>;
 
     /// Starts workers whose handler is [`probe::ran`].
@@ -73,7 +73,7 @@ fn main() -> Result<()> {
     })?;
     let mut machine = machine::describe();
     if let Some(fields) = machine.as_object_mut() {
-        // The version of this package, which has none.
+        // The version of this package, which is not callboard's.
         fields.remove("callboard");
     }
     let line = json!({
@@ -89,7 +89,7 @@ fn main() -> Result<()> {
         "machine": machine,
     });
     println!("{line}");
-    // Not by dropping the runtime: that would wait for workers which nobody needs any more.
+    // The runtime is not dropped, because that would wait for workers that are not needed any more.
     runtime.shutdown_background();
     Ok(())
 }

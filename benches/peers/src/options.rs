@@ -1,4 +1,4 @@
-//! What is measured, and with which settings.
+//! The scenario and its settings.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ impl PeerName {
         }
     }
 
-    /// The package whose version counts.
+    /// The package whose version is reported.
     fn package(self) -> &'static str {
         match self {
             Self::Apalis => "apalis-postgres",
@@ -28,7 +28,7 @@ impl PeerName {
         }
     }
 
-    /// The version that was built in, read from the lock file.
+    /// The version in use, read from the lock file.
     pub(crate) fn version(self) -> &'static str {
         let name = format!("name = \"{}\"", self.package());
         let mut lines = include_str!("../Cargo.lock").lines().skip_while(|line| *line != name).skip(1);
@@ -41,20 +41,20 @@ pub(crate) struct Options {
     pub(crate) peer: PeerName,
     pub(crate) url: String,
     pub(crate) tasks: u64,
-    /// Handlers at a time, of all workers together.
+    /// Concurrent handlers, of all workers together.
     pub(crate) concurrency: usize,
-    /// Workers in this process; what one is differs from queue to queue.
+    /// Workers in this process; the meaning of a worker differs between queues.
     pub(crate) workers: usize,
-    /// Tasks that a worker fetches at once; 0 where the queue fetches one by one.
+    /// Tasks that a worker fetches at once; 0 if the queue fetches single tasks.
     pub(crate) batch: usize,
     /// Connections to the server, at most.
     pub(crate) connections: u32,
-    /// How often an idle worker looks for tasks.
+    /// Time between two polls of an idle worker.
     pub(crate) poll_ms: u64,
-    /// Between one measurement of `latency` and the next, for the worker to be idle again.
+    /// The pause between two measurements of `latency`, so that the worker is idle again.
     pub(crate) pause_us: u64,
     pub(crate) payload: usize,
-    /// As the queue comes, and none of the other settings for its workers.
+    /// The queue's default settings, without any of the settings above for its workers.
     pub(crate) plain: bool,
 }
 
@@ -102,7 +102,8 @@ impl Options {
         Ok(options)
     }
 
-    /// The settings that did best, within what the queue's documentation recommends; README.md says how they were found.
+    /// The fastest settings within the recommendations of the queue's documentation; README.md says how they were
+    /// found.
     fn tuned(scenario: String, peer: PeerName, url: String) -> Self {
         let idle = scenario == "latency";
         let (concurrency, workers, batch, connections, poll_ms) = match (peer, idle) {

@@ -1,4 +1,5 @@
-//! What every handler does: count, or tell when it started. In statics, for not every queue hands its handlers state.
+//! The body of every handler: it counts, or reports its start. Statics, because not every queue passes state to its
+//! handlers.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 static RAN: AtomicU64 = AtomicU64::new(0);
 static TELL: OnceLock<(Instant, UnboundedSender<Duration>)> = OnceLock::new();
 
-/// From here on the payload is the time of the push in nanoseconds since `clock`, and every start is told.
+/// From this call on the payload is the time of the push in nanoseconds since `clock`, and every start is reported.
 pub(crate) fn listen(clock: Instant) -> UnboundedReceiver<Duration> {
     let (tell, told) = unbounded_channel();
     TELL.get_or_init(|| (clock, tell));
@@ -21,12 +22,12 @@ pub(crate) fn ran(payload: &str) {
     RAN.fetch_add(1, Ordering::Relaxed);
     if let Some((clock, tell)) = TELL.get() {
         let sent = Duration::from_nanos(payload.parse().unwrap_or(0));
-        // Nobody listens once the measurement is over.
+        // After the measurement the receiver is gone, so an error is ignored.
         tell.send(clock.elapsed().saturating_sub(sent)).ok();
     }
 }
 
-/// How often a handler has run.
+/// The number of runs of the handler.
 pub(crate) fn runs() -> u64 {
     RAN.load(Ordering::Relaxed)
 }

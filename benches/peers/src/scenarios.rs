@@ -1,4 +1,4 @@
-//! The scenarios of `examples/bench`, for any queue. Clocks start and stop at the same points as there.
+//! The scenarios of `examples/bench`, for any queue. Clocks start and stop at the same points as in that program.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::options::Options;
 use crate::{Peer, Result, machine, probe};
 
-/// A queue that does nothing for so long has lost its workers.
+/// A queue without progress for this time has lost its workers.
 const STALLED: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run<P: Peer>(options: &Options) -> Result<Value> {
@@ -43,7 +43,7 @@ async fn push<P: Peer>(peer: &P, options: &Options, group: u64) -> Result<Value>
     Ok(json!({"pushes_per_s": rate(pushed, seconds), "seconds": seconds, "peak_rss_mb": machine::peak_rss_mb()}))
 }
 
-/// A queue full of waiting tasks, worked off by workers that start then.
+/// A queue full of waiting tasks; workers start and work on them until none is left.
 async fn drain<P: Peer>(peer: &P, options: &Options) -> Result<Value> {
     let total = options.tasks / 1_000 * 1_000;
     for _ in 0..total / 1_000 {
@@ -60,7 +60,7 @@ async fn drain<P: Peer>(peer: &P, options: &Options) -> Result<Value> {
             return Err(format!("stalled after {runs} runs, with {} tasks left", peer.unfinished().await?).into());
         }
     }
-    // Storage is asked only for the last of them: counting is work, too.
+    // Storage is asked only when all tasks have run: counting is work, too.
     while peer.unfinished().await? > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
         if last_run.elapsed() > STALLED {
@@ -72,17 +72,17 @@ async fn drain<P: Peer>(peer: &P, options: &Options) -> Result<Value> {
     drop(workers);
     Ok(json!({
         "tasks_per_s": rate(total, seconds), "seconds": seconds, "cpu_us_per_task": cpu * 1e6 / total as f64,
-        // More than there are tasks where a queue runs some of them twice.
+        // Greater than the number of tasks if a queue runs some of them twice.
         "runs": probe::runs(), "peak_rss_mb": machine::peak_rss_mb(),
     }))
 }
 
-/// From just before the push to the first line of the handler.
+/// Time from just before the push to the first line of the handler.
 async fn latency<P: Peer>(peer: &P, options: &Options) -> Result<Value> {
     let clock = Instant::now();
     let mut told = probe::listen(clock);
     let workers = peer.start(options).await?;
-    // Workers that listen have come to listen by then.
+    // Workers with notifications are listening by then.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut samples = Vec::new();
     for _ in 0..options.tasks {

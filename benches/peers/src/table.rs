@@ -10,7 +10,7 @@ use crate::Result;
 /// The figures that the table shows, in this order.
 const SHOWN: [&str; 4] = ["tasks_per_s", "pushes_per_s", "p50_us", "p99_us"];
 
-/// Reads lines as this program and `examples/bench` print them; other lines are passed over.
+/// Reads the output lines of this program and of `examples/bench`; other lines are skipped.
 pub(crate) fn print(lines: impl Iterator<Item = io::Result<String>>) -> Result<()> {
     let mut rounds: BTreeMap<(String, String, &str, String), Vec<f64>> = BTreeMap::new();
     for line in lines {

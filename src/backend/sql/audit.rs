@@ -1,14 +1,15 @@
-//! Rejects statements that lock rows by a condition on other tables. It runs in every test that uses such a statement.
+//! Rejects statements that lock rows by a condition on other tables. Any test fails in which a database uses such a
+//! statement.
 //!
 //! If a row changed between snapshot and lock, PostgreSQL checks its condition again, but without the other tables:
 //! `NOT EXISTS` is then always true. MySQL locks the newest version of a row, but reads other tables from an older
-//! snapshot. So the condition of a lock may use only columns of the locked row. All other facts are read before the lock,
-//! or checked again after it.
+//! snapshot. So the condition of a lock may use only columns of the locked row. All other facts are read before the
+//! lock, or checked again after it.
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 use super::dialect::Dialect;
 
-/// Statements that are allowed to, given by a part of their text, each with the reason.
+/// Statements that are allowed nevertheless, each with a part of its text and the reason.
 const ALLOWED: [(&str, &str); 5] = [
     (
         "UPDATE task_queue AS t SET state = CASE WHEN r.run_at IS NOT NULL",

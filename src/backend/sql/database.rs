@@ -121,8 +121,8 @@ fn marked<C: Conn, T>(conn: &mut C, done: T) -> Result<T, Abort> {
 /// Commits `commit`, but leaves out the parts whose rows a different transaction has locked.
 fn commit_around<D: Database>(database: &D, commit: &Commit) -> Result<Receipt, Abort> {
     let packet = database.packet();
-    // A commit sent again (`commit.again`) holds a part that was deferred before and may still be locked. So it starts
-    // careful, because the commit must not wait for that lock.
+    // A commit that is sent again holds a part that was deferred before and may still be locked. So it is careful from
+    // the start, because it must not wait for that lock.
     let (mut careful, mut aside) = (commit.again, Aside::default());
     loop {
         let alone = !careful && is_one_push(commit);

@@ -1,7 +1,7 @@
 //! Translates the portable SQL texts into the spelling of each database.
 //!
-//! A statement is written once, with SQLite's numbered placeholders. At its first use it is translated for the database.
-//! A statement that cannot be written portably has a separate text for each database.
+//! A statement is written once, with SQLite's numbered placeholders. It is translated for the database when it is first
+//! used. A statement that cannot be written portably has a separate text for each database.
 
 use std::fmt::Write;
 

@@ -8,10 +8,11 @@
 //!   SQLite.
 //! - There are no partial indexes. Generated columns that are NULL for all other rows are indexed instead. They are
 //!   stored: through an index over a virtual column, MariaDB misses rows while other rows change. A schedule would then
-//!   not see its own running tasks.
+//!   not see its own unfinished tasks.
 //! - The server numbers the rows, and returns the first number of a statement. The numbers of the next rows follow it.
 //! - DDL ends a transaction, so migrations consist of repeatable steps.
-//! - There are no notifications. Nodes poll for changes by other nodes: often while there are changes, rarely otherwise.
+//! - There are no notifications. Nodes poll for changes by other nodes: often while there are changes, less often
+//!   otherwise.
 
 mod conn;
 mod connect;

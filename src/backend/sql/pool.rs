@@ -147,7 +147,8 @@ impl<S: Setup> Connections<S> {
                 link.used = Instant::now();
                 return Ok(link);
             }
-            // The connection was idle for too long, so drop it. The pool itself looks for such connections every 30 s only.
+            // The connection was idle for too long, so drop it. The pool itself looks for such connections only once in
+            // 30 s.
             link.broken = true;
         }
     }

@@ -1,15 +1,15 @@
-//! SQLite: one file, one writer at a time, many readers.
+//! SQLite: a single file, a single writer at a time, many readers.
 //!
-//! What differs from other databases, and why:
-//! - There is one writer for all processes, so its connection pool has one connection, and a commit takes the
-//!   write lock at its beginning (`BEGIN IMMEDIATE`): a transaction that reads first and then writes fails at
-//!   once with BUSY when another process has written in between, however long it was told to wait.
+//! Differences from other databases, with their reasons:
+//! - All processes share a single write lock, so the pool of the writer has a single connection.
+//! - A commit takes the write lock at its beginning (`BEGIN IMMEDIATE`). A transaction that reads first and then writes
+//!   fails at once with BUSY if a different process has written in between, no matter how long its busy timeout is.
 //! - Rows are numbered by the program, and written up to 64 at a time by statements with numbered placeholders.
-//!   Measured per task, for insert, settlement and history at 1,024 tasks in a commit: 8 µs, against 17 µs with one
-//!   statement for each row and 41 µs with one JSON array for all, read with `json_each`.
-//! - SQLite has no statistics of a file that nobody analysed, so statements name the index that they are made for.
-//! - The clock is the caller's: all processes run on one machine.
-//! - Another process tells nobody that it has written; `PRAGMA data_version` is looked at instead.
+//!   Measured time per task, for insert, settlement and history at 1,024 tasks in a commit: 8 µs. With a statement for
+//!   each row it is 17 µs; with a single JSON array for all rows, read with `json_each`, it is 41 µs.
+//! - SQLite has no statistics for a file on which ANALYZE was never run, so statements name the index that they need.
+//! - The clock is the caller's, because all processes run on the same machine.
+//! - A process gets no notification of writes by other processes, so it polls `PRAGMA data_version`.
 
 mod conn;
 mod due;
@@ -40,9 +40,9 @@ use crate::backend::{BackendError, Capabilities};
 use crate::clock::Timestamp;
 
 statements! {
-    /// The file that a connection was opened on; empty for one in memory.
+    /// The file of a connection; empty for a database in memory.
     OpenedOn -> (Text,): "SELECT file FROM pragma_database_list WHERE name = 'main'";
-    /// Takes the lock of the writer, and changes nothing.
+    /// Takes the write lock, and changes nothing.
     TakeLock -> (): "UPDATE task_sequence SET last = last WHERE name IS NULL";
 }
 
@@ -54,7 +54,7 @@ pub type Sqlite = Sql<File>;
 /// A SQLite file.
 pub struct File {
     path: String,
-    /// The same, from the root and without links.
+    /// The absolute path, with symbolic links resolved.
     full_path: PathBuf,
     writer: Pool<Manager>,
     readers: Pool<Manager>,
@@ -87,7 +87,7 @@ impl Database for File {
         Capabilities { durable: true, shared: true, ..Capabilities::new("sqlite") }
     }
 
-    /// The transaction has the write lock from its beginning.
+    /// The transaction holds the write lock from its beginning.
     fn write<T>(
         &self,
         operation: &'static str,
@@ -109,7 +109,7 @@ impl Database for File {
                         Ok(value)
                     }
                     Err(abort) => {
-                        // A rollback that fails takes the place of what made it necessary.
+                        // Keep the cause: a rollback that fails would return its own error instead.
                         reason = Some(abort);
                         Err(Abort::Sql(diesel::result::Error::RollbackTransaction))
                     }
@@ -131,7 +131,7 @@ impl Database for File {
         }
     }
 
-    /// All of it on one state of the data.
+    /// All reads of `work` see the same snapshot.
     fn read<T>(
         &self,
         operation: &'static str,
@@ -142,7 +142,8 @@ impl Database for File {
         conn.transaction(|conn| work(conn)).map_err(|error| error_map::backend_error(operation, &error))
     }
 
-    /// The lock comes first: a transaction that reads first and then writes fails when somebody has written in between.
+    /// Takes the write lock before `work`. A transaction that reads first and then writes fails if a different
+    /// connection has written in between.
     fn visit<T>(
         &self,
         conn: &mut SqliteConnection,
@@ -160,7 +161,7 @@ impl Database for File {
         work(conn)
     }
 
-    /// All processes run on one machine, and have its clock.
+    /// None: all processes run on the same machine, and use its clock.
     fn time(&self) -> Result<Option<Timestamp>, BackendError> {
         Ok(None)
     }
@@ -169,6 +170,6 @@ impl Database for File {
         self.watch_for(timeout)
     }
 
-    /// Others see it in the file.
+    /// Does nothing, because other processes see the write in the file.
     fn written(&self) {}
 }

@@ -1,7 +1,7 @@
 //! Tasks in a transaction of the application: stored, and completed, if and only if that transaction commits.
 //!
-//! The work is the same as in every commit ([`Batch`]). But the application has configured the connection, and the locks
-//! are held until the application commits. From this follow three rules:
+//! The work is the same as in every commit ([`Batch`]). But the application has configured the connection, and the
+//! locks are held until the application commits. From this follow three rules:
 //! - The work runs in a savepoint. If it fails, none of it stays in the transaction, which continues if the database
 //!   allows it.
 //! - The first attempt inserts without locking reads. Only if a unique key conflicts, the work is repeated with care. A

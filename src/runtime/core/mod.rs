@@ -202,7 +202,7 @@ impl Core {
         }
     }
 
-    /// Tells all workers and deliveries on this node that have a task that the board stops.
+    /// Tells every worker and delivery with a task on this node that the board stops.
     pub(crate) fn cancel_all(&self) {
         self.workers.cancel_all(&CancelReason::Shutdown);
         self.deliveries.lock().values().for_each(|held| held.cancel.raise(CancelReason::Shutdown));

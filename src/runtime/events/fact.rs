@@ -11,20 +11,20 @@ use crate::runtime::core::UnrunTasks;
 use crate::schedule::{FiringCause, FiringStatus, ScheduleStatus};
 use crate::task::{NodeId, Progress, TaskId, TaskRecord, TaskSpec, TaskState};
 
-/// Something that happened. Task events have the names of the states.
+/// An event. Task events have the names of the task states.
 #[derive(Clone, Debug, Serialize, Message)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[rtype(result = "()")]
 #[non_exhaustive]
 pub enum Event {
-    /// Pushed, and waits for the task that has its unique key to end; or asked for another time meanwhile.
+    /// Pushed, and waits for the end of the task that has its unique key; or a different time was requested meanwhile.
     Waiting(TaskFact),
-    /// Pushed, to run later; or asked for another time.
+    /// Pushed, to run later; or a different time was requested.
     Scheduled(TaskFact),
-    /// Pushed, and may run, but not at once; or given back by its consumer. A task that starts at once is told of as
-    /// `Running` first.
+    /// Pushed, and may run, but not at once; or given back by its consumer. For a task that starts at once the first
+    /// event is `Running`.
     Pending(TaskFact),
-    /// A worker began with it.
+    /// A worker began to run it.
     Running(TaskFact),
     /// It failed and runs again.
     Retrying(TaskFact),
@@ -32,11 +32,11 @@ pub enum Event {
     Completed(TaskFact),
     /// It is a dead letter.
     Dead(TaskFact),
-    /// It was called off.
+    /// It was cancelled.
     Cancelled(TaskFact),
-    /// It said how far it has come.
+    /// It reported its progress.
     Progress(TaskFact),
-    /// Its outcome was refused: the claim no longer held.
+    /// Its outcome was rejected, because the claim no longer held.
     Fenced(TaskFact),
     /// It was taken from a node that died.
     Rescued(TaskFact),
@@ -72,7 +72,7 @@ pub enum Event {
         nominal_at: Timestamp,
         /// The task.
         task_id: TaskId,
-        /// Who asked for it.
+        /// The cause of the firing.
         cause: FiringCause,
     },
     /// A nominal time made no task: it was missed, skipped or coalesced.
@@ -81,9 +81,9 @@ pub enum Event {
         schedule: Name,
         /// The nominal time.
         nominal_at: Timestamp,
-        /// What became of it.
+        /// The outcome of the nominal time.
         status: FiringStatus,
-        /// How many times this stands for, at least.
+        /// How many nominal times this event stands for, at least.
         times: u64,
         /// Why.
         reason: String,
@@ -92,24 +92,25 @@ pub enum Event {
     ScheduleStopped {
         /// Its name.
         schedule: Name,
-        /// Where it stands now.
+        /// Its status now.
         status: ScheduleStatus,
         /// Why.
         reason: String,
     },
-    /// Pending tasks were found that no live node runs. Told once for each queue and type, by every node that looks.
+    /// Pending tasks were found that no live node runs. Published once for each queue and type, by every node that
+    /// looks.
     TasksUnrun(UnrunTasks),
     /// A part of the board died and was started anew.
     PartRestarted {
-        /// Which.
+        /// The part.
         part: Part,
-        /// How often by now.
+        /// How often it was restarted so far.
         restarts: u32,
     },
 }
 
 impl Event {
-    /// The task that it is about, if it is about one.
+    /// The task that the event is about, if there is a task.
     pub fn task(&self) -> Option<&TaskFact> {
         match self {
             Self::Waiting(fact)
@@ -128,7 +129,7 @@ impl Event {
     }
 }
 
-/// What is told of a task.
+/// The data of a task in an event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TaskFact {
     /// The task.
@@ -138,17 +139,17 @@ pub struct TaskFact {
     pub kind: Name,
     /// Its queue.
     pub queue: Name,
-    /// Where it stands now.
+    /// Its state now.
     pub state: TaskState,
     /// Attempts used up; for a running task, the number of this attempt.
     pub attempt: u32,
     /// When it happened.
     pub at: Timestamp,
-    /// When it runs again, for one that is scheduled or retrying.
+    /// When it runs again, for a scheduled or retrying task.
     pub run_at: Option<Timestamp>,
-    /// Why it failed or was called off.
+    /// Why it failed or was cancelled.
     pub error: Option<String>,
-    /// What it returned: JSON text.
+    /// Its result: JSON text.
     pub result: Option<String>,
     /// How far it has come.
     pub progress: Option<Progress>,
@@ -217,7 +218,7 @@ impl Fact {
         Event::Fenced(Self::of(spec, settlement.state, settlement.attempt, at))
     }
 
-    /// Where a stored task stands, after a change that no run made.
+    /// The state of a stored task, after a change that no run made.
     pub(crate) fn stored(record: &TaskRecord) -> Event {
         let fact = Self::bare(record.task_id, &record.kind, &record.queue, record.state, record.updated_at);
         Self::in_state(TaskFact {

@@ -1,13 +1,13 @@
-//! Events: facts about tasks and the node, fanned out to whoever subscribed.
+//! Events: facts about tasks and the node, fanned out to all subscribers.
 //!
-//! A fact is laid into a bounded buffer for each subscriber, on the thread where it happened; the [`Fanout`] actor
-//! carries it from there. A subscriber that is slower than the queue loses facts, which are counted for it, and never
+//! A fact is put into a bounded buffer for each subscriber, on the thread where it happened. The [`Fanout`] actor
+//! carries it from there. A subscriber that is slower than the queue loses facts, which are counted for it. It never
 //! slows the queue.
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`Attend`] | [`Events`], for a new subscriber | none | yes: a restarted actor attends to all | yes |
-//! | [`Ping`] | the guardian | none | with its actor, whose successor shows itself | yes |
+//! | [`Attend`] | [`Events`], for a new subscriber | none | yes: a restarted actor attends to all subscribers | yes |
+//! | [`Ping`] | the guardian | none | with its actor, whose successor gives a sign of life | yes |
 
 mod fact;
 
@@ -41,7 +41,8 @@ pub(crate) struct Events {
     line: RestartableAddr<Fanout>,
 }
 
-/// A subscriber, and the way to it. The way ends with the subscription, and with it the attendance.
+/// A subscriber and the sender of its buffer. The sender ends with the subscription, and the attendance ends with the
+/// sender.
 struct Subscription {
     facts: mpsc::Sender<Event>,
     subscriber: Arc<Subscriber>,
@@ -49,17 +50,17 @@ struct Subscription {
 
 struct Subscriber {
     id: SubscriptionId,
-    // Taken by the actor that attends to it, and put back should the actor die.
+    // Locked by the actor that attends to the subscriber, and free again if that actor dies.
     waiting: Arc<tokio::sync::Mutex<mpsc::Receiver<Event>>>,
     to: Target,
     missed: AtomicU64,
-    /// Facts that were laid into its buffer, and those of them that it has got.
+    /// Facts that were put into its buffer. `arrived` counts the facts that it has received.
     laid: AtomicU64,
     arrived: AtomicU64,
     gone: AtomicBool,
 }
 
-/// A fact on its way from the buffer to a subscriber; it counts as arrived also when the actor dies meanwhile.
+/// A fact on its way from the buffer to a subscriber. It also counts as arrived when the actor dies meanwhile.
 struct OnItsWay<'a>(&'a Subscriber);
 
 impl Drop for OnItsWay<'_> {
@@ -88,19 +89,19 @@ impl Events {
         &self.line
     }
 
-    /// True when there is a subscriber.
+    /// True if there is a subscriber.
     pub(crate) fn is_heard(&self) -> bool {
         self.count.load(Ordering::Acquire) > 0
     }
 
-    /// Tells every subscriber; the fact is made only when there is one.
+    /// Sends a fact to every subscriber; the fact is made only if there is a subscriber.
     pub(crate) fn publish(&self, fact: impl FnOnce() -> Event) {
         if !self.is_heard() {
             return;
         }
         let event = fact();
         for Subscription { facts, subscriber } in &*self.subscribers.read() {
-            // Counted first: a fact that is on its way is never missing from the count.
+            // Counted first, so that a fact on its way is never missing from the count.
             subscriber.laid.fetch_add(1, Ordering::Release);
             if let Err(refused) = facts.try_send(event.clone()) {
                 subscriber.laid.fetch_sub(1, Ordering::Release);
@@ -157,7 +158,7 @@ impl Events {
         subscribers.retain(|Subscription { subscriber, .. }| {
             let stays = subscriber.id != id;
             if !stays {
-                // What is still in its buffer is not for it any more.
+                // Facts that are still in its buffer are not for it any more.
                 subscriber.gone.store(true, Ordering::Relaxed);
             }
             stays
@@ -166,25 +167,25 @@ impl Events {
         subscribers.len() < before
     }
 
-    /// Ends all subscriptions, and resolves when what was published has reached the subscribers.
+    /// Ends all subscriptions, and resolves when the published facts have reached the subscribers.
     pub(crate) async fn close(&self) {
         let subscriptions = std::mem::take(&mut *self.subscribers.write());
         self.count.store(0, Ordering::Release);
         for Subscription { facts, subscriber } in subscriptions {
-            // Without a sender the attendant comes to the end of the buffer, and then lets go of it.
+            // Without a sender the attendant comes to the end of the buffer, and then releases the lock.
             drop(facts);
             drop(subscriber.waiting.lock().await);
         }
     }
 
-    /// Facts that a subscriber was too slow for.
+    /// Facts that a subscriber was too slow to receive.
     pub(crate) fn missed(&self, id: SubscriptionId) -> Option<u64> {
         let subscribers = self.subscribers.read();
         let of_id = subscribers.iter().find(|subscription| subscription.subscriber.id == id);
         of_id.map(|subscription| subscription.subscriber.missed.load(Ordering::Relaxed))
     }
 
-    /// Facts that any subscriber was too slow for.
+    /// Facts that all subscribers together were too slow to receive.
     pub(crate) fn missed_by_all(&self) -> u64 {
         self.subscribers.read().iter().map(|s| s.subscriber.missed.load(Ordering::Relaxed)).sum()
     }
@@ -211,7 +212,7 @@ impl Fanout {
     fn attend(&self, subscriber: Arc<Subscriber>, ctx: &mut Context<Self>) {
         let (log, events) = (self.log.clone(), Arc::clone(&self.events));
         let carry = async move {
-            // A second attendant of one subscriber waits here until the first is gone.
+            // A second attendant of the same subscriber waits here until the first is gone.
             let mut waiting = subscriber.waiting.lock().await;
             while let Some(event) = waiting.recv().await {
                 if subscriber.gone.load(Ordering::Relaxed) {
@@ -228,7 +229,8 @@ impl Fanout {
                     }
                 };
                 if !arrived {
-                    // Its actor has ended and will never hear anything: nothing is made or kept for it any more.
+                    // The subscriber's actor has ended and will never receive anything. No further fact is made or kept
+                    // for it.
                     events.unsubscribe(subscriber.id);
                     break;
                 }

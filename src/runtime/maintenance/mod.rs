@@ -1,12 +1,12 @@
-//! Maintenance: promotes due tasks, rescues those of dead nodes, cancels what expired, prunes history.
+//! Maintenance: promotes due tasks, rescues tasks of dead nodes, cancels expired tasks and prunes history.
 //!
-//! The timer is not the work: [`sweep()`] does one round and is called by the timer, by a wake-up, and
-//! by tests. The timer sleeps until the next task is due, or for `check_interval`.
+//! The timer is separate from the work: [`sweep()`] does a single round. The timer, a wake-up or a test calls it. The
+//! timer sleeps until the next task is due, or for `check_interval`.
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`DueAt`] | queue and workers, when something will be due | none | yes: at most `check_interval` late then | yes |
-//! | [`HeldUntil`] | the queue, when a limit holds tasks back for a time | none | yes: the next round does it | yes |
+//! | [`DueAt`] | queue, deliveries, board, when a task or delivery is due | none | yes: at most `check_interval` late then | yes |
+//! | [`HeldUntil`] | the queue, when a limit holds tasks back until a time | none | yes: the next round does it | yes |
 //! | [`SweepNow`] | the watch thread, the board, tests | when the round is done | yes: the timer does it | yes |
 
 mod prune;
@@ -30,18 +30,19 @@ use crate::name::Name;
 use crate::runtime::core::Core;
 use crate::runtime::queue::delivery::next_deadline;
 
-/// Time between two looks for what is no longer kept.
+/// Time between two searches for tasks that are no longer kept.
 const BETWEEN_PRUNES: Duration = Duration::from_secs(30);
 
-/// Time between two looks for tasks that no node runs.
+/// Time between two searches for tasks that no node runs.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(20);
 
-/// Something will be due then.
+/// A task or delivery will be due at this time.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct DueAt(pub(crate) Timestamp);
 
-/// Some queue is to be asked again at a time that the core's [`ThrottledQueues`](crate::runtime::core::ThrottledQueues) say.
+/// A throttled queue is to be asked again, at a time that the core's
+/// [`ThrottledQueues`](crate::runtime::core::ThrottledQueues) holds.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct HeldUntil;
@@ -54,16 +55,17 @@ pub(crate) struct SweepNow;
 /// The maintenance actor.
 pub(crate) struct Maintenance {
     core: Arc<Core>,
-    /// When the timer ends, on the clock's growing hand.
+    /// When the timer ends, in monotonic time.
     timer: watch::Sender<Duration>,
     timer_runs: bool,
-    /// When the next round is, on the same hand.
+    /// When the next round is due, in monotonic time.
     round_at: Duration,
     next_due: Option<Timestamp>,
     waiters: Vec<oneshot::Sender<Result<(), BackendError>>>,
     last_prune: Option<Duration>,
     pruning: bool,
-    /// When the last look for tasks that no node runs began, and the queue where it ended, if it saw not all.
+    /// When the last search for tasks that no node runs began, and the queue where it ended if it did not see all
+    /// queues.
     last_look: Option<Duration>,
     looked_to: Option<Name>,
     looking: bool,
@@ -94,12 +96,13 @@ impl Maintenance {
 
     /// Decides when the next round is.
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        // The end of a task on another node wakes nobody; whoever waits for one learns of it by looking.
+        // The end of a task on a different node sends no wake-up. A caller that waits for such a task learns of its end
+        // only from a round.
         let awaited = self.core.awaited.any();
         let check = if awaited { self.core.config.check_interval } else { self.core.between_looks() };
         let now = self.core.clock.now();
         let pause = match self.next_due {
-            // Never without a pause: a due task that cannot be promoted must not make this loop spin.
+            // Never without a pause, because a due task that cannot be promoted would make this loop spin.
             Some(due) => due.since(now).max(Duration::from_millis(1)).min(check),
             None => check,
         };
@@ -108,9 +111,10 @@ impl Maintenance {
         self.set_timer(ctx);
     }
 
-    /// Sets the timer for the next round, or for what a limit holds back until before that. It is one future, which looks
-    /// again when it is set anew: cancelling one and spawning another for each message takes time that grows with the
-    /// square of their number, because actix cleans up after all of them.
+    /// Sets the timer for the next round, or for an earlier time at which a throttled queue is asked again. The timer
+    /// is a single future, which reads its time again when it is set anew. Cancelling a future and spawning a new
+    /// future for each message would take time that grows with the square of their number, because actix cleans up
+    /// after all of them.
     fn set_timer(&mut self, ctx: &mut Context<Self>) {
         let (now, elapsed) = (self.core.clock.now(), self.core.clock.elapsed());
         let held = self.core.throttled.next().map(|until| elapsed.saturating_add(until.since(now)));
@@ -125,7 +129,7 @@ impl Maintenance {
         }));
     }
 
-    /// A round is due, or only what a limit held back: that needs no look at storage.
+    /// Runs a round if it is due. Otherwise only throttled queues are asked again, which needs no look at storage.
     fn on_time(&mut self, ctx: &mut Context<Self>) {
         if self.core.clock.elapsed() >= self.round_at {
             return self.round(ctx);
@@ -134,7 +138,7 @@ impl Maintenance {
         self.set_timer(ctx);
     }
 
-    /// One round, and the timer for the next.
+    /// Runs a round, and then sets the timer for the next.
     fn round(&mut self, ctx: &mut Context<Self>) {
         if self.sweeping {
             self.again = true;
@@ -151,8 +155,9 @@ impl Maintenance {
             let report = sweep(&core).await;
             let nothing_pending = report.as_ref().is_ok_and(|report| report.nothing_pending);
             if core.backend.capabilities().notifies && !nothing_pending {
-                // Claims pass over what others have locked, such as an application that pushed the same unique key; of the
-                // end of a lock nobody tells. Where storage is polled, the poll looks for it.
+                // A claim passes over rows that a different transaction has locked, such as an application that pushed
+                // the same unique key. The release of a lock sends no notification, so the node looks for work here.
+                // Where storage is polled, the poll finds the tasks.
                 core.look_for_work();
             }
             report
@@ -170,14 +175,14 @@ impl Maintenance {
                     None
                 }
             };
-            // What was announced while the round was under way it may have missed.
+            // The round may have missed times that were announced while it was in flight.
             let announced = maintenance.next_due.take();
             let deliveries = next_deadline(&maintenance.core.deliveries.lock());
             let deadline = deliveries.map(|deadline| maintenance.core.in_wall_time(deadline));
             maintenance.next_due = found.into_iter().chain(announced).chain(deadline).min();
             let answer = report.map(drop);
             for waiter in waiters {
-                // Whoever no longer listens needs no answer.
+                // A waiter that has gone needs no answer.
                 drop(waiter.send(answer.clone()));
             }
             if std::mem::take(&mut maintenance.again) {
@@ -189,7 +194,7 @@ impl Maintenance {
         ctx.spawn(done);
     }
 
-    /// Prunes beside the rounds: a long history takes its time, and what is due meanwhile must not wait for it.
+    /// Prunes beside the rounds: a long history takes its time, and due tasks must not wait for it.
     fn prune_when_due(&mut self, ctx: &mut Context<Self>) {
         let now = self.core.clock.elapsed();
         let due = self.last_prune.is_none_or(|last| now.saturating_sub(last) >= BETWEEN_PRUNES);
@@ -219,20 +224,20 @@ impl Maintenance {
         let work = async move { unrun::look(&core, after).await };
         let done = work.into_actor(self).map(|looked, maintenance: &mut Self, _| {
             maintenance.looking = false;
-            // Storage that does not answer is told of by the rounds.
+            // The rounds report storage that does not answer.
             maintenance.looked_to = looked.unwrap_or_default();
         });
         ctx.spawn(done);
     }
 }
 
-/// Resolves when the time has come that was set last.
+/// Resolves at the time that was set last.
 async fn timer(clock: Clock, mut set: watch::Receiver<Duration>) {
     loop {
         let left = set.borrow_and_update().saturating_sub(clock.elapsed());
         tokio::select! {
             () = clock.sleep(left) => return,
-            // An error means that the actor is gone, and this with it.
+            // An error means that the actor is gone, and this future goes with it.
             again = set.changed() => if again.is_err() { return },
         }
     }

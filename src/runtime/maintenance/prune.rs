@@ -1,4 +1,4 @@
-//! What is no longer kept.
+//! Deletes history that is no longer kept.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::runtime::persistence::{FindOutdated, ForgetSchedules, PruneTasks};
 /// How long the history of a deleted schedule is kept.
 const DELETED_SCHEDULES: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Tasks that one look finds: the history is counted for a look, and not for each transaction.
+/// The most tasks that a search finds. The history is counted once for each search, and not for each transaction.
 const MOST_PER_LOOK: usize = 10_000;
 
-/// Tasks pruned in one transaction.
+/// The most tasks pruned in a transaction.
 const MOST_PER_PRUNE: usize = 1_000;
 
-/// Deletes what the retention rules do not keep, in small transactions with pauses between them.
+/// Deletes history that the retention rules do not keep, in small transactions with pauses between them.
 pub(super) async fn prune_history(core: &Core) {
     loop {
         match round(core).await {
@@ -41,7 +41,7 @@ pub(super) async fn prune_history(core: &Core) {
     }
 }
 
-/// One look, and the deletion of what it found; true when another look may find more.
+/// Searches once, and deletes the tasks found; true when a further search may find more.
 async fn round(core: &Core) -> Result<bool, BackendError> {
     let find = FindOutdated { rules: rules(core), now: core.clock.now(), limit: MOST_PER_LOOK };
     let outdated = core.persistence.ask(find).await?;
@@ -54,12 +54,12 @@ async fn round(core: &Core) -> Result<bool, BackendError> {
         let gone = core.persistence.ask(PruneTasks { tasks: tasks.to_vec() }).await?;
         core.forget_logs(&gone);
         any |= !gone.is_empty();
-        // Commits wait for the same thread: at least half of its time stays theirs. A clock that is moved by hand stands
-        // still here, and the others have their turn all the same.
+        // Commits wait for the same thread, so at least half of its time stays theirs. A manual clock stands still
+        // here, so the yield gives commits their turn in any case.
         tokio::task::yield_now().await;
         core.clock.sleep(core.clock.elapsed().saturating_sub(began)).await;
     }
-    // Found and not deleted: another node is at it.
+    // Tasks that were found but not deleted are being deleted by a different node.
     Ok(any && outdated.len() == MOST_PER_LOOK)
 }
 

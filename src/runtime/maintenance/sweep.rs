@@ -1,4 +1,4 @@
-//! One round of upkeep, whoever asks for it.
+//! A round of upkeep, for any caller.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,23 +18,24 @@ use crate::runtime::queue::inbox::{Holder, SettleRequest};
 use crate::runtime::worker::CancelReason;
 use crate::task::{ExecutionStatus, TaskState};
 
-/// Tasks of each kind of upkeep in one transaction.
+/// The most tasks for each kind of upkeep in a transaction.
 const MOST_PER_SWEEP: usize = 1_000;
 
-/// One round of upkeep; safe to repeat at any time.
+/// A round of upkeep; safe to repeat at any time.
 pub(crate) async fn sweep(core: &Arc<Core>) -> Result<SweepReport, BackendError> {
     core.wake_held();
     expire_deliveries(core);
     core.inbox.ripen(core.clock.elapsed());
     if core.wall_jumped() {
-        // Leases are wall time: nobody is taken for dead before all had time for a heartbeat by the new time.
+        // Leases are in wall time. So no node is taken for dead before all nodes had time for a heartbeat by the new
+        // time.
         core.lease.missed();
     }
     let healthy = core.lease.healthy_for(core.clock.elapsed());
     let sweep = Sweep {
         now: core.clock.now(),
         node: core.node,
-        // After an outage the others get time for a heartbeat first.
+        // After an outage the other nodes get time for a heartbeat first.
         rescue: core.lease.is_safe(core.clock.elapsed(), Duration::ZERO)
             && healthy.is_some_and(|span| span >= core.config.heartbeat()),
         crash_limit: core.config.crash_limit,
@@ -50,7 +51,7 @@ pub(crate) async fn sweep(core: &Arc<Core>) -> Result<SweepReport, BackendError>
     Ok(report)
 }
 
-/// Tells everyone what a round found.
+/// Applies the findings of a round: publishes events, ends waits, cancels runs and hands in hints.
 fn apply(core: &Arc<Core>, report: &SweepReport, now: Timestamp) {
     for rescued in &report.rescued {
         core.counters.rescued.fetch_add(1, Ordering::Relaxed);
@@ -82,14 +83,14 @@ fn apply(core: &Arc<Core>, report: &SweepReport, now: Timestamp) {
     }
 }
 
-/// Deliveries whose time has run out count as timed out, or as cancelled when that was asked for.
+/// Settles deliveries whose time has run out: as timed out, or as cancelled when that was requested.
 fn expire_deliveries(core: &Core) {
     let now = core.clock.elapsed();
     let in_time = |held: &Held| held.deadline.is_none_or(|deadline| now < deadline);
     if core.deliveries.lock().values().all(in_time) {
         return;
     }
-    // In one step: at no time may a claim be in nobody's hands.
+    // In a single step, because a claim must be held somewhere at every moment.
     core.inbox.hand_in(|g| {
         core.deliveries.lock().retain(|_, held| {
             let keep = in_time(held);

@@ -1,4 +1,4 @@
-//! Looks for tasks that no live node runs: nothing else would ever tell of them.
+//! Looks for tasks that no live node runs, because nothing else would ever report them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use crate::runtime::core::{CodeSchedule, Core, UnrunReason, UnrunTasks};
 use crate::runtime::events::Event;
 use crate::runtime::persistence::{ListNodes, ListQueues, ReadLine};
 
-/// Queues that one look looks at; the next one goes on behind them.
+/// The most queues in a search; the next search goes on after them.
 const MOST_QUEUES: usize = 100;
-/// Tasks of a queue that it counts: those that nobody runs come to the front of the line in time.
+/// The most tasks of a queue that are counted. Tasks that no node runs come to the front of the queue in time.
 const MOST_TASKS: usize = 500;
-/// Tasks are told of when they have waited so long: a node that is started anew takes a moment.
+/// Tasks are reported once they have waited so long, because a node that is started anew takes a moment.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// One look: tells of what was not found before. `after` is the queue where the last look ended, and the one where this
-/// one has ended comes back; nothing when it has seen all.
+/// Searches once, and reports new findings. `after` is the queue where the last search ended. Returns the queue where
+/// this search has ended; `None` when it has seen all queues.
 pub(super) async fn look(core: &Arc<Core>, after: Option<Name>) -> Result<Option<Name>, BackendError> {
     let lines =
         core.persistence.ask(ReadLine { after: after.clone(), queues: MOST_QUEUES, most: MOST_TASKS }).await?;
@@ -33,7 +33,7 @@ pub(super) async fn look(core: &Arc<Core>, after: Option<Name>) -> Result<Option
         let mut nodes = core.persistence.ask(ListNodes {}).await?;
         let settings = core.persistence.ask(ListQueues {}).await?;
         if let Some(own) = nodes.iter_mut().find(|node| node.node_id == core.node) {
-            // Who has begun to pull since the last heartbeat.
+            // Includes pulls that have begun since the last heartbeat.
             own.pulls = core.unrun.pulls.now(core.clock.elapsed());
         }
         let served = Served::new(nodes, settings, core.clock.now());
@@ -43,7 +43,7 @@ pub(super) async fn look(core: &Arc<Core>, after: Option<Name>) -> Result<Option
     let before = {
         let mut known = core.unrun.tasks.lock();
         let before = known.clone();
-        // What this look did not look at stays as the last one found it.
+        // Queues that this search did not see keep the findings of the last search.
         let within = |queue: &Name| after.as_ref() < Some(queue) && last.as_ref().is_none_or(|last| queue <= last);
         known.retain(|tasks| !within(&tasks.queue));
         known.extend(found.iter().cloned());
@@ -67,7 +67,7 @@ fn tell(core: &Core, before: &[UnrunTasks], found: &[UnrunTasks]) {
     }
 }
 
-/// Finds the schedules of code whose tasks nobody runs, and tells of those that were not found before.
+/// Finds the schedules of code whose tasks no node runs, and reports the new findings.
 fn look_at_schedules(core: &Core, code: &[CodeSchedule], served: &Served) {
     let found = code.iter().filter_map(|of| Some((of.clone(), served.missing(&of.queue, &of.kind)?)));
     let found: Vec<(CodeSchedule, UnrunReason)> = found.collect();
@@ -78,21 +78,21 @@ fn look_at_schedules(core: &Core, code: &[CodeSchedule], served: &Served) {
     }
 }
 
-/// What the live nodes run.
+/// The queues and types that the live nodes run.
 struct Served {
     live: Vec<NodeRecord>,
     settings: Vec<QueueSettings>,
 }
 
 impl Served {
-    /// Of `nodes` those whose lease has not ended at `now`.
+    /// Keeps the nodes whose lease has not ended at `now`.
     fn new(mut nodes: Vec<NodeRecord>, settings: Vec<QueueSettings>, now: Timestamp) -> Self {
         nodes.retain(|node| node.lease_until > now);
         Self { live: nodes, settings }
     }
 
-    /// Why nobody runs tasks of this queue and type, if nobody does. A paused queue is left out: that is somebody's will,
-    /// and seen elsewhere.
+    /// Why no node runs tasks of this queue and type; `None` if a node runs them. A paused queue is left out, because
+    /// its pause is intended and is reported elsewhere.
     fn missing(&self, queue: &Name, kind: &Name) -> Option<UnrunReason> {
         let set = self.settings.iter().find(|settings| settings.queue == *queue);
         if set.is_some_and(|settings| settings.paused) || self.live.iter().any(|node| node.pulls.contains(queue)) {
@@ -111,7 +111,7 @@ impl Served {
     }
 }
 
-/// Those of the pending tasks that have waited for a while and that nobody runs.
+/// The pending tasks that have waited for a while and that no node runs.
 fn unrun(lines: &[InLine], served: &Served, now: Timestamp) -> Vec<UnrunTasks> {
     let waiting = lines.iter().filter(|line| now.since(line.oldest) >= GRACE);
     let found = waiting.filter_map(|line| {
@@ -168,7 +168,7 @@ mod tests {
             (vec![node(200, &[("b", 1)], &["x"])], vec![], queue),
             (vec![node(200, &[("a", 1)], &[])], vec![], queue),
             (vec![other.clone()], vec![], kind),
-            // Of two nodes one has the queue and the other the type.
+            // The first of two nodes has the queue, and the second has the type.
             (vec![other.clone(), node(200, &[("b", 1)], &["x"])], vec![], kind),
             (vec![other.clone(), node(200, &[("a", 1)], &["x"])], vec![], None),
             (vec![other, puller], vec![], None),

@@ -1,12 +1,13 @@
-//! Persistence: the only place that blocks on storage, and the only door where storage panics are caught.
+//! Persistence: the only place that blocks on storage, and the only place where panics of storage are caught.
 //!
-//! Two sync arbiters of plain threads: one writes (as many threads as the backend takes commits side by side; one for
-//! SQLite), one reads. A backend that never blocks is called directly by whoever asks, through the same door.
+//! Two sync arbiters of plain threads. The first writes, with as many threads as the backend takes parallel commits (a
+//! single thread for SQLite). The second reads. A backend that never blocks is called directly on the caller's thread,
+//! and its panics are caught in the same function.
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`CommitBatch`] | the queue | the receipt is told, or laid on the inbox with the batch | no: dropped unread it comes back as failed | yes, with the same tokens |
-//! | [`Door`] around a [`Request`] | board, maintenance, queue | the request's reply | yes: the asker sees an error | as its request says |
+//! | [`CommitBatch`] | the queue | the receipt is delivered, or put on the inbox with the batch | no: dropped unread it comes back as failed | yes, with the same tokens |
+//! | [`Door`] around a [`Request`] | board, maintenance, queue | the request's reply | yes: the caller gets an error | depends on the request |
 
 mod requests;
 mod retry;
@@ -36,13 +37,13 @@ use crate::runtime::queue::batch::Batch;
 use crate::runtime::queue::fast_path;
 use crate::runtime::queue::inbox::Returned;
 
-/// Requests that may wait for storage at a time; the mailbox of a sync arbiter itself has no bound.
+/// The most requests that may wait for storage at a time, because the mailbox of a sync arbiter has no bound.
 const MOST_WAITING: usize = 1_024;
 
-/// The address of a sync arbiter; replaced by the guardian when all of its threads have died.
+/// The address of a sync arbiter. The guardian replaces it when all threads of the arbiter have died.
 type Address = RwLock<Option<Addr<StorageThread>>>;
 
-/// The way to storage.
+/// The access to storage.
 pub(crate) struct Persistence {
     shared: Arc<Shared>,
     writers: Address,
@@ -58,11 +59,11 @@ struct Shared {
     pulse: Arc<Liveness>,
     in_flight: AtomicUsize,
     living: [AtomicUsize; 2],
-    /// Those of them that have been asked for and have not begun yet.
+    /// The threads in `living` that were requested but have not begun yet.
     coming: [AtomicUsize; 2],
 }
 
-/// Which of the two sync arbiters.
+/// The two sync arbiters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Writer = 0,
@@ -95,32 +96,33 @@ impl Persistence {
         }
     }
 
-    /// True when storage is called directly, on the caller's own thread.
+    /// True if storage is called directly, on the caller's own thread.
     pub(crate) fn is_direct(&self) -> bool {
         self.shared.backend.capabilities().never_blocks
     }
 
-    /// Commits that storage takes side by side.
+    /// How many commits storage takes in parallel.
     pub(crate) fn commits_at_once(&self) -> usize {
         self.shared.backend.capabilities().parallel_commits.max(1)
     }
 
-    /// True when one commit may be under way while another is.
+    /// True if several commits may be in flight at the same time.
     pub(crate) fn is_side_by_side(&self) -> bool {
         self.commits_at_once() > 1
     }
 
-    /// Commits that storage has, and those that are back without that [`taken_back`](Self::taken_back) was told of them. To
-    /// be asked, as that is to be told, with the lanes in hand.
+    /// Commits in flight, including commits that have returned but were not reported to
+    /// [`taken_back`](Self::taken_back) yet. Lock the lanes for this call, as for that method.
     pub(crate) fn commits_in_flight(&self) -> usize {
         self.shared.in_flight.load(Ordering::Acquire)
     }
 
-    /// So many commits are back, and their claims are in the hands of the lanes. Not earlier: a queue actor that starts in
-    /// between would find nothing on its way, and give back claims that a receipt still has.
+    /// Notes that so many commits are back and that the lanes hold their claims. Do not call this earlier: a queue
+    /// actor that starts in between would find no commit in flight, and would give back claims that a receipt still
+    /// carries.
     pub(crate) fn taken_back(&self, commits: usize) {
         let fewer = |in_flight: usize| Some(in_flight.saturating_sub(commits));
-        // It always has a new value.
+        // The closure always has a new value, so the update cannot fail.
         self.shared.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, fewer).ok();
     }
 
@@ -136,7 +138,8 @@ impl Persistence {
                 continue;
             }
             let shared = Arc::clone(&self.shared);
-            // Counted before they are there: a look at a board that has just started must not take them for dead.
+            // Counted before the threads exist, otherwise a check of a board that has just started would take them for
+            // dead.
             shared.coming[side as usize].fetch_add(threads, Ordering::AcqRel);
             shared.living[side as usize].fetch_add(threads, Ordering::AcqRel);
             *line = Some(SyncArbiter::start(threads, move || StorageThread::new(Arc::clone(&shared), side)));
@@ -147,7 +150,7 @@ impl Persistence {
         [(Side::Writer, &self.writers, self.commits_at_once()), (Side::Reader, &self.readers, self.reader_threads)]
     }
 
-    /// True when some threads live on both sides, or none are needed.
+    /// True if each side has a living thread, or if no threads are needed.
     pub(crate) fn is_alive(&self) -> bool {
         self.is_direct()
             || self.sides().iter().all(|(side, line, _)| {
@@ -156,33 +159,34 @@ impl Persistence {
             })
     }
 
-    /// Lets the threads end when they have done what was sent to them.
+    /// Lets the threads end after the work that was already sent to them.
     pub(crate) fn stop(&self) {
         for (_, line, _) in self.sides() {
             *line.write() = None;
         }
     }
 
-    /// Commits on the caller's own thread, to storage that never blocks.
+    /// Commits on the caller's own thread, for storage that never blocks.
     pub(crate) fn commit_here(&self, commit: &Commit) -> Result<Receipt, BackendError> {
         self.shared.guarded("commit", |backend| backend.commit(commit)).0
     }
 
-    /// Sends a batch to the storage threads. It comes back to the inbox with its receipt, always.
+    /// Sends a batch to the storage threads. The batch always comes back: its receipt is delivered, or it returns to
+    /// the inbox.
     pub(crate) fn commit(&self, mut batch: Box<Batch>, core: &Arc<Core>) {
         batch.commit.sent = core.clock.mark();
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
         let ticket = Ticket { batch: Some(batch), core: Arc::clone(core), shared: Arc::clone(&self.shared) };
         if let Some(writers) = &*self.writers.read() {
-            // Lost, it comes back through the ticket's destructor.
+            // A lost message comes back through the ticket's destructor.
             writers.do_send(CommitBatch(ticket));
         }
     }
 
-    /// Asks storage.
+    /// Sends a request to storage and awaits the reply.
     ///
     /// # Errors
-    /// Whatever storage answers, and a transient error when no thread answers.
+    /// The error that storage returns, or a transient error when no thread answers.
     pub(crate) async fn ask<R: Request>(&self, request: R) -> Result<R::Reply, BackendError> {
         if self.is_direct() {
             return self.shared.guarded(R::OPERATION, |backend| request.apply(backend)).0;
@@ -199,7 +203,7 @@ impl Persistence {
 }
 
 impl Shared {
-    /// The one door to storage: a panic behind it becomes an error, and is told apart by the flag.
+    /// The only call to storage. A panic in `work` becomes an error, and the returned flag is then true.
     fn guarded<T>(
         &self,
         operation: &'static str,
@@ -207,7 +211,7 @@ impl Shared {
     ) -> (Result<T, BackendError>, bool) {
         match caught(|| work(&*self.backend)) {
             Ok(result) => {
-                // It has come back, with whatever answer: health tells of errors elsewhere.
+                // Any answer is a sign of life, also an error: `health()` reports errors elsewhere.
                 self.pulse.tick(&self.clock);
                 (result, false)
             }
@@ -220,7 +224,8 @@ impl Shared {
     }
 }
 
-/// A batch on its way to storage and back. Dropped on the way it goes back as failed, so that it is never lost.
+/// A batch on its way to storage and back. If it is dropped on the way it goes back as failed, so that it is never
+/// lost.
 pub(crate) struct Ticket {
     batch: Option<Box<Batch>>,
     core: Arc<Core>,
@@ -228,7 +233,7 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Commits the batch, tells everyone or lays it on the inbox; true when storage panicked.
+    /// Commits the batch, and delivers the receipt or puts the batch on the inbox; true when storage panicked.
     fn redeem(mut self) -> bool {
         let Some(batch) = self.batch.take() else { return false };
         let (result, panicked) = self.shared.guarded("commit", |backend| backend.commit(&batch.commit));
@@ -252,7 +257,7 @@ impl Drop for Ticket {
     }
 }
 
-/// One commit to make.
+/// A commit to make.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct CommitBatch(Ticket);
@@ -264,7 +269,7 @@ impl<R: Request> Message for Door<R> {
     type Result = Result<R::Reply, BackendError>;
 }
 
-/// One thread of a sync arbiter.
+/// A thread of a sync arbiter.
 pub(crate) struct StorageThread {
     shared: Arc<Shared>,
     side: Side,
@@ -274,7 +279,7 @@ impl StorageThread {
     fn new(shared: Arc<Shared>, side: Side) -> Self {
         let coming = |left: usize| left.checked_sub(1);
         if shared.coming[side as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, coming).is_err() {
-            // One that panicked is made anew.
+            // This actor was not requested by `start`: it replaces an actor that panicked.
             shared.living[side as usize].fetch_add(1, Ordering::AcqRel);
         }
         Self { shared, side }
@@ -295,7 +300,7 @@ impl Handler<CommitBatch> for StorageThread {
     type Result = ();
     fn handle(&mut self, CommitBatch(ticket): CommitBatch, ctx: &mut Self::Context) {
         if ticket.redeem() {
-            // Builds a fresh actor on this thread; what the panic left half done goes with the old one.
+            // Stopping makes a fresh actor on this thread. State that the panic left half done goes with the old actor.
             actix::ActorContext::stop(ctx);
         }
     }

@@ -1,4 +1,4 @@
-//! What storage is asked for, besides commits. Adding a request is one entry here.
+//! The requests to storage, besides commits. Adding a request is a single entry here.
 
 use crate::backend::{
     Backend, BackendError, Cursor, Edit, EditReport, Fired, InLine, Limit, LimitScope, NodeRecord, Outdated,
@@ -11,16 +11,16 @@ use crate::schedule::{Firing, ScheduleRecord};
 use crate::task::ScheduleId;
 use crate::task::{ClaimToken, Execution, NodeId, TaskId, TaskRecord};
 
-/// A question to storage, or a change.
+/// A query to storage, or a change.
 pub(crate) trait Request: Clone + Send + 'static {
-    /// What comes back.
+    /// The type of the reply.
     type Reply: Send + 'static;
     /// Its name in errors and logs.
     const OPERATION: &'static str;
     /// Writes go to the writing threads.
     const WRITES: bool;
 
-    /// Asks the backend.
+    /// Runs the request on the backend.
     fn apply(self, backend: &dyn Backend) -> Result<Self::Reply, BackendError>;
 }
 
@@ -47,19 +47,19 @@ macro_rules! requests {
 }
 
 requests! {
-    /// One round of upkeep.
+    /// A round of upkeep.
     SweepTasks { sweep: Sweep } -> SweepReport, "sweep", writes true, |backend, this| backend.sweep(&this.sweep);
     /// A change to stored tasks.
     ApplyEdit { edit: Edit } -> EditReport, "edit", writes true, |backend, this| backend.edit(&this.edit);
-    /// What is no longer kept.
+    /// Finds tasks that are no longer kept.
     FindOutdated { rules: Vec<Retention>, now: Timestamp, limit: usize } -> Vec<Outdated>, "outdated", writes false,
         |backend, this| backend.outdated(&this.rules, this.now, this.limit);
-    /// Deletes what is no longer kept.
+    /// Deletes tasks that are no longer kept.
     PruneTasks { tasks: Vec<Outdated> } -> Vec<TaskId>, "prune", writes true, |backend, this| backend.prune(&this.tasks);
-    /// Gives back claims that nobody holds.
+    /// Releases the claims of a node that are not in `keep`.
     ReleaseClaims { node: NodeId, keep: Vec<(TaskId, ClaimToken)>, retire: bool, now: Timestamp } -> Released,
         "release", writes true, |backend, this| backend.release(this.node, &this.keep, this.retire, this.now);
-    /// Changes how a queue is run.
+    /// Changes the settings of a queue.
     ChangeQueue { change: QueueChange } -> (), "change queue", writes true,
         |backend, this| backend.change_queue(&this.change);
     /// Stores a limit.
@@ -69,7 +69,7 @@ requests! {
         |backend, this| backend.remove_limit(this.scope, &this.name);
     /// Stored limits.
     ListLimits {} -> Vec<Limit>, "limits", writes false, |backend, _this| backend.limits();
-    /// One task.
+    /// A task by its id.
     GetTask { task_id: TaskId } -> Option<TaskRecord>, "get", writes false, |backend, this| backend.get(this.task_id);
     /// The attempts at a task.
     ListExecutions { task_id: TaskId } -> Vec<Execution>, "executions", writes false,
@@ -83,19 +83,19 @@ requests! {
     ListQueues {} -> Vec<QueueSettings>, "queues", writes false, |backend, _this| backend.queues();
     /// Known nodes.
     ListNodes {} -> Vec<NodeRecord>, "nodes", writes false, |backend, _this| backend.nodes();
-    /// What is first in line.
+    /// The first pending tasks of each queue, counted by type.
     ReadLine { after: Option<Name>, queues: usize, most: usize } -> Vec<InLine>, "in line", writes false,
         |backend, this| backend.in_line(this.after.as_deref(), this.queues, this.most);
     /// Stores a schedule.
     SaveSchedule { record: ScheduleRecord, turn: Option<i64> } -> Saved, "save schedule", writes true,
         |backend, this| backend.save_schedule(&this.record, this.turn);
-    /// Schedules that were saved.
+    /// Schedules that were saved after `version`.
     LookForSchedules { version: i64 } -> ScheduleChanges, "schedule changes", writes false,
         |backend, this| backend.schedule_changes(this.version);
     /// Schedules whose cursor lies ahead of the clock.
     LookAhead { now: Timestamp, limit: usize } -> Vec<ScheduleId>, "schedules ahead", writes false,
         |backend, this| backend.schedules_ahead(this.now, this.limit);
-    /// Schedules with what a decision needs.
+    /// Schedules with the data that a decision needs.
     ReadSchedules { ids: Vec<ScheduleId> } -> Vec<ScheduleState>, "schedules", writes false,
         |backend, this| backend.schedules(&this.ids);
     /// The schedule that has a name.
@@ -108,7 +108,7 @@ requests! {
     ListSchedules { filter: ScheduleFilter, after: Option<String>, limit: usize } -> Vec<ScheduleRecord>,
         "list schedules", writes false,
         |backend, this| backend.list_schedules(&this.filter, this.after.as_deref(), this.limit);
-    /// Decisions about schedules.
+    /// Writes decisions about schedules.
     FireSchedules { turns: Vec<Turn> } -> Vec<Fired>, "fire", writes true, |backend, this| backend.fire(&this.turns);
     /// The history of a schedule.
     ListFirings { schedule_id: ScheduleId, before: Option<Timestamp>, limit: usize } -> Vec<Firing>, "firings",
@@ -116,6 +116,6 @@ requests! {
     /// Removes schedules that were deleted or finished long ago.
     ForgetSchedules { deleted_before: Timestamp, finished_before: Option<Timestamp> } -> (), "forget schedules",
         writes true, |backend, this| backend.forget_schedules(this.deleted_before, this.finished_before);
-    /// Whether storage answers.
+    /// Checks whether storage answers.
     CheckHealth {} -> (), "health", writes false, |backend, _this| backend.health();
 }

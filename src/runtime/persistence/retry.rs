@@ -1,4 +1,4 @@
-//! Asking for somebody who has nobody else to ask again for them.
+//! Storage requests on behalf of a caller: transient errors are retried until the push deadline.
 
 use std::time::Duration;
 
@@ -8,29 +8,30 @@ use crate::error::BoardError;
 use crate::runtime::core::{Core, Stage};
 
 impl Core {
-    /// An error once the board has stopped: then every call says so, whatever storage could still answer.
+    /// Returns an error once the board has stopped. Every call then returns it, even if storage could still answer.
     pub(crate) fn open(&self) -> Result<(), BoardError> {
         if self.queue.is_closed() { Err(BoardError::Closed) } else { Ok(()) }
     }
 
-    /// Asks storage for a caller of the board.
+    /// Sends a request to storage for a caller of the board.
     pub(crate) async fn ask_open<R: Request>(&self, request: R) -> Result<R::Reply, BoardError> {
         self.open()?;
         self.ask_to_the_end(request).await
     }
 
-    /// The same for a call that was under way when the board stopped: it ends with what storage still answers.
+    /// The same for a call that was in flight when the board stopped: it returns the answer that storage still gives.
     pub(crate) async fn ask_to_the_end<R: Request>(&self, request: R) -> Result<R::Reply, BoardError> {
         self.ask(request).await.map_err(|error| match error {
-            // It stopped meanwhile, and has not done it.
+            // The board stopped meanwhile, and storage has not carried out the request.
             BackendError::Transient { .. } if self.queue.is_closed() => BoardError::Closed,
             error => BoardError::Storage(error),
         })
     }
 
-    /// Asks storage for a user: what may work when it is tried again is tried again, for as long as a push would be.
+    /// Sends a request to storage for a user. A transient error is retried for as long as a push would be.
     ///
-    /// What may have happened is not repeated: the answer to a second try would not tell of the first.
+    /// A request that storage may have carried out is not repeated, because the answer to the second try would not tell
+    /// the result of the first.
     pub(crate) async fn ask<R: Request>(&self, request: R) -> Result<R::Reply, BackendError> {
         let deadline = self.clock.after(self.config.push_deadline);
         let mut pause = Duration::from_millis(10);

@@ -11,31 +11,33 @@ use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::task::{NodeId, TaskSpec, TaskState};
 
-/// A commit, and whom its receipt is for.
+/// A commit, with the recipients of its receipt.
 pub(crate) struct Batch {
     pub(crate) commit: Commit,
-    /// One for each settlement.
+    /// The spec and the holder of each settlement.
     pub(crate) settled: Vec<(Arc<TaskSpec>, Holder)>,
-    /// One for each insert group.
+    /// The reply of each insert group.
     pub(crate) pushed: Vec<PushReply>,
-    /// One for each claim request.
+    /// The recipient of each claim request.
     pub(crate) claims: Vec<ClaimFor>,
-    /// It was sent before and may have happened.
+    /// The batch was sent before and may have been written.
     pub(crate) uncertain: bool,
-    /// Held until it is over, for those who wait for it.
+    /// Held until the batch is over, for callers that wait for its epoch to end.
     pub(crate) epoch: Arc<Epoch>,
-    /// Runs that had ended when it was composed, and those of them that were under a limit of running tasks.
+    /// The number of runs that had ended when the batch was composed. `limited_ends` counts the runs among them that
+    /// were under a limit of running tasks.
     pub(crate) ends: u64,
     pub(crate) limited_ends: u64,
-    /// What handlers put into the ends of their runs was taken away, for storage had refused it.
+    /// The results and errors that handlers gave were removed from the ends of their runs, because storage had refused
+    /// them.
     pub(crate) stripped: bool,
-    /// How often storage has set it aside, and until when, on the clock's growing hand, it is not sent.
+    /// How often storage has deferred the batch. It is not sent before the monotonic time `not_before`.
     pub(crate) tries: u32,
     pub(crate) not_before: Duration,
 }
 
 impl Batch {
-    /// One with nothing in it.
+    /// A batch with no recipients yet.
     pub(super) fn blank(commit: Commit, epoch: &Arc<Epoch>) -> Self {
         Self {
             commit,
@@ -62,7 +64,7 @@ impl Batch {
         self.commit.is_empty()
     }
 
-    /// How many things storage may take or refuse, claims left out.
+    /// The number of things that storage may take or refuse, claims left out.
     pub(crate) fn len(&self) -> usize {
         self.commit.settle.len() + self.commit.insert.len() + self.commit.progress.len()
     }
@@ -91,7 +93,7 @@ impl Batch {
         }
     }
 
-    /// Takes the second half away, as a batch of its own. Claims stay here.
+    /// Splits off the second half as a batch of its own. Claims stay in `self`.
     pub(crate) fn split(&mut self) -> Self {
         let mut keep = self.len() / 2;
         let settled = cut(&mut keep, self.commit.settle.len());
@@ -116,19 +118,19 @@ impl Batch {
     }
 }
 
-/// How many of `len` are kept while `keep` are.
+/// How many of `len` items are kept, if at most `keep` items may be kept. Reduces `keep` by that number.
 fn cut(keep: &mut usize, len: usize) -> usize {
     let kept = len.min(*keep);
     *keep -= kept;
     kept
 }
 
-/// Whom a claim request is for.
+/// The recipient of a claim request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ClaimFor {
     /// Workers of the lane at this index.
     Workers { lane: usize, mark: u64 },
-    /// Those who pull from the lane at this index.
+    /// Pullers of the lane at this index.
     Pullers { lane: usize, mark: u64 },
 }
 
@@ -141,7 +143,7 @@ impl ClaimFor {
     }
 }
 
-/// What composing needs to know.
+/// The facts that composing needs.
 pub(crate) struct Rules<'a> {
     pub(crate) node: NodeId,
     pub(crate) now: Timestamp,
@@ -149,7 +151,7 @@ pub(crate) struct Rules<'a> {
     pub(crate) may_claim: bool,
     /// The types that have a handler here, sorted.
     pub(crate) types: &'a Arc<[Name]>,
-    /// The limits that are known.
+    /// The limits that this node knows.
     pub(crate) limits: Option<&'a Arc<Limits>>,
 }
 
@@ -158,17 +160,17 @@ impl Rules<'_> {
         self.types.binary_search(kind).is_ok()
     }
 
-    /// True when no limit that is known applies: only storage can say whether one has room.
+    /// True when no known limit applies to the task. Only storage can say whether a limit has room.
     fn is_free(&self, spec: &TaskSpec) -> bool {
         self.limits.is_none_or(|limits| !limits.apply_to(spec))
     }
 }
 
-/// Makes one commit of everything that has gathered.
+/// Composes a single commit from everything that has gathered.
 ///
-/// A pushed task that may run now, in a lane with room and with nothing waiting ahead of it, is stored as running
-/// at once and never read back. In every other case it is stored as pending, and the claim of this or a later commit
-/// decides by priority, `run_at` and push order.
+/// A pushed task is stored as running at once, and never read back, if it may run now and its lane has room and nothing
+/// waiting ahead of it. In every other case it is stored as pending. The claim of this or a later commit then decides
+/// by priority, `run_at` and push order.
 pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) -> Batch {
     let mut batch = Batch::new(lanes, rules);
     batch.settled.reserve(gathered.settles.len());
@@ -203,7 +205,7 @@ pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) 
     for pop in gathered.pops {
         let lane = lanes.get_or_make(&pop.queue);
         if pop.puller.once {
-            // Look again before saying that there is none: another process may have pushed.
+            // Look again before answering that there is no task: a different process may have pushed.
             lane.pull.announce();
         }
         lane.pullers.add(pop.puller);
@@ -221,7 +223,7 @@ pub(crate) fn compose(lanes: &mut Lanes, gathered: Gathered, rules: &Rules<'_>) 
     if rules.may_claim {
         request_claims(lanes, rules, &mut batch);
     } else {
-        // Nobody knows for how long.
+        // It is not known when claims are allowed again, so pullers that do not want to wait are turned away.
         lanes.iter_mut().for_each(Lane::turn_away_hasty);
     }
     batch
@@ -244,7 +246,7 @@ fn insertion(
             && lane.room() > 0
             && rules.knows(&spec.kind)
             && rules.is_free(&spec)
-            // Its key may send it to wait, so only storage can say whether it runs.
+            // Its unique key may make it wait, so only storage can say whether it runs.
             && spec.extras().unique.is_none();
         if direct {
             fresh.add(index, &spec, place);
@@ -255,7 +257,7 @@ fn insertion(
     Insertion { spec, state: TaskState::Pending, claim: false }
 }
 
-/// Pushed tasks that may run without a stop in storage.
+/// Pushed tasks that may run at once, without a stop in storage.
 #[derive(Default)]
 struct Fresh(Vec<Candidate>);
 
@@ -272,7 +274,7 @@ impl Fresh {
         self.0.push(Candidate { lane, priority: spec.priority, run_at: spec.run_at, place });
     }
 
-    /// Marks the first of each lane, as far as there is room.
+    /// Marks the first tasks of each lane as claimed, as far as the lane has room.
     fn claim(mut self, lanes: &mut Lanes, groups: &mut [InsertGroup]) {
         self.0.sort_unstable();
         for candidate in self.0 {
@@ -302,7 +304,7 @@ fn request_claims(lanes: &mut Lanes, rules: &Rules<'_>, batch: &mut Batch) {
     }
 }
 
-/// Makes a commit of one claim, and nothing else, of those that are to be asked for alone.
+/// Composes a commit of a single claim and nothing else, if a claim is to be sent alone.
 pub(crate) fn compose_alone(lanes: &mut Lanes, rules: &Rules<'_>) -> Option<Batch> {
     if !lanes.some_alone() || !rules.may_claim {
         return None;

@@ -1,5 +1,5 @@
-//! What storage set aside because another transaction has it in hand: it is sent again after a pause, each by itself, so that
-//! nothing else waits for it.
+//! Deferred pushes and ends: storage did not take them because a different transaction has locked their key or task.
+//! Each is sent again after a pause, in a batch of its own, so that nothing else waits for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,22 +17,22 @@ use crate::error::PushError;
 use crate::runtime::core::Core;
 use crate::task::TaskSpec;
 
-/// The first pause: most transactions are over by then.
+/// The first pause. Most transactions are over by then.
 const SHORTEST: Duration = Duration::from_millis(2);
-/// The longest: so long after the other transaction has ended at most.
+/// The longest pause. A deferred batch is sent at most this long after the other transaction has ended.
 const LONGEST: Duration = Duration::from_millis(100);
 
-/// Which batch something was set aside of.
+/// The batch from which a push or an end was deferred.
 pub(super) struct Origin {
     pub(super) uncertain: bool,
     pub(super) epoch: Arc<Epoch>,
     pub(super) tries: u32,
 }
 
-/// Sends a group of pushed tasks again later, or answers that its time is up.
+/// Sends a group of pushed tasks again later, or answers that its deadline has passed.
 pub(super) fn push(core: &Core, mut group: InsertGroup, reply: PushReply, origin: &Origin) {
     if reply.deadline <= core.clock.elapsed() {
-        // Whoever no longer listens needs no answer.
+        // A caller that has stopped waiting needs no answer.
         let error = if origin.uncertain { in_doubt(&key_is_busy()) } else { key_is_busy() };
         drop(reply.answer.send(Err(PushError::Storage(error))));
         return;
@@ -56,7 +56,7 @@ pub(super) fn end(core: &Core, settlement: Settlement, spec: Arc<TaskSpec>, hold
 
 fn blank(core: &Core, &Origin { uncertain, ref epoch, tries }: &Origin) -> Batch {
     let pause = SHORTEST.saturating_mul(1 << tries.min(10)).min(LONGEST);
-    // Never the same for two that met.
+    // The pause is random, so that two batches that met do not meet again.
     let pause = pause.mul_f64(rand::random_range(0.5..1.0));
     let (tries, not_before) = (tries.saturating_add(1), core.clock.elapsed() + pause);
     let commit = Commit { again: true, ..Commit::new(core.node, core.clock.now()) };
@@ -64,7 +64,8 @@ fn blank(core: &Core, &Origin { uncertain, ref epoch, tries }: &Origin) -> Batch
 }
 
 impl Queue {
-    /// The next batch that is to be sent again and whose time has come; without `with_aside` none that was set aside.
+    /// The next batch that is to be sent again and whose time has come. Without `with_aside`, deferred batches are left
+    /// out.
     pub(super) fn next_again(&mut self, with_aside: bool, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
         let now = self.core.clock.elapsed();
         let mut again = self.core.inbox.again();
@@ -74,7 +75,7 @@ impl Queue {
             return again.remove(place);
         }
         if !with_aside {
-            // Its turn is next, or comes with the receipt of what goes before it.
+            // A deferred batch gets its turn next, or with the receipt of the batch that goes before it.
             return None;
         }
         let first = again.iter().map(|batch| batch.not_before).min();

@@ -19,10 +19,10 @@ use crate::task::{ClaimToken, ExecutionStatus, LONGEST_ERROR, TaskId, TaskSpec, 
 
 /// A task taken with [`Board::pop`](crate::Board::pop). Settle it with [`ack`](Delivery::ack) or a related method.
 ///
-/// The task stays claimed for as long as the delivery is held and the process lives, or until its timeout, if it has a
-/// timeout. A delivery that is dropped unsettled gives the task back at once, without using up an attempt. When the
-/// task is cancelled, [`cancelled`](Delivery::cancelled) resolves. After the grace period the task is taken away and
-/// becomes cancelled.
+/// The task stays claimed for as long as the delivery is held and the process lives, or until the task's timeout, if it
+/// has a timeout. A delivery that is dropped unsettled gives the task back at once, without using up an attempt. When
+/// the task is cancelled, [`cancelled`](Delivery::cancelled) resolves. After the grace period the task is taken away
+/// and becomes cancelled.
 #[must_use = "a dropped delivery gives its task back"]
 pub struct Delivery {
     claimed: Claimed,
@@ -42,7 +42,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    /// Asks the holder to end until the monotonic time `grace`; false when it was asked before.
+    /// Asks the holder to end by the monotonic time `grace`; false when it was asked before.
     pub(crate) fn cancel(&mut self, reason: &CancelReason, grace: Duration) -> bool {
         if self.cancel.reason().is_some() {
             return false;
@@ -277,7 +277,7 @@ pub(crate) fn ended(
 
 /// The settlement of a run that was cancelled.
 pub(crate) fn cancelled(claimed: &Claimed, started_at: Timestamp, now: Timestamp, reason: String) -> Settlement {
-    // The reason is empty when a different process requested the cancel. It stands in storage then.
+    // The reason is empty when a different process requested the cancel. The reason is in storage then.
     let reason = (!reason.is_empty()).then(|| reason.into());
     ended(claimed, started_at, now, TaskState::Cancelled, ExecutionStatus::Cancelled, None, reason)
 }

@@ -1,15 +1,15 @@
-//! Whether to ask storage for work. Pure.
+//! Demand: whether to ask storage for work. Pure.
 
-/// Whether storage may hold pending tasks that nobody here has claimed.
+/// Whether storage may hold pending tasks that this node has not claimed.
 ///
-/// A claim that comes back short proves that there are none, unless something was pushed, promoted or announced
-/// after the claim was composed: that is what the count is for.
+/// A claim that comes back short proves that there are none, unless a task was pushed, promoted or announced after the
+/// claim was composed. `announced` is the count that shows this.
 #[derive(Debug, Default)]
 pub(crate) struct Demand {
     maybe: bool,
     announced: u64,
-    /// Storage refused a commit with its claim in it, perhaps for the sake of that: it is asked for by itself until a claim
-    /// comes back.
+    /// Storage refused a commit with this claim in it, perhaps because of the claim. The claim is sent by itself until
+    /// a claim comes back.
     alone: bool,
 }
 
@@ -27,7 +27,7 @@ impl Demand {
         self.announced
     }
 
-    /// From now on it is asked for by itself.
+    /// From now on the claim is sent by itself.
     pub(crate) fn ask_alone(&mut self) {
         self.alone = true;
     }
@@ -36,15 +36,15 @@ impl Demand {
         self.alone
     }
 
-    /// Storage refused a claim composed at `mark` that came alone.
+    /// Storage refused a claim composed at `mark` that was sent alone.
     pub(crate) fn was_refused(&mut self, mark: u64) {
         if self.announced == mark {
             self.maybe = false;
         }
     }
 
-    /// A claim composed at `mark` came back, short or full. A full one has read a row more, and kept it locked until it was
-    /// over: one beside it may have passed that row over, and come back short.
+    /// A claim composed at `mark` came back, short or full. A full claim locks an extra row until it is over. A
+    /// concurrent claim may skip that row and come back short, so there may be more work.
     pub(crate) fn came_back(&mut self, short: bool, mark: u64) {
         self.alone = false;
         if short {

@@ -1,26 +1,27 @@
-//! Which commits were sent before a moment: who waits for these does not wait for those sent after it.
+//! Epochs: which commits were composed before a given moment. A caller that waits for these commits does not wait for
+//! later commits.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// A stretch of commits. Each commit holds the one in which it was composed, and each stretch holds the next one: a
-/// stretch is dropped when its own commits, and all those before them, are over.
+/// A span of commits. Each commit holds the epoch in which it was composed, and each epoch holds the next epoch. So an
+/// epoch is dropped when its own commits and all earlier commits are over.
 #[derive(Default)]
 pub(crate) struct Epoch {
     next: Mutex<Option<Arc<Epoch>>>,
-    /// Told when it is dropped.
+    /// Told when the epoch is dropped.
     watchers: Mutex<Vec<oneshot::Sender<()>>>,
 }
 
 impl Epoch {
-    /// Ends the stretch `current`, and tells `watcher` when all commits that were composed so far are over.
+    /// Ends the epoch `current`, and tells `watcher` when all commits that were composed so far are over.
     pub(super) fn end(current: &mut Arc<Self>, watcher: oneshot::Sender<()>) {
         let next = Arc::<Self>::default();
         current.watchers.lock().push(watcher);
         *current.next.lock() = Some(Arc::clone(&next));
-        // Dropped here when no commit is under way.
+        // The ended epoch is dropped here when no commit is in flight.
         *current = next;
     }
 }
@@ -28,7 +29,7 @@ impl Epoch {
 impl Drop for Epoch {
     fn drop(&mut self) {
         for watcher in self.watchers.get_mut().drain(..) {
-            // Whoever no longer listens needs no answer.
+            // A watcher that has stopped waiting needs no answer.
             watcher.send(()).ok();
         }
     }

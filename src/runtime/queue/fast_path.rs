@@ -1,10 +1,11 @@
-//! The lanes in the hands of one at a time: the queue actor, and for a moment whoever pushes or brings a receipt.
+//! The lanes under their lock, and the fast path past the queue actor. A single holder has the lanes at a time: the
+//! queue actor, or for a moment a caller that pushes or a thread that brings a receipt.
 //!
-//! A push that lies on the inbox waits until the queue actor's thread has woken up, and its receipt waits for that once
-//! more. On a queue at rest these are half of the time that a task needs to start. So whoever pushes sends the commit
-//! itself when nothing else is to be done, and makes it where storage never blocks; and the storage thread that brings a
-//! receipt tells everyone itself. What they do is what the actor would do, by the same functions; whatever is out of the
-//! ordinary they leave to it.
+//! A push on the inbox waits until the queue actor's thread has woken up, and its receipt waits for a second wake-up.
+//! On a queue at rest, these waits are half of the time that a task needs to start. So a caller that pushes sends the
+//! commit itself when there is nothing else to do. Where storage never blocks, the caller also makes the commit. The
+//! storage thread that brings a receipt answers all waiting callers itself. Both call the same functions as the actor,
+//! and leave to the actor everything out of the ordinary.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -20,34 +21,34 @@ use crate::backend::{Limits, Receipt};
 use crate::panics::caught;
 use crate::runtime::core::{Core, Stage};
 
-/// The lanes of a board.
+/// The lanes of a board, under their lock.
 #[derive(Default)]
 pub(crate) struct SharedLanes(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     lanes: Lanes,
-    /// Somebody is changing them, or was when it panicked: then they may be half changed.
+    /// A holder is changing the lanes, or panicked while it changed them. After a panic they may be half changed.
     in_hand: bool,
     /// The queue actor has left nothing undone, so that a push may be committed past it.
     at_rest: bool,
 }
 
-/// The lanes, held.
+/// The locked lanes.
 pub(crate) struct Hold<'a>(MutexGuard<'a, State>);
 
 impl SharedLanes {
-    /// Puts fresh lanes in place of those that nobody looks after any more. They are made under the lock, so that no push
-    /// gets by between the count of what runs and the lanes that go by it.
+    /// Replaces the lanes of a dead queue actor with fresh lanes. They are made under the lock. Otherwise a push could
+    /// get by between the count of running tasks and the lanes that rely on this count.
     pub(super) fn renew(&self, make: impl FnOnce(&Lanes) -> Lanes) {
         let mut state = self.0.lock();
         *state = State { lanes: make(&state.lanes), in_hand: false, at_rest: false };
     }
 
-    /// Takes the lanes up for the queue actor.
+    /// Locks the lanes for the queue actor.
     ///
     /// # Panics
-    /// When whoever held them last has panicked: the actor dies, and its successor makes them anew.
+    /// When the last holder has panicked: the actor dies, and its successor makes the lanes anew.
     pub(super) fn lock(&self) -> Hold<'_> {
         let mut state = self.0.lock();
         assert!(!state.in_hand, "the lanes were left half changed by a panic; they are made anew");
@@ -55,7 +56,7 @@ impl SharedLanes {
         Hold(state)
     }
 
-    /// Lets everyone go who waits for a lane: the board has stopped.
+    /// Turns away all callers that wait for a lane: the board has stopped.
     pub(crate) fn let_go(&self) {
         let mut state = self.0.lock();
         let mut waiting = std::mem::take(&mut state.lanes.quiet_watchers);
@@ -64,17 +65,17 @@ impl SharedLanes {
             waiting.append(&mut lane.idle_watchers);
             pullers.push(std::mem::take(&mut lane.pullers));
         }
-        // Not under the lock: the drop tells them.
+        // Dropped after the lock is released, because the drop tells the callers.
         drop(state);
         drop((waiting, pullers));
     }
 
-    /// Takes the lanes up for somebody else, if the queue actor is at rest and nobody has them.
+    /// Locks the lanes for a thread other than the queue actor's, if the actor is at rest and the lanes have no holder.
     fn try_lock(&self) -> Option<Hold<'_>> {
         Hold::for_guest(self.0.try_lock()?)
     }
 
-    /// The same for who may wait until they are put down.
+    /// Like [`try_lock`](Self::try_lock), for a thread that may wait until the lanes are released.
     fn lock_if_free(&self) -> Option<Hold<'_>> {
         Hold::for_guest(self.0.lock())
     }
@@ -87,7 +88,7 @@ impl<'a> Hold<'a> {
         free.then_some(Self(state))
     }
 
-    /// Puts the lanes down as they should be. A hold that is dropped instead, by a panic, leaves them in hand.
+    /// Releases the lanes in a consistent state. A hold that a panic drops instead leaves `in_hand` set.
     pub(super) fn release(mut self, at_rest: bool) {
         self.0.in_hand = false;
         self.0.at_rest = at_rest;
@@ -107,7 +108,7 @@ impl DerefMut for Hold<'_> {
     }
 }
 
-/// What holds for a commit that is composed now.
+/// The rules for a commit that is composed now.
 pub(super) fn rules<'a>(core: &'a Core, limits: Option<&'a Arc<Limits>>) -> Rules<'a> {
     Rules {
         node: core.node,
@@ -118,8 +119,8 @@ pub(super) fn rules<'a>(core: &'a Core, limits: Option<&'a Arc<Limits>>) -> Rule
     }
 }
 
-/// Sends a push of one task to storage from the caller's thread, with whatever has gathered, if the queue actor has nothing
-/// to do and storage has no commit; gives the push back otherwise.
+/// Sends a push of a single task to storage from the caller's thread, together with the gathered work. It does so if
+/// the queue actor has nothing to do and storage has no commit. Otherwise it gives the push back.
 pub(crate) fn send_here(core: &Arc<Core>, push: PushRequest) -> Result<(), PushRequest> {
     if push.specs.len() > 1 || core.inbox.is_poked() || core.stage() != Stage::Running {
         return Err(push);
@@ -136,7 +137,7 @@ pub(crate) fn send_here(core: &Arc<Core>, push: PushRequest) -> Result<(), PushR
             return Err(push);
         }
     };
-    // A panic must not reach the application, and the lanes stay in hand: the actor that finds them so is replaced.
+    // A panic must not reach the application. It leaves `in_hand` set, and the actor that finds it set is replaced.
     let send = || {
         let limits = core.limits.lock().clone();
         let batch = Box::new(compose(&mut lanes, gathered, &rules(core, limits.as_ref())));
@@ -169,20 +170,20 @@ fn commit(core: &Arc<Core>, lanes: Hold<'_>, batch: Box<Batch>) {
     }
 }
 
-/// Tells everyone what became of a batch, on the storage thread that brings it, if the lanes are free: whoever waits need
-/// not wait for the queue actor's thread to wake up as well. Returns what is left for the actor to do, if anything.
+/// Delivers the receipt of a batch on the storage thread that brings it, if the lanes are free. So waiting callers need
+/// not wait for the queue actor's thread to wake up as well. Returns the work that is left for the actor, if any.
 pub(crate) fn deliver_here(core: &Arc<Core>, batch: Box<Batch>, receipt: Receipt) -> Option<Returned> {
     let Some(lanes) = core.lanes.lock_if_free() else { return Some(Returned::Batch(batch, Ok(receipt))) };
-    // As above: the queue actor, which is told of the return then, finds the lanes in hand.
+    // As in `send_here`, a panic leaves `in_hand` set. The queue actor is then told of the return and finds it set.
     let done = caught(|| deliver(core, lanes, batch, receipt)).unwrap_or(false);
     (!done).then_some(Returned::Delivered)
 }
 
-/// Tells everyone, and puts the lanes down; false when the queue actor has something to do then, the count of commits that
-/// storage has included.
+/// Answers all waiting callers and releases the lanes. False when the queue actor has something to do then; it must
+/// also lower the count of commits in flight.
 fn deliver(core: &Arc<Core>, mut lanes: Hold<'_>, batch: Box<Batch>, receipt: Receipt) -> bool {
     receipt::deliver(core, &mut lanes, *batch, receipt);
-    // Before the look: whoever hands something in after it must say so.
+    // Called before the look: a caller that hands something in after the look must poke the actor.
     core.inbox.listen();
     let done = !lanes.want_more() && core.inbox.again().is_empty() && core.inbox.peek(Gathered::is_empty);
     if done {
@@ -206,7 +207,7 @@ mod tests {
         let first = board.push(NewTask::new("x", &())).await.unwrap();
         board.wait(first.task_id).await.unwrap();
         let core = board.core();
-        // At rest once the queue actor has taken the end of the run.
+        // The lanes are at rest once the queue actor has taken the end of the run.
         let held = loop {
             match core.lanes.try_lock() {
                 Some(lanes) => break lanes,
@@ -214,7 +215,7 @@ mod tests {
             }
         };
         drop(held);
-        // It is handed in at the inbox, and whoever looks there finds the lanes as they were left.
+        // The push is handed in at the inbox, and the queue actor that looks there finds the lanes as they were left.
         let second = board.push(NewTask::new("x", &())).await.unwrap();
         assert_eq!(board.wait(second.task_id).await.unwrap().state, TaskState::Completed);
         let health = board.health().await;
@@ -223,7 +224,8 @@ mod tests {
         board.stop().await;
     }
 
-    /// Otherwise a queue actor that starts at this moment would give back what a receipt has claimed.
+    /// The count of commits in flight must not drop before the lanes have the receipt. Otherwise a queue actor that
+    /// starts at this moment would give back the claims of the receipt.
     #[cfg(feature = "testing")]
     #[actix_rt::test]
     async fn a_commit_is_under_way_until_the_lanes_have_what_it_brings() {
@@ -239,7 +241,7 @@ mod tests {
         let core = Arc::clone(board.core());
         let first = board.push(NewTask::new("x", &())).await.unwrap();
         board.wait(first.task_id).await.unwrap();
-        // Longer than it takes from here to the next line but one.
+        // Longer than the test takes to push below and to lock the lanes.
         storage.slow_down(Duration::from_millis(200));
         while core.lanes.try_lock().map(|lanes| lanes.release(true)).is_none() {
             tokio::task::yield_now().await;

@@ -1,7 +1,7 @@
-//! What has gathered for the next commit.
+//! The inbox: work that has gathered for the next commit.
 //!
-//! The inbox outlives the queue actor: when the actor dies, what was handed in is still here for its successor, and
-//! so are the receipts of commits that were in flight.
+//! The inbox outlives the queue actor. When the actor dies, everything that was handed in is still here for its
+//! successor, and so are the receipts of commits that were in flight.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -22,16 +22,16 @@ use crate::name::Name;
 use crate::runtime::queue::delivery::Delivery;
 use crate::task::TaskSpec;
 
-/// One push, or several that are stored together.
+/// A push of a single task, or of several tasks that are stored together.
 pub(crate) struct PushRequest {
     pub(crate) specs: Vec<Arc<TaskSpec>>,
     pub(crate) reply: PushReply,
 }
 
-/// Who waits for a push; holds its place in the bounded number of waiting pushes.
+/// The reply of a waiting push. It holds a place in the bounded number of waiting pushes.
 pub(crate) struct PushReply {
     pub(crate) answer: oneshot::Sender<Result<Vec<Pushed>, PushError>>,
-    /// On the clock's growing hand.
+    /// In monotonic time.
     pub(crate) deadline: Duration,
     pub(crate) _place: OwnedSemaphorePermit,
 }
@@ -43,46 +43,48 @@ pub(crate) struct SettleRequest {
     pub(crate) holder: Holder,
 }
 
-/// Who held a claim.
+/// The holder of a claim.
 pub(crate) enum Holder {
-    /// A worker of the lane with the task's queue.
+    /// A worker of the lane of the task's queue.
     Worker,
-    /// The same, and there is nothing to store: the run has completed its task in a transaction of its own, or is settled.
+    /// A worker, and there is nothing to store: the run has completed its task in a transaction of its own, or is
+    /// settled.
     WorkerDone,
-    /// The same, and its place in the lane is not free yet: the thread of its run goes on. A second request gives it back.
+    /// A worker whose place in the lane is not free yet, because the thread of its run goes on. A second request gives
+    /// the place back.
     WorkerStays,
-    /// A delivery; it may await the outcome.
+    /// A delivery. It may await the outcome.
     Delivery(Option<oneshot::Sender<Result<(), DeliveryError>>>),
 }
 
 impl Holder {
-    /// True when the place in the lane is free with this end.
+    /// True when this end frees the place in the lane.
     pub(crate) fn is_worker(&self) -> bool {
         matches!(self, Self::Worker | Self::WorkerDone)
     }
 }
 
-/// Somebody who waits for a task to pull.
+/// A call that waits for a task to pull.
 pub(crate) struct PopRequest {
     pub(crate) queue: Name,
     pub(crate) puller: Puller,
 }
 
-/// A task for somebody who pulls, or why storage refuses for good to look for one.
+/// A task for a puller, or the error with which storage refuses for good to look for a task.
 pub(crate) type Pulled = Result<Delivery, BackendError>;
 
-/// Where a task is to be delivered.
+/// A puller, to which a task is to be delivered.
 pub(crate) struct Puller {
     pub(crate) answer: oneshot::Sender<Pulled>,
-    /// Turned away when storage has none right now, instead of waiting for one.
+    /// True: turned away when storage has no task right now, instead of waiting for a task.
     pub(crate) once: bool,
 }
 
 /// A commit that came back from storage.
 pub(crate) enum Returned {
-    /// Whoever brought it has told everyone.
+    /// The thread that brought the commit has answered all waiting callers.
     Delivered,
-    /// With what storage says of it.
+    /// The batch, with storage's answer.
     Batch(Box<Batch>, Result<Receipt, BackendError>),
 }
 
@@ -97,19 +99,19 @@ pub(crate) struct Gathered {
     /// Queues that may have pending tasks; all of them when `hint_all` is set.
     pub(crate) hints: Vec<Name>,
     pub(crate) hint_all: bool,
-    /// The board has stopped: whatever is handed in is dropped, and who waits for it is told by that.
+    /// The board has stopped: everything that is handed in is dropped, and the drop tells the waiting callers.
     pub(super) gone: bool,
 }
 
 impl Gathered {
-    /// True when there is nothing in it that needs a commit now. Progress that came too soon needs none until it ripens.
+    /// True when nothing in it needs a commit now. Progress that came too soon needs no commit until it is due.
     pub(crate) fn is_empty(&self) -> bool {
         let Self { pushes, settles, pops, progress, returned, hints, hint_all, gone: _ } = self;
         let rest = progress.is_empty() && returned.is_empty() && hints.is_empty() && !hint_all;
         rest && pushes.is_empty() && settles.is_empty() && pops.is_empty()
     }
 
-    /// Takes everything but progress that came too soon.
+    /// Takes everything except progress that came too soon.
     fn take(&mut self) -> Self {
         let ends = self.settles.iter().map(|settle| settle.settlement.task_id);
         ends.for_each(|task_id| self.progress.ended(task_id));
@@ -118,19 +120,19 @@ impl Gathered {
     }
 }
 
-/// Where everybody hands in.
+/// The place where all parts of the board hand in work for the queue actor.
 pub(crate) struct Inbox {
     pub(super) gathered: Mutex<Gathered>,
     // True while the queue actor is sure to look at the inbox again without being told.
     poked: AtomicBool,
     closed: AtomicBool,
-    /// Composed, refused by storage, and to be sent again, each by itself.
+    /// Batches that storage did not take and that are to be sent again, each by itself.
     again: Mutex<VecDeque<Box<Batch>>>,
     places: Arc<Semaphore>,
     most_places: u32,
-    /// Why storage took no commit lately.
+    /// The error for which storage took no commit lately.
     trouble: Mutex<Option<BackendError>>,
-    /// The time, on the clock's growing hand, as the guardian told it last.
+    /// Monotonic time, as the guardian told it last.
     time: watch::Sender<Duration>,
     line: RestartableAddr<Queue>,
 }
@@ -150,13 +152,13 @@ impl Inbox {
         }
     }
 
-    /// A place for a push of `tasks` tasks with `bytes` in all, when there is one.
+    /// Takes a place for a push of `tasks` tasks with `bytes` bytes in total, if there is a free place.
     pub(crate) fn try_place(&self, tasks: usize, bytes: usize) -> Result<OwnedSemaphorePermit, PushError> {
         self.check_open()?;
         Arc::clone(&self.places).try_acquire_many_owned(self.weight(tasks, bytes)).map_err(|_| PushError::Full)
     }
 
-    /// A place for a push, awaited.
+    /// Waits for a place for a push.
     pub(crate) async fn place(&self, tasks: usize, bytes: usize) -> Result<OwnedSemaphorePermit, PushError> {
         self.check_open()?;
         let place = self.inner_place(tasks, bytes).await?;
@@ -164,14 +166,14 @@ impl Inbox {
         Ok(place)
     }
 
-    /// A place for a push of a running handler: also while the board is stopping, for the handler is let come to its
-    /// end.
+    /// Waits for a place for a push of a running handler. It works also while the board is stopping, because the
+    /// handler may come to its end.
     pub(crate) async fn inner_place(&self, tasks: usize, bytes: usize) -> Result<OwnedSemaphorePermit, PushError> {
         let place = Arc::clone(&self.places).acquire_many_owned(self.weight(tasks, bytes)).await;
         place.map_err(|_| PushError::Closed)
     }
 
-    // Large tasks take more places, so that the bound holds for memory as well as for numbers.
+    // Large tasks take more places, so that the bound limits memory as well as numbers.
     fn weight(&self, tasks: usize, bytes: usize) -> u32 {
         u32::try_from(tasks.max(bytes / 4096)).unwrap_or(u32::MAX).clamp(1, self.most_places)
     }
@@ -180,12 +182,12 @@ impl Inbox {
         if self.closed.load(Ordering::Acquire) { Err(PushError::Closed) } else { Ok(()) }
     }
 
-    /// Takes no more pushes from outside.
+    /// Closes the inbox to pushes from outside.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
     }
 
-    /// The board has stopped: everyone who waits here is turned away, and so is whoever comes later.
+    /// Turns away all callers that wait here, and all callers that come later: the board has stopped.
     pub(crate) fn turn_away(&self) {
         self.close();
         self.places.close();
@@ -193,7 +195,7 @@ impl Inbox {
         let left = mem::replace(&mut *gathered, Gathered { gone: true, ..Gathered::default() });
         drop(gathered);
         for push in left.pushes {
-            // Whoever no longer listens needs no answer.
+            // A caller that has stopped waiting needs no answer.
             drop(push.reply.answer.send(Err(PushError::Closed)));
         }
         self.give_up_again();
@@ -206,10 +208,11 @@ impl Inbox {
         }
     }
 
-    /// Lays a batch down that is to be sent again, also from a thread that brings a receipt after the board has stopped.
+    /// Keeps a batch on the inbox, to be sent again. A thread that brings a receipt may call it even after the board
+    /// has stopped.
     pub(crate) fn send_again(&self, batch: Box<Batch>) {
         self.again.lock().push_back(batch);
-        // After it was laid down: a inbox that was cleared in between is cleared once more.
+        // Checked after the batch is added: an inbox that was cleared in between is cleared once more.
         if self.gathered.lock().gone {
             self.give_up_again();
         }
@@ -220,13 +223,13 @@ impl Inbox {
         self.again.lock()
     }
 
-    /// Hands something in and tells the queue actor, unless it will look anyway.
+    /// Hands work in and pokes the queue actor, unless the actor will look anyway.
     pub(crate) fn hand_in(&self, add: impl FnOnce(&mut Gathered)) {
         let mut gathered = self.gathered.lock();
         add(&mut gathered);
         if gathered.gone {
             let dropped = mem::replace(&mut *gathered, Gathered { gone: true, ..Gathered::default() });
-            // Not under the lock: what is dropped may want to hand something in.
+            // Dropped after the lock is released, because the dropped values may want to hand something in.
             drop(gathered);
             drop(dropped);
             return;
@@ -235,23 +238,24 @@ impl Inbox {
         self.ring();
     }
 
-    /// Tells the queue actor to look.
+    /// Pokes the queue actor, unless it was poked already.
     pub(crate) fn ring(&self) {
         if !self.poked.swap(true, Ordering::AcqRel) {
             self.line.poke(Poke);
         }
     }
 
-    /// True while the queue actor is about to look.
+    /// True while the queue actor is about to look at the inbox.
     pub(crate) fn is_poked(&self) -> bool {
         self.poked.load(Ordering::Acquire)
     }
 
-    /// A commit is back: the queue actor must look, whatever it was told before.
+    /// Hands in a returned commit. The queue actor must look, so it is poked even if it was poked before.
     pub(crate) fn give_back(&self, returned: Returned) {
         let mut gathered = self.gathered.lock();
         if gathered.gone {
-            // The board has stopped. Not under the lock: those who wait for it are told by the drop.
+            // The board has stopped. The batch is dropped after the lock is released, because the drop tells the
+            // callers that wait for it.
             drop(gathered);
             drop(returned);
             return;
@@ -262,23 +266,23 @@ impl Inbox {
         self.line.poke(Poke);
     }
 
-    /// The queue actor will look again only when told.
+    /// Called when the queue actor will look again only after a poke.
     pub(crate) fn listen(&self) {
         self.poked.store(false, Ordering::Release);
     }
 
-    /// Takes the receipts alone: a commit is in flight, and the rest gathers on.
+    /// Takes only the returned commits: a commit is in flight, and everything else goes on gathering.
     pub(crate) fn take_returned(&self) -> Vec<Returned> {
         mem::take(&mut self.gathered.lock().returned)
     }
 
-    /// The time as it goes by, for those who wait for a place.
+    /// Monotonic time as it goes by, for callers that wait for a place.
     pub(crate) fn time(&self) -> watch::Receiver<Duration> {
         self.time.subscribe()
     }
 
-    /// Gives up whoever has waited until its deadline, on the inbox or for a place: also while storage says nothing at all.
-    /// Sends progress whose time has come.
+    /// Gives up the pushes that have waited until their deadline, on the inbox or for a place. This works also while
+    /// storage gives no answer at all. Sends progress that has become due.
     pub(crate) fn look_at_the_time(&self, now: Duration) {
         self.time.send_replace(now);
         self.ripen(now);
@@ -286,24 +290,25 @@ impl Inbox {
             let silent =
                 || BackendError::Transient { operation: "commit", message: "storage has not answered so far".into() };
             let error = self.trouble.lock().clone().unwrap_or_else(silent);
-            // Whoever no longer listens needs no answer.
+            // A caller that has stopped waiting needs no answer.
             drop(overdue.answer.send(Err(PushError::Storage(error))));
         }
     }
 
-    /// Why storage takes no commits, or that it does again.
+    /// Records why storage takes no commits, or `None` when it takes commits again.
     pub(crate) fn set_trouble(&self, trouble: Option<BackendError>) {
         *self.trouble.lock() = trouble;
     }
 
-    /// Takes the pushes whose time is up at `now`: while storage fails nobody else looks at them.
+    /// Takes the pushes whose deadline has passed at `now`. While storage fails, nothing else looks at them.
     pub(crate) fn take_overdue(&self, now: Duration) -> Vec<PushReply> {
         let mut gathered = self.gathered.lock();
         let overdue = gathered.pushes.extract_if(.., |push| push.reply.deadline <= now);
         overdue.map(|push| push.reply).collect()
     }
 
-    /// Takes everything for a commit that is made on the way, but for receipts, which only the queue actor can take.
+    /// Takes everything for a commit on the fast path, `push` included. It returns `push` when the board has stopped,
+    /// or when returned commits wait here, because only the queue actor can take these.
     pub(crate) fn take_with(&self, push: PushRequest) -> Result<Gathered, PushRequest> {
         let mut gathered = self.gathered.lock();
         if gathered.gone || !gathered.returned.is_empty() {
@@ -313,12 +318,12 @@ impl Inbox {
         Ok(gathered.take())
     }
 
-    /// Takes everything but progress that came too soon.
+    /// Takes everything except progress that came too soon.
     pub(crate) fn take(&self) -> Gathered {
         self.gathered.lock().take()
     }
 
-    /// Looks at what has gathered.
+    /// Looks at the gathered work, under the lock.
     pub(crate) fn peek<R>(&self, look: impl FnOnce(&Gathered) -> R) -> R {
         look(&self.gathered.lock())
     }

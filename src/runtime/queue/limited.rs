@@ -1,4 +1,4 @@
-//! What limits mean for the lanes: which tasks only storage can let start, and when to ask again.
+//! Effects of limits on the lanes: which tasks only storage can let start, and when to ask again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,32 +8,33 @@ use super::lanes::Lanes;
 use crate::backend::{HeldBack, Limit, Limits};
 use crate::runtime::core::Core;
 
-/// Storage is asked again at most so often for what a rate holds back, so that a great rate is used in small batches and
-/// not task by task.
+/// The shortest pause before storage is asked again for tasks that a rate holds back. So a high rate is used in small
+/// batches and not task by task.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// How long a task of another node may have ended without anybody here being told. Some databases tell of no ends.
+/// How long ago a task on a different node may have ended without notice to this node. Some databases send no notice of
+/// ends.
 const LONGEST: Duration = Duration::from_millis(500);
 
-/// From now on these limits hold.
+/// Applies `limits` from now on.
 pub(super) fn obey(core: &Core, lanes: &mut Lanes, limits: Vec<Limit>) {
     let limits = Limits::new(limits);
     let before = std::mem::replace(&mut *core.limits.lock(), limits.clone());
     if limits != before {
-        // What was held back may have room now.
+        // Tasks that were held back may have room now.
         core.throttled.forget_all();
         lanes.announce_all();
     }
 }
 
-/// A run has ended that was under a limit of running tasks.
+/// Handles the end of a run that was under a limit of running tasks.
 pub(super) fn made_room(core: &Core, lanes: &mut Lanes) {
     for queue in lanes.made_room_under_limit() {
         core.throttled.forget(&queue);
     }
 }
 
-/// Remembers which lanes are to ask again, and when. `claims` are those of a commit that was composed when
-/// `limited_ends` runs under limits had ended, and `held_back` what their receipt says.
+/// Records which lanes are to ask again, and when. `claims` are the claims of a commit that was composed when
+/// `limited_ends` runs under limits had ended. `held_back` comes from the receipt of that commit.
 pub(super) fn remember(
     core: &Arc<Core>,
     lanes: &mut Lanes,
@@ -41,8 +42,8 @@ pub(super) fn remember(
     held_back: &[HeldBack],
     limited_ends: u64,
 ) {
-    // Of two claims side by side the one that was held back may have come back first: what it said stays then, and costs
-    // no more than one claim for nothing.
+    // Of two concurrent claims, the claim that was held back may have come back first. Its entry stays then, and costs
+    // no more than a single useless claim.
     if !core.persistence.is_side_by_side() {
         claims.iter().for_each(|claim| core.throttled.forget(&lanes.at(claim.lane()).name));
     }

@@ -1,4 +1,4 @@
-//! What the queue actor is told, and what it answers.
+//! The messages to the queue actor, and their answers.
 
 use actix::Message;
 use tokio::sync::oneshot;
@@ -6,18 +6,18 @@ use tokio::sync::oneshot;
 use crate::name::Name;
 use crate::task::{TaskId, TaskState};
 
-/// What became of a push.
+/// The result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Pushed {
-    /// The task: the new one, or the one that was there.
+    /// The id of the new task, or of the task that existed already.
     pub task_id: TaskId,
-    /// True when a task with this id or unique key was there already.
+    /// True when a task with this id or unique key existed already.
     pub duplicate: bool,
-    /// Where the task stands.
+    /// The state of the task.
     pub state: TaskState,
 }
 
-/// Something was handed in at the inbox.
+/// Tells the queue actor that work was handed in at the inbox.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Poke;

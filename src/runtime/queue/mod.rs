@@ -1,4 +1,4 @@
-//! The queue: the one actor through which pushes, pops and settlements pass.
+//! The queue: the only actor through which pushes, pops and settlements pass.
 //!
 //! While a commit is in flight, everything that arrives gathers on the [`inbox`]. When the receipt comes, all of it
 //! goes out as the next commit, composed by [`batch`]. There is no batch size to set. Alone, a push costs a single
@@ -209,8 +209,8 @@ impl Queue {
     fn next_of_gathered(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
         let limits = self.core.limits.lock().clone();
         let alone = compose_alone(lanes, &rules(&self.core, limits.as_ref()));
-        // From here on each hand-in must poke this actor, because it may come too late for this batch. The inbox does
-        // not listen earlier, because each poke costs a message to this actor.
+        // From here on each hand-in must poke this actor, because it may come too late for this batch. `listen` is not
+        // called earlier, because each poke costs a message to this actor.
         self.core.inbox.listen();
         if let Some(batch) = alone {
             return Some(Box::new(batch));

@@ -1,8 +1,9 @@
-//! Progress that runs have reported and storage has not: what goes out with the next commit, and what came too soon for that.
+//! Progress that runs have reported and storage does not have yet: due updates for the next commit, and early updates
+//! that came too soon for it.
 //!
-//! A report within [`BETWEEN`] of the one of its run that went out before it waits until that time is over, or for the end
-//! of the run. So a handler that reports in a tight loop makes no commits of its own, and its last word comes to storage
-//! all the same.
+//! A report waits if it comes within [`BETWEEN`] after the previous report of its run went out. It waits until that
+//! time is over, or for the end of the run. So a handler that reports in a tight loop makes no commits of its own, and
+//! its last report still reaches storage.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use crate::task::TaskId;
 /// Progress of a run is stored no more often than this, however often its handler reports it.
 const BETWEEN: Duration = Duration::from_millis(500);
 
-/// When progress of a run last became due, on the clock's growing hand. It outlives each report, and is locked under the
-/// lock of the inbox only.
+/// The monotonic time at which progress of a run last became due. It outlives each report, and is locked only under the
+/// lock of the inbox.
 #[derive(Default)]
 pub(crate) struct Pace(Mutex<Option<Duration>>);
 
-/// What was reported, the last word of each task only. No task is in both.
+/// Reported progress, only the last report of each task. No task is in both maps.
 #[derive(Default)]
 pub(crate) struct Reports {
     due: HashMap<TaskId, ProgressUpdate>,
@@ -35,12 +36,12 @@ struct Early {
 }
 
 impl Reports {
-    /// True when nothing is due, whatever waits to become so.
+    /// True when nothing is due. Early reports do not count.
     pub(super) fn is_empty(&self) -> bool {
         self.due.is_empty()
     }
 
-    /// Takes a report in; true when it is due, and whoever sends commits has not been told that one is.
+    /// Adds a report. True when it is due and the queue actor has not been told yet that this task's report is due.
     pub(super) fn add(&mut self, task_id: TaskId, update: ProgressUpdate, pace: &Arc<Pace>, now: Duration) -> bool {
         if let Some(older) = self.due.get_mut(&task_id) {
             *older = update;
@@ -58,7 +59,7 @@ impl Reports {
         true
     }
 
-    /// What has waited for long enough becomes due; true when there is any.
+    /// Makes early reports due that have waited long enough; true when there are any.
     pub(super) fn ripen(&mut self, now: Duration) -> bool {
         let mut any = false;
         for (task_id, early) in self.early.extract_if(|_, early| early.due_at <= now) {
@@ -69,9 +70,10 @@ impl Reports {
         any
     }
 
-    /// The run of this task has ended: its last word goes out with the end, for nothing is written after that.
+    /// Handles the end of the task's run. Its last report goes out with the end, because no progress is written after
+    /// that.
     pub(super) fn ended(&mut self, task_id: TaskId) {
-        // Most runs report nothing, and each end comes by here.
+        // Most runs report nothing, and every end of a run calls this.
         if self.early.is_empty() {
             return;
         }
@@ -80,12 +82,12 @@ impl Reports {
         }
     }
 
-    /// Leaves only what is due, and gives back what is not.
+    /// Keeps only the due reports, and returns the early reports.
     pub(super) fn split_early(&mut self) -> Self {
         Self { due: HashMap::new(), early: std::mem::take(&mut self.early) }
     }
 
-    /// What is due, for a commit.
+    /// The due reports, for a commit.
     pub(super) fn into_due(self) -> impl ExactSizeIterator<Item = ProgressUpdate> {
         self.due.into_values()
     }
@@ -97,7 +99,7 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::task::{ClaimToken, Progress};
 
-    /// One run that reports, at so many milliseconds.
+    /// A run that reports at given times, in milliseconds.
     struct Run {
         task_id: TaskId,
         pace: Arc<Pace>,
@@ -120,7 +122,7 @@ mod tests {
             self.reports.ripen(Duration::from_millis(millis))
         }
 
-        /// What the next commit takes along.
+        /// The messages that the next commit takes along.
         fn sent(&mut self) -> Vec<String> {
             let early = self.reports.split_early();
             let due = std::mem::replace(&mut self.reports, early);

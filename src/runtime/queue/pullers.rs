@@ -1,14 +1,14 @@
-//! Those who pull from a lane. Pure: no actix, no storage, no clock.
+//! Pullers: callers of `pop` that wait for a task of a lane. Pure: no actix, no storage, no clock.
 
 use std::collections::VecDeque;
 
 use super::inbox::Puller;
 use crate::runtime::core::stale::StaleScan;
 
-/// Those who pull from one lane, in the order in which they came.
+/// The pullers of a lane, in FIFO order.
 ///
-/// Whoever gives up waiting does not say so. On a lane where nothing is pushed nobody else would notice, so those that have
-/// gone away are looked for as others come.
+/// A puller that stops waiting does not say so. On a lane where nothing is pushed, nothing else would notice it. So
+/// closed pullers are looked for as further pullers come.
 #[derive(Default)]
 pub(crate) struct Pullers {
     line: VecDeque<Puller>,
@@ -23,29 +23,29 @@ impl Pullers {
         self.line.push_back(puller);
     }
 
-    /// Drops those who went away.
+    /// Drops closed pullers.
     pub(crate) fn forget_gone(&mut self) {
         let before = self.line.len();
         self.line.retain(|puller| !puller.answer.is_closed());
         self.gone.looked(before, self.line.len());
     }
 
-    /// The one who has waited longest; it may have gone away.
+    /// The puller that has waited longest. It may be closed.
     pub(crate) fn next(&mut self) -> Option<Puller> {
         self.line.pop_front()
     }
 
-    /// Turns away those who do not want to wait, by dropping their sender.
+    /// Turns away the pullers that do not want to wait, by dropping their senders.
     pub(crate) fn turn_away_hasty(&mut self) {
         self.line.retain(|puller| !puller.once);
     }
 
-    /// Turns all of them away, by dropping their senders.
+    /// Turns away all pullers, by dropping their senders.
     pub(crate) fn clear(&mut self) {
         self.line.clear();
     }
 
-    /// How many there are, those included that have gone away since.
+    /// The number of pullers. It includes pullers that have closed since.
     pub(crate) fn len(&self) -> usize {
         self.line.len()
     }

@@ -1,4 +1,4 @@
-//! How tasks come to the inbox.
+//! Pushes: the way of tasks to the inbox.
 
 use std::future::Future;
 use std::pin::pin;
@@ -16,7 +16,7 @@ use crate::error::PushError;
 use crate::runtime::core::Core;
 use crate::task::{IntoNewTask, TaskSpec};
 
-/// Pushes one task for a handler that runs.
+/// Pushes a task for a handler that runs.
 pub(crate) async fn push_from_within(core: &Arc<Core>, task: impl IntoNewTask) -> Result<Pushed, PushError> {
     let spec = checked(core, task)?;
     let deadline = deadline(core);
@@ -41,12 +41,13 @@ pub(crate) async fn push_specs(
     hand_in(core, specs, place, deadline).await
 }
 
-/// When a push that begins now is given up, on the clock's growing hand.
+/// The monotonic time at which a push that begins now is given up.
 pub(crate) fn deadline(core: &Core) -> Duration {
     core.clock.after(core.config.push_deadline)
 }
 
-/// Waits for a place no longer than a push may wait for storage. There is no timer for each: thousands may wait.
+/// Waits for a place, but no longer than a push may wait for storage. Pushes have no timer each, because thousands may
+/// wait.
 async fn in_time<T>(
     core: &Core,
     deadline: Duration,
@@ -66,7 +67,7 @@ async fn in_time<T>(
     }
 }
 
-/// A task that may be stored, with what its pusher left open filled in.
+/// Checks that a task may be stored, and fills in the fields that the caller left open.
 pub(crate) fn checked(core: &Core, task: impl IntoNewTask) -> Result<Arc<TaskSpec>, PushError> {
     if let Some(reason) = core.backend.full() {
         return Err(PushError::NoRoom(reason));

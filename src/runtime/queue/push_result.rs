@@ -1,18 +1,19 @@
-//! What whoever pushed is told. Pure.
+//! Turns storage's answers for a push into the caller's `Result`. Pure.
 
 use super::Pushed;
 use crate::backend::{BackendError, Inserted, Insertion};
 use crate::error::PushError;
 use crate::task::TaskState;
 
-/// What whoever pushed a group is told of it.
+/// The answer to the caller that pushed a group.
 pub(crate) fn of_group(answers: impl Iterator<Item = Result<Pushed, PushError>>) -> Result<Vec<Pushed>, PushError> {
     let mut pushed = Vec::with_capacity(answers.size_hint().0);
     let mut refused = None;
     for answer in answers {
         match answer {
             Ok(answer) => pushed.push(answer),
-            // The one that holds the key says more than the others of its group, which were refused with it.
+            // The error of the task whose key is held says more than the errors of the other tasks, which were refused
+            // with it.
             Err(error @ PushError::UniqueKeyHeld { .. }) => refused = Some(error),
             Err(error) => refused = refused.or(Some(error)),
         }
@@ -20,7 +21,7 @@ pub(crate) fn of_group(answers: impl Iterator<Item = Result<Pushed, PushError>>)
     refused.map_or(Ok(pushed), Err)
 }
 
-/// What whoever pushed a task is told of it.
+/// The answer to the caller that pushed a task.
 pub(crate) fn answer(insertion: &Insertion, outcome: Inserted) -> Result<Pushed, PushError> {
     let spec = &insertion.spec;
     match outcome {
@@ -40,7 +41,7 @@ pub(crate) fn answer(insertion: &Insertion, outcome: Inserted) -> Result<Pushed,
     }
 }
 
-/// Why a push whose key another transaction had in hand until its deadline came to nothing.
+/// The error of a push whose unique key a different transaction held until the deadline of the push.
 pub(crate) fn key_is_busy() -> BackendError {
     let message = "a transaction that has not ended holds the unique key of the push; end it, and push again";
     BackendError::Transient { operation: "commit", message: message.into() }

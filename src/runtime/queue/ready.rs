@@ -1,4 +1,4 @@
-//! Where claimed tasks wait for a worker, and idle workers for a task.
+//! The ready queue: claimed tasks wait here for a worker, and idle workers wait for a task.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,30 +10,31 @@ use crate::backend::Claimed;
 use crate::clock::Clock;
 use crate::runtime::worker::{Slot, Wake, Worker};
 
-/// The ready of one lane.
+/// The ready queue of a lane.
 ///
-/// Tasks do not travel to workers as one message each: a message costs more than a small task. The queue puts a
-/// whole batch here and wakes one worker; that worker takes a task, wakes the next worker while there is more, and
-/// goes on taking until the ready is empty. So a long task holds up nobody, and a flood of short ones costs a lock
-/// each.
+/// Tasks do not travel to workers as a message each, because a message costs more than a small task. The queue puts a
+/// whole batch here and wakes a single worker. That worker takes a task, wakes the next worker while there are more
+/// tasks, and goes on until the ready queue is empty. So a long task delays no other task, and in a flood of short
+/// tasks each task costs only a lock.
 ///
-/// A worker that is woken on a thread that a handler blocks does not answer before that handler ends. So nobody waits for
-/// an answer for long: whoever comes to the ready after [`SLOW`] wakes another worker, and when nobody comes the guardian
-/// wakes all that are idle. The silent one keeps its call; it looks when it can, and is idle or busy only then.
+/// A worker does not answer its wake-up while a handler blocks its thread. So no answer is awaited for long. The next
+/// `put` or `take` after [`SLOW`] wakes a second worker, and if neither comes the guardian wakes all idle workers. The
+/// silent worker keeps its call. It looks when it can, and only then counts as idle or busy.
 #[derive(Default)]
 pub(crate) struct ReadyQueue(Mutex<ReadyState>);
 
-/// An answer that takes longer may not come soon. Long against the microseconds of a wake, so that a flood sends few of
-/// them, and short against what a task may wait.
+/// An answer that takes longer than this may not come soon. It is long compared with the microseconds of a wake-up, so
+/// that a flood sends few wake-ups. It is short compared with the time that a task may wait.
 const SLOW: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct ReadyState {
     ready: VecDeque<Claimed>,
     idle: Vec<Addr<Worker>>,
-    // The last call, until its worker has looked. One at a time is enough: that worker wakes the next.
+    // The last call, until its worker has looked. A single open call is enough, because that worker wakes the next
+    // worker.
     unanswered: Option<Sent>,
-    // Of the last call: tells a late answer to an older one from the answer that is waited for.
+    // The number of the last call. It tells the awaited answer from a late answer to an older call.
     last: CallNumber,
     // The call that had no answer when the guardian looked last.
     seen_unanswered: Option<CallNumber>,
@@ -43,7 +44,7 @@ pub(crate) type CallNumber = u64;
 
 struct Sent {
     number: CallNumber,
-    /// On the clock's growing hand.
+    /// In monotonic time.
     at: Duration,
 }
 
@@ -54,25 +55,25 @@ pub(crate) struct Call {
     number: CallNumber,
 }
 
-/// What a worker finds on the ready.
+/// The answer to a worker that asks for a task.
 pub(crate) enum Take {
-    /// A task, and another worker to wake before it is run.
+    /// A task, and a second worker to wake before the task is run.
     Task(Claimed, Option<Call>),
-    /// Nothing: the worker now counts as idle and gets a [`Wake`].
+    /// No task: the worker now counts as idle and gets a [`Wake`].
     Idle,
 }
 
 impl ReadyQueue {
-    /// Puts claimed tasks down; returns a worker to wake.
+    /// Adds claimed tasks; returns a worker to wake.
     pub(crate) fn put(&self, tasks: impl IntoIterator<Item = Claimed>, clock: &Clock) -> Option<Call> {
         let mut seats = self.0.lock();
         seats.ready.extend(tasks);
         seats.next_to_wake(clock)
     }
 
-    /// A worker asks for a task. `call` is what its first question after a [`Wake`] answers.
+    /// Takes a task for a worker. `call` is the call that the worker's first question after a [`Wake`] answers.
     ///
-    /// The task goes to `slot` under the ready's lock: at no time is a claim in nobody's hands.
+    /// The task moves to `slot` under the lock of the ready queue, so that the claim always has a holder.
     pub(crate) fn take(&self, worker: &Addr<Worker>, slot: &Slot, call: Option<CallNumber>, clock: &Clock) -> Take {
         let mut seats = self.0.lock();
         if call.is_some_and(|number| seats.unanswered.as_ref().is_some_and(|sent| sent.number == number)) {
@@ -91,25 +92,26 @@ impl ReadyQueue {
         }
     }
 
-    /// Takes all waiting tasks back.
+    /// Takes all waiting tasks out.
     pub(crate) fn clear(&self) -> VecDeque<Claimed> {
         std::mem::take(&mut self.0.lock().ready)
     }
 
-    /// Forgets workers that have died, and wakes one of the others if there is work.
+    /// Forgets workers that have died, and returns a living worker to wake if there is work.
     pub(crate) fn forget_dead(&self, clock: &Clock) -> Option<Call> {
         let mut seats = self.0.lock();
         seats.idle.retain(Addr::connected);
-        // The dead one may have been woken without having looked.
+        // The dead worker may have been woken without having looked.
         seats.unanswered = None;
         seats.next_to_wake(clock)
     }
 
-    /// Returns all idle workers, to be woken, if there is work and the last call has had no answer since this was asked
-    /// before. All of them, because many may sit on the blocked thread, and nobody may come by who would wake the next.
+    /// Returns all idle workers, to be woken, if there is work and the last call has had no answer since the previous
+    /// question. All are returned because many may sit on the blocked thread, and perhaps no `put` or `take` follows
+    /// that would wake the next worker.
     pub(crate) fn not_answered(&self) -> Vec<Call> {
         let mut seats = self.0.lock();
-        // By number and not by time: a test's clock may stand still.
+        // Compared by number and not by time, because a test's clock may stand still.
         let unanswered = seats.unanswered.as_ref().map(|sent| sent.number);
         let before = std::mem::replace(&mut seats.seen_unanswered, unanswered);
         if unanswered.is_none() || unanswered != before || seats.ready.is_empty() {
@@ -120,7 +122,7 @@ impl ReadyQueue {
         idle.into_iter().map(|worker| seats.call(worker)).collect()
     }
 
-    /// Takes idle workers out, at most so many, that are to go: none of them has been woken.
+    /// Takes out at most `workers` idle workers that are to end. None of them has been woken.
     pub(crate) fn dismiss(&self, workers: usize) -> Vec<Addr<Worker>> {
         let mut seats = self.0.lock();
         let stay = seats.idle.len().saturating_sub(workers);
@@ -129,7 +131,7 @@ impl ReadyQueue {
         gone
     }
 
-    /// The claims that wait here.
+    /// The claims of the tasks that wait here.
     pub(crate) fn waiting(&self) -> Vec<(crate::task::TaskId, crate::task::ClaimToken)> {
         self.0.lock().ready.iter().map(|claimed| (claimed.spec.task_id, claimed.token)).collect()
     }
@@ -156,7 +158,7 @@ impl ReadyState {
     }
 }
 
-/// Wakes workers; a dead one is noticed by the guardian, which wakes another.
+/// Wakes workers. The guardian notices a dead worker and wakes a different worker.
 pub(crate) fn wake(calls: impl IntoIterator<Item = Call>) {
     for call in calls {
         call.worker.do_send(Wake(call.number));
@@ -173,7 +175,8 @@ mod tests {
     use crate::clock::Timestamp;
     use crate::task::{ClaimToken, NewTask};
 
-    /// A ready with workers that do nothing by themselves, all of them idle; the last one is the first to be woken.
+    /// A ready queue with workers that do nothing by themselves, all of them idle. The last worker is the first to be
+    /// woken.
     struct Yard {
         ready: ReadyQueue,
         clock: Clock,
@@ -200,7 +203,7 @@ mod tests {
             self.ready.take(&self.workers[worker].address(), &Slot::default(), call, &self.clock)
         }
 
-        /// The worker asks for a task and gets one; returns whom it is to wake.
+        /// The worker asks for a task and gets it; returns the call for the next worker to wake.
         fn task(&self, worker: usize, call: Option<CallNumber>) -> Option<Call> {
             match self.ask(worker, call) {
                 Take::Task(_, next) => next,
@@ -208,7 +211,7 @@ mod tests {
             }
         }
 
-        /// Whom a call is for.
+        /// The index of the worker that a call is for.
         fn index(&self, call: &Call) -> usize {
             self.workers.iter().position(|worker| worker.address() == call.worker).unwrap()
         }
@@ -241,14 +244,14 @@ mod tests {
         yard.late();
         let second = yard.put(1).unwrap();
         assert_eq!((yard.index(&silent), yard.index(&second)), (2, 1));
-        // The answer to the older call says nothing of the newer one.
+        // The answer to the older call says nothing about the newer call.
         assert!(yard.task(2, Some(silent.number)).is_none(), "the second is on its way");
         yard.late();
         let third = yard.task(2, None).unwrap();
         assert_eq!(yard.index(&third), 0);
         yard.late();
         assert!(yard.put(0).is_none(), "nobody is idle");
-        // However late they come, each finds what is there and is idle once.
+        // However late the workers come, each finds the tasks that are there, and is idle only once.
         assert!(yard.task(1, Some(second.number)).is_none());
         assert!(yard.task(0, Some(third.number)).is_none());
         assert!(matches!(yard.ask(0, None), Take::Idle));

@@ -302,8 +302,8 @@ pub(crate) fn refuse(batch: &mut Batch, give_up: impl Fn(Duration) -> bool, erro
     }
 }
 
-/// The error for a push whose earlier sending may have got through. It says "unknown", independent of storage's answer
-/// to the last sending.
+/// The error for a push whose earlier sending may have got through. It is [`BackendError::Unknown`], independent of
+/// storage's answer to the last sending.
 pub(super) fn in_doubt(error: &BackendError) -> BackendError {
     match error {
         BackendError::Unknown { .. } => error.clone(),

@@ -19,7 +19,7 @@ impl Inbox {
         }
     }
 
-    /// Sends progress that came too soon and has waited since.
+    /// Sends progress that came too soon and is due now.
     pub(crate) fn ripen(&self, now: Duration) {
         let due = self.gathered.lock().progress.ripen(now);
         if due {

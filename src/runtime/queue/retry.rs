@@ -1,4 +1,5 @@
-//! What the queue does when storage fails: what can wait is sent again, and claims that nobody knows of are given back.
+//! The queue's reaction when storage fails: work that can wait is sent again, and claims without a holder are given
+//! back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,16 +18,18 @@ use crate::logging::keys;
 use crate::runtime::core::Stage;
 use crate::runtime::persistence::ReleaseClaims;
 
-/// How long after its answer was lost a commit may yet arrive: servers give up what takes longer, and this is a little more.
-/// A network may deliver later than that only what is sent in one piece, for each statement waits for the answer to the one
-/// before. The end of a transaction comes too late after 15 s of silence, on MySQL after 30 s. A push that is a statement
-/// by itself comes too late after 30 s, for which PostgreSQL has a timeout from version 14 on.
+/// How long a commit may still arrive after its answer was lost. Servers give up a commit that takes longer, and this
+/// is a little more than their limits. A network can deliver later than that only a request that is sent in a single
+/// piece, because each statement waits for the answer to the previous statement. The end of a transaction comes too
+/// late after 15 s of silence, on MySQL after 30 s. A push that is a statement by itself comes too late after 30 s;
+/// PostgreSQL has a timeout for it from version 14 on.
 const LATE: Duration = Duration::from_secs(40);
-/// How often claims of such a commit are looked for.
+/// How often the claims of such a commit are looked for.
 const LOOK: Duration = Duration::from_secs(2);
 
 impl Queue {
-    /// Storage did not take a commit: what can wait is sent again after a pause, what cannot is told.
+    /// Handles a commit that storage did not take. Work that can wait is sent again after a pause. Callers that cannot
+    /// wait get the error.
     pub(super) fn failed(
         &mut self,
         lanes: &mut Lanes,
@@ -55,7 +58,7 @@ impl Queue {
                 self.back_off(ctx);
                 return;
             }
-            // Perhaps it is one of them that storage cannot take: then nothing else is to be refused with it.
+            // Perhaps storage cannot take a particular claim. Then nothing else is to be refused with it.
             lanes.ask_alone(&batch.claims);
             receipt::forget_claims(lanes, &mut batch);
             if !panicked {
@@ -67,10 +70,10 @@ impl Queue {
                 return;
             }
         }
-        // Claims are asked for again with what has gathered by then.
+        // Claims are sent again together with the work that has gathered by then.
         receipt::forget_claims(lanes, &mut batch);
         if !error.is_transient() && batch.len() > 1 {
-            // One bad thing must not take the others with it: it is found by halves.
+            // A single bad part must not take the rest of the batch with it. It is found by halving the batch.
             let second = batch.split();
             let mut again = self.core.inbox.again();
             again.push_front(Box::new(second));
@@ -83,7 +86,7 @@ impl Queue {
             self.reconcile |= unstorable::mend(&self.core, &mut batch, &error);
         }
         for overdue in self.core.inbox.take_overdue(now) {
-            // Whoever no longer listens needs no answer.
+            // A caller that has stopped waiting needs no answer.
             drop(overdue.answer.send(Err(PushError::Storage(error.clone()))));
         }
         if !batch.is_empty() {
@@ -92,7 +95,7 @@ impl Queue {
         self.back_off(ctx);
     }
 
-    /// Storage has taken a commit.
+    /// Records that storage has taken a commit.
     pub(super) fn recovered(&mut self) {
         if std::mem::take(&mut self.failures) > 0 {
             self.core.inbox.set_trouble(None);
@@ -113,7 +116,7 @@ impl Queue {
         ctx.spawn(over);
     }
 
-    /// Gives back the claims that storage has for this node and that nobody here holds.
+    /// Gives back the claims that storage has for this node and that the node does not hold.
     pub(super) fn start_reconcile(&mut self, ctx: &mut Context<Self>) {
         self.reconciling = true;
         let mut keep = self.core.live_claims();
@@ -130,7 +133,7 @@ impl Queue {
                     queue.reconcile = false;
                     debug!(queue.core.log, "claims reconciled"; keys::COUNT => released.tasks);
                     let mut lanes = queue.core.lanes.lock();
-                    // Nothing was on its way: what an earlier actor had sent is all back.
+                    // No commit was in flight: all commits of an earlier actor have returned.
                     count_outstanding(&queue.core, &mut lanes);
                     lanes.announce_all();
                     lanes.release(false);
@@ -147,8 +150,8 @@ impl Queue {
         ctx.spawn(done);
     }
 
-    /// Reconciles once more after a while, as long as a commit whose answer was lost may yet arrive: what it claims
-    /// then, nobody here holds.
+    /// Reconciles once more after a while, as long as a commit whose answer was lost may still arrive. Claims that it
+    /// makes then have no holder on this node.
     fn look_again(&mut self, ctx: &mut Context<Self>) {
         if self.looks_again || self.core.clock.elapsed() >= self.doubtful_until {
             return;

@@ -1,4 +1,4 @@
-//! How queues are to be run and which limits hold, on the way from storage to the queue actor.
+//! Queue settings and limits, on their way from storage to the queue actor.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,7 +6,7 @@ use actix::Message;
 
 use crate::backend::{Limit, QueueSettings};
 
-/// How queues are to be run and which limits hold, as a look at storage found it.
+/// Queue settings and limits, as a look at storage found them.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Configure {
@@ -15,19 +15,19 @@ pub(crate) struct Configure {
     pub(crate) look: Look,
 }
 
-/// A look at stored settings. One that began later has seen all that earlier ones have.
+/// A look at stored settings. A later look has seen everything that earlier looks have seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Look(u64);
 
 /// Numbers looks in the order in which they begin.
 ///
-/// Upkeep and the board both look, and their findings overtake one another: without an order a round of upkeep that
-/// looked just before a pause would undo it.
+/// Maintenance and the board both look, and their results may overtake each other. Without an order, a maintenance
+/// round that looked just before a pause would undo the pause.
 #[derive(Debug, Default)]
 pub(crate) struct Looks(AtomicU64);
 
 impl Looks {
-    /// To be called before storage is asked.
+    /// Begins a look. Call it before storage is asked.
     pub(crate) fn begin(&self) -> Look {
         Look(self.0.fetch_add(1, Ordering::AcqRel) + 1)
     }

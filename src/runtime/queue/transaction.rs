@@ -11,7 +11,7 @@ use crate::error::{CompleteError, PushError};
 use crate::runtime::core::Core;
 use crate::task::{IntoNewTask, TaskSpec, TaskState};
 
-/// Stores tasks for later: what is claimed at once could not be given back when the transaction does not commit.
+/// Stores tasks for later. A task that is claimed at once could not be given back if the transaction does not commit.
 pub(crate) fn push_in<C: AppConnection, T: IntoNewTask>(
     core: &Core,
     conn: &mut C,
@@ -32,7 +32,7 @@ pub(crate) fn push_in<C: AppConnection, T: IntoNewTask>(
     of_group(tasks.zip(receipt.inserted).map(|(insertion, outcome)| answer(insertion, outcome)))
 }
 
-/// Writes the end of a run.
+/// Writes the end of a run in the transaction.
 pub(crate) fn complete_in<C: AppConnection>(
     core: &Core,
     conn: &mut C,

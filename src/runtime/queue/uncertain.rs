@@ -1,9 +1,9 @@
-//! Ends of runs that storage refused when they were sent for the second time.
+//! Uncertain ends: ends of runs that storage fenced when they were sent for the second time.
 //!
-//! When the answer to a commit is lost, the commit is sent again. Its settlements are then refused if the first sending
-//! got through, and also if the claim was really gone; the receipt is the same. What storage has written tells the two
-//! apart: an end that was taken has left its execution, under the token of its claim. One more read for each, and only
-//! after a lost answer.
+//! When the answer to a commit is lost, the commit is sent again. Its settlements are then fenced if the first sending
+//! got through, and also if the claim was really lost. The receipt is the same in both cases. The stored executions
+//! tell the two cases apart: an end that was taken has left its execution, under the token of its claim. This costs a
+//! further read for each end, and only after a lost answer.
 
 use std::sync::Arc;
 
@@ -16,10 +16,11 @@ use crate::runtime::core::Core;
 use crate::runtime::persistence::ListExecutions;
 use crate::task::Execution;
 
-/// Finds out what became of these, and tells.
+/// Finds out the outcome of these ends, and reports it.
 ///
-/// Beside the queue actor, which goes on meanwhile. If nothing comes of it, because the board stops, the ends are
-/// dropped: those who pulled learn that the outcome is unknown, and who waits for a task is told by upkeep.
+/// This runs beside the queue actor, which goes on meanwhile. If the board stops before it is done, the ends are
+/// dropped. Callers that settled a delivery then learn that the outcome is unknown. Callers that wait for a task are
+/// told by maintenance.
 pub(super) fn resolve(core: &Arc<Core>, ends: Vec<Ended>) {
     let (Some(home), false) = (core.home.get(), ends.is_empty()) else { return };
     let core = Arc::clone(core);
@@ -44,9 +45,9 @@ async fn look(core: &Core, settlement: &Settlement) -> Verdict {
     }
 }
 
-/// True when the history has this very end. The token alone proves nothing: under the token of a run that was taken for
-/// lost stands an execution as well, written by its rescuer. A claim that is given back leaves no execution, and
-/// nothing is told of it either way.
+/// True if this settlement was written. Matching the token is not enough: a rescue of a run that was taken for lost
+/// writes an execution under the same token, so status and finish time must match too. A claim that is given back
+/// leaves no execution, and its outcome is not reported in either case.
 pub(crate) fn is_written(settlement: &Settlement, executions: &[Execution]) -> bool {
     let Some(end) = &settlement.execution else { return true };
     executions.iter().any(|execution| {
@@ -102,7 +103,7 @@ mod tests {
         for (written, execution) in [
             (true, execution(7, success, Some(at(2)))),
             (false, execution(8, success, Some(at(2)))),
-            // Taken for lost by another node, which wrote that down.
+            // A different node took the run for lost, and wrote that down.
             (false, execution(7, ExecutionStatus::Lost, Some(at(2)))),
             (false, execution(7, success, Some(at(3)))),
             (false, execution(7, ExecutionStatus::Running, None)),

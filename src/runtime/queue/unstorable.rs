@@ -1,9 +1,10 @@
-//! What storage refuses for good, when it came alone.
+//! Unstorable parts: parts of a batch that storage refuses for good even when they come alone.
 //!
-//! A batch with something in it that storage cannot take is cut into halves until that one thing is alone. A push is
-//! answered with the error. The end of a run cannot be, for its task must not stay `running` for ever: it is stored once
-//! more without what the handler gave, with the reason in its place; a task that had succeeded is then dead. A claim is
-//! looked for before anything else: a commit that had claims is sent again without them, and each of those alone.
+//! A batch with a part that storage cannot take is cut into halves until that part is alone. A push is answered with
+//! the error. The end of a run cannot be answered with an error, because its task must not stay `running` for ever. It
+//! is stored once more without the handler's result and error, with the reason in their place. A task that had
+//! succeeded is then dead. A claim is looked for before anything else: a commit that had claims is sent again without
+//! them, and each claim is sent alone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +19,14 @@ use crate::logging::keys;
 use crate::runtime::core::Core;
 use crate::task::{ExecutionStatus, TaskState};
 
-/// Begins the error of a task whose end could not be stored as it was.
+/// The beginning of the error of a task whose end could not be stored as it was.
 const UNSTORABLE: &str = "the end of the run could not be stored";
 
-/// When a queue is asked for again that storage refused to look into.
+/// The pause before storage is asked again for a queue that it refused to look into.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 
-/// Gives up the claim of a batch that is nothing else: whoever pulls is told when storage refuses it for good, and the
-/// queue is asked for again after a while.
+/// Gives up the claim of a batch that holds nothing else. Pullers get the error when storage refuses the claim for
+/// good. The queue is asked for again after a while.
 pub(super) fn give_up_claim(core: &Core, lanes: &mut Lanes, batch: &mut Batch, error: &BackendError) {
     let claims = std::mem::take(&mut batch.claims).into_iter().zip(std::mem::take(&mut batch.commit.claim));
     for (whom, request) in claims {
@@ -44,7 +45,7 @@ pub(super) fn give_up_claim(core: &Core, lanes: &mut Lanes, batch: &mut Batch, e
                 while !error.is_transient()
                     && let Some(puller) = lane.pullers.next()
                 {
-                    // Whoever no longer listens needs no answer.
+                    // A caller that has stopped waiting needs no answer.
                     drop(puller.answer.send(Err(error.clone())));
                 }
                 lane.turn_away_hasty();
@@ -54,10 +55,11 @@ pub(super) fn give_up_claim(core: &Core, lanes: &mut Lanes, batch: &mut Batch, e
     }
 }
 
-/// Makes of a batch with one thing in it what storage may take; true when a claim was given up that storage still has.
+/// Turns a batch with a single part into a batch that storage may take. True when a claim was given up that storage
+/// still has.
 pub(super) fn mend(core: &Arc<Core>, batch: &mut Batch, error: &BackendError) -> bool {
     batch.commit.progress.clear();
-    // Not read from the text of the error: a handler may say the same.
+    // Kept as a flag and not read from the text of the error, because a handler may write the same text.
     let stripped = std::mem::replace(&mut batch.stripped, true);
     let mut given_up = false;
     let ends = std::mem::take(&mut batch.commit.settle).into_iter().zip(std::mem::take(&mut batch.settled));
@@ -68,7 +70,7 @@ pub(super) fn mend(core: &Arc<Core>, batch: &mut Batch, error: &BackendError) ->
             batch.commit.settle.push(settlement);
             batch.settled.push((spec, holder));
         } else {
-            // Nothing more can be taken away: the claim is given back, and the task runs again.
+            // Nothing more can be taken away. The claim is given back, and the task runs again.
             given_up = true;
             Ended::new(settlement, spec, holder).tell(core, Verdict::Unknown);
         }
@@ -76,7 +78,7 @@ pub(super) fn mend(core: &Arc<Core>, batch: &mut Batch, error: &BackendError) ->
     given_up
 }
 
-/// Takes away what a handler put into the end of its run; false when there is nothing of that.
+/// Removes the handler's result and error from the end of its run; false when the end has no such data.
 fn strip(settlement: &mut Settlement, error: &BackendError) -> bool {
     let Some(end) = &mut settlement.execution else { return false };
     end.result = None;

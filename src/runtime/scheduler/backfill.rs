@@ -1,4 +1,4 @@
-//! Runs that the clock did not ask for.
+//! Runs that the clock did not ask for: triggered runs and backfills.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,34 +18,35 @@ use crate::schedule::policy::KEPT_RUNS;
 use crate::schedule::{FiringCause, ScheduleRecord};
 use crate::task::{TaskId, TaskSpec, TaskState};
 
-/// The most nominal times of one backfill.
+/// The most nominal times of a backfill.
 const MOST: usize = 10_000;
-/// Those that are written in one transaction.
+/// The most tasks that are written in a transaction.
 const AT_ONCE: usize = 200;
-/// Times that a turn is tried when others write to the same schedule.
+/// How often a turn is tried when other nodes write to the same schedule.
 const TRIES: usize = 50;
 
-/// In which order the runs of a backfill go.
+/// The order in which the runs of a backfill go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackfillOrder {
-    /// Each waits until the one before it has ended; the first, until what earlier backfills have made has ended.
+    /// Each run waits until the run before it has ended. The first waits until the tasks of earlier backfills have
+    /// ended.
     #[default]
     OneByOne,
-    /// All may run at once, as far as the queue lets them.
+    /// All runs may go at once, as far as the queue lets them.
     AllAtOnce,
 }
 
-/// What a backfill did.
+/// The result of a backfill.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Backfilled {
     /// The tasks that it made, in the order of their nominal times.
     pub made: Vec<TaskId>,
-    /// Nominal times that had a task already.
+    /// How many nominal times had a task already.
     pub already: u64,
 }
 
-/// A run at once, beside whatever runs.
+/// A run at once, beside any other runs.
 pub(crate) struct TriggerNow(pub(crate) Name);
 
 /// Runs for the nominal times from `from` to `to`, both included.
@@ -64,7 +65,7 @@ impl TriggerNow {
             if let Some(task_id) = made.into_iter().flatten().next() {
                 return Ok(task_id);
             }
-            // Another run of this very microsecond.
+            // A different run has this very microsecond.
             nominal_at = nominal_at + Duration::from_micros(1);
         }
         Err(BoardError::Invalid(format!("schedule {:?} is triggered very often; try again", self.0)))
@@ -104,7 +105,7 @@ impl Backfill {
     }
 }
 
-/// Refuses a time of which nobody can tell whether it has run.
+/// Rejects a time for which it is no longer known whether it has run.
 pub(super) fn known(record: &ScheduleRecord, from: Timestamp) -> Result<(), BoardError> {
     match record.forgotten_to.filter(|forgotten| from <= *forgotten) {
         Some(forgotten) => Err(BoardError::Invalid(format!(
@@ -115,9 +116,10 @@ pub(super) fn known(record: &ScheduleRecord, from: Timestamp) -> Result<(), Boar
     }
 }
 
-/// Makes tasks for nominal times; nothing for those that had one. With a `chain` each follows the one before it, and the
-/// first that task; or, where there is none yet, the last one that an earlier backfill has made and that goes on, for a call
-/// that is repeated after an error, or for further times, is to start no second row of runs beside the first.
+/// Makes tasks for nominal times; `None` for each time that had a task already. With a `chain` each task follows the
+/// task before it, and the first follows the task in `chain`. If `chain` holds no task yet, the first follows the last
+/// live task of an earlier backfill. Otherwise a call that is repeated after an error, or made for further times, would
+/// start a second chain beside the first.
 async fn make(
     core: &Arc<Core>,
     name: &Name,
@@ -144,14 +146,14 @@ async fn make(
             let id = |(spec, made): (&Arc<TaskSpec>, Option<TaskState>)| made.map(|_| spec.task_id);
             return Ok(specs.iter().zip(made).map(id).collect());
         }
-        // Another node writes to the schedule.
+        // A different node writes to the schedule.
         core.timeout(Duration::from_millis(5)).await;
     }
     let message = format!("schedule {name:?} was changed {TRIES} times meanwhile");
     Err(BackendError::Transient { operation: "fire", message }.into())
 }
 
-/// The last task of backfills that go on.
+/// The last live task of a backfill.
 fn last_backfill(live: &[Instance]) -> Option<TaskId> {
     live.iter().rev().find(|task| task.cause == FiringCause::Backfill).map(|task| task.task_id)
 }

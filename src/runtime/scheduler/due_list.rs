@@ -1,4 +1,4 @@
-//! What outlives an incarnation of the scheduler: which schedule fires next, and what is known of storage.
+//! State that outlives the scheduler actor: which schedule fires next, and how much of storage is known.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,11 +12,11 @@ use crate::backend::ScheduleChanges;
 use crate::clock::Timestamp;
 use crate::task::ScheduleId;
 
-/// Time between two looks at all schedules. Changes are told of by their version; this is for rows that somebody edited
-/// by hand, without it.
+/// Time between two looks at all schedules. Saved changes are found by their version. The full look finds rows that
+/// were edited by hand without a new version.
 const BETWEEN_FULL_LOOKS: Duration = Duration::from_secs(60);
 
-/// The share of time that full looks may take.
+/// Full looks may take at most 1 / `FULL_LOOKS_SHARE` of the time.
 const FULL_LOOKS_SHARE: u32 = 100;
 
 /// The schedules that fire, as this node knows them.
@@ -26,7 +26,7 @@ pub(crate) struct DueList {
     /// Storage may hold changes.
     look: AtomicBool,
     bell: Notify,
-    /// Held by the round that is under way; over awaits, so it is no plain mutex.
+    /// Locked by the round in flight. It is no plain mutex, because it is held over awaits.
     pub(super) round: tokio::sync::Mutex<()>,
 }
 
@@ -34,16 +34,16 @@ pub(crate) struct DueList {
 struct Known {
     heap: Heap,
     version: i64,
-    /// When all were looked at, on the clock's growing hand, and how long it took.
+    /// When the last look at all schedules began, in monotonic time, and how long it took.
     full_look: Option<(Duration, Duration)>,
-    /// Those that are silent for long, as the last full look found them.
+    /// The schedules that are silent for long, as the last full look found them.
     silent: Vec<Silent>,
 }
 
 impl Known {
     fn set(&mut self, id: ScheduleId, due: Option<Timestamp>) {
         self.heap.set(id, due);
-        // It was changed, or fires.
+        // The schedule was changed or fires, so it is not silent any more.
         self.silent.retain(|silent| silent.schedule_id != id);
     }
 }
@@ -55,35 +55,37 @@ impl DueList {
         self.bell.notify_one();
     }
 
-    /// A run of a schedule has failed: its rules may let it pause.
+    /// A run of a schedule has failed. The schedule is due at once, because its rules may pause it.
     pub(crate) fn failed(&self, id: ScheduleId, now: Timestamp) {
         self.set(id, Some(now));
         self.bell.notify_one();
     }
 
-    /// Resolves when somebody has rung.
+    /// Resolves when the bell was rung.
     pub(super) async fn rung(&self) {
         self.bell.notified().await;
     }
 
-    /// Look at storage with the next round.
+    /// Makes the next round look at storage.
     pub(super) fn look_again(&self) {
         self.look.store(true, Ordering::Release);
     }
 
-    /// The version after which to look for changes, 0 for all schedules that fire; nothing when there is no reason to look.
+    /// The version after which to look for changes: 0 asks for all schedules that fire. `None` when there is no reason
+    /// to look.
     pub(super) fn look_from(&self, now: Duration) -> Option<i64> {
         let known = self.known.lock();
         let full = known.full_look.is_none_or(|(at, took)| {
             now.saturating_sub(at) >= BETWEEN_FULL_LOOKS.max(took.saturating_mul(FULL_LOOKS_SHARE))
         });
         let look = self.look.swap(false, Ordering::AcqRel);
-        // Where nothing was ever saved, a look for changes is no look at all schedules.
+        // If no schedule was ever saved, the version is 0, which would ask for all schedules. So -1 asks for the
+        // changes.
         let changes = if known.version == 0 { -1 } else { known.version };
         if full { Some(0) } else { look.then_some(changes) }
     }
 
-    /// Takes over what a look after `from` has found; it began at `began` and ended at `now`.
+    /// Takes over the result of a look after version `from`, which began at `began` and ended at `now`.
     pub(super) fn learn(&self, from: i64, changes: ScheduleChanges, began: Duration, now: Duration) {
         let mut known = self.known.lock();
         known.version = changes.version;
@@ -97,7 +99,7 @@ impl DueList {
         }
     }
 
-    /// Takes over which schedules are silent; names those that were not known to be.
+    /// Takes over which schedules are silent. Returns the schedules that were not known to be silent.
     pub(super) fn learn_silent(&self, silent: Vec<Silent>) -> Vec<Silent> {
         let mut known = self.known.lock();
         let is_new = |found: &&Silent| known.silent.iter().all(|known| known.schedule_id != found.schedule_id);
@@ -122,7 +124,7 @@ impl DueList {
         self.known.lock().heap.due(now, limit)
     }
 
-    /// When the next one is due.
+    /// When the next schedule is due.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         self.known.lock().heap.next()
     }

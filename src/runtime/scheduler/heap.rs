@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use crate::clock::Timestamp;
 use crate::task::ScheduleId;
 
-/// The schedules that fire, by the time at which each does so next. All else is read from storage when it is due, so
+/// The schedules that fire, by the next time of each. All other data is read from storage when a schedule is due, so
 /// that 100,000 schedules cost a few megabytes.
 #[derive(Debug, Default)]
 pub(crate) struct Heap {
@@ -14,7 +14,7 @@ pub(crate) struct Heap {
 }
 
 impl Heap {
-    /// Sets when a schedule fires next; nothing when it does not.
+    /// Sets when a schedule fires next; `None` if it does not fire.
     pub(crate) fn set(&mut self, id: ScheduleId, due: Option<Timestamp>) {
         let before = match due {
             Some(due) => self.times.insert(id, due),
@@ -26,13 +26,13 @@ impl Heap {
         self.due.extend(due.map(|due| (due, id)));
     }
 
-    /// The schedules that are due at `now`, the longest due first, at most `limit`. They stay: whoever has dealt with one
-    /// sets its next time.
+    /// The schedules that are due at `now`, the longest due first, at most `limit`. They stay in the heap: the caller
+    /// that has dealt with a schedule sets its next time.
     pub(crate) fn due(&self, now: Timestamp, limit: usize) -> Vec<ScheduleId> {
         self.due.iter().take_while(|(due, _)| *due <= now).take(limit).map(|(_, id)| *id).collect()
     }
 
-    /// When the next one is due.
+    /// When the next schedule is due.
     pub(crate) fn next(&self) -> Option<Timestamp> {
         self.due.first().map(|(due, _)| *due)
     }
@@ -42,7 +42,7 @@ impl Heap {
         self.times.len()
     }
 
-    /// Replaces all.
+    /// Replaces all schedules.
     pub(crate) fn refill(&mut self, all: impl IntoIterator<Item = (ScheduleId, Timestamp)>) {
         self.times = all.into_iter().collect();
         self.due = self.times.iter().map(|(id, due)| (*due, *id)).collect();

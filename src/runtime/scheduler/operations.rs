@@ -1,4 +1,4 @@
-//! What is done to schedules while the board runs: each of these is a message to the scheduler.
+//! Operations on schedules while the board runs: each is a message to the scheduler.
 
 mod change;
 mod define;
@@ -19,30 +19,30 @@ use crate::runtime::core::Core;
 use crate::schedule::Schedule;
 use crate::schedule::{ScheduleRecord, ScheduleStatus};
 
-/// How a schedule comes back from a pause.
+/// How a schedule goes on after a pause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resume {
-    /// Times that fell into the pause are left out, and not told of.
+    /// Times that fell into the pause are left out, and not reported.
     #[default]
     FromNow,
-    /// They are due now, and its rules say which of them run.
+    /// The times of the pause are due now, and the schedule's rules decide which of them run.
     CatchUp,
 }
 
 /// Makes a schedule; its name must be free.
 pub(crate) struct Create(pub(crate) Schedule);
-/// Replaces all that its definition says.
+/// Replaces the whole definition of a schedule.
 pub(crate) struct Update(pub(crate) Name, pub(crate) Schedule);
-/// Makes it, or replaces what its definition says.
+/// Makes a schedule, or replaces its definition.
 pub(crate) struct Upsert(pub(crate) Schedule);
-/// Lets it wait, for ever or until a time.
+/// Pauses a schedule, for ever or until a time.
 pub(crate) struct Pause(pub(crate) Name, pub(crate) Option<Timestamp>);
-/// Lets it go on.
+/// Lets a paused schedule go on.
 pub(crate) struct GoOn(pub(crate) Name, pub(crate) Resume);
-/// Deletes it.
+/// Deletes a schedule.
 pub(crate) struct Delete(pub(crate) Name);
-/// Sets up to where its times are dealt with.
+/// Sets the cursor: the time up to which nominal times are dealt with.
 pub(crate) struct MoveCursor(pub(crate) Name, pub(crate) Timestamp);
 
 impl Operation for Create {
@@ -60,7 +60,7 @@ impl Operation for Update {
         let apply = |record: &mut ScheduleRecord, now| {
             let before = record.trigger.clone();
             definition.clone().apply_to(record, now);
-            // One that has ended may get another description, and stays what it is.
+            // A finished schedule may get a new description, and stays finished.
             if record.trigger != before { has_times(&definition, record.cursor).map(|()| true) } else { Ok(true) }
         };
         match change(core, &name, Faulty::Mended, apply).await {
@@ -125,8 +125,9 @@ impl Operation for GoOn {
                     record.cursor = record.cursor.max(now);
                     now
                 }
-                // The runs that make up for the pause count, for their times lie before now. What has run after the cursor,
-                // because somebody asked for it or the cursor was moved back, does not: it would pause it again at once.
+                // Failures of the runs that make up for the pause count, because the times of these runs lie before
+                // now. Failures of times after the cursor that have run already do not count: they were requested by
+                // hand, or the cursor was moved back. Otherwise they would pause the schedule again at once.
                 Resume::CatchUp => fired.last().map_or(record.cursor, |last| record.cursor.max(*last)),
             };
             go_on(record, failures_from);
@@ -161,7 +162,7 @@ impl Operation for MoveCursor {
         let Self(name, to) = self;
         change(core, &name, Faulty::Refused, |record, _| {
             let trigger = trigger(record)?;
-            // The cursor itself is dealt with, so it may be the last that is forgotten.
+            // The cursor itself is dealt with, so it may be equal to the last forgotten time.
             known(record, to + Duration::from_micros(1))?;
             record.cursor = to;
             if record.status == ScheduleStatus::Finished {

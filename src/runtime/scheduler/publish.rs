@@ -1,4 +1,4 @@
-//! What everyone hears of a decision that was written.
+//! Publishes a decision that was written.
 
 use slog::{info, warn};
 
@@ -10,7 +10,7 @@ use crate::runtime::worker::CancelReason;
 use crate::schedule::{ScheduleRecord, ScheduleStatus};
 use crate::task::TaskState;
 
-/// Tells of a decision by the clock.
+/// Publishes a decision by the clock.
 pub(super) fn decided(core: &Core, state: &ScheduleState, turn: &Turn, made: &[Option<TaskState>]) {
     let record = &state.record;
     runs(core, record, turn, made);
@@ -24,7 +24,7 @@ pub(super) fn decided(core: &Core, state: &ScheduleState, turn: &Turn, made: &[O
     }
 }
 
-/// Tells of the tasks that were made, of the times that were passed by, and of the runs that were called off.
+/// Publishes the tasks that were made and the times that were passed by, and ends the runs that were called off.
 pub(super) fn runs(core: &Core, record: &ScheduleRecord, turn: &Turn, made: &[Option<TaskState>]) {
     for (run, state) in turn.runs.iter().zip(made) {
         let (Some(state), Some(firing)) = (state, run.spec.extras().firing) else { continue };
@@ -49,7 +49,7 @@ pub(super) fn runs(core: &Core, record: &ScheduleRecord, turn: &Turn, made: &[Op
         });
     }
     for task_id in &turn.cancel {
-        // Here, if it runs here; another node finds the request with its upkeep.
+        // Cancels the run if it runs here. A different node finds the request with its upkeep.
         core.cancel_run(*task_id, &CancelReason::Requested("a later run takes its place".into()));
         core.awaited.ended(*task_id);
     }

@@ -1,4 +1,4 @@
-//! One round of the scheduler, whoever asks for it: what is due fires.
+//! A round of the scheduler, for any caller: fires the schedules that are due.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,38 +16,40 @@ use crate::runtime::persistence::{FireSchedules, LookAhead, LookForSchedules, Re
 use crate::schedule::ScheduleStatus;
 use crate::task::ScheduleId;
 
-/// Silent schedules that are named, at most.
+/// The most silent schedules that are named.
 const MOST_SILENT: usize = 10;
 
-/// Schedules that fire in one transaction: what runs first need not wait for the last, and a node that freezes in the
-/// middle holds up no more.
+/// The most schedules that fire in a transaction. So the first runs need not wait for the last, and a node that freezes
+/// in the middle holds up no more schedules than this.
 const MOST_AT_ONCE: usize = 64;
 
-/// Such transactions in one round. Then it ends, also when more is due, so that changes are looked for in time and
-/// `health()` sees that it goes on.
+/// The most such transactions in a round. The round then ends even if more is due, so that changes are looked for in
+/// time and `health()` sees progress.
 const MOST_TRANSACTIONS: usize = 4;
 
-/// The pause before a schedule is looked at again that another node writes to.
+/// The pause before the next look at a schedule that a different node writes to.
 const AFTER_ANOTHER: Duration = Duration::from_millis(20);
 
-/// The pause before a schedule is tried again that storage refuses, while it takes others.
+/// The pause before the retry of a schedule that storage refuses, while storage accepts other schedules.
 const AFTER_REFUSAL: Duration = Duration::from_secs(60);
 
-/// The same when it takes none: then others come first, and it is hardly their fault.
+/// The shorter pause when storage refuses the whole batch. Other schedules then come first, and the refused schedules
+/// are hardly at fault.
 const AFTER_REFUSAL_OF_ALL: Duration = Duration::from_secs(1);
 
 /// How a round ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RoundEnd {
-    /// More was due than one round may fire.
+    /// More was due than a round may fire.
     MoreDue,
-    /// Nothing was due any more. Something may have come due since.
+    /// Nothing was due any more. A schedule may have come due since.
     NothingDue,
-    /// What is due may not fire at present.
+    /// Due schedules may not fire at present.
     Held,
 }
 
-/// Fires what is due; safe to repeat at any time. Of many nodes that do so at once, one is first for each schedule.
+/// Fires the schedules that are due; safe to repeat at any time. If many nodes do so at once, each schedule is fired by
+/// the node that is first.
 pub(crate) async fn round(core: &Core) -> Result<RoundEnd, BackendError> {
     let _round = core.due_list.round.lock().await;
     under_way(core).await
@@ -61,7 +63,7 @@ async fn under_way(core: &Core) -> Result<RoundEnd, BackendError> {
         if due.is_empty() {
             return Ok(RoundEnd::NothingDue);
         }
-        // A node that may not claim may not fire either: it does not know what others have done meanwhile.
+        // A node that may not claim may not fire either, because it does not know the changes of other nodes meanwhile.
         if !core.may_claim() {
             return Ok(RoundEnd::Held);
         }
@@ -70,12 +72,12 @@ async fn under_way(core: &Core) -> Result<RoundEnd, BackendError> {
     Ok(RoundEnd::MoreDue)
 }
 
-/// Learns of schedules that were saved, by whomever.
+/// Learns of schedules that were saved, by any node or program.
 async fn look(core: &Core) -> Result<(), BackendError> {
     let began = core.clock.elapsed();
     let Some(version) = core.due_list.look_from(began) else { return Ok(()) };
     let looked = match core.persistence.ask(LookForSchedules { version }).await {
-        // What this costs is a part of the look.
+        // The time for this counts as a part of the look.
         Ok(changes) if version == 0 => look_ahead(core, core.clock.now()).await.map(|silent| (changes, Some(silent))),
         outcome => outcome.map(|changes| (changes, None)),
     };
@@ -95,7 +97,8 @@ async fn look(core: &Core) -> Result<(), BackendError> {
     }
 }
 
-/// Deals with schedules in one transaction; one by one when that fails for good, for the fault may be that of one of them.
+/// Fires schedules in a transaction. If that fails for good, each schedule is fired alone, because a single schedule
+/// may be at fault.
 async fn deal_with(core: &Core, now: Timestamp, ids: &[ScheduleId]) -> Result<(), BackendError> {
     let refusal = match fire(core, now, ids).await {
         Err(error) if is_refusal(&error) => error,
@@ -121,7 +124,7 @@ async fn deal_with(core: &Core, now: Timestamp, ids: &[ScheduleId]) -> Result<()
     Ok(())
 }
 
-/// True when the same would fail again, and some of it may not.
+/// True when the same request would fail again, while a part of it may not.
 fn is_refusal(error: &BackendError) -> bool {
     !error.is_transient() || matches!(error, BackendError::Panicked { .. })
 }
@@ -142,7 +145,7 @@ async fn fire(core: &Core, now: Timestamp, ids: &[ScheduleId]) -> Result<(), Bac
     if turns.is_empty() {
         return Ok(());
     }
-    // In one order on all nodes, so that two of them do not wait for each other.
+    // In the same order on all nodes, so that two nodes do not wait for each other.
     turns.sort_unstable_by_key(|turn| turn.schedule_id);
     let outcomes = core.persistence.ask(FireSchedules { turns: turns.clone() }).await?;
     for (turn, outcome) in turns.iter().zip(outcomes) {
@@ -151,7 +154,7 @@ async fn fire(core: &Core, now: Timestamp, ids: &[ScheduleId]) -> Result<(), Bac
     Ok(())
 }
 
-/// What became of a decision.
+/// Handles the outcome of a decision.
 fn take(core: &Core, now: Timestamp, states: &[ScheduleState], turn: &Turn, outcome: &Fired) {
     match outcome {
         Fired::Done(made) => {
@@ -161,7 +164,8 @@ fn take(core: &Core, now: Timestamp, states: &[ScheduleState], turn: &Turn, outc
             let next = turn.next_run_at.filter(|_| turn.status == ScheduleStatus::Active);
             core.due_list.set(turn.schedule_id, next);
         }
-        // Another node is at it, or was first. The row is read again, and says what is left to do.
+        // A different node is writing the schedule, or was first. The row is read again, and shows the work that is
+        // left.
         Fired::Lost if core.backend.capabilities().shared => {
             core.due_list.set(turn.schedule_id, Some(now + AFTER_ANOTHER));
         }
@@ -188,7 +192,7 @@ mod tests {
         board.settle().await;
         let core = board.board().core();
         let due = || core.due_list.due(at(3_600), 2 * many).len();
-        // The actor waits meanwhile.
+        // The actor waits while this lock is held.
         let _round = core.due_list.round.lock().await;
         board.clock().advance(Duration::from_secs(3_600));
         assert_eq!(due(), many);

@@ -12,11 +12,11 @@ pub(crate) struct Silent {
     pub(crate) name: Name,
     /// The next time at which its trigger would fire.
     pub(crate) leaves_out: Timestamp,
-    /// When it does fire.
+    /// The time at which it does fire.
     pub(crate) until: Timestamp,
 }
 
-/// Whether a schedule is silent, and until when. Pure.
+/// Tells whether a schedule is silent, and until when. Pure.
 pub(super) fn silent(record: &ScheduleRecord, now: Timestamp) -> Option<Silent> {
     if record.status != ScheduleStatus::Active || record.cursor <= now {
         return None;
@@ -65,16 +65,16 @@ mod tests {
         let hourly = Trigger::every(Duration::from_secs(3_600)).unwrap();
         let as_it_is: fn(&mut ScheduleRecord) = |_| {};
         for (cursor, now, silent) in [
-            // Dealt with up to now, or to before.
+            // Times are dealt with up to now, or up to an earlier time.
             (HOUR, HOUR, None),
             (0, 10 * HOUR, None),
             // Ahead, but no time is left out.
             (HOUR + 5, HOUR + 3, None),
             (2 * HOUR - 1, HOUR, None),
-            // The time of this hour has come already; the next one is further away than an hour.
+            // The time of this hour has passed, and the next firing is more than an hour away.
             (2 * HOUR, HOUR + 1, Some((2 * HOUR, 3 * HOUR))),
             (2 * HOUR, 2 * HOUR - 1, Some((2 * HOUR, 3 * HOUR))),
-            // By a day.
+            // Ahead by a day.
             (25 * HOUR, HOUR + 1, Some((2 * HOUR, 26 * HOUR))),
         ] {
             assert_eq!(told(&hourly, cursor, now, as_it_is), silent, "cursor {cursor}, now {now}");
@@ -82,7 +82,7 @@ mod tests {
         let far = |change| told(&hourly, 100 * HOUR, 0, change);
         assert_eq!(far(|record| record.status = ScheduleStatus::Paused), None);
         assert_eq!(far(|record| record.trigger.kind = "nonsense".into()), None);
-        // Neither one that fires once, nor one that has no time left.
+        // Not silent: a trigger that fires only once, and a trigger that has no time left.
         let once = Trigger::at(seconds(50 * HOUR)).unwrap();
         assert_eq!((told(&once, 10 * HOUR, 0, as_it_is), told(&once, 60 * HOUR, 0, as_it_is)), (None, None));
         let ends = hourly.clone().end_at(seconds(50 * HOUR)).unwrap();

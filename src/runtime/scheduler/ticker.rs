@@ -1,9 +1,9 @@
-//! The scheduler actor: sleeps until the next firing, and then does a round. Whoever changes schedules rings the
-//! [due_list](super::DueList)'s bell, which is no message and may be lost.
+//! The scheduler actor: sleeps until the next firing, and then runs a round. A change to schedules rings the bell of
+//! the [due list](super::DueList). The bell is no message, and a ring may be lost.
 //!
 //! | message | who sends it | reply | may it be lost | safe to repeat |
 //! |---|---|---|---|---|
-//! | [`Operate`] | the board's handle, once for each kind of [`Operation`] | what the operation answers, or why it was refused | yes: the asker sees an error, and whether it was done is then unknown | as its operation says: a second `create` is refused, and a second `trigger` makes a second task |
+//! | [`Operate`] | the board's handle, once for each kind of [`Operation`] | the operation's answer, or the reason why it was refused | yes: the caller gets an error, and the outcome is then unknown | depends on the operation: a second `create` is refused, and a second `trigger` makes a second task |
 //! | `Crash` | tests of supervision | none: it panics | yes | yes |
 
 use std::future::Future;
@@ -23,21 +23,21 @@ use crate::runtime::core::Core;
 
 /// A change to a schedule.
 pub(crate) trait Operation: Send + 'static {
-    /// What comes back.
+    /// The type of the answer.
     type Answer: Send + 'static;
 
-    /// Does it.
+    /// Applies the change.
     fn apply(self, core: &Arc<Core>) -> impl Future<Output = Result<Self::Answer, BoardError>>;
 }
 
-/// The pause before what did not work is tried again.
+/// The pause before a round that failed, or that could not fire, is repeated.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// The longest nap, because a clock that is set tells nobody, and a look at it costs nothing.
+/// The longest nap. Setting a clock sends no notification, and a look at the clock costs nothing.
 const LONGEST: Duration = Duration::from_secs(1);
 
-/// Do this to a schedule. The operation lies where the asker sees whether an actor has taken it: one that no actor has
-/// taken is not done, and may be handed to the next.
+/// A request to apply an operation. The caller can see whether an actor has taken the operation. An operation that no
+/// actor has taken is not done, and may be handed to the next actor.
 pub(crate) struct Operate<O>(Arc<Mutex<Option<O>>>);
 
 impl<O> Operate<O> {
@@ -45,7 +45,7 @@ impl<O> Operate<O> {
         Self(Arc::new(Mutex::new(Some(operation))))
     }
 
-    /// True while no actor has begun with it.
+    /// True while no actor has begun the operation.
     pub(crate) fn is_untouched(&self) -> bool {
         self.0.lock().is_some()
     }
@@ -65,7 +65,7 @@ impl<O: Operation> Message for Operate<O> {
 pub(crate) struct Scheduler {
     core: Arc<Core>,
     failing: bool,
-    /// When storage was looked at last, on the clock's growing hand.
+    /// When storage was looked at last, in monotonic time.
     looked: Duration,
     life: Supervised,
 }
@@ -75,7 +75,7 @@ impl Scheduler {
         Self { core, failing: false, looked: Duration::ZERO, life }
     }
 
-    /// One round, and a rest until the next.
+    /// Runs a round, and rests until the next.
     fn work(&mut self, ctx: &mut Context<Self>) {
         let core = Arc::clone(&self.core);
         let done = async move { round(&core).await };
@@ -109,7 +109,7 @@ impl Scheduler {
 
     fn rest(&mut self, end: Option<RoundEnd>, ctx: &mut Context<Self>) {
         let core = Arc::clone(&self.core);
-        // A wake-up may have been lost, and a database that tells nobody is asked now and then.
+        // A wake-up may have been lost, and some databases send no notifications. So storage is looked at now and then.
         let elapsed = core.clock.elapsed();
         if elapsed.saturating_sub(self.looked) >= core.between_looks() && core.backend.capabilities().shared {
             self.looked = elapsed;
@@ -127,13 +127,13 @@ impl Scheduler {
     }
 }
 
-/// How long nothing is to be done after a round, `None` when it failed: `until` the next firing, and not longer than `most`.
+/// How long to sleep after a round: `until` the next firing, but at most `most`. `end` is `None` when the round failed.
 fn nap(end: Option<RoundEnd>, until: Option<Duration>, most: Duration) -> Duration {
     match (end, until) {
         (Some(RoundEnd::MoreDue), _) => Duration::ZERO,
-        // What the round could not fire, it could not fire at once either.
+        // The round could not fire the due schedules, so an immediate second round could not fire them either.
         (Some(RoundEnd::Held) | None, Some(Duration::ZERO)) => AGAIN.min(most),
-        // With many schedules the next one is often due by now.
+        // With many schedules the next firing is often due by now.
         (_, until) => until.map_or(most, |until| until.min(most)),
     }
 }

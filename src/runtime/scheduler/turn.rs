@@ -1,4 +1,4 @@
-//! From a decision to what is written.
+//! From a decision to the turn that is written.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ pub(super) fn due(record: &ScheduleRecord) -> Option<Timestamp> {
     }
 }
 
-/// What to write for a schedule; nothing when its row says already what is so.
+/// The turn to write for a schedule; `None` when its row is right already.
 pub(super) fn turn(core: &Core, now: Timestamp, state: &ScheduleState) -> Option<Turn> {
     let record = &state.record;
-    // Whatever its row says, what is over does not come back.
+    // A schedule that is over does not come back, regardless of the rest of its row.
     if matches!(record.status, ScheduleStatus::Finished | ScheduleStatus::Deleted) {
         return None;
     }
@@ -53,7 +53,7 @@ pub(super) fn turn(core: &Core, now: Timestamp, state: &ScheduleState) -> Option
     }
 }
 
-/// A decision as it is written.
+/// A decision in the form in which it is written.
 fn written(core: &Core, now: Timestamp, record: &ScheduleRecord, trigger: &Trigger, decision: Decision) -> Turn {
     let specs: Vec<Arc<TaskSpec>> =
         decision.runs.iter().map(|go| Arc::new(task(record, trigger, go.nominal_at, now))).collect();

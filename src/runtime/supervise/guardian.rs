@@ -1,14 +1,15 @@
-//! The guardian: starts the core actors, and starts anew what died.
+//! The guardian: starts the core actors, and restarts actors that died.
 //!
-//! An actor whose handler panics is gone for good: actix drops it, and its address answers `Closed` for ever. Each core
-//! actor therefore holds a [`Supervised`](super::Supervised), whose destructor tells the guardian. The guardian makes a fresh actor
-//! after a short pause and puts its address on the [`RestartableAddr`](super::RestartableAddr) that everyone reads. The actors keep what must
-//! not be lost outside of themselves: on the inbox, in slots, in shared maps, in storage.
+//! An actor whose handler panics is gone for good: actix drops it, and its address answers `Closed` for ever. So each
+//! core actor holds a [`Supervised`], whose destructor tells the guardian. The guardian makes a fresh actor after a
+//! short pause. It puts the new address on the [`RestartableAddr`](crate::actor::RestartableAddr) that all callers
+//! read. State that must not be lost is kept outside of the actors: on the inbox, in slots, in shared maps, in storage.
 //!
-//! More than [`MOST_RESTARTS`] restarts of core parts within [`WINDOW`] mean that restarting does not help: the board
-//! gives up, loudly, and its stage becomes `failed`; whoever runs it should exit non-zero for its service manager.
+//! More than [`MOST_RESTARTS`] restarts of core parts within [`WINDOW`] mean that restarting does not help. The board
+//! then gives up with a critical log record, and its stage becomes `failed`. The program should then exit non-zero for
+//! its service manager.
 //!
-//! The guardian itself is watched by the heartbeat thread, whose rounds, like those of the watch, go on after a panic.
+//! The heartbeat thread watches the guardian itself. The rounds of the heartbeat and of the watch go on after a panic.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,20 +28,20 @@ use crate::runtime::queue::ready::wake;
 use crate::runtime::scheduler::Scheduler;
 use crate::store::Store;
 
-/// Restarts of core parts within [`WINDOW`] that are taken for bad luck.
+/// Restarts of core parts within [`WINDOW`] that are tolerated.
 pub(crate) const MOST_RESTARTS: usize = 5;
 /// The time in which restarts are counted.
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
-/// When the guardian looks again after a part has told of its death.
+/// The delay before the guardian looks again after a part has reported its death.
 const SECOND_LOOK: Duration = Duration::from_millis(5);
-/// How often the guardian looks by itself: a sync arbiter cannot tell of its death.
+/// How often the guardian looks without a report, because a sync arbiter cannot report its death.
 const LOOK: Duration = Duration::from_millis(250);
 
 /// The guardian actor.
 pub(crate) struct Guardian {
     core: Arc<Core>,
     home: ArbiterHandle,
-    /// Parts whose restart is under way.
+    /// Parts whose restart is in progress.
     mending: Vec<Part>,
     _life: Supervised,
 }
@@ -55,10 +56,10 @@ impl Guardian {
         })
     }
 
-    /// Waits for the next death, or looks by itself after a while.
+    /// Waits for the next reported death, or looks without a report after a while.
     fn watch(&mut self, ctx: &mut Context<Self>) {
         let deaths = self.core.parts.deaths();
-        // A plain timer: the guardian must look also when a test's clock stands still.
+        // A plain timer, because the guardian must look also while a test's clock stands still.
         let next = async move {
             let mut deaths = deaths.lock().await;
             tokio::time::timeout(LOOK, deaths.recv()).await.ok().flatten()
@@ -72,8 +73,8 @@ impl Guardian {
             match died {
                 Some(part) => {
                     guardian.mend(part, ctx);
-                    // An actor tells of its death a moment before its address is closed: on another thread that moment
-                    // may not be over.
+                    // An actor reports its death a moment before its address is closed. On a different thread that
+                    // moment may not be over.
                     ctx.run_later(SECOND_LOOK, Self::look);
                 }
                 None => guardian.look(ctx),
@@ -83,8 +84,8 @@ impl Guardian {
         ctx.spawn(then);
     }
 
-    /// Finds parts that are down, whatever was heard of them, asks for signs of life where rounds give none, and wakes other
-    /// workers where one that was woken gives none.
+    /// Finds parts that are down, with or without a report. Pings the parts that have no regular rounds as a sign of
+    /// life. Wakes other workers if a woken worker does not answer.
     fn look(&mut self, ctx: &mut Context<Self>) {
         for part in Part::ALL {
             self.mend(*part, ctx);
@@ -102,9 +103,10 @@ impl Guardian {
         }
     }
 
-    /// Starts a part anew, after a pause that grows with the number of restarts.
+    /// Restarts a part, after a pause that grows with the number of restarts.
     fn mend(&mut self, part: Part, ctx: &mut Context<Self>) {
-        // These three are not the guardian's: the heartbeat watches it, and threads of their own start themselves anew.
+        // The guardian does not restart these three: the heartbeat thread watches the guardian, and the two threads
+        // restart themselves.
         let not_mine = matches!(part, Part::Guardian | Part::Heartbeat | Part::Watch);
         if not_mine || self.mending.contains(&part) || !self.core.is_down(part) {
             return;
@@ -114,7 +116,7 @@ impl Guardian {
         pulse.restarted();
         error!(self.core.log, "a part died and is started anew"; keys::PART => %part, keys::RESTARTS => pulse.restarts());
         let mut pause = Duration::from_millis(1);
-        // Workers die of the tasks they run; there is no end to how often that may happen.
+        // Workers die of the tasks they run, so their restarts have no limit.
         if part != Part::Worker {
             let recent = self.core.parts.note_restart(self.core.clock.elapsed(), WINDOW);
             if recent > MOST_RESTARTS {
@@ -140,7 +142,7 @@ impl Actor for Guardian {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        // What died while there was no guardian.
+        // Finds parts that died while there was no guardian.
         self.look(ctx);
         self.watch(ctx);
     }
@@ -149,7 +151,7 @@ impl Actor for Guardian {
 #[cfg(feature = "testing")]
 crate::actor::crash_on_request!(Guardian);
 
-/// Starts one part, the first time or again.
+/// Starts a part, for the first time or again.
 pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {
     let inner = Arc::clone(core);
     match part {
@@ -180,7 +182,7 @@ pub(crate) fn start_part(core: &Arc<Core>, part: Part, home: &ArbiterHandle) {
     }
 }
 
-/// Restarting does not help: the board fails, and says so.
+/// Restarting does not help: the board fails, and logs it.
 pub(super) fn give_up(core: &Core, part: Part) {
     if core.fail() {
         crit!(core.log, "a part died too often; the board gives up, start it anew"; keys::PART => %part);

@@ -1,4 +1,4 @@
-//! Supervision: who watches the actors, and what happens when one dies.
+//! Supervision: watches the actors, and restarts an actor that dies.
 
 pub(crate) mod guardian;
 mod parts;

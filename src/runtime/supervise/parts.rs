@@ -7,11 +7,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::actor::{Liveness, Part, Supervised};
 
-/// Pulses of all parts, and the channel on which their deaths are told.
+/// The liveness of all parts, and the channel on which their deaths are reported.
 pub(crate) struct Parts {
     pulses: Vec<Arc<Liveness>>,
     died: UnboundedSender<Part>,
-    // Held by the guardian while it lives, and found here by the next one.
+    // The guardian holds the lock while it lives, and the next guardian finds the channel here.
     deaths: Arc<tokio::sync::Mutex<UnboundedReceiver<Part>>>,
     recent: Mutex<Vec<std::time::Duration>>,
 }
@@ -32,7 +32,7 @@ impl Parts {
         &self.pulses[index.expect("ALL lists every part")]
     }
 
-    /// What an actor holds so that its death is noticed.
+    /// The value that an actor holds so that its death is noticed.
     pub(crate) fn life(&self, part: Part) -> Supervised {
         Supervised::new(part, self.died.clone(), Arc::clone(self.pulse(part)))
     }

@@ -1,8 +1,8 @@
-//! The two threads beside the actors: the heartbeat, which renews the lease, and the watch, which waits for other
-//! processes' changes.
+//! The two threads beside the actors: the heartbeat, which renews the lease, and the watch, which waits for changes by
+//! other processes.
 //!
-//! They are threads of their own because a flooded actor's timers do not run, and a lease that is not renewed in time
-//! hands the node's tasks to others.
+//! They are separate threads because a flooded actor's timers do not run. A lease that is not renewed in time hands the
+//! node's tasks to other nodes.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -23,7 +23,7 @@ use crate::runtime::core::{Core, Stage};
 use crate::runtime::events::Event;
 use crate::runtime::maintenance::SweepNow;
 
-/// How long the watch blocks in storage before it looks whether it should end.
+/// How long the watch blocks in storage before it checks whether it must end.
 const WATCH_SLICE: Duration = Duration::from_millis(200);
 /// The longest pause of the heartbeat thread, which also watches the guardian.
 const GUARDIAN_LOOK: Duration = Duration::from_millis(250);
@@ -36,11 +36,11 @@ pub(crate) struct Threads {
 
 impl Threads {
     /// # Errors
-    /// When the system gives no thread.
+    /// When the system cannot start a thread.
     pub(crate) fn start(core: &Arc<Core>, home: &ArbiterHandle, started_at: Timestamp) -> std::io::Result<Self> {
         let signal = Arc::new(Signal::default());
         let mut threads = Self { signal: Arc::clone(&signal), handles: Vec::new() };
-        // Read here: the lease runs already, however late the thread gets its first turn.
+        // Read here, because the lease runs already, however late the thread gets its first turn.
         let mut heart = Heart { started_at, last: core.clock.elapsed(), failing: false };
         threads.spawn(core, Part::Heartbeat, "callboard-heartbeat", {
             let (core, home, signal) = (Arc::clone(core), home.clone(), Arc::clone(&signal));
@@ -56,7 +56,7 @@ impl Threads {
         Ok(threads)
     }
 
-    /// Starts a thread for a part. What it panics at it is started anew after, as an actor is: on the same thread.
+    /// Starts a thread for a part. After a panic its work is started anew on the same thread, as an actor is.
     fn spawn(
         &mut self,
         core: &Arc<Core>,
@@ -85,7 +85,7 @@ impl Threads {
     }
 }
 
-/// Notes that a part has panicked and is started anew; false when that has come too often, and the board gives up.
+/// Notes that a part has panicked and is restarted; false when this was too often, and the board gives up.
 fn outlives(core: &Core, part: Part, text: &str) -> bool {
     let pulse = core.parts.pulse(part);
     pulse.restarted();
@@ -108,7 +108,7 @@ fn is_one_too_many(core: &Core, part: Part) -> bool {
     over
 }
 
-/// Sends one sign of life; the lease runs from when it was sent.
+/// Sends a heartbeat; the lease runs from the time when it was sent.
 pub(crate) fn beat(core: &Core, started_at: Timestamp) -> Result<(), BackendError> {
     follow_storage(core)?;
     let sent = core.clock.elapsed();
@@ -129,7 +129,7 @@ pub(crate) fn beat(core: &Core, started_at: Timestamp) -> Result<(), BackendErro
     Ok(())
 }
 
-/// Sets the board's clock by that of storage. Half of the way there and back is taken for the way back.
+/// Sets the board's clock by the storage's clock. Half of the round trip is taken for the way back.
 pub(crate) fn follow_storage(core: &Core) -> Result<(), BackendError> {
     let sent = core.clock.elapsed();
     let Some(time) = core.backend.time()? else { return Ok(()) };
@@ -138,16 +138,16 @@ pub(crate) fn follow_storage(core: &Core) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// Renews the lease; goes on where it was when it is started anew.
+/// Renews the lease. After a restart it goes on with the same state.
 struct Heart {
     started_at: Timestamp,
-    /// When the last beat was sent, on the clock's growing hand.
+    /// When the last heartbeat was sent, in monotonic time.
     last: Duration,
     failing: bool,
 }
 
 impl Heart {
-    /// Waits for the next look or beat; true when it is to end.
+    /// Waits for the next look or heartbeat; true when the thread must end.
     fn round(&mut self, core: &Arc<Core>, home: &ArbiterHandle, signal: &Signal) -> bool {
         #[cfg(feature = "testing")]
         core.parts.pulse(Part::Heartbeat).crash_when_told();
@@ -158,7 +158,7 @@ impl Heart {
             return true;
         }
         watch_guardian(core, home);
-        // A board that gave up lets its lease run out, so that others take over.
+        // A board that gave up lets its lease run out, so that other nodes take over.
         if core.stage() != Stage::Failed && core.clock.elapsed() >= self.last.saturating_add(period) {
             self.beat(core);
         }
@@ -179,7 +179,7 @@ impl Heart {
                     info!(core.log, "heartbeats get through again");
                 }
                 if !was_safe {
-                    // Nothing was claimed meanwhile, and nobody else will say that it may be again.
+                    // Nothing was claimed meanwhile, and no other event announces that claims are allowed again.
                     core.look_for_work();
                     core.due_list.ring();
                 }
@@ -195,14 +195,14 @@ impl Heart {
     }
 }
 
-/// How long to wait for a look at the guardian, or for a beat that is due in `left`.
+/// How long to wait for a look at the guardian, or for a heartbeat that is due in `left`.
 fn pause(stage: Stage, left: Duration) -> Duration {
-    // A board that gave up sends no beat, so the time for one stays over: without a pause this would be an endless loop.
+    // A board that gave up sends no heartbeat, so a heartbeat stays due. Without a pause this would be an endless loop.
     if stage == Stage::Failed { GUARDIAN_LOOK } else { left.min(GUARDIAN_LOOK) }
 }
 
 fn watch_guardian(core: &Arc<Core>, home: &ArbiterHandle) {
-    // A board that has stopped has let go of its guardian before this thread is told.
+    // A board that has stopped has dropped its guardian before this thread is told.
     if core.guardian.is_connected() || core.stage() >= Stage::Stopped {
         return;
     }
@@ -224,17 +224,18 @@ fn watch_guardian(core: &Arc<Core>, home: &ArbiterHandle) {
     core.guardian.connect(Guardian::start_at(core, home));
 }
 
-/// Sweeps that others' changes bring about come at most so often: what is pending is claimed at once in any case.
+/// The shortest time between sweeps that changes of other processes cause. Pending tasks are claimed at once in any
+/// case.
 const BETWEEN_SWEEPS: Duration = Duration::from_millis(200);
 
-/// Waits for other processes' changes; goes on where it was when it is started anew.
+/// Waits for changes by other processes. After a restart it goes on with the same state.
 struct Watch {
     swept: Duration,
     to_sweep: bool,
 }
 
 impl Watch {
-    /// Waits for a change, or for a while; true when it is to end.
+    /// Waits for a change, or for a while; true when the thread must end.
     fn round(&mut self, core: &Core, signal: &Signal) -> bool {
         let pulse = core.parts.pulse(Part::Watch);
         #[cfg(feature = "testing")]
@@ -249,7 +250,7 @@ impl Watch {
                 self.to_sweep = true;
             }
             Ok(false) => {}
-            // Not an endless loop at full speed when storage is away.
+            // The pause keeps this from being an endless loop at full speed when storage is away.
             Err(_) => {
                 if core.clock.wait(WATCH_SLICE, signal) {
                     return true;
@@ -275,7 +276,7 @@ mod tests {
         let board = crate::Board::builder().start().await.unwrap();
         let core = board.core();
         let home = core.home.get().unwrap().clone();
-        // As in the moment between the end of a stop and that of its threads.
+        // As in the moment between the end of a stop and the end of its threads.
         core.stage.send_replace(Stage::Stopped);
         core.guardian.disconnect();
         watch_guardian(core, &home);

@@ -1,4 +1,4 @@
-//! What the node's tasks do. Each notes the start of its run in the ledger.
+//! The handlers of the node's tasks. Each notes the start of its run in the ledger.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ fn number(params: &Value, name: &str) -> u64 {
     params[name].as_u64().unwrap_or(0)
 }
 
-/// Gives the board all types.
+/// Registers all types on the board.
 pub(crate) fn register(builder: BoardBuilder, ledger: &Arc<Ledger>) -> BoardBuilder {
     builder
         .handler("plain", noted(ledger, plain))
@@ -36,7 +36,7 @@ where
     }
 }
 
-/// Takes `ms`.
+/// Takes `ms` milliseconds.
 async fn plain(params: Value, _cx: Context) -> TaskResult {
     let ms = number(&params, "ms");
     if ms > 0 {
@@ -45,7 +45,7 @@ async fn plain(params: Value, _cx: Context) -> TaskResult {
     Ok(Outcome::done())
 }
 
-/// Fails `fail` times.
+/// Fails the first `fail` attempts.
 async fn flaky(params: Value, cx: Context) -> TaskResult {
     let fail = number(&params, "fail");
     if u64::from(cx.attempt()) <= fail {
@@ -54,14 +54,14 @@ async fn flaky(params: Value, cx: Context) -> TaskResult {
     Ok(Outcome::done())
 }
 
-/// Snoozes until it is `ms` old.
+/// Snoozes until the task is `ms` milliseconds old.
 async fn snooze(params: Value, cx: Context) -> TaskResult {
     let age = cx.clock().now().since(cx.task().created_at);
     let until = Duration::from_millis(number(&params, "ms"));
     Ok(if age < until { Outcome::Snooze(Duration::from_millis(25)) } else { Outcome::done() })
 }
 
-/// Waits until the file `path` exists, or until it is asked to end; a `stubborn` one does not listen.
+/// Waits until the file `path` exists, or until it is asked to end. A `stubborn` task ignores that request.
 async fn gate(params: Value, cx: Context) -> TaskResult {
     let path = params["path"].as_str().unwrap_or_default();
     let opened = async {

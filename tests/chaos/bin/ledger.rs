@@ -1,4 +1,4 @@
-//! What a node notes outside of its database, so that a test can hold the two against each other.
+//! The node's notes outside its database, which a test compares with the database.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use callboard::TaskId;
 
-/// A file that several processes append to.
+/// A file to which several processes append.
 pub(crate) struct Ledger(Option<File>);
 
 impl Ledger {
@@ -16,18 +16,18 @@ impl Ledger {
         path.map(open).transpose().map(Self)
     }
 
-    /// Notes that something happened to these tasks: one line, written by one call, so that neither a kill nor another
-    /// process can come in between.
+    /// Notes an event of these tasks. It is a single line, written by a single call, so that neither a kill nor a
+    /// second process can split it.
     pub(crate) fn note(&self, what: &str, tasks: &[TaskId]) {
         let mut line = what.to_owned();
         for task in tasks {
-            // Writing to a string does not fail.
+            // Writing to a string never fails.
             write!(line, " {task}").ok();
         }
         self.line(line);
     }
 
-    /// Notes what must not happen.
+    /// Notes a forbidden event.
     pub(crate) fn error(&self, what: &str, error: &dyn std::fmt::Display) {
         self.line(format!("error {what}: {error}"));
     }
@@ -35,7 +35,7 @@ impl Ledger {
     fn line(&self, mut line: String) {
         line.push('\n');
         let written = self.0.as_ref().map_or(Ok(line.len()), |mut file| file.write(line.as_bytes()));
-        // A ledger with holes would prove nothing.
+        // Abort, because a ledger with gaps would prove nothing.
         if !written.is_ok_and(|written| written == line.len()) {
             eprintln!("the ledger cannot be written");
             std::process::abort();

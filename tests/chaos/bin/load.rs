@@ -13,9 +13,9 @@ use uuid::Uuid;
 use crate::Plan;
 use crate::ledger::Ledger;
 
-/// Tasks of a group.
+/// The number of tasks in a group.
 const GROUP: usize = 5;
-/// The longest pause between two pushes of one producer.
+/// The longest pause between two pushes of a producer.
 const PACE_MS: u64 = 5;
 
 /// Runs the producers of the plan.
@@ -47,12 +47,12 @@ impl Producer {
             if !self.pushed.is_empty() && self.rng.random_bool(0.05) {
                 self.cancel().await;
             }
-            // Less than storage can take, so that the ledger does not outgrow the test.
+            // The load stays below the capacity of storage, so that the ledger does not grow too large for the test.
             tokio::time::sleep(Duration::from_millis(self.rng.random_range(0..PACE_MS))).await;
         }
     }
 
-    /// Pushes one task, or a group; false when the board takes no more.
+    /// Pushes a task or a group; returns false when the board accepts no more pushes.
     async fn push(&mut self) -> bool {
         let count = if self.rng.random_bool(0.1) { GROUP } else { 1 };
         let ids: Vec<TaskId> = (0..count).map(|_| self.id()).collect();
@@ -98,7 +98,7 @@ impl Producer {
     }
 
     async fn cancel(&mut self) {
-        // A late one, which is likely to be waiting or running still.
+        // A recently pushed task, which is probably still waiting or running.
         let back = self.rng.random_range(0..self.pushed.len().min(8));
         let id = self.pushed[self.pushed.len() - 1 - back];
         self.ledger.note("cancel", &[id]);

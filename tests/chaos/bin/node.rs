@@ -1,7 +1,7 @@
-//! One process with a board, for the chaos tests: started, stopped, frozen and killed by them.
+//! A process with a board, for the chaos tests, which start, stop, freeze and kill it.
 //!
-//! Its one argument is its plan as JSON. It tells what happens as JSON lines on standard output, takes commands as
-//! lines on standard input, and ends when that is closed: so it never outlives the test that started it.
+//! Its single argument is its plan as JSON. It reports events as JSON lines on standard output and takes commands as
+//! lines on standard input. It ends when standard input is closed, so that it never outlives the test that started it.
 
 #![allow(clippy::print_stderr, reason = "a program")]
 
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use ledger::Ledger;
 
-/// What the node is to do.
+/// The plan of the node.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Plan {
@@ -34,25 +34,25 @@ struct Plan {
     drain_ms: u64,
     grace_ms: u64,
     ledger: Option<PathBuf>,
-    /// Tasks that push, each of them awaiting every push.
+    /// The number of producers; each awaits every push.
     producers: u64,
-    /// Pushes of each producer; for ever when 0.
+    /// Pushes of each producer; endless when 0.
     pushes: u64,
     seed: u64,
-    /// Opens storage only when told to go.
+    /// Opens storage only after the command to go.
     wait_for_go: bool,
-    /// Ends when the producers are done and nothing is left to run.
+    /// Ends when the producers are done and no task is left to run.
     leave_when_empty: bool,
-    /// Tells every event of a task.
+    /// Reports every event of a task.
     tell: bool,
-    /// How far its clock is ahead of the machine's.
+    /// How far its clock is ahead of the machine's clock, in milliseconds.
     clock_ahead_ms: i64,
-    /// Schedules that it defines, all with the interval `every_ms`, each a little later than the one before.
+    /// Number of schedules that it defines, all with the interval `every_ms`, each a little later than its predecessor.
     schedules: u64,
     every_ms: u64,
-    /// Measures memory under overload, in place of all else.
+    /// Only measures memory under overload, in place of all other work.
     overload: bool,
-    /// Takes part in the torture, in place of all else.
+    /// Only takes part in the torture, in place of all other work.
     torture: Option<torture::Plan>,
 }
 
@@ -99,7 +99,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Tells the parent; whoever no longer reads needs no answer.
+/// Reports to the parent process. Errors are ignored, because a parent that no longer reads needs no answer.
 fn tell(what: &Value) {
     use std::io::Write;
     writeln!(std::io::stdout(), "{what}").ok();
@@ -140,7 +140,7 @@ async fn run(plan: Plan) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The life of a node of the torture program.
+/// Runs a node of the torture program.
 async fn be_tortured(
     plan: &torture::Plan,
     mut orders: mpsc::UnboundedReceiver<String>,
@@ -177,7 +177,7 @@ async fn be_tortured(
 
 async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, Box<dyn std::error::Error>> {
     let ms = Duration::from_millis;
-    // Read by a test only when it fails.
+    // A test reads the log only when it fails.
     let log = callboard::logging::terminal_or_json(slog::Level::Warning);
     let mut builder = Board::builder().logger(log).url(&plan.url).lease(ms(plan.lease_ms)).drain(ms(plan.drain_ms));
     for (queue, concurrency) in &plan.queues {
@@ -185,7 +185,7 @@ async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, Box<dyn std::
     }
     let told = plan.tell;
     let facts = Arc::clone(ledger);
-    // A busy machine is no failure.
+    // A long deadline, because a busy machine is not a failure.
     let (check, push) = (ms(plan.check_ms), ms(60_000));
     builder = builder
         .cancel_grace(ms(plan.grace_ms))
@@ -209,7 +209,7 @@ async fn start(plan: &Plan, ledger: &Arc<Ledger>) -> Result<Board, Box<dyn std::
     Ok(handlers::register(builder, ledger).start().await?)
 }
 
-/// A schedule none of whose times may be left out.
+/// A schedule of which no time may be left out.
 fn schedule(plan: &Plan, number: u64) -> Result<Schedule, callboard::TriggerError> {
     let offset = Timestamp::from_micros(i64::try_from(number * 1_237).unwrap_or(0));
     let trigger = Trigger::every(Duration::from_millis(plan.every_ms))?.anchored_at(offset)?;
@@ -218,8 +218,8 @@ fn schedule(plan: &Plan, number: u64) -> Result<Schedule, callboard::TriggerErro
     Ok(schedule.coalesce(Coalesce::All(1_000)).overlap(Overlap::Allow).keep_firings(10_000))
 }
 
-/// Resolves when the process is asked to end. Listens from the call on, and not from when it is awaited first: whoever
-/// has heard that the node is ready may ask at once.
+/// Resolves when the process is asked to end. It listens from the call on, not from the first await, because a test may
+/// send the signal as soon as the node is ready.
 fn terminated() -> impl Future<Output = ()> {
     #[cfg(unix)]
     let mut asked = {
@@ -236,7 +236,7 @@ fn terminated() -> impl Future<Output = ()> {
     }
 }
 
-/// Lines from standard input; the channel ends with it.
+/// Lines from standard input; the channel closes with standard input.
 fn commands() -> mpsc::UnboundedReceiver<String> {
     let (tell, told) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
@@ -264,7 +264,7 @@ async fn obey(board: Board, command: String) {
     }
 }
 
-/// Resolves when the load is pushed and storage holds no task that is not at its end.
+/// Resolves when the load is pushed and all tasks in storage are in a terminal state.
 async fn leave_when_empty(plan: &Plan, board: &Board, load: actix_rt::task::JoinHandle<()>) {
     drop(load.await);
     if !plan.leave_when_empty {

@@ -1,4 +1,4 @@
-//! Many more producers than storage can serve: what waits must not grow.
+//! Many more producers than storage can serve; the memory of waiting pushes must not grow.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-/// Pushes that may wait.
+/// Pushes that may wait at once.
 const PLACES: usize = 50;
 /// Bytes of params of each task.
 const PARAMS: usize = 4_000;
-/// Ten times as many as there are places.
+/// Ten times the number of places.
 const PRODUCERS: usize = 10 * PLACES;
 const PUSHES: usize = 40;
 
-/// Pushes to a slow storage, with every way to push, and says how much the process grew.
+/// Pushes to a slow storage, in every way of pushing. Returns the growth of the process.
 pub(crate) async fn measure(url: &str) -> Result<Value, Box<dyn Error>> {
     let storage = Faulty::new(open(url, &OpenOptions::default())?, true);
     let slow = Duration::from_millis(2);
@@ -33,7 +33,7 @@ pub(crate) async fn measure(url: &str) -> Result<Value, Box<dyn Error>> {
         })
         .start()
         .await?;
-    // What the first pushes allocate once for all is no growth.
+    // The first pushes allocate memory that is then reused, which does not count as growth.
     join_all((0..PRODUCERS).map(|_| board.push(task()))).await;
     let before = resident_kib();
 
@@ -41,7 +41,7 @@ pub(crate) async fn measure(url: &str) -> Result<Value, Box<dyn Error>> {
     let mut tries = [0_u64; 3];
     for _ in 0..PRODUCERS * PUSHES {
         match board.try_push(task()).now_or_never() {
-            // Waits for storage.
+            // The push waits for storage.
             None => tries[0] += 1,
             Some(Err(PushError::Full)) => tries[1] += 1,
             Some(_) => tries[2] += 1,
@@ -60,7 +60,7 @@ pub(crate) async fn measure(url: &str) -> Result<Value, Box<dyn Error>> {
     let failed: usize = join_all(producers).await.into_iter().sum();
     let pushed = resident_kib();
     let live: u64 = board.counts().await?.iter().filter(|c| !c.state.is_terminal()).map(|c| c.tasks).sum();
-    // There is much to run still, and nobody waits for it.
+    // Many tasks are still to run, but the measurement does not wait for them.
     drop(board);
     Ok(json!({"places": PLACES, "params_kib": PARAMS * PRODUCERS * PUSHES / 1024, "waiting": tries[0],
         "full": tries[1], "other": tries[2], "failed": failed, "live": live,
@@ -71,7 +71,7 @@ fn task() -> NewTask {
     NewTask::new("slow", &"x".repeat(PARAMS))
 }
 
-/// Memory of this process.
+/// Resident memory of this process, in KiB.
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

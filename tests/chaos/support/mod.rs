@@ -1,4 +1,4 @@
-//! What the chaos tests share.
+//! Support code of the chaos tests.
 
 #[path = "../../support/frozen.rs"]
 pub(crate) mod frozen;
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 pub(crate) use waiting::{eventually, soon, until};
 
-/// A folder with a database file in it, which go when the test ends.
+/// A folder with a database file. Both are deleted when the test ends.
 pub(crate) struct Place(TempDir);
 
 impl Place {

@@ -1,4 +1,4 @@
-//! What a test asks the file itself.
+//! Queries and changes that a test makes directly in the database file.
 
 use std::path::Path;
 
@@ -12,12 +12,13 @@ fn connect(path: &Path) -> SqliteConnection {
     conn
 }
 
-/// Changes the file behind the back of the library.
+/// Changes the file without the library.
 pub(crate) fn execute(path: &Path, sql: &str) {
     connect(path).batch_execute(sql).unwrap();
 }
 
-/// Keeps everybody else from writing, as a program that forgot its transaction does, until it is dropped.
+/// Holds SQLite's write lock until it is dropped, like a program that forgot its transaction. Meanwhile no other
+/// connection can write.
 pub(crate) struct Locked(SqliteConnection);
 
 impl Locked {
@@ -34,7 +35,7 @@ impl Drop for Locked {
     }
 }
 
-/// What SQLite itself finds wrong with the file: `ok` when nothing is.
+/// The result of SQLite's own integrity check: `ok` when the file is sound.
 pub(crate) fn integrity(path: &Path) -> String {
     #[derive(QueryableByName)]
     struct Row {
@@ -45,7 +46,7 @@ pub(crate) fn integrity(path: &Path) -> String {
     rows.into_iter().map(|row| row.integrity_check).collect::<Vec<_>>().join("; ")
 }
 
-/// The migrations that the file has seen, in order.
+/// The migrations recorded in the file, in order.
 pub(crate) fn migrations(path: &Path) -> Vec<String> {
     #[derive(QueryableByName)]
     struct Row {

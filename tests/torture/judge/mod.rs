@@ -1,4 +1,4 @@
-//! Holds the ledgers against what is stored.
+//! Compares the ledgers with the stored tasks.
 
 mod pauses;
 mod runs;
@@ -19,17 +19,17 @@ use crate::limits::Seen;
 use crate::nodes::LEASE;
 use crate::nodes::note::RunId;
 
-/// What each kind of fault says of itself is cut off after so many.
+/// At most this many messages are printed for each rule.
 const SHOWN: usize = 10;
 
-/// All that is known at the end.
+/// All data for the judgement, gathered at the end.
 pub(crate) struct Evidence {
     pub(crate) ledger: Ledger,
     pub(crate) tasks: HashMap<TaskId, (TaskRecord, Vec<Execution>)>,
     pub(crate) schedules: Vec<(ScheduleRecord, Vec<Firing>)>,
-    /// When nodes may have lost their leases.
+    /// Spans in which nodes may have lost their leases.
     pub(crate) windows: Vec<Window>,
-    /// Where each run that storage has accepted stands in its history.
+    /// The accepted runs, with the status in their stored execution.
     pub(crate) accepted: HashMap<(NodeId, RunId), ExecutionStatus>,
 }
 
@@ -39,7 +39,7 @@ impl Evidence {
         let schedules = backend.list_schedules(&ScheduleFilter::default(), None, 10_000).unwrap();
         let firings = |record: &ScheduleRecord| backend.firings(record.schedule_id, None, 100_000).unwrap();
         let schedules = schedules.into_iter().map(|record| (record.clone(), firings(&record))).collect();
-        // A lease ends some time after the last sign of life.
+        // A lease ends some time after the node's last heartbeat.
         let lease = micros(LEASE);
         windows.extend(ledger.unwell.iter().map(|(node, begin, end)| Window {
             node: Some(*node),
@@ -83,7 +83,7 @@ fn tasks(backend: &dyn Backend) -> HashMap<TaskId, (TaskRecord, Vec<Execution>)>
     }
 }
 
-/// Prints what was done, and fails with all that is wrong.
+/// Prints a summary of the run, and fails if a rule was broken.
 pub(crate) fn judge(
     name: &str,
     seed: u64,

@@ -1,10 +1,10 @@
-//! Nothing begins in a confirmed pause.
+//! Checks that no run begins in a confirmed pause.
 
 use std::time::Duration;
 
 use super::{Evidence, micros};
 
-/// Until when every other node knows: it looks each second, on a machine that may be busy.
+/// The time within which all nodes know of a pause. A node checks each second, on a machine that may be busy.
 const KNOWN: Duration = Duration::from_secs(3);
 
 pub(super) fn faults(evidence: &Evidence) -> Vec<String> {
@@ -17,7 +17,8 @@ pub(super) fn faults(evidence: &Evidence) -> Vec<String> {
             }
             let drained = pause.drained - pause.begin;
             let known = if run.node == pause.node { drained.min(micros(KNOWN)) } else { micros(KNOWN) };
-            // One that stands still, or is cut off, does not hear of it; what it had claimed begins when it goes on.
+            // A node that is frozen or cut off does not learn of the pause. A task that it had already claimed begins
+            // when the node continues.
             let excused = run.node != pause.node
                 && evidence.windows.iter().any(|window| {
                     window.node.is_none_or(|node| node == run.node)

@@ -1,4 +1,4 @@
-//! What ran when, and side by side with what.
+//! Checks when tasks ran, and which tasks ran at the same time.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,13 +9,14 @@ use super::{Evidence, micros};
 use crate::limits::RUNNING;
 use crate::nodes::note::How;
 
-/// A rescue is written by the clock of the database, a run by that of the machine; both are read at other moments.
+/// Tolerance between clocks. A rescue carries the time of the database, a run that of the machine, and the two are read
+/// at different moments.
 const SLACK: Duration = Duration::from_millis(250);
-/// How long after the fault a node may still be without the lease that it lost by it.
+/// The longest time after a fault for which a node may still lack the lease that it lost by the fault.
 const AFTER: Duration = Duration::from_secs(8);
 
-/// For how long a run had a right to its task, as far as the ledgers know: from its begin to its end, to the death of
-/// its process, or until it was rescued.
+/// The span in which a run held its task, as far as the ledgers know. It lasts from the begin of the run to its end, to
+/// the death of its process, or to the rescue of the task.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Interval {
     pub(super) task: TaskId,
@@ -50,7 +51,7 @@ pub(super) fn intervals(evidence: &Evidence) -> Vec<Interval> {
     evidence.ledger.runs.iter().map(interval).collect()
 }
 
-/// Where more than `most` of these run at a time.
+/// Finds moments at which more than `most` of these intervals overlap.
 pub(super) fn side_by_side(intervals: &[Interval], most: usize) -> Vec<String> {
     let mut intervals = intervals.to_vec();
     intervals.sort_by_key(|interval| interval.begin);
@@ -66,8 +67,8 @@ pub(super) fn side_by_side(intervals: &[Interval], most: usize) -> Vec<String> {
     faults
 }
 
-/// No task runs twice at a time, what is accepted has run, and what was taken from a node was taken from one that was in
-/// trouble.
+/// Checks three rules. No task has two runs at the same time. Every accepted run has begun. A task is rescued only from
+/// a node in trouble.
 pub(super) fn faults(evidence: &Evidence, intervals: &[Interval]) -> Vec<String> {
     let mut of_task: HashMap<TaskId, Vec<Interval>> = HashMap::new();
     for interval in intervals {
@@ -76,7 +77,7 @@ pub(super) fn faults(evidence: &Evidence, intervals: &[Interval]) -> Vec<String>
     let mut faults: Vec<String> = of_task.values().flat_map(|intervals| side_by_side(intervals, 1)).collect();
     let begun: HashMap<_, _> = evidence.ledger.runs.iter().map(|run| ((run.node, run.id), run)).collect();
     for (run, status) in &evidence.accepted {
-        // One that was called off before its begin has none.
+        // A task cancelled before its run has no run in a ledger.
         if *status != ExecutionStatus::Cancelled && !begun.contains_key(run) {
             faults.push(format!("accepted as {status}, and never begun: {run:?}"));
         }
@@ -84,7 +85,7 @@ pub(super) fn faults(evidence: &Evidence, intervals: &[Interval]) -> Vec<String>
     let lost: HashSet<(TaskId, NodeId)> =
         evidence.executions(ExecutionStatus::Lost).map(|run| (run.task_id, run.node)).collect();
     for (run, known) in &begun {
-        // One that was dropped, or heard that it is to end, may have been given back.
+        // A run that was dropped, or that ended because it was asked to, may have been given back.
         let ended =
             known.end.is_some_and(|(_, how)| matches!(how, How::Done | How::Fatal | How::Failed | How::Snoozed));
         if ended && !evidence.accepted.contains_key(run) && !lost.contains(&(run.1.task, run.0)) {
@@ -105,7 +106,7 @@ pub(super) fn faults(evidence: &Evidence, intervals: &[Interval]) -> Vec<String>
     faults
 }
 
-/// The limit of running tasks, by the ledgers.
+/// Checks the limit of running tasks against the ledgers.
 pub(super) fn narrow(evidence: &Evidence, intervals: &[Interval]) -> Vec<String> {
     let limited = |task: TaskId| {
         let task = evidence.tasks.get(&task);

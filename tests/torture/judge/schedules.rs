@@ -1,4 +1,4 @@
-//! No firing is doubled or missed, and runs are side by side only where the policy lets them.
+//! Checks that no firing is doubled or missed, and that runs overlap only where the policy allows it.
 
 use std::collections::HashMap;
 
@@ -64,7 +64,7 @@ pub(super) fn faults(evidence: &Evidence, intervals: &[Interval]) -> Vec<String>
     faults
 }
 
-/// Its nominal times, as far as it has come and its history reaches back.
+/// The nominal times of a schedule, from the start of its history up to its cursor.
 fn expected(record: &ScheduleRecord) -> Vec<Timestamp> {
     let trigger = record.read_trigger().expect("a trigger");
     let from = record.forgotten_to.map_or(record.created_at, |forgotten| forgotten.max(record.created_at));

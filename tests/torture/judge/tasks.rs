@@ -1,4 +1,5 @@
-//! Each acknowledged push is stored, nothing else is, and each task has one end.
+//! Checks that each acknowledged push is stored, that storage holds no further tasks, and that each task has a single
+//! end.
 
 use callboard::{Execution, ExecutionStatus, TaskRecord, TaskState};
 
@@ -46,7 +47,7 @@ fn at_its_end(task: &TaskRecord, runs: &[Execution]) -> Option<&'static str> {
 fn for_a_reason(task: &TaskRecord, runs: &[Execution], evidence: &Evidence) -> Option<&'static str> {
     let ledger = &evidence.ledger;
     let wanted = ledger.wanted.get(&task.task_id);
-    // What a schedule made nobody pushed.
+    // A task made by a schedule was not pushed.
     if wanted.is_none() && task.firing.is_none() {
         return Some("invented");
     }
@@ -61,7 +62,7 @@ fn for_a_reason(task: &TaskRecord, runs: &[Execution], evidence: &Evidence) -> O
     }
     match task.state {
         TaskState::Completed if count(ExecutionStatus::Success) == 0 => Some("completed without a run"),
-        // The policy of its schedule may call it off.
+        // The policy of its schedule may cancel a task.
         TaskState::Cancelled if edited(Edit::Cancel) == 0 && task.firing.is_none() => Some("cancelled by nobody"),
         TaskState::Dead => {
             let error = task.last_error.as_deref().unwrap_or_default();

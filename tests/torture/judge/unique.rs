@@ -1,4 +1,4 @@
-//! The rules of unique keys.
+//! Checks the rules of unique keys.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +9,8 @@ use super::runs::{Interval, side_by_side};
 use super::{Evidence, micros};
 use crate::nodes::tasks::PERIOD;
 
-/// A period is counted by the clock of each node, which is a little off until it has heard the database's.
+/// Tolerance for periods, because each node counts by its own clock. That clock is slightly wrong until the node has
+/// read the database's time.
 const OFF: Duration = Duration::from_millis(500);
 
 pub(super) fn faults(evidence: &Evidence, intervals: &[Interval]) -> Vec<String> {
@@ -33,7 +34,7 @@ pub(super) fn faults(evidence: &Evidence, intervals: &[Interval]) -> Vec<String>
     faults
 }
 
-/// Whoever has pushed with `keep_latest` sees a run that begins after the push.
+/// After each push with `keep_latest`, a task with its key must start a run. This finds pushes without such a run.
 fn latest_that_never_ran(evidence: &Evidence, by_key: &HashMap<&str, Vec<Interval>>) -> Vec<String> {
     let ledger = &evidence.ledger;
     let none = Vec::new();
@@ -52,8 +53,9 @@ fn latest_that_never_ran(evidence: &Evidence, by_key: &HashMap<&str, Vec<Interva
     faults
 }
 
-/// Two tasks whose key is held for a period are as far apart. A push may wait for storage until the period is over, so what
-/// counts is by when the second one was stored for certain: when it was answered, or begun to run.
+/// Two tasks with the same period key must be at least the period apart. A push may wait for storage until the period
+/// is over. So the time of the second task is when it was certainly stored: when its push was answered or its run
+/// began.
 fn within_a_period(evidence: &Evidence, intervals: &[Interval]) -> Vec<String> {
     let told = evidence.ledger.acknowledged.iter().flat_map(|push| push.ids.iter().map(|id| (*id, push.told)));
     let begun = intervals.iter().map(|run| (run.task, run.begin));

@@ -22,11 +22,11 @@ use crate::task::TaskState;
 
 statements! {
     ServerTime -> (BigInt,): "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))";
-    /// The number of the first row that the last statement inserted, and how far the next one is from it.
+    /// The number of the first row that the last statement inserted, and the step from there to the next number.
     Numbers -> (BigInt, BigInt): "SELECT CAST(LAST_INSERT_ID() AS SIGNED),
         CAST(@@SESSION.auto_increment_increment AS SIGNED)";
-    /// Sees also what has not been committed, which an insert would wait for in the gap before the key: with the least of
-    /// all keys that is where all tasks without one belong.
+    /// Also sees a row that is not committed yet. An insert would wait for that row, in the gap before its key. For the
+    /// smallest of all keys, that is the gap into which all tasks without a key are inserted.
     KeyNow -> (BigInt,): "SELECT seq FROM task_queue WHERE unique_key = ?1 FOR UPDATE NOWAIT";
     Due -> (BigInt, Text): "SELECT seq, queue FROM task_queue WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2 {skip}";
     Finished -> (BigInt, BigInt): "SELECT finished_at, seq FROM task_queue WHERE ended = ?1 AND finished_at < ?2
@@ -34,7 +34,7 @@ statements! {
 }
 
 sized_statements! {
-    /// Tasks without extras. A known task id is an error, and the batch is done once more row by row.
+    /// Tasks without extras. A known task id is an error, and the batch is then repeated row by row.
     InsertPlain: |rows: usize| {
         let mut sql = String::from("INSERT INTO task_queue (state, node, claim_token, started_at, crash_count,
             updated_at, task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at)
@@ -78,10 +78,10 @@ impl Conn for MysqlConnection {
                 Err(Error::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => return Err(Abort::Surprise),
                 outcome => outcome?,
             };
-            // A round trip, so only where they are of use.
+            // Reading the numbers is a round trip, so it is done only for running tasks, which need them.
             if state == TaskState::Running {
                 let numbers = numbers(conn).map_err(|error| match alone {
-                    // The task is stored, and runs on this node as far as storage knows.
+                    // The task is stored already, and storage has it as running on this node.
                     true => Abort::Failed(BackendError::Unknown { operation: "commit", message: error.to_string() }),
                     false => Abort::Sql(error),
                 });

@@ -1,4 +1,4 @@
-//! How a connection to MySQL or MariaDB is made.
+//! Opens connections to MySQL or MariaDB.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,28 +25,29 @@ statements! {
     DatabaseName -> (diesel::sql_types::Nullable<Text>,): "SELECT DATABASE()";
 }
 
-/// What each connection is told. Strict: what is too long is an error and is not cut. Locks of tables have a limit of
-/// their own, which is a day by default. A session in which nothing comes for so long is ended by the server: its process
-/// is frozen or out of reach, and others wait for its locks. Messages are in English, for their texts say what they mean.
+/// The settings of each connection. The mode is strict, so that a value that is too long is an error and is not truncated.
+/// `lock_wait_timeout` is the limit for table locks, which is a day by default. `wait_timeout` ends a session that
+/// receives no statement for that long: its process is frozen or unreachable, and other transactions wait for its locks.
+/// Messages are in English, because errors are recognised by their texts.
 const SETTINGS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 1, lock_wait_timeout = 5, wait_timeout = 30,
     group_concat_max_len = 1048576, lc_messages = 'en_US',
     sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO';";
 
-/// Connections at rest are given up before the server ends their sessions.
+/// Idle connections are closed before the server ends their sessions.
 const REST: Duration = Duration::from_secs(20);
 
-/// MariaDB has a limit for transactions alone, which can be shorter.
+/// MariaDB has a separate limit for idle transactions, which can be shorter.
 const MARIADB_TIMEOUTS: &str = "max_statement_time = 30, idle_transaction_timeout = 15";
 
-/// What is the same for all connections.
+/// The settings that all connections share.
 #[derive(Clone)]
 pub(super) struct Target {
     way: Way,
     shown: String,
     secrets: Secrets,
     database: String,
-    /// The largest packet that the server takes, as the latest connection was told.
+    /// The largest packet that the server accepts, in bytes, as the latest connection has read it.
     packet: Arc<AtomicUsize>,
 }
 
@@ -68,11 +69,11 @@ impl Target {
         }
     }
 
-    /// The first connection, which shows whether the library understands what it is told.
+    /// Opens the first connection, which shows whether the library understands the options in the URL.
     fn first(&mut self) -> Result<MysqlConnection, BackendError> {
         let outcome = self.connect();
         match (&outcome, self.way.plain.take()) {
-            // It has taken all of it for the name of a host.
+            // The library is too old: it took the whole text with the options for a host name.
             (Err(error), Some(plain)) if error.to_string().contains("host=") => {
                 self.way.url = plain;
                 self.connect()
@@ -81,12 +82,12 @@ impl Target {
         }
     }
 
-    /// The database with the tables.
+    /// The name of the database with the tables.
     pub(super) fn database(&self) -> &str {
         &self.database
     }
 
-    /// The largest packet that the server takes, in bytes.
+    /// The largest packet that the server accepts, in bytes.
     pub(super) fn packet(&self) -> usize {
         self.packet.load(Ordering::Relaxed)
     }
@@ -120,7 +121,8 @@ impl Target {
         })
     }
 
-    /// The library goes on in plain text where the server has no TLS, and says nothing.
+    /// Fails if the URL requires TLS and the connection is in plain text. The library continues in plain text without an
+    /// error if the server has no TLS.
     fn check_encryption(&self, conn: &mut MysqlConnection) -> Result<(), BackendError> {
         if !self.way.encrypted {
             return Ok(());
@@ -151,7 +153,8 @@ impl Setup for Target {
         conn.batch_execute(SETTINGS).map_err(failed)?;
         let server = conn.first::<Server, (String, i64, i64)>(&[]).map_err(failed)?;
         let (version, packet, undoes_all) = server.unwrap_or_default();
-        // A commit goes on after a lock that was not free, and what it had written before would be gone without a word.
+        // A commit continues after a lock timeout. With this server option, the timeout would roll back the commit's
+        // earlier writes without an error.
         if undoes_all != 0 {
             return Err(BackendError::Permanent {
                 operation: "open",
@@ -161,7 +164,7 @@ impl Setup for Target {
             });
         }
         self.packet.store(usize::try_from(packet).unwrap_or(0), Ordering::Relaxed);
-        // A statement that takes longer is ended by the server: no operation of callboard has a reason to.
+        // The server ends a statement that runs for longer. No operation of callboard needs that long.
         let timeout = if version.contains("MariaDB") { MARIADB_TIMEOUTS } else { "max_execution_time = 30000" };
         conn.batch_execute(&format!("SET SESSION {timeout}")).map_err(failed)?;
         Ok(conn)

@@ -1,4 +1,4 @@
-//! What MySQL's and MariaDB's errors mean.
+//! The error texts of MySQL and MariaDB.
 
 use crate::backend::sql::errors::Messages;
 

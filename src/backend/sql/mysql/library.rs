@@ -1,16 +1,17 @@
-//! What the client library is told, and what TLS it can do.
+//! The options for the client library, and its support for TLS.
 //!
-//! MySQL's own library takes `ssl-mode` as it is. MariaDB's does not know it, and Diesel hands on nothing else; but it
-//! reads `name=value;name=value` where the host stands, by which it learns to verify, and how long to wait for a server.
+//! MySQL's own library accepts `ssl-mode` as it is. MariaDB's library does not know it, and Diesel passes on no other
+//! option. But MariaDB's library reads `name=value;name=value` in place of the host. The options to verify the server,
+//! and to limit the wait for it, are passed there.
 
 use crate::backend::BackendError;
 use crate::backend::sql::url::ServerUrl;
 use crate::schedule::trigger::nearest;
 
-/// Seconds until a connection that does not come about is given up, the greeting of the server included.
+/// The timeout for opening a connection, in seconds, including the wait for the greeting of the server.
 const CONNECT_TIMEOUT: &str = "connect-timeout=5";
 
-/// What `ssl-mode` says.
+/// The values of `ssl-mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
     Disabled,
@@ -28,7 +29,7 @@ const MODES: [(&str, Mode); 5] = [
     ("verify_identity", Mode::VerifyIdentity),
 ];
 
-/// All options, with the spelling of Diesel beside that of MySQL's own clients.
+/// All options, each with an alternative spelling: the spelling of MySQL's own clients, or of Diesel.
 const OPTIONS: [(&str, &str); 5] = [
     ("ssl-mode", "ssl_mode"),
     ("ssl-ca", "ssl_ca"),
@@ -37,10 +38,10 @@ const OPTIONS: [(&str, &str); 5] = [
     ("unix_socket", "unix-socket"),
 ];
 
-/// What PostgreSQL calls them: whoever changes the database may leave them as they were.
+/// PostgreSQL's names for these options. A URL may still have them after a change of the database.
 const ELSEWHERE: [(&str, &str); 3] = [("sslrootcert", "ssl-ca"), ("sslcert", "ssl-cert"), ("sslkey", "ssl-key")];
 
-/// The client library would pass an option by that it does not know, and the server would be reached without TLS.
+/// The error for an unknown option. The client library would ignore such an option, and connect without TLS.
 fn no_option(unknown: &str) -> String {
     let letters = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
     let same = |name: &str| letters(name) == letters(unknown);
@@ -51,22 +52,22 @@ fn no_option(unknown: &str) -> String {
     format!("there is no such option: {unknown:?}{hint} There are {}", known.collect::<Vec<_>>().join(", "))
 }
 
-/// How the server is reached.
+/// The URL by which the client library connects, and whether it must use TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Way {
-    /// What Diesel gets.
+    /// The URL for Diesel.
     pub(super) url: String,
-    /// The same for a library too old to read options where the host stands; nothing where those are needed.
+    /// The URL for a library too old to read options in place of the host. `None` if these options are required.
     pub(super) plain: Option<String>,
-    /// A connection in plain text is of no use.
+    /// True if a connection in plain text must be rejected.
     pub(super) encrypted: bool,
 }
 
 impl Way {
-    /// Takes the options of TLS out of a URL; `mariadb` says whose library it is.
+    /// Takes the TLS options out of a URL. `mariadb` is true for MariaDB's library, and false for MySQL's.
     ///
     /// # Errors
-    /// For a mode that is none, and for one that this library cannot do.
+    /// If an option or the mode is unknown, or this library does not support the mode.
     pub(super) fn new(mut url: ServerUrl, mariadb: bool) -> Result<Self, BackendError> {
         let known = OPTIONS.iter().flat_map(|(name, other)| [*name, *other]).collect::<Vec<_>>();
         if let Some(unknown) = url.other_than(&known) {
@@ -75,14 +76,14 @@ impl Way {
         let said = url.take("ssl-mode").or_else(|| url.take("ssl_mode"));
         let mode = said.map(|said| read(&url, &said)).transpose()?;
         let mut files = false;
-        // As MySQL's own clients call them. They are paths: large and small letters differ.
+        // The names of MySQL's own clients are accepted as well as Diesel's. The values are paths, so their case is kept.
         for (own, diesel) in [("ssl-ca", "ssl_ca"), ("ssl-cert", "ssl_cert"), ("ssl-key", "ssl_key")] {
             if let Some(value) = url.take(own).or_else(|| url.take(diesel)) {
                 url.default(diesel, &value);
                 files = true;
             }
         }
-        // Whoever names a certificate does not expect plain text.
+        // A URL that names a certificate asks for TLS.
         let mode = mode.or(files.then_some(Mode::Required));
         let encrypted = mode >= Some(Mode::Required);
         let verified = mode >= Some(Mode::VerifyCa);
@@ -96,7 +97,7 @@ impl Way {
         let tls = match mode {
             None | Some(Mode::Disabled) => "",
             Some(Mode::Preferred | Mode::Required) => ";ssl-enforce=1",
-            // It verifies the name with the certificate, or neither.
+            // MariaDB's library verifies both the host name and the certificate, or neither.
             Some(Mode::VerifyCa | Mode::VerifyIdentity) => ";ssl-verify-server-cert=1",
         };
         if url.add_to_host(&format!("{CONNECT_TIMEOUT}{tls}")) {

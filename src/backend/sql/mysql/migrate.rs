@@ -1,4 +1,4 @@
-//! Brings the tables to what this program knows.
+//! Migrates the tables to the version of this program.
 
 use std::time::{Duration, Instant};
 
@@ -31,15 +31,15 @@ statements! {
         ORDER BY table_name";
     Done -> (Text,): "SELECT version FROM callboard_migration ORDER BY version";
     Record -> (): "INSERT INTO callboard_migration (version, name) VALUES (?1, ?2)";
-    // Not utf8mb4_bin, to which blanks at the end are nothing.
+    // Not utf8mb4_bin, which ignores spaces at the end of a text.
     Collation -> (Text,): "SELECT COLLATION_NAME FROM information_schema.COLLATIONS
         WHERE COLLATION_NAME IN ('utf8mb4_0900_bin', 'utf8mb4_nopad_bin')";
-    // Let go with the connection, also when the program dies. One second at a time, for a statement has its limit. Names of
-    // locks have 64 characters at most. MySQL 9.7 has no MD5 to shorten one.
+    // The lock is released with the connection, even if the program dies. Each call waits 1 s only, because statements
+    // have a time limit. The name of a lock has 64 characters at most. SHA2 shortens it, because MySQL 9.7 has no MD5.
     Lock -> (Nullable<BigInt>,): "SELECT GET_LOCK(CONCAT('callboard_migrate:', LEFT(SHA2(DATABASE(), 256), 40)), 1)";
 }
 
-/// What was done; nothing where not even the table for that is there.
+/// The versions of the migrations that were run; `None` if the table of migrations does not exist.
 fn done(conn: &mut MysqlConnection) -> QueryResult<Option<Vec<String>>> {
     let tables = conn.first::<HasTable, (i64,)>(&[])?;
     if tables.is_none_or(|(tables,)| tables == 0) {
@@ -48,8 +48,9 @@ fn done(conn: &mut MysqlConnection) -> QueryResult<Option<Vec<String>>> {
     Ok(Some(conn.load::<Done, (String,)>(&[])?.into_iter().map(|(version,)| version).collect()))
 }
 
-/// Runs what is missing, statement by statement, each of which can be repeated: DDL ends a transaction, so a program
-/// that dies half-way leaves a half that the next one completes. Where nothing is missing, only reading rights are needed.
+/// Runs the missing migrations, statement by statement. Each statement can be repeated, because DDL ends a transaction:
+/// if a program dies half-way, the next program completes the rest. If no migration is missing, the right to read is
+/// enough.
 pub(super) fn run(target: &Target) -> Result<(), BackendError> {
     let failed = |error: diesel::result::Error| MESSAGES.meaning("migrate", &error, false);
     let mut conn = target.connect()?;
@@ -61,7 +62,8 @@ pub(super) fn run(target: &Target) -> Result<(), BackendError> {
     if there(&mut conn)?.is_none() {
         refuse_others(&mut conn, target)?;
     }
-    // A change of a large table takes its time. MySQL does not know the setting, and has no limit for such statements.
+    // A change of a large table takes long, so it has no time limit. MySQL does not know this setting, and has no time
+    // limit for such statements.
     conn.batch_execute("SET SESSION max_statement_time = 0").ok();
     conn.batch_execute(TABLE).map_err(failed)?;
     let (collation,) =
@@ -80,8 +82,8 @@ pub(super) fn run(target: &Target) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// The steps take what is there for their own, so that they can be repeated. Before the first of them, tables and views of
-/// these names are another program's.
+/// Fails if the database has tables or views of a different program under callboard's names. It is called before the
+/// first step. The steps themselves are repeatable, so they would accept existing tables and views as their own.
 fn refuse_others(conn: &mut MysqlConnection, target: &Target) -> Result<(), BackendError> {
     let failed = |error: diesel::result::Error| MESSAGES.meaning("migrate", &error, false);
     let there = conn.load::<Tables, (String,)>(&[]).map_err(failed)?;
@@ -99,7 +101,7 @@ fn refuse_others(conn: &mut MysqlConnection, target: &Target) -> Result<(), Back
     Err(BackendError::Permanent { operation: "migrate", message })
 }
 
-/// The table or view that a statement makes.
+/// The table or view that a statement creates.
 fn made(step: &str) -> Option<&str> {
     let code = step.lines().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with("--"))?;
     let name =
@@ -107,7 +109,7 @@ fn made(step: &str) -> Option<&str> {
     name?.split([' ', '(']).next()
 }
 
-/// All migrations as one text, for those who run them by hand.
+/// All migrations as a single script, to run by hand.
 pub(super) fn script(collation: &str) -> String {
     let mut text = format!("{TABLE};\n");
     for Migration { version, name, sql } in MIGRATIONS {
@@ -136,7 +138,7 @@ fn lock(conn: &mut MysqlConnection) -> Result<(), BackendError> {
     }
 }
 
-/// The statements of a file, one by one.
+/// The statements of a file.
 fn steps(sql: &str) -> impl Iterator<Item = &str> {
     sql.split(";\n").map(str::trim).filter(|step| step.lines().any(|line| !line.trim_start().starts_with("--")))
 }

@@ -1,4 +1,5 @@
-//! A connection to PostgreSQL: what goes to many rows goes there as arrays, one statement for any number of rows.
+//! A connection to PostgreSQL. Values for many rows are passed as arrays, so that a single statement serves any number of
+//! rows.
 
 use std::collections::HashSet;
 
@@ -25,9 +26,9 @@ use crate::task::TaskState;
 
 statements! {
     ServerTime -> (BigInt,): "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
-    /// Ends of runs with their history, of every kind; what `SettleOne` says for one. The state is wrapped so that rows are
-    /// found by their place: by the index of running tasks, which statistics may call the smaller one, each end would be
-    /// held against all that run.
+    /// Settles runs of every kind and writes their history, by the same rules as `SettleOne` for a single run. `state`
+    /// is wrapped in `coalesce` so that rows are found by `seq`. The planner could otherwise choose the index of running
+    /// tasks, if statistics call it smaller. Each end would then be compared with all running tasks.
     Settle -> (BigInt, Bool): "WITH r AS (
             SELECT * FROM unnest(?1::bigint[], ?2::bigint[], ?3::text[], ?4::text[], ?5::bigint[], ?6::bigint[],
                 ?7::text[], ?8::text[], ?9::bigint[], ?10::text[], ?11::bigint[], ?12::bigint[]) WITH ORDINALITY
@@ -62,13 +63,15 @@ statements! {
             ?11::bigint[], ?12::bigint[], ?13::text[], ?14::bigint[])
         AS r(state, task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at)
         ON CONFLICT DO NOTHING RETURNING seq";
-    /// The same for one row, as most of what is written on a queue at rest is, without eleven arrays to open.
+    /// The same for a single row, without the cost to unpack eleven arrays. On a queue at rest, most inserts have a
+    /// single row.
     InsertOne -> (BigInt,): "INSERT INTO task_queue (state, node, claim_token, started_at, crash_count, updated_at,
             task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
         ON CONFLICT DO NOTHING RETURNING seq";
-    /// A task with everything, unless some row has its key or its id. For another transaction that stores the same and has
-    /// not ended it waits a moment only: most are over by then, and all that this one has locked waits with it.
+    /// Inserts a task with all its columns, unless a row has its key or its id. If an open transaction stores the same
+    /// key or id, this statement waits 5 ms only. Most such transactions have ended by then, and all locks of this
+    /// transaction are held during the wait.
     InsertFresh -> (Text,): "WITH brief AS MATERIALIZED (SELECT set_config('lock_timeout', '5', true) AS said)
         INSERT INTO task_queue (state, node, claim_token, started_at, crash_count, updated_at,
             task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at,
@@ -109,8 +112,8 @@ impl Conn for PgConnection {
     fn settle(batch: &mut Batch<'_, Self>) -> Result<(), Abort> {
         let commit = batch.commit;
         let busy = batch.busy_ends()?;
-        // By their places, so that two commits which share rows lock them in one order. A claim that is given twice
-        // ends once.
+        // Sorted by `seq`, so that two commits which share rows lock them in the same order. A claim that is listed
+        // twice is settled once.
         let mut order: Vec<usize> = (0..commit.settle.len()).collect();
         order.sort_by_key(|place| commit.settle[*place].seq);
         let mut seen = HashSet::with_capacity(order.len());
@@ -191,7 +194,7 @@ impl Conn for PgConnection {
     }
 }
 
-/// Settles the rows that still hold, and tells their places among `rows`, and how they were written.
+/// Settles the rows whose claim still holds. Returns the index in `rows` of each settled row, and its result.
 fn settle_rows(batch: &mut Batch<'_, PgConnection>, rows: &[&Settlement]) -> QueryResult<Vec<(usize, Settled)>> {
     let ids: Vec<String> = rows.iter().map(|row| row.task_id.to_string()).collect();
     let ends = || rows.iter().map(|row| row.execution.as_ref());
@@ -220,7 +223,7 @@ fn settle_rows(batch: &mut Batch<'_, PgConnection>, rows: &[&Settlement]) -> Que
     ];
     let done: Vec<(i64, bool)> = batch.conn.load::<Settle, _>(&values)?;
     let settled = |called_off| if called_off { Settled::Cancelled } else { Settled::Accepted };
-    // Counted from 1.
+    // PostgreSQL counts the places from 1.
     let of_row = |(place, called_off)| Some((usize::try_from(place - 1).ok()?, settled(called_off)));
     Ok(done.into_iter().filter_map(of_row).collect())
 }
@@ -257,7 +260,7 @@ fn insert_rows(batch: &mut Batch<'_, PgConnection>, rows: &[NewRow<'_>]) -> Quer
     batch.conn.load::<Insert, _>(&values)
 }
 
-/// PostgreSQL's texts hold every letter but the one with the number zero.
+/// Replaces U+0000, the only character that a text in PostgreSQL cannot hold.
 fn without_zero(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }

@@ -1,4 +1,4 @@
-//! How a connection to PostgreSQL is made.
+//! Opens connections to PostgreSQL.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use crate::backend::sql::errors::Messages;
 use crate::backend::sql::pool::{ServerConn, Setup};
 use crate::backend::sql::url::{Secrets, ServerUrl, decoded};
 
-/// A statement that takes longer is ended by the server: no operation of callboard has a reason to.
+/// The server ends a statement that runs for longer. No operation of callboard needs that long.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// A lock that is not free by then is waited for in a later try. Shorter than the second after which the server looks for
-/// deadlocks, and than anybody notices: what is locked for longer is an application's or an operator's.
+/// How long a try waits for a lock; a later try waits again. It is shorter than the 1 s after which the server checks for
+/// deadlocks, and too short for users to notice. A lock that is held for longer belongs to an application or an operator.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
-/// A transaction in which nothing comes for so long is ended by the server: its process is frozen or out of reach, and
-/// others wait for its locks.
+/// The server ends a transaction that receives no statement for this long. Its process is frozen or unreachable, and
+/// other transactions wait for its locks.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A session in which nothing comes for so long is ended by the server, from PostgreSQL 14 on. Its client may wait for the
-/// answer to a statement that the network has swallowed, and this end is what it hears of first: what lies between may
-/// answer for the server in all that the operating system asks.
+/// From PostgreSQL 14 on, the server ends a session that receives no statement for this long. The client may be waiting
+/// for the answer to a statement that the network has lost. Then the end of the session is its first sign of that,
+/// because a device in between may answer all probes of the operating system on behalf of the server.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections at rest are given up before the server ends their sessions.
+/// Idle connections are closed before the server ends their sessions.
 const REST: Duration = Duration::from_secs(20);
-/// What the client library says of a server that does not answer.
+/// Error texts of the client library for a server that does not answer.
 const AWAY: [&str; 8] = [
     "Connection refused",
     "could not connect",
@@ -41,7 +41,7 @@ const AWAY: [&str; 8] = [
     "No such file or directory",
 ];
 
-/// What is the same for all connections.
+/// The settings that all connections share.
 #[derive(Clone)]
 pub(super) struct Target {
     url: String,
@@ -49,7 +49,7 @@ pub(super) struct Target {
     secrets: Secrets,
     pub(super) schema: String,
     begin: String,
-    /// A pooler lies between, which gives a connection for one transaction only.
+    /// True behind a pooler that gives out a connection for a single transaction only.
     pub(super) pooled: bool,
 }
 
@@ -58,11 +58,11 @@ impl ServerConn for PgConnection {
 }
 
 impl Target {
-    /// Reads the URL, and finds out whether a pooler lies between if it does not say so.
+    /// Parses the URL. If the URL does not say whether there is a pooler, detects it.
     pub(super) fn new(url: &str) -> Result<Self, BackendError> {
         let mut url = ServerUrl::new(url)?;
         if !url.names_database() {
-            // The library would take the database that is named like the user, whatever is in it.
+            // The library would use the database with the user's name, no matter which tables are in it.
             return Err(url.bad("name a database, as in postgres://USER:PASSWORD@HOST:5432/DATABASE"));
         }
         let schema = url.take("schema").map_or_else(|| "callboard".into(), |schema| decoded(&schema));
@@ -99,7 +99,8 @@ impl Target {
         };
         let settings = target.settings();
         target.begin = if target.pooled {
-            // Nothing outlives a transaction there, so each begins with its settings, in the same round trip.
+            // No setting outlives a transaction there, so each transaction begins with its settings, in the same round
+            // trip.
             format!("BEGIN ISOLATION LEVEL READ COMMITTED; {}", settings.replace("SET ", "SET LOCAL "))
         } else {
             "BEGIN".into()
@@ -107,12 +108,15 @@ impl Target {
         Ok(target)
     }
 
-    /// Each statement has an index for its rows, and statistics that are a moment old must not make the planner prefer to
-    /// read all of a table that was small or all pending then: it keeps such a plan until they are taken again. Without that
-    /// choice costs look high enough to compile each plan, which takes longer than to run it; so that is off, too.
+    /// The settings of a session, as SQL.
     ///
-    /// The isolation level is said, for a role or a database may have another by default: at REPEATABLE READ a claim that
-    /// waited for a limit would count what had started before it waited.
+    /// Each statement has an index for its rows, so sequential scans are off. With outdated statistics, of a time when
+    /// the table was small or all its rows were pending, the planner could prefer to read the whole table. It would keep
+    /// that plan until new statistics are collected. With sequential scans off, the estimated costs are high enough for
+    /// JIT compilation of each plan, which takes longer than to run it. So JIT is off, too.
+    ///
+    /// The isolation level is set because a role or a database may have a different default. At REPEATABLE READ, a claim
+    /// that waited for a limit would count only the tasks that had started before it waited.
     fn settings(&self) -> String {
         format!(
             "SET default_transaction_isolation TO 'read committed'; SET search_path TO \"{}\"; \
@@ -125,12 +129,12 @@ impl Target {
         )
     }
 
-    /// A connection that may be silent for as long as it likes: one that listens.
+    /// Opens a connection for `LISTEN`, which may be idle without a limit.
     pub(super) fn listener(&self) -> Result<PgConnection, BackendError> {
         self.session(Duration::ZERO)
     }
 
-    /// Opens a connection and tells it what it has to know. Older servers have no `idle_session_timeout`.
+    /// Opens a connection and applies its settings. Servers before version 14 have no `idle_session_timeout`.
     fn session(&self, idle: Duration) -> Result<PgConnection, BackendError> {
         let mut conn = self.raw()?;
         if self.pooled {
@@ -157,7 +161,7 @@ impl Target {
                     let name = behind.split('"').next().unwrap_or_default();
                     format!("the database does not exist: {said}; make it first: createdb {name}")
                 }
-                // The server answers.
+                // The server is reachable: it has answered.
                 None if said.contains("FATAL:") => format!("it gives no connection: {said}"),
                 None if AWAY.iter().any(|text| said.contains(text)) => format!("it cannot be reached: {said}"),
                 None => format!("no connection can be made: {said}"),

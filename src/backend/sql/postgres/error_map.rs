@@ -1,11 +1,11 @@
-//! What PostgreSQL's errors mean.
+//! The error texts of PostgreSQL.
 
 use crate::backend::sql::errors::Messages;
 
 pub(super) const MESSAGES: Messages = Messages {
     broken: &[
         "server closed the connection",
-        // By an administrator, or because the server stops or another process of it crashed.
+        // By an administrator, or because the server stops or a different server process crashed.
         "terminating connection",
         "could not receive data",
         "could not send data",

@@ -1,4 +1,4 @@
-//! Brings the schema to what this program knows.
+//! Migrates the schema to the version of this program.
 
 use diesel::QueryResult;
 use diesel::connection::SimpleConnection;
@@ -21,11 +21,11 @@ statements! {
     HasSchema -> (BigInt,): "SELECT count(*) FROM pg_namespace WHERE nspname = ?1";
     Done -> (Text,): "SELECT version FROM callboard_migration ORDER BY version";
     Record -> (): "INSERT INTO callboard_migration (version, name) VALUES (?1, ?2)";
-    // One number for all programs: those that migrate one after another differ in their schema at most.
+    // The same number for every schema. At worst, programs with different schemas migrate one after the other.
     Lock -> (BigInt,): "SELECT count(*) FROM pg_advisory_xact_lock(4271853911)";
 }
 
-/// Another program that migrates may take its time, and so may a change of a large table.
+/// Long timeouts, because a migration by a different program may take long, and so may a change of a large table.
 const PATIENCE: &str = "SET LOCAL lock_timeout TO '30s'; SET LOCAL statement_timeout TO 0";
 
 fn done(conn: &mut PgConnection, schema: &str) -> QueryResult<Vec<String>> {
@@ -36,8 +36,9 @@ fn done(conn: &mut PgConnection, schema: &str) -> QueryResult<Vec<String>> {
     Ok(conn.load::<Done, (String,)>(&[])?.into_iter().map(|(version,)| version).collect())
 }
 
-/// Runs what is missing, in one transaction, so that it happens wholly or not at all; under a lock, so that of many
-/// programs which start at once one does it. Where nothing is missing, only reading rights are needed.
+/// Runs the missing migrations in a single transaction, so that either all of them take effect or none. The transaction
+/// holds a lock, so that only the first of many programs that start together runs them. If no migration is missing, the
+/// right to read is enough.
 pub(super) fn run(connections: &Connections<Target>) -> Result<(), BackendError> {
     let schema = &connections.setup().schema;
     let there = connections.read("migrate", |conn| done(conn, schema))?;
@@ -47,7 +48,7 @@ pub(super) fn run(connections: &Connections<Target>) -> Result<(), BackendError>
     let work = |conn: &mut PgConnection| -> Result<(), Abort> {
         conn.batch_execute(PATIENCE)?;
         conn.load::<Lock, (i64,)>(&[])?;
-        // Where it is there, no right to make one is needed.
+        // If the schema exists, the right to create one is not needed.
         let schemas = conn.first::<HasSchema, (i64,)>(&[Value::Text(schema)])?;
         if schemas.is_none_or(|(schemas,)| schemas == 0) {
             conn.batch_execute(&make_schema(schema))?;
@@ -73,7 +74,7 @@ fn make_record(schema: &str) -> String {
     )
 }
 
-/// All migrations as one text, for those who run them by hand, such as in Supabase's SQL editor.
+/// All migrations as a single script, to run by hand, for example in Supabase's SQL editor.
 pub(super) fn script(schema: &str) -> String {
     let (own, record) = (make_schema(schema), make_record(schema));
     let mut text = format!("BEGIN;\n{own}{record}SET LOCAL search_path TO \"{schema}\";\n");

@@ -1,4 +1,4 @@
-//! From a URL to a PostgreSQL server that is ready.
+//! Opens a PostgreSQL server by its URL.
 
 use std::sync::Arc;
 
@@ -11,19 +11,20 @@ use crate::backend::sql::pool::{Connections, Setup};
 use crate::backend::{BackendError, OpenOptions};
 
 impl Postgres {
-    /// Opens `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, and brings the schema to what this program knows.
+    /// Opens `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, and migrates the schema to the version of this program.
     ///
-    /// Options after `?`: `schema` (`callboard` when nothing is said), `pooler` (`transaction`, `session`, `none`, or
-    /// `auto`, which finds out), and those of libpq, such as `sslmode`.
+    /// Options after `?`: `schema` (default `callboard`), `pooler` (`transaction`, `session`, `none`, or the default
+    /// `auto`, which detects it), and the options of libpq, such as `sslmode`.
     ///
     /// # Errors
-    /// [`BackendError::BadUrl`], [`BackendError::SchemaTooNew`], and what the first connection can meet.
+    /// [`BackendError::BadUrl`], [`BackendError::SchemaTooNew`], and any error of the first connection.
     pub fn open(url: &str, options: &OpenOptions) -> Result<Self, BackendError> {
         let target = Target::new(url)?;
-        // Says at once, and in its own words, what a pool would try again for a while.
+        // Connect once without the pool, so that an error is returned at once and with its own text. The pool would
+        // retry for a while.
         drop(target.connect()?);
         let writers = options.writers();
-        // Two more: the heartbeat must not wait behind commits and lists.
+        // Two extra connections, because the heartbeat must not wait for commits and lists.
         let connections = Arc::new(Connections::new(target, writers + options.readers() + 2));
         migrate::run(&connections)?;
         let wake = Wake::new(&connections)?;
@@ -31,7 +32,8 @@ impl Postgres {
         Ok(Sql(Server { connections, writers, wake, place }))
     }
 
-    /// The SQL of all migrations, to be run by hand where the program may not: in a client, or in Supabase's SQL editor.
+    /// The SQL of all migrations, to run by hand where the program has no right to: in a client, or in Supabase's SQL
+    /// editor.
     pub fn migration_sql(schema: &str) -> String {
         migrate::script(schema)
     }

@@ -1,11 +1,12 @@
-//! Whether a pooler lies between that gives a connection for one transaction only.
+//! Detects a pooler that gives out a connection for a single transaction only.
 //!
-//! A server takes settings with the start of a session. Where such a setting, of a value that nobody else has, is seen
-//! in the session, the session is our own, and that is the end of it. Poolers refuse such a setting or forget it.
+//! The first test sends a setting with a unique value at the start of a session, as servers allow. If the session shows
+//! this value, there is no such pooler, and the test ends here. Poolers reject such a setting or drop it.
 //!
-//! Some of them give a connection for a whole session nevertheless. What serves two connections at the same time, or
-//! one connection with several processes, does not. Other programs may have a hand in which process serves whom, so
-//! this is looked at more than once.
+//! Some of these poolers still give out a connection for a whole session. So the second test compares the server
+//! processes of two connections that are open at the same time. If both have had the same process, or either has had
+//! several, connections are given out per transaction. Other programs influence which process serves a connection, so
+//! the comparison is repeated.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -28,16 +29,19 @@ statements! {
     ServedBy -> (Integer,): "SELECT pg_backend_pid()";
 }
 
-/// How often two connections are compared.
+/// The number of comparisons of the two connections.
 const ROUNDS: usize = 32;
 
+/// True if there is a pooler that gives out a connection for a single transaction only.
+///
 /// # Errors
-/// When the server cannot be reached.
+/// If the server cannot be reached.
 pub(super) fn lies_before(target: &Target, url: &ServerUrl) -> Result<bool, BackendError> {
     Ok(!is_own_session(url) && shares_processes(target)?)
 }
 
-/// True when a setting of ours arrives. What fails here is told by the connection that is made next.
+/// True if a setting of this program arrives in the session. Errors are ignored here, because the next connection reports
+/// them.
 fn is_own_session(url: &ServerUrl) -> bool {
     let own = uuid::Uuid::now_v7().simple().to_string();
     let mut url = url.clone();
@@ -49,10 +53,11 @@ fn is_own_session(url: &ServerUrl) -> bool {
     seen.is_ok_and(|seen| seen.is_some_and(|(seen,)| seen == Some(own)))
 }
 
-/// True when two connections are not served by one process each.
+/// True unless each of two connections is always served by a process of its own.
 ///
-/// In step with another program two connections may keep what they have for long, so the steps are not even. Both at once
-/// hold nothing: as many programs as the pooler has processes, each with one and in want of another, would wait for ever.
+/// If a different program ran its statements in step with these, both connections could keep their processes for long.
+/// So the order and the pauses are random. The two connections never hold a process at the same time. Otherwise, with as
+/// many programs as the pooler has processes, each could hold a process and wait for a second for ever.
 fn shares_processes(target: &Target) -> Result<bool, BackendError> {
     let failed = |error: Error| MESSAGES.meaning("open", &error, false);
     let mut conns = [target.raw()?, target.raw()?];

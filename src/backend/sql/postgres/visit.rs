@@ -1,4 +1,4 @@
-//! On a connection of the application, in its transaction.
+//! Work on a connection of the application, in its transaction.
 
 use diesel::pg::PgConnection;
 use diesel::sql_types::{Nullable, Text};
@@ -13,17 +13,17 @@ use crate::backend::sql::statement::{Value, statements};
 
 statements! {
     DatabaseName -> (Text,): "SELECT current_database()::text";
-    /// Sets the search path until the end of the transaction, and says what it was. A path that was set for the connection
-    /// is not touched by that.
+    /// Sets the search path until the end of the transaction, and returns the previous path. A path that was set for the
+    /// whole session stays unchanged.
     Enter -> (Text, Nullable<Text>, Text, Text): "WITH found AS MATERIALIZED (
             SELECT current_setting('search_path') AS path, to_regclass(?2)::text AS tables,
                 current_database()::text AS name
         ) SELECT path, tables, name, set_config('search_path', ?1, true) FROM found";
-    /// Puts the search path back, and wakes all nodes, this one included, when and if the transaction commits.
+    /// Restores the search path. When and if the transaction commits, it also notifies all nodes, including this one.
     Leave -> (Text, Text): "SELECT set_config('search_path', ?1, true), pg_notify(?2, 'transaction')::text";
 }
 
-/// Where the tables are.
+/// The database and schema with the tables.
 pub(super) struct Place {
     schema: String,
     database: String,
@@ -38,15 +38,18 @@ impl Place {
     }
 }
 
-/// A statement that is prepared is prepared anew by the server when the search path is another one than it was, so it is
-/// safe to leave statements behind on a connection that other boards push on.
+/// Runs `work` with the search path of the tables, and restores the path afterwards.
+///
+/// The prepared statements of `work` stay on the connection. That is safe even if other boards push on it, because the
+/// server prepares a statement again when the search path has changed.
 pub(super) fn visit<T>(
     place: &Place,
     conn: &mut PgConnection,
     work: impl FnOnce(&mut PgConnection) -> Result<T, Abort>,
 ) -> Result<T, Abort> {
     let Place { schema, database, channel } = place;
-    // Not before what an application calls the same, in a temporary table.
+    // `pg_temp` is listed last. Otherwise it would be searched first, and a temporary table of the application with the
+    // same name would hide the table of callboard.
     let (path, table) = (format!("\"{schema}\", pg_temp"), format!("\"{schema}\".task_queue"));
     let found =
         conn.first::<Enter, (String, Option<String>, String, String)>(&[Value::Text(&path), Value::Text(&table)]);

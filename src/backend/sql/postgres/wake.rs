@@ -1,4 +1,4 @@
-//! Tells other nodes that there may be work, and hears it from them.
+//! Notifies other nodes that there may be work, and receives their notifications.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -23,16 +23,18 @@ statements! {
     Notify -> (Text,): "SELECT pg_notify(?1, ?2)::text";
 }
 
-/// However much is written, others are told at most so often: a notification says that there is something, not what.
+/// The shortest time between two notifications, no matter how many writes there are. A notification has no details, so
+/// it covers all writes before it.
 const BETWEEN: Duration = Duration::from_millis(20);
-/// How often the socket is looked at. libpq has no way to wait for a notification, and Diesel gives no socket to wait
-/// on; a look sends nothing to the server.
+/// The interval between two polls of the socket. libpq has no call that waits for a notification, and Diesel gives no
+/// access to the socket to wait on. A poll sends nothing to the server.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Notifications, or a look now and then where a pooler lies between.
+/// Notifications, or polling of the tables behind a pooler.
 pub(super) enum Wake {
     Notified {
-        /// Takes one thing to tell; what comes while one is waiting is told with it.
+        /// Holds a single request to notify. Further requests are dropped while it is full, because the waiting request
+        /// covers them.
         tell: SyncSender<()>,
         ear: Mutex<Option<PgConnection>>,
         own: String,
@@ -63,15 +65,15 @@ impl Wake {
         matches!(self, Self::Notified { .. })
     }
 
-    /// Others are to look.
+    /// Asks for a notification of the other nodes.
     pub(super) fn tell(&self) {
         if let Self::Notified { tell, .. } = self {
-            // Full: one is waiting to be told, and says this too.
+            // If the channel is full, the waiting request covers this one too.
             tell.try_send(()).ok();
         }
     }
 
-    /// True when another node may have written something.
+    /// True if a different node may have written something.
     pub(super) fn watch(&self, connections: &Connections<Target>, timeout: Duration) -> Result<bool, BackendError> {
         let (ear, own) = match self {
             Self::Polled(poll) => {
@@ -93,13 +95,13 @@ impl Wake {
     }
 }
 
-/// How the channels of all schemas begin.
+/// The prefix of the channel names of all schemas.
 const CHANNEL: &str = "callboard:";
 
-/// What is left for a schema: the name of a channel has 63 bytes at most.
+/// The maximum length of a schema name in bytes, because the name of a channel has 63 bytes at most.
 pub(super) const LONGEST_SCHEMA: usize = 63 - CHANNEL.len();
 
-/// Where nodes listen.
+/// The channel on which the nodes of a schema listen.
 pub(super) fn channel(schema: &str) -> String {
     format!("{CHANNEL}{schema}")
 }
@@ -111,7 +113,8 @@ fn listen(target: &Target) -> Result<PgConnection, BackendError> {
     Ok(conn)
 }
 
-/// What others have told since the last time. After the connection was lost something may have been missed.
+/// True if a different node has notified since the last call. Also true after a lost connection was opened again, because
+/// notifications may have been missed meanwhile.
 fn hear(ear: &Mutex<Option<PgConnection>>, own: &str, target: &Target) -> Result<bool, BackendError> {
     let mut ear = ear.lock();
     let Some(conn) = &mut *ear else {
@@ -128,11 +131,12 @@ fn hear(ear: &Mutex<Option<PgConnection>>, own: &str, target: &Target) -> Result
     }
 }
 
-/// Ends when nobody can tell anything any more.
+/// Sends the requested notifications. Ends when every sender of requests has been dropped.
 fn notify(connections: &Connections<Target>, channel: &str, own: &str, told: &Receiver<()>) {
     let values = [Value::Text(channel), Value::Text(own)];
     while told.recv().is_ok() {
-        // Lost while the database is away: nodes look by themselves when they reach it again, and now and then besides.
+        // A notification is lost while the database is unreachable. Nodes check by themselves when they reach the
+        // database again, and from time to time besides.
         connections.read("notify", |conn| conn.first::<Notify, (String,)>(&values)).ok();
         std::thread::sleep(BETWEEN);
     }

@@ -21,13 +21,13 @@ statements! {
     /// The highest place in push order that was ever given out.
     LastSeq -> (BigInt,): "SELECT max(coalesce((SELECT max(seq) FROM task_queue), 0),
         coalesce((SELECT last FROM task_sequence WHERE name = 'task_queue'), 0))";
-    /// Before the newest row goes: its place must not be given out again.
+    /// Run before the newest row is deleted, so that its place in push order is never given out again.
     Mark -> (): "UPDATE task_sequence SET last = ?1 WHERE name = 'task_queue' AND last < ?1
         AND NOT EXISTS (SELECT 1 FROM task_queue WHERE seq > ?1)";
 }
 
 sized_statements! {
-    /// Tasks without extras. A known task id is not inserted; the number of rows tells.
+    /// Tasks without extras. A task with a known id is not inserted, and the number of inserted rows shows it.
     InsertPlain: |rows: usize| {
         let mut sql = String::from("INSERT OR IGNORE INTO task_queue (state, node, claim_token, started_at,
             crash_count, updated_at, seq, task_id, queue, type, params, priority, run_at, max_attempts, timeout,
@@ -95,7 +95,7 @@ impl Conn for SqliteConnection {
         due::oldest_finished(self, state, before, limit)
     }
 
-    /// The file itself says so.
+    /// Does nothing, because the data version of the file changes with every write.
     fn mark_change(&mut self) -> QueryResult<()> {
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What is due, and what finished first: looked for queue by queue, because the indexes are by queue, which is what
-//! counting wants.
+//! Due tasks, and the tasks that finished earliest. Both are searched queue by queue, because in the indexes the queue
+//! comes before the time. Counting needs that order.
 
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel::sqlite::SqliteConnection;
@@ -13,8 +13,8 @@ use crate::name::Name;
 use crate::task::TaskState;
 
 statements! {
-    /// Per state and queue the earliest `run_at`, and the earliest that lies ahead. The queues are found by
-    /// seeking from one to the next, so the rows between them are not read.
+    /// For each state and queue, the earliest `run_at`, and the earliest `run_at` after now. The query seeks in the
+    /// index from queue to queue, so it does not read the rows between them.
     Lanes -> (Text, Text, BigInt, Nullable<BigInt>):
         "WITH RECURSIVE lane(state, queue) AS (
             SELECT 'scheduled', (SELECT min(queue) FROM task_queue INDEXED BY task_queue_due
@@ -37,7 +37,7 @@ statements! {
         SELECT seq FROM task_queue INDEXED BY task_queue_due
         WHERE state IN ('scheduled', 'retrying') AND state = ?1 AND queue = ?2 AND run_at <= ?3
         ORDER BY run_at LIMIT ?4)";
-    /// The queues that have tasks in a state, found by seeking from one to the next.
+    /// The queues with finished tasks in a state. The query seeks in the index from queue to queue.
     FinishedLanes -> (Text,): "WITH RECURSIVE lane(queue) AS (
         SELECT (SELECT min(queue) FROM task_queue INDEXED BY task_queue_finished
             WHERE finished_at IS NOT NULL AND state = ?1)
@@ -84,7 +84,7 @@ pub(super) fn promote(conn: &mut SqliteConnection, now: Timestamp, limit: usize)
     Ok((promoted, queues))
 }
 
-/// The first of every queue, merged.
+/// The earliest finished tasks of every queue, merged.
 pub(super) fn oldest_finished(
     conn: &mut SqliteConnection,
     state: TaskState,
@@ -99,7 +99,7 @@ pub(super) fn oldest_finished(
         oldest.extend(conn.load::<Finished, (i64, i64)>(&[state, Value::Text(&queue), most, Value::Int(before)])?);
         oldest.sort_unstable();
         oldest.truncate(limit);
-        // Of the other queues only what finished before the last of these can be among the first.
+        // The list is full. A task of a later queue belongs in it only if it finished no later than the last entry.
         if oldest.len() == limit
             && let Some((latest, _)) = oldest.last()
         {

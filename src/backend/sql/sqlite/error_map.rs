@@ -1,4 +1,4 @@
-//! What SQLite's errors mean.
+//! Converts SQLite's errors.
 
 use diesel::result::Error;
 
@@ -12,7 +12,7 @@ const TRANSIENT: [&str; 5] =
 pub(super) fn backend_error(operation: &'static str, error: &Error) -> BackendError {
     let message = message(error);
     let transient = TRANSIENT.iter().any(|text| message.contains(text))
-        // The connection is thrown away, and the next one is fine.
+        // The connection is dropped, and the next connection works.
         || matches!(error, Error::BrokenTransactionManager | Error::RollbackErrorOnCommit { .. });
     if transient {
         return BackendError::Transient { operation, message };
@@ -20,10 +20,10 @@ pub(super) fn backend_error(operation: &'static str, error: &Error) -> BackendEr
     BackendError::Permanent { operation, message }
 }
 
-/// With `sent` the work was done and its commit failed.
+/// Converts a database error. `sent` means that the work succeeded and its commit failed.
 pub(super) fn meaning(operation: &'static str, error: &Error, sent: bool) -> BackendError {
     let message = message(error);
-    // The records may be on the disk although syncing failed; any other failed commit is rolled back.
+    // The records may be on the disk although the sync failed. Every other failed commit is rolled back.
     if sent && message.contains("disk I/O error") {
         return BackendError::Unknown { operation, message };
     }

@@ -1,4 +1,4 @@
-//! Brings the file to the schema of this program.
+//! Migrates the file to the schema of this program.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::clock::moment_after;
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 diesel::table! {
-    // A table of our own: Diesel's is the application's, when it uses Diesel's migrations in the same file.
+    // A separate table, because Diesel's belongs to the application if it uses Diesel's migrations in the same file.
     callboard_migration (version) {
         version -> Text,
         name -> Text,
@@ -27,11 +27,11 @@ diesel::table! {
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS callboard_migration (
     version TEXT PRIMARY KEY NOT NULL, name TEXT NOT NULL, run_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP)";
 
-/// How long to wait for other processes that start at the same time: longer than a lock is waited for, because
-/// each of them takes several locks.
+/// How long to wait for other processes that start at the same time. It is longer than the wait for a single lock,
+/// because each of these processes takes several locks.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Turns the file into a database with a write-ahead log, if it is not one yet, and runs the missing migrations.
+/// Switches the database file to a write-ahead log, if it has none yet, and runs the missing migrations.
 pub(super) fn prepare(path: &str, setup: &Setup) -> Result<(), BackendError> {
     let deadline = moment_after(PATIENCE.max(setup.busy_timeout()));
     loop {
@@ -50,7 +50,7 @@ fn is_lock(error: &BackendError) -> bool {
 
 fn prepare_on(conn: &mut SqliteConnection, path: &str) -> Result<(), BackendError> {
     let failed = |error: diesel::result::Error| named(path, backend_error("open", &error));
-    // Changing the mode does not wait for locks, whatever the timeout says; the caller tries again.
+    // Changing the journal mode does not wait for locks, no matter how long the busy timeout is. The caller retries.
     conn.batch_execute("PRAGMA journal_mode = WAL").map_err(failed)?;
     conn.immediate_transaction(run_missing)
         .map_err(|abort| named(path, abort.at::<SqliteConnection>("migrate", false).into_error("migrate")))
@@ -78,7 +78,7 @@ pub(super) fn named(path: &str, error: BackendError) -> BackendError {
     }
 }
 
-/// Runs with the write lock, so what is missing cannot be run by another process meanwhile.
+/// Runs under the write lock, so that no other process can run the missing migrations meanwhile.
 fn run_missing(conn: &mut SqliteConnection) -> Result<(), Abort> {
     use callboard_migration::dsl;
     conn.batch_execute(TABLE)?;

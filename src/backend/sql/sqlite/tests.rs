@@ -1,4 +1,4 @@
-//! What only SQLite has to show; what every backend must do is in the conformance suite.
+//! Tests of behaviour that only SQLite has. The tests that every backend must pass are in the conformance suite.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::task::{
     ClaimToken, ExecutionStatus, Extras, NodeId, Retry, TaskId, TaskSpec, TaskState, Unique, UniqueMode,
 };
 
-/// A directory that goes away with its database.
+/// A directory that is deleted on drop, together with its database.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -34,7 +34,7 @@ impl Dir {
         Sqlite::open(&self.file(), &OpenOptions::default()).unwrap()
     }
 
-    /// A connection as another program would have one.
+    /// A connection such as an external program would open.
     fn by_hand(&self) -> SqliteConnection {
         SqliteConnection::establish(&self.file()).unwrap()
     }
@@ -42,7 +42,7 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
-        // A folder that stays is in nobody's way, and a panic while unwinding would hide the failure.
+        // A folder that cannot be deleted does no harm, and a panic while unwinding would hide the failure.
         std::fs::remove_dir_all(&self.0).unwrap_or(());
     }
 }
@@ -321,7 +321,7 @@ fn a_connection_whose_thread_panicked_is_made_anew() {
     board.commit(&push(vec![spec(1)], false)).unwrap();
 }
 
-/// What stands in them is nobody else's business.
+/// Other users must not be able to read the params of tasks.
 #[cfg(unix)]
 #[test]
 fn only_its_owner_can_read_a_database() {
@@ -335,7 +335,7 @@ fn only_its_owner_can_read_a_database() {
     }
 }
 
-/// Also for root, which may write to any directory of a disk.
+/// Uses `/sys`, so that it also holds for root, which may write to any directory on a disk.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_new_file_that_cannot_be_made_says_why_and_what_next() {

@@ -1,20 +1,21 @@
-//! Lets processes that share a file take turns.
+//! Makes the processes that share a file take turns.
 //!
-//! SQLite's write lock goes to whoever asks at the right moment, and whoever has just given it back asks first: a process
-//! with much to write can keep all others out for seconds. So a process that has waited for long says so by a lock on a
-//! file beside the database, and the others pause between two transactions while somebody does.
+//! SQLite's write lock is not fair: it goes to the process that happens to ask at the right moment. A process that has
+//! just released the lock is the first to ask again. So a process with many writes can starve all other processes for
+//! seconds. Therefore a process that has waited for long locks a file beside the database. While that file is locked,
+//! the other processes pause between two transactions.
 
 use std::fs::{File, TryLockError};
 use std::time::Duration;
 
 use crate::files::{PRIVATE, with_mode};
 
-/// A process that has waited so long says so.
+/// A process that has waited this long locks the file.
 const LONG: Duration = Duration::from_millis(30);
-/// Longer than the pause between two tries of a process that waits.
+/// The pause of the other processes. It is longer than the interval between two tries of a waiting process.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// The file beside the database; nothing where it cannot be made: then luck decides.
+/// The file beside the database. `None` if it cannot be created; then the order of the processes is left to chance.
 #[derive(Debug)]
 pub(super) struct Turn(Option<File>);
 
@@ -25,30 +26,31 @@ impl Turn {
         Self(with_mode(&mut options, PRIVATE).open(format!("{path}-turn")).ok())
     }
 
-    /// Before a transaction: whoever has waited for long goes first.
+    /// Called before a transaction: pauses if a different process has waited for long, so that it goes first.
     pub(super) fn let_others(&self) {
         let Some(file) = &self.0 else { return };
         match file.try_lock() {
-            // Nobody waits.
+            // No process waits.
             Ok(()) => drop(file.unlock()),
             Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
             Err(TryLockError::Error(_)) => {}
         }
     }
 
-    /// Says that this process has waited for `waited`, when that is long; until the result is dropped.
+    /// Locks the file if `waited`, the time that this process has waited, is long. The lock is held until the result is
+    /// dropped.
     pub(super) fn say(&self, waited: Duration) -> Option<Waiting<'_>> {
         let file = self.0.as_ref().filter(|_| waited >= LONG)?;
         file.try_lock_shared().is_ok().then_some(Waiting(file))
     }
 }
 
-/// While it lives, others let this process go first.
+/// While this value exists, other processes let this process go first.
 pub(super) struct Waiting<'a>(&'a File);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        // It goes with the file at the latest.
+        // An error is ignored: the lock is released when the file is closed, at the latest.
         drop(self.0.unlock());
     }
 }

@@ -1,4 +1,4 @@
-//! Notices that another process has written.
+//! Detects writes by other processes.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -16,11 +16,12 @@ use crate::backend::sql::conn::Conn;
 use crate::backend::sql::statement::statements;
 use crate::clock::moment_after;
 
-/// How often to look.
+/// The interval between two polls.
 const PERIOD: Duration = Duration::from_millis(100);
 
 statements! {
-    /// A number that changes when another connection has written to the file, and never by what its own writes.
+    /// A number that changes when a different connection has written to the file. It does not change by the writes of
+    /// this connection.
     DataVersion -> (BigInt,): "PRAGMA data_version";
 }
 
@@ -28,17 +29,17 @@ fn data_version(conn: &mut SqliteConnection) -> QueryResult<i64> {
     conn.first::<DataVersion, (i64,)>(&[])?.map(|(version,)| version).ok_or(diesel::result::Error::NotFound)
 }
 
-/// What is known of writes by others.
+/// Keeps track of writes by other processes.
 ///
-/// A connection of its own sees all writes, this process's too. Only the writer's connection can tell them apart:
-/// its data version changes by the writes of other processes alone. It is asked in each of its transactions, and
-/// by the watcher when its own connection has seen something.
+/// The watcher's own connection sees all writes, including the writes of this process. Only the writer's connection can tell
+/// them apart, because its data version changes only by writes of other processes. That version is read in each
+/// transaction of the writer. The watcher reads it too, when its own connection has seen a write.
 #[derive(Debug)]
 pub(super) struct Watch {
     eye: Mutex<Eye>,
     /// The data version that the writer's connection saw last.
     writer_saw: AtomicI64,
-    /// Another process has written since the last report.
+    /// Whether a different process has written since the last report.
     foreign: AtomicBool,
 }
 
@@ -54,7 +55,7 @@ impl std::fmt::Debug for Eye {
 }
 
 impl Watch {
-    /// Begins to watch: what is written from now on is reported, also before the first call.
+    /// Begins to watch. Writes from now on are reported, even if they happen before the first call.
     pub(super) fn new(path: &str, setup: Setup) -> Result<Self, BackendError> {
         let mut conn = setup.connect(path)?;
         let saw = data_version(&mut conn).map_err(|error| backend_error("watch", &error))?;
@@ -65,10 +66,11 @@ impl Watch {
         })
     }
 
-    /// A new connection of the writer counts its versions anew. What was written while there was none is unknown.
+    /// Called for a new connection of the writer, which starts a new count of data versions. Writes of other processes
+    /// between the old and the new connection are unknown, so they are assumed.
     pub(super) fn new_writer(&self, conn: &mut SqliteConnection) -> QueryResult<()> {
         let first = self.writer_saw.swap(data_version(conn)?, Ordering::AcqRel) == i64::MIN;
-        // The first one has written nothing yet, so all that was written since the watch began is by others.
+        // The first connection has written nothing yet, so all writes since the watch began are by other processes.
         let missed = !first || self.any_write()?;
         self.foreign.fetch_or(missed, Ordering::AcqRel);
         Ok(())
@@ -82,7 +84,7 @@ impl Watch {
         Ok(())
     }
 
-    /// True when any process, this one included, has written since the last look.
+    /// True if any process, including this one, has written since the last poll.
     fn any_write(&self) -> QueryResult<bool> {
         let mut eye = self.eye.lock();
         let version = data_version(&mut eye.conn)?;
@@ -110,7 +112,8 @@ impl File {
         if self.watch.any_write().map_err(failed)? {
             match self.writer.get() {
                 Ok(mut conn) => self.watch.look_from_writer(&mut conn).map_err(failed)?,
-                // The writer is busy for long, so it cannot be asked; a false alarm costs less than a missed one.
+                // The writer's connection is busy for too long to read its version. A false alarm costs less than a
+                // missed write.
                 Err(_) => return Ok(true),
             }
         }

@@ -68,7 +68,7 @@ fn read((scope, name, running, tasks, period): LimitRow) -> Option<Limit> {
 pub(in crate::backend::sql) fn limits<C: Conn>(conn: &mut C) -> QueryResult<Vec<Limit>> {
     let rows: Vec<LimitRow> = conn.load::<AllLimits, _>(&[])?;
     let mut limits: Vec<Limit> = rows.into_iter().filter_map(read).collect();
-    // The order of [`LimitScope`] is not the order of its texts.
+    // The order of `LimitScope` is not the order of its texts.
     limits.sort_by(|a, b| (a.scope, &a.name).cmp(&(b.scope, &b.name)));
     Ok(limits)
 }

@@ -34,7 +34,8 @@
 //! A wait for a lock lasts at most half a second on PostgreSQL, and a second on MariaDB. A commit that has waited so
 //! long is repeated with care. It then locks each ended run's task in a statement of its own, and waits for none. Ends
 //! whose tasks a concurrent transaction has locked are deferred (`Settled::Busy`). The queue sends deferred work again
-//! (`src/queue/aside.rs`): each item in a commit of its own, with growing pauses, and a push until its deadline.
+//! (`src/runtime/queue/deferred.rs`): each item in a commit of its own, with growing pauses, and a push until its
+//! deadline.
 //!
 //! A transaction of the application waits for rows that concurrent transactions have locked. It waits on the
 //! application's own thread, in the order in which the application asks. Two such transactions that push the same keys

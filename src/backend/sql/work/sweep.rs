@@ -26,7 +26,7 @@ macro_rules! expired {
     };
 }
 
-// MySQL has extra columns where the other databases have partial indexes.
+// MySQL has generated columns where the other databases have partial indexes.
 statements! {
     Expired -> (BigInt, Text, BigInt): {
         sqlite expired!();
@@ -70,7 +70,7 @@ pub(in crate::backend::sql) struct Glance {
     /// The same for tasks that expire.
     first_expiry: Option<i64>,
     expiry_ahead: Option<i64>,
-    /// The number of other nodes that are dead, plus 1 if any task runs on an unknown node.
+    /// Above 0 when a different node is dead, or a task runs on an unknown node.
     dead: i64,
     /// Whether any task waits for a parent.
     waiting: i64,

@@ -1,4 +1,4 @@
-//! What goes into a commit, and that no lane ever takes more than it has room for.
+//! Tests of the content of a commit: no lane ever takes more than it has room for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn now() -> Timestamp {
     Timestamp::from_micros(NOW)
 }
 
-/// A node's lanes, and what composing needs.
+/// The lanes of a node, and the facts that composing needs.
 struct Node {
     lanes: Lanes,
     types: Arc<[Name]>,
@@ -33,7 +33,7 @@ struct Node {
 }
 
 impl Node {
-    /// Storage has been looked through: no lane is hungry.
+    /// A node after storage has been looked through: no lane has demand.
     fn fed(concurrency: usize) -> Self {
         let lanes = LANES.map(|name| (Name::from(name), concurrency, Arc::default()));
         let types = Arc::from([Name::from("known")]);
@@ -94,7 +94,7 @@ fn settle(queue: &'static str, state: TaskState) -> SettleRequest {
     SettleRequest { settlement, spec, holder: Holder::Worker }
 }
 
-/// Which tasks are stored as running, in the order of their pushes.
+/// Which tasks are stored as running, in push order.
 fn direct(batch: &Batch) -> Vec<bool> {
     batch.commit.insert.iter().flat_map(|group| &group.tasks).map(|task| task.claim).collect()
 }
@@ -201,7 +201,7 @@ fn a_lane_that_is_held_back_asks_again_when_a_limited_run_has_ended() {
     assert_eq!(node.lanes.made_room_under_limit(), ["fast"]);
     assert!(node.lane("fast").work.is_set() && !node.lane("slow").work.is_set());
     assert!(node.lanes.made_room_under_limit().is_empty(), "once");
-    // One that ended while the claim was under way may have made the room that the claim missed.
+    // A run that ended while the claim was in flight may have made the room that the claim missed.
     let mut node = Node::fed(1);
     node.lanes.made_room_under_limit();
     node.lanes.hold_back(1, before);
@@ -281,7 +281,7 @@ fn a_hint_makes_its_lane_ask_for_all_its_room() {
     assert_eq!(batch.claims, [ClaimFor::Workers { lane: 0, mark: node.lane("fast").work.mark() }]);
     assert_eq!(limits(&batch), [3]);
     assert_eq!(batch.commit.claim[0].types.as_deref(), Some(&*node.types));
-    // What was asked for counts as taken until the receipt comes.
+    // Tasks that were asked for count as taken until the receipt comes.
     assert!(node.compose(Gathered { hints: vec!["fast".into()], ..Gathered::default() }).commit.claim.is_empty());
 }
 
@@ -366,7 +366,7 @@ enum Step {
     /// A run of this lane ends, and goes to pending or to completed.
     Settle(usize, bool),
     Compose,
-    /// The oldest commit comes back; each claim brings at most so many.
+    /// The oldest commit comes back. Each claim brings at most this many tasks.
     Receipt(usize),
     /// The oldest commit fails.
     Fail,
@@ -398,15 +398,15 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What the lanes must agree with.
+/// A model with which the lanes must agree.
 #[derive(Default)]
 struct Model {
     gathered: Gathered,
-    /// Ids of what was pushed and not composed yet, group by group.
+    /// Ids of tasks that were pushed and not composed yet, group by group.
     groups: Vec<Vec<crate::task::TaskId>>,
     flying: Vec<Batch>,
     running: [usize; 2],
-    /// Ends that wait on the inbox.
+    /// The number of ends that wait on the inbox, lane by lane.
     ending: [usize; 2],
 }
 
@@ -449,7 +449,7 @@ impl Model {
         Ok(())
     }
 
-    /// Claims under way, lane by lane.
+    /// The number of claims in flight, lane by lane.
     fn taken(&self) -> [usize; 2] {
         let of = |name| self.flying.iter().filter_map(|batch| taken(batch).get(name).copied()).sum();
         LANES.map(of)

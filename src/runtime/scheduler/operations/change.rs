@@ -11,7 +11,7 @@ use crate::schedule::trigger::Trigger;
 use crate::schedule::{ScheduleRecord, ScheduleStatus};
 use crate::task::ScheduleId;
 
-/// Times that a change is made anew when the row changed under it.
+/// How often a change is made anew when the row changed meanwhile.
 pub(super) const TRIES: usize = 50;
 
 pub(super) fn check(core: &Core, schedule: Schedule) -> Result<Definition, BoardError> {
@@ -22,7 +22,7 @@ pub(in crate::runtime::scheduler) fn trigger(record: &ScheduleRecord) -> Result<
     record.read_trigger().map_err(|error| BoardError::Invalid(format!("schedule {:?}: {error}", record.name)))
 }
 
-/// Refuses what will never fire.
+/// Rejects a definition that will never fire.
 pub(super) fn has_times(definition: &Definition, after: Timestamp) -> Result<(), BoardError> {
     if definition.trigger.next_after(after).is_some() {
         return Ok(());
@@ -38,12 +38,12 @@ pub(super) fn busy(name: &Name) -> BoardError {
     BoardError::Invalid(format!("schedule {name:?} was changed {TRIES} times meanwhile; try again"))
 }
 
-/// Makes a schedule; the row of a deleted one with its name is taken over.
+/// Makes a schedule. The row of a deleted schedule with the same name is taken over.
 pub(super) async fn make(core: &Core, schedule: Schedule, by_code: bool) -> Result<ScheduleRecord, BoardError> {
     let definition = check(core, schedule)?;
     let name = definition.name.clone();
     let code = by_code.then(|| definition.code().to_string());
-    // Code was right once, and is not wrong because its time has come.
+    // A definition in code was valid once, and is not invalid because its time has come.
     if !by_code {
         has_times(&definition, core.clock.now())?;
     }
@@ -61,7 +61,7 @@ pub(super) async fn make(core: &Core, schedule: Schedule, by_code: bool) -> Resu
     save(core, record, turn).await?.ok_or(BoardError::ScheduleExists(name))
 }
 
-/// Takes its name from a deleted schedule, which is then called by its id as well; false when it is not deleted.
+/// Takes its name from a deleted schedule, whose new name contains its id as well; false when it is not deleted.
 pub(super) async fn give_way(core: &Core, name: &Name) -> Result<bool, BoardError> {
     for _ in 0..TRIES {
         let Some(state) = find_any(core, name).await? else { return Ok(true) };
@@ -81,18 +81,19 @@ pub(super) async fn give_way(core: &Core, name: &Name) -> Result<bool, BoardErro
     Err(busy(name))
 }
 
-/// What is done with a row that makes no sense.
+/// How an operation treats a row that makes no sense.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Faulty {
-    /// Only a new definition helps.
+    /// The row is rejected, because only a new definition helps.
     Refused,
-    /// This is one.
+    /// The row is accepted, because the operation writes a new definition.
     Mended,
-    /// It goes anyway.
+    /// The row is accepted, because the schedule is deleted anyway.
     Shown,
 }
 
-/// Reads a schedule, changes it, and writes it; anew when somebody else was faster. Without a change it is left.
+/// Reads a schedule, changes it and writes it. Starts anew when the row changed meanwhile. Nothing is written without a
+/// change.
 pub(super) async fn change(
     core: &Core,
     name: &Name,
@@ -102,7 +103,7 @@ pub(super) async fn change(
     change_knowing(core, name, faulty, |record, _, now| change(record, now)).await
 }
 
-/// The same for a change that asks which nominal times after the cursor have made a task.
+/// The same for a change that needs the nominal times after the cursor that have made a task.
 pub(super) async fn change_knowing(
     core: &Core,
     name: &Name,
@@ -129,7 +130,7 @@ pub(super) async fn change_knowing(
     Err(busy(name))
 }
 
-/// Writes a schedule; nothing when it changed meanwhile.
+/// Writes a schedule; `None` when its row changed meanwhile.
 pub(super) async fn save(
     core: &Core,
     record: ScheduleRecord,
@@ -145,7 +146,7 @@ pub(super) async fn save(
     }
 }
 
-/// A schedule that is there, and not deleted.
+/// A schedule that exists and is not deleted.
 pub(crate) async fn find(core: &Core, name: &Name) -> Result<ScheduleState, BoardError> {
     let state = find_any(core, name).await?;
     let there = state.filter(|state| state.record.status != ScheduleStatus::Deleted);

@@ -1,4 +1,4 @@
-//! Schedules that code defines: who wins, code or run time.
+//! Schedules that code defines, and which change wins: by code or at run time.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::runtime::persistence::FindScheduleByCodeName;
 use crate::schedule::definition::{Definition, Schedule};
 use crate::schedule::{ScheduleRecord, ScheduleStatus};
 
-/// Makes a schedule, or replaces its definition, for code: what was changed at run time is left alone until the code
+/// Makes a schedule, or replaces its definition, for code. Changes made at run time are left alone until the code
 /// changes.
 pub(crate) struct Define(pub(crate) Schedule);
 
@@ -28,14 +28,14 @@ impl Operation for Define {
             let stored = match find_defined(core, &name).await? {
                 Some(stored) => stored,
                 None => match make(core, self.0.clone(), true).await {
-                    // Another node was first.
+                    // A different node was first.
                     Err(BoardError::ScheduleExists(_)) => continue,
                     outcome => return outcome,
                 },
             };
             match stored.code_name() {
                 Some(own) if name == *own && definition.is_code(stored.code.as_deref()) => return Ok(stored),
-                // One that code defines under another name, and that was renamed to this one.
+                // Code defines this schedule under a different name, and it was renamed to this name.
                 Some(own) if name != *own => {
                     if give_way(core, &name).await? {
                         continue;
@@ -51,7 +51,7 @@ impl Operation for Define {
             match save(core, record, Some(turn)).await {
                 Ok(Some(record)) => return Ok(record),
                 Ok(None) => {}
-                // What it is called meanwhile is better than no change at all.
+                // A new definition under the present name is better than no change at all.
                 Err(BoardError::ScheduleExists(_)) => keeps_name = !give_way(core, &name).await?,
                 Err(error) => return Err(error),
             }
@@ -60,7 +60,7 @@ impl Operation for Define {
     }
 }
 
-/// The schedule that code has defined under a name, whatever it is called now; else the one with this name.
+/// The schedule that code has defined under a name, regardless of its present name; else the schedule with this name.
 async fn find_defined(core: &Core, name: &Name) -> Result<Option<ScheduleRecord>, BoardError> {
     let found = match core.ask(FindScheduleByCodeName { name: name.to_string() }).await? {
         Some(id) => state(core, id).await?,

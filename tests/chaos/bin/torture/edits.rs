@@ -1,4 +1,4 @@
-//! Cancels, retries and changes of priority, of single tasks and of many.
+//! Cancels, retries and changes of priority, for single tasks and for many tasks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use super::note::{Edit, Ledger, Note};
 use super::tasks::TAG;
 
 const PACE_MS: u64 = 300;
-/// One edit of many for so many of one.
+/// A single edit in this many changes many tasks; the rest change a single task.
 const RARE: u32 = 20;
 
 pub(crate) async fn produce(board: Board, seed: u64, ledger: Arc<Ledger>, lately: Lately, ended: Arc<AtomicBool>) {
@@ -32,7 +32,7 @@ pub(crate) async fn produce(board: Board, seed: u64, ledger: Arc<Ledger>, lately
         };
         match done {
             Ok(()) | Err(BoardError::Closed | BoardError::NotAnswering { .. }) => {}
-            // Storage was away, or its answer was lost.
+            // Storage was unavailable, or its answer was lost.
             Err(BoardError::Storage(error)) if error.is_transient() => {}
             Err(error) => ledger.error("edit", &error),
         }
@@ -56,7 +56,7 @@ async fn all(board: &Board, ledger: &Ledger, edit: Edit, priority: i32) -> Resul
         Edit::Retry => EditAction::Retry,
         Edit::Reprioritise => EditAction::Reprioritise(priority),
     };
-    // Of the last seconds: a retry of all that ever was would become the whole load.
+    // Only tasks of the last few seconds, because a retry of all tasks so far would become the whole load.
     let from = board.clock().now() - Duration::from_secs(3);
     let filter = TaskFilter { tag: Some(TAG.into()), created_from: Some(from), ..TaskFilter::default() };
     board.edit_all(filter, action).await.map(drop)

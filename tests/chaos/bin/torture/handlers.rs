@@ -1,4 +1,4 @@
-//! What the tasks do. Each run notes its begin and its end; the end is noted before storage hears of it.
+//! The handlers of the tasks. Each run notes its start and its end; the end is noted before storage learns of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,24 +9,24 @@ use serde_json::json;
 
 use super::note::{How, Ledger, Note, RunId};
 
-/// What a task does.
+/// The behaviour of a task.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Params {
-    /// How long it takes.
+    /// Length of the run, in milliseconds.
     pub(crate) ms: u64,
-    /// Takes up to so long in place of that, each run another time.
+    /// If set, each run takes a random time up to this instead of `ms`.
     pub(crate) up_to_ms: u64,
-    /// Attempts that fail first.
+    /// The number of attempts that fail first.
     pub(crate) fail: u32,
-    /// Snoozes until it is so old.
+    /// Snoozes until the task has this age, in milliseconds.
     pub(crate) snooze_ms: u64,
     pub(crate) fatal: bool,
-    /// Does not hear that it is asked to end.
+    /// Ignores the request to end.
     pub(crate) deaf: bool,
 }
 
-/// Gives the board the types `work` and `tick`.
+/// Registers the types `work` and `tick` on the board.
 pub(crate) fn register(builder: BoardBuilder, ledger: &Arc<Ledger>) -> BoardBuilder {
     ["work", "tick"].into_iter().fold(builder, |builder, kind| {
         let ledger = Arc::clone(ledger);
@@ -42,7 +42,7 @@ pub(crate) fn register(builder: BoardBuilder, ledger: &Arc<Ledger>) -> BoardBuil
     })
 }
 
-/// A run that is under way; its end is noted also when it is dropped.
+/// A run in progress. Its end is noted even when it is dropped.
 struct Running {
     ledger: Arc<Ledger>,
     run: RunId,
@@ -89,8 +89,8 @@ async fn work(params: Params, cx: &Context) -> (How, TaskResult) {
     (How::Done, Ok(Outcome::from(json!(cx.started_at().as_micros()))))
 }
 
-/// What a run that is asked to end may say: at a stop each of these gives its task back, and after a cancellation each leaves
-/// it cancelled.
+/// The possible results of a run that is asked to end. At a stop each of them gives the task back; after a cancellation
+/// each of them leaves it cancelled.
 fn heard() -> TaskResult {
     match rand::random_range(0..3) {
         0 => Err(TaskError::new("asked to end").into()),

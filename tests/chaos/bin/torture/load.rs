@@ -15,10 +15,11 @@ use super::note::{Ledger, Note};
 use super::tasks::{self, Made};
 
 const GROUP: usize = 5;
-/// The longest pause between two pushes of a producer: less than storage can take, so that the ledgers stay small.
+/// The longest pause between two pushes of a producer. The load stays below the capacity of storage, so that the
+/// ledgers stay small.
 const PACE_MS: u64 = 60;
 
-/// Tasks that were pushed lately and may be edited.
+/// Recently pushed tasks, which may be edited.
 pub(crate) type Lately = Arc<Mutex<VecDeque<TaskId>>>;
 
 /// Runs the producers of the plan.
@@ -47,7 +48,7 @@ struct Producer {
     ended: Arc<AtomicBool>,
 }
 
-/// True for the end of a push that a fault of storage may bring about: nobody knows whether its tasks are stored.
+/// True for an error that a storage fault may cause. It is then unknown whether the tasks of the push are stored.
 pub(crate) fn is_open(error: &PushError) -> bool {
     match error {
         PushError::Unknown => true,
@@ -66,10 +67,10 @@ impl Producer {
     fn choose(&mut self) -> Vec<Made> {
         match self.rng.random_range(0..10) {
             0 => (0..GROUP).map(|_| tasks::plain(&mut self.rng)).collect(),
-            // Several hot keys in one transaction, in any order.
+            // Several hot keys in a single transaction, in any order.
             1 => {
                 let mut group = vec![tasks::unique(&mut self.rng), tasks::unique(&mut self.rng)];
-                // A refusal would be that of the whole group.
+                // Without `mixed` keys, because a rejection would apply to the whole group.
                 group.retain(|made| !made.wanted.key.as_ref().is_some_and(|key| key.starts_with("mixed")));
                 group
             }
@@ -78,7 +79,7 @@ impl Producer {
         }
     }
 
-    /// Pushes one task, or a group; false when the board takes no more.
+    /// Pushes a task or a group; returns false when the board accepts no more pushes.
     async fn push(&mut self) -> bool {
         let made = self.choose();
         let ids: Vec<TaskId> = made.iter().map(|made| made.wanted.id).collect();
@@ -98,7 +99,7 @@ impl Producer {
                     return true;
                 }
                 Err(error) if is_open(&error) => {
-                    // With the same ids it gives the same tasks, whether they were stored the first time or not.
+                    // With the same ids a retry gives the same tasks, whether or not they were stored the first time.
                     if self.ended.load(Ordering::Acquire) || self.rng.random_bool(0.5) {
                         self.ledger.note(Note::Open { ids });
                         return true;
@@ -112,7 +113,8 @@ impl Producer {
         }
     }
 
-    /// A key that keeps the latest promises that it runs: what calls it off would excuse that it does not.
+    /// Remembers only tasks without a unique key for edits. For a `keep_latest` key the latest task is promised to run.
+    /// A cancellation would excuse a missing run, so that the judge could not find the fault.
     fn remember(&self, made: &[Made]) {
         let mut lately = self.lately.lock().expect("nobody panics with it");
         lately.extend(made.iter().filter(|made| made.wanted.key.is_none()).map(|made| made.wanted.id));

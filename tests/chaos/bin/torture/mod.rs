@@ -1,5 +1,5 @@
-//! A node of the torture program (`tests/torture`): it pushes in every way, edits, runs schedules of every policy, and
-//! notes all of it in a ledger of its own outside of the database.
+//! A node of the torture program (`tests/torture`). It pushes in every way, edits tasks, and runs schedules of every
+//! policy. It notes all of this in its own ledger, outside the database.
 
 #![allow(dead_code, reason = "the process and the test that starts it each use a part")]
 
@@ -25,24 +25,25 @@ use note::{Ledger, Note};
 /// Queues with their concurrency on each node. Only `held` is ever paused.
 pub(crate) const QUEUES: [(&str, usize); 4] = [("default", 8), ("side", 4), ("held", 4), ("ticks", 12)];
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
-/// How often a node looks at storage by itself.
+/// The interval at which a node checks storage without a wake-up.
 pub(crate) const CHECK: Duration = Duration::from_secs(1);
 
-/// How long a drain is waited for.
+/// The longest wait for a drain.
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// What a node is to do.
+/// The plan of a node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) url: String,
-    /// Where Diesel finds the same database, for the application's own transactions.
+    /// The URL with which Diesel opens the same database, for the application's own transactions.
     pub(crate) app_url: Option<String>,
-    /// The ledger of this process alone.
+    /// The ledger file, used by this process alone.
     pub(crate) ledger: PathBuf,
-    /// Zero for the node that only runs what is left, and ends when nothing is.
+    /// The number of producers. A node with zero producers only runs the tasks that are left, and ends when none are
+    /// left.
     pub(crate) producers: u64,
     pub(crate) seed: u64,
-    /// How far its clock is ahead of the machine's.
+    /// How far its clock is ahead of the machine's clock, in milliseconds.
     pub(crate) clock_ahead_ms: i64,
 }
 
@@ -55,7 +56,8 @@ pub(crate) struct Member {
     transactions: Option<std::thread::JoinHandle<()>>,
 }
 
-/// Starts a board as a service manager would: on a busy machine a server may not let a session in before its time is up.
+/// Starts a board with retries, like a service manager. On a busy machine a server may not accept a session before its
+/// timeout.
 async fn start_in_the_end(builder: impl Fn() -> BoardBuilder) -> Result<Board, StartError> {
     let mut tries = 0..5;
     loop {
@@ -84,7 +86,7 @@ impl Member {
         Ok(Self { board, ledger, ended, work, transactions })
     }
 
-    /// Ends the load and stops the board, whatever is under way.
+    /// Ends the load and stops the board, even while work is in flight.
     pub(crate) async fn stop(self) {
         self.ended.store(true, Ordering::Release);
         self.board.stop().await;
@@ -97,13 +99,13 @@ impl Member {
         self.ledger.note(Note::Stopped {});
     }
 
-    /// Obeys an order of the test; answers when it is done.
+    /// Executes a command of the test, and notes when it is done.
     pub(crate) async fn obey(board: &Board, ledger: &Ledger, order: &str) -> Result<(), BoardError> {
         match order.split_once(' ') {
             Some(("drain", queue)) => {
                 repeated(async || board.pause(queue.to_owned()).await).await?;
                 ledger.note(Note::Paused { queue: queue.into() });
-                // Storage may be away for long; the pause holds all the same.
+                // Storage may be unavailable for long; the pause holds nevertheless.
                 let drain = repeated(async || board.drain(queue.to_owned()).await);
                 if let Ok(drained) = tokio::time::timeout(DRAIN, drain).await {
                     drained?;
@@ -120,7 +122,7 @@ impl Member {
     }
 }
 
-/// Storage may be away: then again.
+/// Retries while storage is unavailable.
 async fn repeated(work: impl AsyncFn() -> Result<(), BoardError>) -> Result<(), BoardError> {
     loop {
         match work().await {
@@ -133,7 +135,7 @@ async fn repeated(work: impl AsyncFn() -> Result<(), BoardError>) -> Result<(), 
 
 fn describe(plan: &Plan, mut builder: BoardBuilder, ledger: &Arc<Ledger>) -> BoardBuilder {
     let facts = Arc::clone(ledger);
-    // Many pushes of an outage come to an end without an answer.
+    // With a short deadline, many pushes end without an answer during an outage.
     let push = Duration::from_secs(if plan.producers > 0 { 2 } else { 60 });
     builder = builder
         .lease(LEASE)
@@ -160,7 +162,7 @@ fn describe(plan: &Plan, mut builder: BoardBuilder, ledger: &Arc<Ledger>) -> Boa
     handlers::register(builder, ledger)
 }
 
-/// Resolves when no task is left that is not at its end.
+/// Resolves when all tasks are in a terminal state.
 pub(crate) async fn nothing_left(board: &Board) {
     loop {
         if let Ok(counts) = board.counts().await

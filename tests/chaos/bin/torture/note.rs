@@ -1,5 +1,5 @@
-//! The ledger: one file for each process, outside of the database. What was written before a `kill -9` stays, for the
-//! kernel has it.
+//! The ledger: a file per process, outside the database. Lines written before a `kill -9` are not lost, because the
+//! kernel already has them.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -9,16 +9,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use callboard::{NodeId, TaskId};
 use serde::{Deserialize, Serialize};
 
-/// One line of a ledger.
+/// A line of a ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Line {
-    /// Microseconds by the clock of the machine, which all processes share and nobody sets.
+    /// Microseconds by the clock of the machine. All processes share this clock, and no test sets it.
     pub(crate) at: i64,
     #[serde(flatten)]
     pub(crate) note: Note,
 }
 
-/// One run of a task on the node of the ledger. `started` tells it from all others, and stands in its execution as well.
+/// A run of a task on the node of the ledger. `started` distinguishes it from all further runs; it is also stored in
+/// the run's execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct RunId {
     pub(crate) task: TaskId,
@@ -43,7 +44,7 @@ pub(crate) enum Edit {
     Reprioritise,
 }
 
-/// What is noted.
+/// An entry of the ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub(crate) enum Note {
@@ -52,20 +53,20 @@ pub(crate) enum Note {
         node: NodeId,
     },
     Stopped {},
-    /// Before a push; all of them are stored or none.
+    /// Noted before a push. Either all of its tasks are stored or none.
     Pushing {
         tasks: Vec<Wanted>,
     },
-    /// Its answer: `got` in the same order.
+    /// The answer to a push: `got` is in the order of `ids`.
     Pushed {
         ids: Vec<TaskId>,
         got: Vec<TaskId>,
     },
-    /// Its unique key is held.
+    /// The push failed because its unique key is held.
     Refused {
         id: TaskId,
     },
-    /// Nobody knows whether it is stored.
+    /// It is unknown whether the tasks are stored.
     Open {
         ids: Vec<TaskId>,
     },
@@ -80,24 +81,24 @@ pub(crate) enum Note {
         run: RunId,
         how: How,
     },
-    /// Before an edit of one task.
+    /// Noted before an edit of a single task.
     Editing {
         edit: Edit,
         task: TaskId,
     },
-    /// Before an edit of all tagged tasks.
+    /// Noted before an edit of all tagged tasks.
     EditingAll {
         edit: Edit,
     },
-    /// The queue is paused, as this node has heard.
+    /// This node was told that the queue is paused.
     Paused {
         queue: String,
     },
-    /// The same, and this node has heard that nothing of it runs here.
+    /// The queue is paused, and this node was told that none of its tasks run here.
     Drained {
         queue: String,
     },
-    /// Before the queue goes on.
+    /// Noted before the queue is resumed.
     Resuming {
         queue: String,
     },
@@ -107,18 +108,18 @@ pub(crate) enum Note {
     Fenced {
         task: TaskId,
     },
-    /// This process did not get to run for so long, or its lease has ended.
+    /// This process was not scheduled for `late_ms`, or its lease has ended.
     Unwell {
         late_ms: u64,
         lease: bool,
     },
-    /// What must not happen.
+    /// A forbidden event.
     Error {
         text: String,
     },
 }
 
-/// How a run went, as its handler saw it.
+/// The end of a run as its handler saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum How {
@@ -126,13 +127,13 @@ pub(crate) enum How {
     Failed,
     Fatal,
     Snoozed,
-    /// Asked to end, and did.
+    /// The run was asked to end, and ended.
     Heard,
-    /// Its future was dropped.
+    /// The run's future was dropped.
     Dropped,
 }
 
-/// The file.
+/// The ledger's file.
 pub(crate) struct Ledger(File);
 
 impl Ledger {
@@ -140,19 +141,19 @@ impl Ledger {
         File::options().create(true).append(true).open(path).map(Self)
     }
 
-    /// Notes something: one line, written by one call.
+    /// Notes an entry as a single line, written by a single call.
     pub(crate) fn note(&self, note: Note) {
         let line = Line { at: now(), note };
         let text = serde_json::to_string(&line).map(|text| text + "\n").unwrap_or_default();
         let written = (&self.0).write(text.as_bytes());
-        // A ledger with holes would prove nothing.
+        // Abort, because a ledger with gaps would prove nothing.
         if text.is_empty() || !written.is_ok_and(|written| written == text.len()) {
             eprintln!("the ledger cannot be written");
             std::process::abort();
         }
     }
 
-    /// Notes what must not happen.
+    /// Notes a forbidden event.
     pub(crate) fn error(&self, what: &str, error: &dyn std::fmt::Display) {
         self.note(Note::Error { text: format!("{what}: {error}") });
     }

@@ -1,4 +1,4 @@
-//! Schedules of every overlap policy, with runs that often outlast their period.
+//! Schedules of every overlap policy, with runs that often last longer than their period.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use callboard::{Coalesce, NewTask, Overlap, Retry, Schedule, Timestamp, Trigger}
 
 use super::handlers::Params;
 
-/// A schedule, as the test that judges it knows it too.
+/// A schedule. The judging test knows its definition too.
 pub(crate) struct Kind {
     pub(crate) name: &'static str,
     pub(crate) overlap: Overlap,
     pub(crate) places: u32,
     every_ms: u64,
-    /// Its runs take up to so long.
+    /// The longest time that a run takes, in milliseconds.
     run_ms: u64,
 }
 
@@ -34,9 +34,9 @@ pub(crate) const KINDS: [Kind; 10] = [
 ];
 
 impl Kind {
-    /// None of its times may be left out.
+    /// The schedule; none of its times may be left out.
     pub(crate) fn schedule(&self) -> Schedule {
-        // Not at the same moment as the others.
+        // An offset, so that the schedules do not all fire at the same moment.
         let offset = self.name.bytes().map(i64::from).sum::<i64>() * 97;
         let trigger = Trigger::every(Duration::from_millis(self.every_ms))
             .and_then(|trigger| trigger.anchored_at(Timestamp::from_micros(offset)))

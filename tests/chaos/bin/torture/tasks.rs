@@ -11,12 +11,12 @@ use uuid::Uuid;
 use super::handlers::Params;
 use super::note::Wanted;
 
-/// For how long a key of the kind `period:` is held.
+/// The time for which a key of the kind `period:` is held.
 pub(crate) const PERIOD: Duration = Duration::from_secs(2);
-/// Under it all tasks of the load that an edit of many may change.
+/// The tag of all load tasks that an edit of many tasks may change.
 pub(crate) const TAG: &str = "edited";
 
-/// A task, and what the ledger notes of it.
+/// A task and its note for the ledger.
 #[derive(Clone)]
 pub(crate) struct Made {
     pub(crate) task: NewTask,
@@ -51,7 +51,7 @@ pub(crate) fn plain(rng: &mut StdRng) -> Made {
     let of = |params: Params| params;
     let made = |rng: &mut StdRng, params: Params| Made::new(rng, &of(params));
     match rng.random_range(0..100) {
-        // So that a fault meets some that run.
+        // Long runs, so that a fault meets running tasks.
         0..6 => {
             let (ms, deaf) = (rng.random_range(0..1_500), rng.random_bool(0.3));
             made(rng, Params { ms, deaf, ..Params::default() })
@@ -74,7 +74,7 @@ pub(crate) fn plain(rng: &mut StdRng) -> Made {
     }
 }
 
-/// A task with a hot key, in one of two queues.
+/// A task with a key that many tasks share, in either of two queues.
 pub(crate) fn unique(rng: &mut StdRng) -> Made {
     let params = Params { ms: rng.random_range(0..60), deaf: true, ..Params::default() };
     let hot = rng.random_range(0..4);

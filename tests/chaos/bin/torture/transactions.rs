@@ -1,4 +1,4 @@
-//! Pushes in the application's own transactions: committed, rolled back, or committed late.
+//! Pushes in the application's own transactions, which are committed, rolled back or committed late.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +17,10 @@ use super::note::{Ledger, Note};
 use super::tasks::{self, Made};
 
 const PACE_MS: u64 = 400;
-/// How long a late commit keeps its transaction open at most.
+/// The longest time for which a late commit keeps its transaction open.
 const LATE_MS: u64 = 800;
 
-/// A connection as an application has it.
+/// A connection of the application.
 trait App: AppConnection + Connection<TransactionManager = AnsiTransactionManager> + SimpleConnection {
     fn within<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, Broken>) -> Result<T, Broken> {
         self.transaction(work)
@@ -47,7 +47,7 @@ impl App for diesel::PgConnection {}
 #[cfg(feature = "mysql")]
 impl App for diesel::MysqlConnection {}
 
-/// Why a transaction did not commit.
+/// The reason why a transaction did not commit.
 enum Broken {
     OnPurpose,
     Push(PushError),
@@ -60,7 +60,7 @@ impl From<diesel::result::Error> for Broken {
     }
 }
 
-/// A thread that pushes so, where the storage has such transactions.
+/// Starts a thread that pushes in transactions, if the storage supports them.
 pub(crate) fn produce(
     board: &Board,
     plan: &Plan,
@@ -93,13 +93,13 @@ impl Producer {
         let mut conn: Option<C> = None;
         while !self.ended.load(Ordering::Acquire) {
             std::thread::sleep(Duration::from_millis(self.rng.random_range(0..PACE_MS)));
-            // The server may be away.
+            // The server may be unavailable.
             conn = conn.or_else(|| C::open(url));
             conn = conn.and_then(|mut conn| self.push(&mut conn).then_some(conn));
         }
     }
 
-    /// False when the connection is not to be trusted any more.
+    /// Returns false when the connection must no longer be used.
     fn push<C: App>(&mut self, conn: &mut C) -> bool {
         let made = if self.rng.random_bool(0.2) { tasks::unique(&mut self.rng) } else { tasks::plain(&mut self.rng) };
         let Made { task, wanted } = made;

@@ -1,5 +1,5 @@
-//! Whether this process gets to run: on a busy machine a node may lose its lease through nobody's fault, and the judge
-//! has to know.
+//! Notes when this process was not scheduled in time. On a busy machine a node may lose its lease without any fault,
+//! and the judge has to know this.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use callboard::Board;
 use super::note::{Ledger, Note};
 
 const BETWEEN: Duration = Duration::from_millis(100);
-/// Later than this is worth a note.
+/// A longer delay than this is noted.
 const LATE: Duration = Duration::from_millis(700);
 
 pub(crate) async fn watch(board: Board, ledger: Arc<Ledger>, ended: Arc<AtomicBool>) {

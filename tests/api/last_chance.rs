@@ -1,8 +1,5 @@
 //! Tasks whose node has died under them twice run one at a time, and every one of them runs.
 
-#![cfg(feature = "testing")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 use std::time::Duration;
 

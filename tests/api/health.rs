@@ -1,7 +1,5 @@
 //! What a board says of its parts.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 

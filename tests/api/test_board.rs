@@ -1,7 +1,5 @@
 //! `TestBoard`: a board for tests, whose time passes by hand.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

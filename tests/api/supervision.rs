@@ -1,7 +1,5 @@
 //! What is survived: panics in every actor, in handlers, and in the storage door.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;

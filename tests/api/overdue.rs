@@ -1,7 +1,5 @@
 //! Blocking handlers that go on after their run was given up: nobody can end their threads, so they keep their places.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;

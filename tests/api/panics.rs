@@ -1,8 +1,6 @@
 //! A panic of anything that a board calls: of the logger, of storage, of handlers and what they are given, of callbacks. After
 //! each of them the board does its work, or says that it has failed.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "panics are what is tested")]
-
 use std::panic::panic_any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,7 +1,5 @@
 //! What becomes of everything else when storage refuses one thing, or is away for longer than somebody waits.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,7 +1,5 @@
 //! Upkeep in time: what is due is noticed when it is due, whatever else there is to do.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
