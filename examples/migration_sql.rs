@@ -1,9 +1,9 @@
 //! Prints the SQL of all migrations, for a database where the program may not create tables.
 //!
 //! Run it with `cargo run --features postgres --example migration_sql -- postgres SCHEMA` and paste the output into a
-//! client or into Supabase's SQL editor, or with `cargo run --features mysql --example migration_sql -- mysql
-//! COLLATION`, where COLLATION is `utf8mb4_0900_bin` for MySQL and `utf8mb4_nopad_bin` for MariaDB. For example
-//! `migration_sql postgres callboard` begins with
+//! client or into Supabase's SQL editor, or with
+//! `cargo run --features mysql --example migration_sql -- mysql COLLATION`, where COLLATION is `utf8mb4_0900_bin` for
+//! MySQL and `utf8mb4_nopad_bin` for MariaDB. For example `migration_sql postgres callboard` begins with
 //!
 //! ```text
 //! BEGIN;

@@ -1,8 +1,8 @@
 //! Prints the next times of a cron expression, as a JSON array of UTC times.
 //!
 //! Run it with `cargo run --example next_runs -- EXPR [--tz ZONE] [--from T] [-n N]`: the next N times (default 5)
-//! after T (RFC 3339; default now) on the clock of ZONE (an IANA name; default UTC). For example `next_runs "0 9 * *
-//! 1-5" --tz America/New_York --from 2026-03-06T00:00:00Z -n 2` prints
+//! after T (RFC 3339; default now) on the clock of ZONE (an IANA name; default UTC). For example
+//! `next_runs "0 9 * * 1-5" --tz America/New_York --from 2026-03-06T00:00:00Z -n 2` prints
 //!
 //! ```text
 //! ["2026-03-06T14:00:00Z","2026-03-09T13:00:00Z"]

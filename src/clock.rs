@@ -105,7 +105,7 @@ pub(crate) fn micros(span: Duration) -> i64 {
 }
 
 /// The machine's time after `span`. If an [`Instant`] cannot hold it, the result is a hundred years from now.
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "sql")]
 pub(crate) fn moment_after(span: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     let now = Instant::now();

@@ -21,7 +21,7 @@ use crate::task::{Bounds, DEFAULT_QUEUE, TaskState};
 pub struct Config {
     /// The storage of tasks: `memory:`, `sqlite:PATH`, `postgres://...` or `mysql://...`. `memory:` by default.
     pub url: String,
-    /// The node's name in lists; it need not be the machine's host name. `node` by default.
+    /// The node's name in lists, which is independent of the machine's host name. `node` by default.
     pub node_name: String,
     /// Queues with their concurrency on this node. By default the queue `default` with 10.
     pub queues: Vec<(Name, usize)>,
@@ -51,8 +51,8 @@ pub struct Config {
     /// Above this bound a push fails with [`PushError::NoRoom`](crate::PushError::NoRoom), while running tasks continue
     /// to their end. For a database the bound is its disk.
     pub max_memory_bytes: usize,
-    /// The time that a stop gives to running tasks before it cancels them. 20 s by default. A stop takes at most
-    /// `drain` + `cancel_grace` + 2 s, because Kubernetes kills a process 30 s after it has asked the process to end.
+    /// The time that a stop gives to running tasks before it cancels them. 20 s by default, because a stop takes at
+    /// most `drain` + `cancel_grace` + 2 s, and Kubernetes kills a process 30 s after it has asked the process to end.
     pub drain: Duration,
     /// The time that a cancelled run may continue before it is dropped. 3 s by default.
     pub cancel_grace: Duration,
@@ -64,8 +64,8 @@ pub struct Config {
     /// - 2: those tasks run again side by side, and the second death makes every task dead that was running at both
     ///   deaths. No task ever runs alone.
     /// - 3: after two deaths they run one at a time, so that the third death finds the culprit alone.
-    /// - more: as with 3, but the culprit may kill its process that many times more before it is dead. Suitable for
-    ///   nodes that die for reasons unrelated to tasks.
+    /// - more: as with 3, but each step above 3 lets the culprit kill its process once more before it is dead. Suitable
+    ///   for nodes that die for reasons unrelated to tasks.
     pub crash_limit: u32,
     /// Rules for how long finished tasks are kept.
     pub retention: Vec<Keep>,
@@ -102,7 +102,7 @@ pub struct Keep {
     pub state: TaskState,
     /// A task older than this is deleted.
     pub age: Option<Duration>,
-    /// At most this many tasks are kept, the latest first.
+    /// At most this many tasks are kept: the latest.
     pub count: Option<u64>,
 }
 

@@ -114,7 +114,7 @@ pub use slog;
 pub use runtime::core::{Stage, UnrunReason, UnrunTasks};
 // The types that `Board` takes and returns. Types that only a backend's author needs stay in their module.
 pub use actor::Part;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "sql")]
 #[doc(inline)]
 pub use backend::sql::AppConnection;
 #[doc(inline)]

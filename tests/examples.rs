@@ -1,14 +1,14 @@
-//! The examples print what their headers say.
+//! Checks that the examples print the output in their headers.
 //!
-//! Each `examples/level*.rs` begins with its lesson, its command and, in a `text` block, its expected output; the
-//! command's arguments after `--` are used here as well. `cargo test` builds the examples before it runs this.
+//! Each `examples/level*.rs` begins with its lesson, its command and, in a `text` block, its expected output. The tests
+//! use the command's arguments after `--` as well. `cargo test` builds the examples before it runs these tests.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Steps of the ladder that this file must find; a rung that is renamed is noticed.
+/// Rungs of the ladder that the test must find, so that it notices a renamed rung.
 const RUNGS: [&str; 11] = [
     "level1_delay_and_priority",
     "level1_pop_loop",
@@ -23,7 +23,7 @@ const RUNGS: [&str; 11] = [
     "level3_transactional_push",
 ];
 
-/// Most lines that a rung may have, header included.
+/// Largest number of lines in a rung, header included.
 const MOST_LINES: [(&str, usize); 3] = [("level1_", 39), ("level2_", 175), ("level3_", 100)];
 
 #[test]
@@ -76,12 +76,13 @@ fn of_two_instances_one_makes_each_report() {
     let count = |text: &str| both.iter().map(|said| said.matches(text).count()).sum::<usize>();
     let left = count("another instance is running the monthly report");
     let run = count("running the monthly report") - left;
-    // They start and end a moment apart, so one may see a report before or after the other does.
+    // The instances start and end a moment apart. So an instance may see a report before the second has started or
+    // after it has ended.
     assert!((3..=5).contains(&run) && (1..=run).contains(&left), "{both:?}");
     assert_eq!(ran(&format!("sqlite:{database}")), run, "{both:?}");
 }
 
-/// What the README begins with, with nothing but a place for the songs.
+/// The first command of the README, with a folder for the songs as the only argument.
 #[cfg(feature = "sqlite")]
 #[test]
 fn the_music_library_serves_a_list_of_its_own() {
@@ -109,7 +110,7 @@ fn songs_below(folder: &Path) -> usize {
     entries.map(count).sum()
 }
 
-/// How many reports there were by what is stored: each time was run once, by one instance.
+/// Number of reports according to storage. Each nominal time must have been run once at most, by a single instance.
 fn ran(url: &str) -> usize {
     actix_rt::System::new().block_on(async {
         let board = callboard::Board::builder().url(url).start().await.unwrap();
@@ -126,7 +127,7 @@ fn ran(url: &str) -> usize {
     })
 }
 
-/// What the `//!` lines of an example say.
+/// The header of an example: its `//!` lines.
 struct Header {
     text: String,
     arguments: Vec<String>,
@@ -141,7 +142,7 @@ impl Header {
         let text: String = header.map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line))).collect();
         let block = text.split_once("```text\n").and_then(|(_, rest)| rest.split_once("```"));
         let expected = block.map(|(block, _)| block.to_owned()).unwrap_or_default();
-        // `cargo run --example NAME -- ARGUMENTS` wherever it stands; the last one counts.
+        // Finds `cargo run --example NAME -- ARGUMENTS` anywhere in the header. The last occurrence counts.
         let arguments = text.rsplit_once(" -- ").and_then(|(_, rest)| rest.split_once('`'));
         let arguments = match arguments {
             Some((list, _)) if !list.contains('\n') => list.split_whitespace().map(str::to_owned).collect(),
@@ -168,7 +169,7 @@ fn sources() -> Vec<PathBuf> {
     sources
 }
 
-/// Next to this executable's folder, where cargo puts examples.
+/// The executable of an example. Cargo puts examples into a folder beside the folder of this test.
 fn built(name: &str) -> PathBuf {
     let here = std::env::current_exe().unwrap();
     let profile = here.parent().and_then(Path::parent).unwrap();

@@ -1,7 +1,7 @@
-//! The music library as a program: killed again and again, interrupted, started anew.
+//! The music library as a program that is killed repeatedly, interrupted and started again.
 //!
-//! A demo server in the test sees every request. Nothing here waits for time to pass: programs are killed at the
-//! N-th thing that the server does or that they print, and waited for until they end.
+//! A demo server in the test sees every request. No test waits for time to pass. A test kills a program at the N-th
+//! event of the server or the N-th line of output, and then waits until the program ends.
 
 #![cfg(all(unix, feature = "sqlite"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
@@ -28,10 +28,10 @@ use std::time::Duration;
 use demo::{Behaviour, Demo, Sent};
 use tempfile::TempDir;
 
-/// The song that the demo server never has.
+/// A song that the demo server does not have.
 const GONE: &str = "The Lost Tape (never found) - Nobody";
 
-/// What the test has seen, in order.
+/// An event that the test has seen.
 #[derive(Clone, Debug, PartialEq)]
 enum Fact {
     Cookie,
@@ -44,19 +44,19 @@ enum Fact {
         start: usize,
     },
     Printed(String),
-    /// Found whole on the disk after the program had died.
+    /// The file of this song was complete on the disk after the program had ended.
     Whole(String),
 }
 
-/// When to stop a program, and how.
+/// The moment and the signal that stop a program.
 struct Plan {
-    /// Counts the facts it waits for; acts at the last.
+    /// Number of matching facts still to come. The last one triggers the signal.
     countdown: usize,
     counts: fn(&Fact) -> bool,
     signal: &'static str,
 }
 
-/// What server, readers and test share.
+/// State that the server, the readers and the test share.
 #[derive(Default)]
 struct Scene {
     facts: Vec<Fact>,
@@ -78,12 +78,12 @@ impl Scene {
     }
 }
 
-/// A server, a library, and what happened to them.
+/// A demo server, a library, and the facts about both, in order.
 struct World {
     scene: Arc<Mutex<Scene>>,
     folder: TempDir,
     songs: Vec<String>,
-    /// Where the tasks are kept; in the library's folder when nothing is said.
+    /// URL of the storage for tasks. With `None` it is a file in the library's folder.
     database: Option<String>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
@@ -124,7 +124,7 @@ impl World {
         self.folder.path().join("library")
     }
 
-    /// Runs the program until it ends, by itself or as planned, and says how.
+    /// Runs the program until it ends, by itself or as planned, and returns its exit status.
     fn run(&self, plan: Option<Plan>) -> ExitStatus {
         let mut scene = self.scene.lock().unwrap();
         static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -146,7 +146,7 @@ impl World {
         status
     }
 
-    /// Reads what it prints, to the end.
+    /// Reads the output of the program to its end.
     fn read(&self, program: &mut Child) {
         for line in BufReader::new(program.stdout.take().unwrap()).lines() {
             self.scene.lock().unwrap().saw(Fact::Printed(line.unwrap()));
@@ -157,7 +157,7 @@ impl World {
         self.scene.lock().unwrap().facts.clone()
     }
 
-    /// Every song is in the library as it should be, once, and nothing else is.
+    /// Checks that the library contains each song once, with the right content, and no other file.
     fn assert_complete(&self) {
         let files = files_below(&self.library());
         let mut songs: Vec<_> = self.songs.iter().filter(|song| *song != GONE).map(|song| demo::song(song)).collect();
@@ -175,7 +175,7 @@ impl World {
         assert!(left.is_empty(), "{left:#?}");
     }
 
-    /// Once a song was whole on the disk, or was said to be, no byte of it was asked for.
+    /// Checks that no byte of a song was requested after the song was complete on the disk or reported as downloaded.
     fn assert_nothing_twice(&self) {
         let mut done: HashMap<String, usize> = HashMap::new();
         for (at, fact) in self.facts().into_iter().enumerate() {
@@ -217,7 +217,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|entry| below(entry.unwrap().path())).collect()
 }
 
-/// The songs of which a file with the whole content is there, in its place or not yet.
+/// The songs with a complete file on the disk, in its place or not yet.
 fn whole_songs(library: &Path, songs: &[String]) -> Vec<String> {
     let is_song = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "wav");
     let files: Vec<_> =
@@ -236,7 +236,7 @@ fn killed_again_and_again_it_loses_nothing_and_downloads_nothing_twice() {
     let head: fn(&Fact) -> bool = |fact| matches!(fact, Fact::Head { status: 200 | 206, .. });
     let downloaded: fn(&Fact) -> bool = |fact| matches!(fact, Fact::Printed(line) if line.starts_with("downloaded"));
     let placed: fn(&Fact) -> bool = |fact| matches!(fact, Fact::Printed(line) if line.starts_with("in library"));
-    // Few enough for some song to be left for the last of them: there are 18, of 20 chunks each.
+    // The counts are small enough to leave a song for the last moment: there are 18 songs of 20 chunks each.
     let moments = [
         (cookie, 1),
         (chunk, 25),
@@ -269,7 +269,7 @@ fn interrupted_it_stops_gently_and_the_next_start_goes_on() {
     assert_eq!(end.code(), Some(0));
     world.assert_complete();
     world.assert_nothing_twice();
-    // A third start finds nothing to do, and asks for nothing: not even for what was given up.
+    // A third start finds no work and sends no request, not even for the song that was given up.
     let before = world.facts().len();
     assert_eq!(world.run(None).code(), Some(0));
     let after = &world.facts()[before..];
@@ -277,7 +277,7 @@ fn interrupted_it_stops_gently_and_the_next_start_goes_on() {
     assert!(world.printed("18 were there before"));
 }
 
-/// As if all that was done had been done a year ago.
+/// Moves the end of all completed tasks a year into the past.
 fn let_a_year_pass(database: &Path) {
     let back = "finished_at = finished_at - 365 * 86400000000";
     by_hand(database, &format!("UPDATE task_queue SET {back} WHERE state = 'completed'"));
@@ -300,7 +300,7 @@ fn interrupted_a_year_later_it_still_knows_what_it_has() {
     let_a_year_pass(&world.library().join(".callboard/library.db"));
     let before = world.facts().len();
     std::fs::write(&list, &whole).unwrap();
-    // By a signal as a service manager sends it.
+    // SIGTERM is the signal of a service manager.
     assert_eq!(world.run(Some(Plan { countdown: 1, counts: chunk, signal: "-TERM" })).code(), Some(130));
     assert_eq!(world.run(None).code(), Some(0));
     world.assert_complete();
@@ -324,7 +324,7 @@ fn bad_lines_are_reported_and_the_rest_is_done() {
     assert!(world.printed("1 done (0 of them retried), 0 given up, 0 left"));
 }
 
-/// Its schedules as they are stored: name, id, and how often each has fired.
+/// The stored schedules of the program: name, id, and how often each has fired.
 fn schedules(database: &Path) -> Vec<(String, String, i64)> {
     use diesel::sql_types::{BigInt, Text};
     use diesel::{Connection, QueryableByName, RunQueryDsl};
@@ -343,7 +343,7 @@ fn schedules(database: &Path) -> Vec<(String, String, i64)> {
     rows.into_iter().map(|row| (row.name, row.schedule_id, row.run_count)).collect()
 }
 
-/// As if the last two days had passed without the program.
+/// Moves the nightly rescan two days into the past, as if the program had not run for two days.
 fn let_two_days_pass(database: &Path) {
     let back = "cursor_at = cursor_at - 2 * 86400000000, next_run_at = NULL";
     by_hand(database, &format!("UPDATE scheduler_task SET {back} WHERE name = 'nightly rescan'"));
@@ -361,7 +361,7 @@ fn its_schedules_survive_restarts_and_what_was_missed_meanwhile_is_made_up() {
     assert!(!catalogue.exists() || before[0].2 > 0, "a rescan that no schedule asked for");
     std::fs::remove_file(&catalogue).ok();
     let_two_days_pass(&database);
-    // A start that has little else to do may stop before the rescan has begun; the next one goes on with it.
+    // A start with little other work may stop before the rescan has begun. The next start then goes on with it.
     for _ in 0..10 {
         assert_eq!(world.run(None).code(), Some(0));
         if catalogue.exists() {
@@ -376,7 +376,7 @@ fn its_schedules_survive_restarts_and_what_was_missed_meanwhile_is_made_up() {
     assert!(world.library().join(song).exists() && listed.lines().count() == world.songs.len() - 1, "{listed}");
 }
 
-/// The same program, killed in the middle, with its tasks on a server: only the URL differs.
+/// Kills the program in the middle of its work, with its tasks on a server. Only the URL differs.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 fn killed_with_its_tasks_on(url: String) {
     let mut world = World::new();

@@ -13,7 +13,6 @@ use crate::files::beside;
 ///
 /// A rename would overwrite; a hard link fails if the name exists. `NAME.placed` beside the source contains the new
 /// name, for a run that finds the source gone.
-/// says which name it was given, for a run that finds the source gone.
 pub(crate) fn place(source: &Path, wanted: impl Fn(u32) -> PathBuf) -> io::Result<PathBuf> {
     let note = beside(source, ".placed");
     if !source.try_exists()? {

@@ -14,7 +14,7 @@ pub mod memory;
 mod open;
 mod query;
 mod schedules;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "sql")]
 pub mod sql;
 mod upkeep;
 

@@ -37,7 +37,7 @@ pub struct OpenOptions {
 /// The maximum number of connections of one kind, because their pool allocates space for all of them at once.
 pub(crate) const MOST_CONNECTIONS: usize = 1_000;
 
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "sql")]
 impl OpenOptions {
     pub(super) fn readers(&self) -> usize {
         self.readers.clamp(1, MOST_CONNECTIONS)

@@ -11,7 +11,7 @@ mod schedules;
 mod start;
 mod stop;
 mod threads;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "sql")]
 mod transaction;
 mod warning;
 

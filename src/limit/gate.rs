@@ -27,6 +27,15 @@ struct Door {
     subjects: HashMap<Box<str>, Use>,
 }
 
+impl Door {
+    fn is_locked(&self) -> bool {
+        #[cfg(any(feature = "sql", test))]
+        return matches!(self.is, Is::Busy);
+        #[cfg(not(any(feature = "sql", test)))]
+        false
+    }
+}
+
 #[derive(Default)]
 enum Is {
     /// The limit was not read from storage yet.
@@ -83,12 +92,14 @@ pub(crate) struct Gate {
     doors: Vec<Door>,
     wait: Option<Wait>,
     running: bool,
+    /// A limit that a concurrent transaction has locked held a task back.
+    locked: bool,
 }
 
 impl Gate {
     pub(crate) fn new(known: &Arc<Limits>, now: Timestamp) -> Self {
         let doors = known.iter().map(|_| Door::default()).collect();
-        Self { known: Arc::clone(known), now, doors, wait: None, running: false }
+        Self { known: Arc::clone(known), now, doors, wait: None, running: false, locked: false }
     }
 
     /// Moves the time of the gate forward to `now`, because the commit may have waited before this point. Counting and
@@ -171,6 +182,7 @@ impl Gate {
         let known = Arc::clone(&self.known);
         let wait = known.applying(labels).filter_map(|(place, subject)| self.wait(place, subject)).max();
         if let Some(wait) = wait {
+            self.locked |= known.applying(labels).any(|(place, _)| self.doors[place].is_locked());
             self.hold(wait);
             return false;
         }
@@ -205,11 +217,12 @@ impl Gate {
     /// Reports the tasks that were held back since the last call.
     pub(crate) fn held_back(&mut self, request: usize) -> Option<HeldBack> {
         let running = std::mem::take(&mut self.running);
+        let locked = std::mem::take(&mut self.locked);
         let retry_at = match self.wait.take()? {
             Wait::Until(time) => Some(time),
             Wait::Running => None,
         };
-        Some(HeldBack { request, retry_at, running })
+        Some(HeldBack { request, retry_at, running, locked })
     }
 
     /// The starts of this commit that storage must remember.

@@ -224,6 +224,9 @@ pub struct HeldBack {
     pub retry_at: Option<Timestamp>,
     /// True if a limit of running tasks held a task back: the end of a task on any node may make room.
     pub running: bool,
+    /// True if a concurrent transaction has kept a limit locked for longer than a claim waits. The claim is to be repeated
+    /// in a commit of its own, because it may wait again.
+    pub locked: bool,
 }
 
 /// Spans in whole microseconds.

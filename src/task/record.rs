@@ -109,18 +109,18 @@ pub struct Progress {
     pub message: String,
 }
 
-/// One attempt at a task: a row of `task_execution`.
+/// A run of a task: a row of `task_execution`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Execution {
-    /// The token of the claim under which the attempt ran; unique within a task.
+    /// The token of the claim under which the task ran; unique within a task.
     pub execution_id: i64,
     /// The task's id.
     pub task_id: TaskId,
-    /// The number of the attempt; the first is 1. A run that used up no attempt leaves the number for the next run.
+    /// The number of the attempt; the first is 1. A run that used up no attempt leaves its number to the next run.
     pub attempt: u32,
-    /// How the attempt ended.
+    /// How the run ended.
     pub status: ExecutionStatus,
-    /// The node that ran it.
+    /// The node of the run.
     pub node: NodeId,
     /// The start time.
     pub started_at: Timestamp,
@@ -128,7 +128,7 @@ pub struct Execution {
     pub finished_at: Option<Timestamp>,
     /// The handler's result.
     pub result: Option<Value>,
-    /// The error of the attempt, or a note that it succeeded after its timeout.
+    /// The error of the run, or a note that it succeeded after its timeout.
     pub error_message: Option<String>,
 }
 
@@ -142,7 +142,7 @@ impl Execution {
         read(self.result.as_ref())
     }
 
-    /// The duration of the attempt; `None` while it runs.
+    /// The duration of the run; `None` while it lasts.
     pub fn duration(&self) -> Option<Duration> {
         self.finished_at.map(|end| end.since(self.started_at))
     }

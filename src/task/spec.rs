@@ -59,7 +59,7 @@ pub struct Extras {
 }
 
 impl TaskSpec {
-    /// The number of bytes that the pusher gave. A push reserves this much room.
+    /// The number of bytes that the pusher gave; a push reserves room by this number.
     pub(crate) fn weight(&self) -> usize {
         let own = self.params.len() + self.kind.len() + self.queue.len();
         self.extras.as_deref().map_or(own, |extras| own.saturating_add(extras.weight()))
@@ -281,7 +281,7 @@ impl NewTask {
         if let Some(unique) = self.extras.as_mut().and_then(|extras| extras.unique.as_mut())
             && let Some(until) = unique.until(now)
         {
-            // Storage keeps the end of the period. An end beyond the last possible [`Timestamp`] is stored as that last
+            // Storage keeps the end of the period. An end beyond the last possible `Timestamp` is stored as that last
             // time.
             unique.period_us = Some(until.as_micros().saturating_sub(now.as_micros()).max(0).unsigned_abs());
         }

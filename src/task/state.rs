@@ -104,9 +104,9 @@ impl TaskState {
 }
 
 spelled! {
-    /// The end of an attempt at a task, or `Running` before it has ended.
+    /// How a run of a task ended, or `Running` before its end.
     ExecutionStatus ("execution status") {
-        /// The attempt is running.
+        /// The run has not ended.
         Running = "running",
         /// The handler returned without an error.
         Success = "success",

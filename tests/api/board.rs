@@ -1,4 +1,4 @@
-//! The board as its users see it: push, run, wait, edit.
+//! The basic calls of a board: push, run, wait, edit.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -115,7 +115,8 @@ async fn a_crash_limit_of_0_is_refused_at_the_start() {
 #[actix_rt::test]
 async fn a_handler_that_blocks_its_thread_holds_up_only_the_workers_there() {
     const PATIENCE: Duration = Duration::from_secs(60);
-    // With hands that are held nothing is ever late, and yet all must go on.
+    // On the manual clock monotonic time stands still, so that no wake-up of a worker ever counts as late. All tasks
+    // must run all the same.
     for clock in [Clock::system(), Clock::manual(Timestamp::from_micros(0))] {
         let (begins, mut begun) = unbounded_channel();
         let (go, gate) = mpsc::channel::<()>();
@@ -148,7 +149,7 @@ async fn a_handler_that_blocks_its_thread_holds_up_only_the_workers_there() {
             let begins = tokio::time::timeout(PATIENCE, begun.recv()).await.expect("it never begins");
             assert_eq!(begins, Some(kind));
         }
-        // By the second round the idle worker on the blocked thread has been called, and does not answer.
+        // By the second round the idle worker on the blocked thread has been woken, and does not answer.
         for _ in 0..2 {
             let short = (0..20).map(|_| NewTask::new("short", &()));
             for pushed in board.push_many(short).await.unwrap() {
@@ -156,7 +157,8 @@ async fn a_handler_that_blocks_its_thread_holds_up_only_the_workers_there() {
                 assert_eq!(task.unwrap().state, TaskState::Completed);
             }
         }
-        // Whoever could not look meanwhile is none the worse for it.
+        // The workers of the blocked thread could not look for tasks meanwhile. They must work on once the thread is
+        // free.
         go.send(()).unwrap();
         end.notify_one();
         for task_id in held {

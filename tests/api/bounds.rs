@@ -1,4 +1,5 @@
-//! Every field is weighed before anything is sent to storage, and what cannot be kept as it is, is refused by its call.
+//! Bounds of every field. A call checks the size of each field before it sends anything to storage. It refuses a value
+//! that cannot be stored unchanged.
 
 use std::time::Duration;
 
@@ -151,7 +152,7 @@ async fn memory_refuses_pushes_above_its_bound_and_lets_everything_else_come_to_
     for task_id in &pushed {
         assert_eq!(soon(board.wait(*task_id)).await.unwrap().state, TaskState::Completed);
     }
-    // Finished tasks count until they are gone.
+    // Finished tasks count towards the bound until they are deleted.
     assert!(matches!(board.push(task()).await, Err(PushError::NoRoom(_))));
     board.delete(pushed[0]).await.unwrap();
     let again = board.push(NewTask::new("held", &())).await.unwrap();
@@ -194,7 +195,7 @@ async fn spans_at_the_ends_of_their_range_are_taken() {
         drop(delivery.snooze(span).await);
         board.store().set(&format!("{place}"), &1, Some(span)).await.unwrap_or(());
     }
-    // All parts live on.
+    // All parts of the board still work.
     let last = board.push(task()).await.unwrap();
     assert_eq!(soon(board.wait(last.task_id)).await.unwrap().state, TaskState::Completed);
     assert!(board.health().await.healthy);

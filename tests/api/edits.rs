@@ -24,7 +24,7 @@ async fn an_edit_by_filter_changes_what_matches_and_nothing_else() {
     assert_eq!(edited, Edited { changed: 2, cancelling: 0 });
     board.assert_state(pushed[0], TaskState::Cancelled);
     board.assert_state(pushed[1], TaskState::Scheduled);
-    // What is done already is not done again.
+    // A repeated edit changes nothing, because the first edit has already cancelled the task.
     let again = board.edit_all(tagged("a"), EditAction::Cancel("not wanted".into())).await.unwrap();
     assert_eq!(again, Edited::default());
     board.cancel(pushed[1], "the test ends").await.unwrap();

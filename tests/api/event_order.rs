@@ -7,7 +7,7 @@ use callboard::{Board, Event, TaskState};
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-/// Sends on what it hears; the channel closes when it is gone.
+/// Forwards the task state of each event to a channel. The channel closes when the actor ends.
 struct Listener(UnboundedSender<TaskState>);
 
 impl Actor for Listener {
@@ -31,7 +31,8 @@ async fn a_subscriber_hears_of_each_state_and_is_let_go_at_the_end() {
     let task = board.push(json!({"type": "n"})).await.unwrap().task_id;
     board.wait(task).await.unwrap();
     let mut states = vec![heard.recv().await.unwrap(), heard.recv().await.unwrap()];
-    // A task that starts at once was never pending; one that met a board still busy with its start was.
+    // A task that starts at once is never pending. A task that arrives while the board is still busy with its start is
+    // pending first.
     if states[0] == TaskState::Pending {
         states = vec![states[1], heard.recv().await.unwrap()];
     }
@@ -39,12 +40,12 @@ async fn a_subscriber_hears_of_each_state_and_is_let_go_at_the_end() {
 
     assert!(board.unsubscribe(subscription));
     assert!(!board.unsubscribe(subscription));
-    // The board held the last address of the listener; without it the actor ends, and so does the channel.
+    // The board held the last address of the listener. Without an address the actor ends, and the channel closes.
     assert_eq!(heard.recv().await, None);
     board.stop().await;
 }
 
-/// Ends with the first event that it hears.
+/// An actor that stops at its first event.
 struct Leaver;
 
 impl Actor for Leaver {

@@ -1,4 +1,4 @@
-//! What subscribers and callbacks are told.
+//! Events as subscribers and callbacks receive them.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use crate::{HOUR, Held, soon, start};
 
-/// Takes no event before it is let go.
+/// A slow subscriber. It is busy with its first event until the test closes the semaphore.
 struct Slow(Arc<Semaphore>);
 
 impl Actor for Slow {
@@ -36,7 +36,8 @@ async fn a_slow_subscriber_misses_events_and_slows_nobody_down() {
         let pushed = board.push(json!({"type": "n"})).await.unwrap();
         assert_eq!(soon(board.wait(pushed.task_id)).await.unwrap().state, TaskState::Completed);
     }
-    // At least twenty ends, of which it has one in hand and two in its buffer.
+    // The ends of 20 tasks make at least 20 events. The subscriber has 1 event in hand and 2 in its buffer, and misses
+    // the rest.
     let missed = board.missed(slow).unwrap();
     assert!(missed >= 17, "{missed}");
     gate.close();
@@ -123,7 +124,7 @@ async fn callbacks_hear_of_their_type_from_its_first_run_to_its_death() {
     board.push_many([fails("fails"), fails("other")]).await.unwrap();
     board.advance(HOUR).await;
     let mut heard = heard.lock().clone();
-    // Each callback hears in order; among callbacks there is none.
+    // Each callback receives its events in order. Between callbacks there is no order.
     heard.sort();
     let expected = [
         "dead dead 2: no luck",

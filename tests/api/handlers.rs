@@ -1,4 +1,4 @@
-//! What handlers return, and where they run.
+//! Results of handlers, and the threads on which handlers run.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -56,7 +56,7 @@ impl Task for Patient {
 
     async fn run(self, cx: &Context) -> TaskResult {
         let error = TaskError::new("not yet");
-        // An error's own wait comes first.
+        // The delay of the error takes precedence over `retry_delay`.
         Err(if cx.attempt() == 3 { error.retry_after(HOUR) } else { error }.into())
     }
 }
@@ -89,7 +89,7 @@ impl Task for Reckless {
     }
 }
 
-/// A program's log that is listened to.
+/// The log of a program. It sends each message with its level to the test.
 struct Messages(mpsc::Sender<String>);
 
 impl Drain for Messages {
@@ -163,7 +163,8 @@ async fn a_blocking_handler_that_panics_fails_and_leaves_its_thread_to_the_next(
 async fn blocking_handlers_share_a_bounded_number_of_threads() {
     const THREADS: usize = 2;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    // Opens only for as many as there are threads: so many do run at a time.
+    // The barrier opens only for `THREADS` handlers together. So the test ends only if that many handlers run at the
+    // same time.
     let all = Arc::new(Barrier::new(THREADS));
     let seen = Arc::clone(&most);
     let block = move |_: Block, _: &Context| {
@@ -179,7 +180,8 @@ async fn blocking_handlers_share_a_bounded_number_of_threads() {
     assert_eq!(most.load(Ordering::SeqCst), THREADS);
 }
 
-/// A board with one blocking thread, which the first task holds until it is let go; and how many have begun.
+/// A board with a single blocking thread. The first run sends to the receiver, and then holds the thread until the
+/// sender lets it go. `begun` counts the runs that have begun.
 fn hung(begun: &Arc<AtomicUsize>) -> (BoardBuilder, mpsc::Receiver<()>, mpsc::Sender<()>) {
     let ((tell, told), (go, gate)) = (mpsc::channel(), mpsc::channel());
     let ends = Arc::new(Mutex::new((tell, gate)));
@@ -204,7 +206,7 @@ async fn a_blocking_run_that_was_given_up_before_it_began_never_begins() {
     told.recv().unwrap();
     let second = board.push(Block { panics: false }).await.unwrap().task_id;
     assert!(board.cancel(second, "not wanted").await.unwrap());
-    // Its grace begins when it has heard of it.
+    // The cancel grace begins only when the run learns of the cancellation. So the clock jumps until the run is over.
     soon(async {
         while board.get(second).await.unwrap().unwrap().state == TaskState::Running {
             board.jump(HOUR).await;
@@ -319,7 +321,7 @@ async fn a_run_that_blocks_past_its_timeout_is_told_of() {
     let (tell, told) = mpsc::channel();
     let log = slog::Logger::root(std::sync::Mutex::new(Messages(tell)).fuse(), slog::o!());
     let board = start(Board::builder().logger(log).handler("blocks", |_, cx: Context| async move {
-        // Time passes, and the future does not come back meanwhile.
+        // Time passes before this poll of the future returns, as in a handler that blocks its thread.
         cx.clock().advance(Duration::from_secs(3));
         Ok(())
     }))
@@ -352,7 +354,8 @@ async fn a_delivery_is_given_back_without_using_up_an_attempt() {
     soon(board.pop("default", None)).await.unwrap().unwrap().ack().await.unwrap();
 }
 
-/// A queue whose name the program has read somewhere.
+/// Pushes a task to a queue, pauses the queue, and counts its stored settings. The names are borrowed text, as a
+/// program reads it at run time.
 async fn pushed_to(board: &Board, queue: &str, kind: &str) -> usize {
     board.push(NewTask::new(kind, &()).queue(queue)).await.unwrap();
     board.pause(queue).await.unwrap();

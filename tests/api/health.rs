@@ -1,4 +1,4 @@
-//! What a board says of its parts.
+//! The parts of a board, as `health()` reports them.
 
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -6,12 +6,13 @@ use std::time::Duration;
 use callboard::{Board, Clock, Outcome, Part, TaskState, Timestamp};
 use serde_json::json;
 
-/// What does not come within a generous time will not come.
+/// Awaits `work`, and fails the test at a time limit. The limit is generous: work that exceeds it would never end.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(5), work).await.expect("no answer in time")
 }
 
-/// Resolves when `is_so` says yes; asks as often as everybody else has had a turn.
+/// Resolves when `is_so` returns true. It yields after each check, so that all other futures of the thread make
+/// progress.
 async fn until(is_so: impl AsyncFn() -> bool) {
     soon(async {
         while !is_so().await {
@@ -43,10 +44,10 @@ async fn parts_with_nothing_to_do_show_that_they_live_and_a_blocked_thread_does_
         .start()
         .await
         .unwrap();
-    // More than a heartbeat, and more than a round of upkeep.
+    // Longer than the time between two heartbeats, and than the time between two rounds of upkeep.
     let span = Duration::from_secs(25);
     clock.advance(span);
-    // There is no other process to watch for.
+    // Storage in memory belongs to a single process, so there are no changes to watch for.
     let parts = || Part::ALL.iter().filter(|part| **part != Part::Watch);
     for part in parts() {
         until(async || silence_of(&board, *part).await == Some(Duration::ZERO)).await;

@@ -1,4 +1,4 @@
-//! Tasks whose node has died under them twice run one at a time, and every one of them runs.
+//! Tasks whose node has died twice during their run. A single such task runs at a time, and every such task runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use callboard::testing::World;
 use callboard::{Board, NewTask, Outcome, TaskId, TaskState};
 use serde_json::json;
 
-/// A backend with tasks that were running when their node died, twice.
+/// Pushes tasks to the backend. Twice, the node of each task dies while the task runs.
 fn crashed_twice(backend: &Opened, tasks: usize) -> Vec<TaskId> {
     let world = World::on(Arc::clone(backend));
     let all = world.push_all((0..tasks).map(|number| NewTask::new("work", &json!(number))));
     for _ in 0..2 {
-        // One node for each: on their last chance a node runs one at a time.
+        // Each task has a node of its own, because a node runs a single task at a time if it is on its last chance.
         all.iter().for_each(|_| assert_eq!(world.mortal(0).claim(1).len(), 1));
         world.advance(Duration::from_secs(1));
         assert_eq!(world.rescue().rescued.len(), tasks);
@@ -31,7 +31,7 @@ async fn every_task_on_its_last_chance_has_its_turn() {
         let board = Board::builder()
             .backend(backend)
             .handler("work", |_, _| async {
-                // Not done at once: the others come up for a claim while it runs.
+                // The run does not end at once, so that the other tasks come up for a claim during it.
                 actix_rt::task::yield_now().await;
                 Ok(Outcome::done())
             })

@@ -1,4 +1,4 @@
-//! Limits over two boards that share a file.
+//! Limits over two boards that share a database file.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,12 +8,12 @@ use callboard::{Board, BoardBuilder, BoxError, Limit, NewTask, TaskState};
 use tempfile::TempDir;
 use tokio::sync::{Semaphore, mpsc};
 
-/// What does not come within a generous time will not come.
+/// Awaits `work`, and fails the test at a time limit. The limit is generous: work that exceeds it would never end.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(90), work).await.expect("no answer in time")
 }
 
-/// Runs of any type on any board: they tell when they begin, count themselves, and end when they are let go.
+/// The runs of all types on all boards. Each run reports its start, is counted, and ends when the test grants a permit.
 struct Runs {
     begun: mpsc::UnboundedReceiver<&'static str>,
     tell: mpsc::UnboundedSender<&'static str>,
@@ -30,7 +30,7 @@ impl Runs {
         Self { begun, tell, go: Arc::new(Semaphore::new(0)), at_once, most, file: TempDir::new().unwrap() }
     }
 
-    /// A board that runs one type.
+    /// A board that runs a single type.
     fn board(&self, kind: &'static str) -> BoardBuilder {
         let (tell, go) = (self.tell.clone(), Arc::clone(&self.go));
         let (at_once, most) = (Arc::clone(&self.at_once), Arc::clone(&self.most));
@@ -78,7 +78,8 @@ async fn the_end_of_a_run_makes_room_on_another_node() {
     first.set_limit(Limit::of_key("api").running(1)).await.unwrap();
     first.push(NewTask::new("one", &()).limit_key("api:a")).await.unwrap();
     assert_eq!(soon(runs.begun.recv()).await, Some("one"));
-    // The second learns of it now at the latest: this is answered after its own look.
+    // The second board learns of the first limit now at the latest. This call returns only after that board has looked
+    // at the limits itself.
     second.set_limit(Limit::of_key("unused").running(1)).await.unwrap();
     let waits = second.push(NewTask::new("two", &()).limit_key("api:a")).await.unwrap();
     assert_eq!(waits.state, TaskState::Pending);

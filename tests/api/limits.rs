@@ -1,4 +1,4 @@
-//! Limits over all nodes, as a board and its users meet them.
+//! Limits over all nodes, through the calls of a board.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +35,7 @@ async fn exactly_five_of_twenty_start_in_each_second() {
     assert_eq!(done(&board).await, 5);
     board.advance(MICRO).await;
     assert_eq!(done(&board).await, 10);
-    // However far time moves, each second has its five.
+    // However far the clock moves in a single call, exactly five tasks start in each second.
     board.advance(10 * SECOND).await;
     let mut starts: BTreeMap<Timestamp, u32> = BTreeMap::new();
     for task in pushed {
@@ -59,7 +59,7 @@ async fn a_limit_of_running_tasks_lets_the_next_start_when_one_has_ended() {
     assert_eq!(held.begun().await, bert, "held up by nobody");
     board.assert_state(anna[1], TaskState::Pending);
     held.let_go(2);
-    // In another lane than the one that ended.
+    // This task is in a different lane than the run that ended.
     assert_eq!(held.begun().await, anna[1]);
     held.let_go(1);
     board.settle().await;
@@ -76,7 +76,7 @@ async fn what_a_limit_held_back_starts_when_it_is_loosened_or_removed() {
     board.set_limit(Limit::of_queue("default").running(2)).await.unwrap();
     held.begun().await;
     assert_eq!(count(&board, TaskState::Running).await, 2);
-    // A task of a day.
+    // A single task per day.
     board.set_limit(Limit::of_type("held").rate(1, 86_400 * SECOND)).await.unwrap();
     assert!(board.remove_limit(LimitScope::Queue, "default").await.unwrap());
     held.begun().await;

@@ -1,4 +1,4 @@
-//! What a board promises its users, call by call, on memory.
+//! The promises of a board to an application, call by call, on storage in memory.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
@@ -40,12 +40,12 @@ async fn start(builder: BoardBuilder) -> TestBoard {
     TestBoard::start(builder).await.unwrap()
 }
 
-/// What does not come within a generous time will not come.
+/// Awaits `work`, and fails the test at a time limit. The limit is generous: work that exceeds it would never end.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(90), work).await.expect("no answer in time")
 }
 
-/// Tasks of type `held`: they tell when they begin, and end when they are let go.
+/// Tasks of type `held`. Each run reports its start, and ends when the test grants a permit.
 struct Held {
     begun: mpsc::UnboundedReceiver<TaskId>,
     go: Arc<Semaphore>,
@@ -67,7 +67,7 @@ impl Held {
         (Self { begun, go }, builder)
     }
 
-    /// The next one that begins.
+    /// Waits for the next run to begin, and returns its task.
     async fn begun(&mut self) -> TaskId {
         soon(self.begun.recv()).await.unwrap()
     }

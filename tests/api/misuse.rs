@@ -1,4 +1,4 @@
-//! What becomes of everything else when storage refuses one thing, or is away for longer than somebody waits.
+//! Storage that refuses a single item, or stays away longer than a caller waits. All other work must go on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(90), work).await.expect("no answer in time")
 }
 
-/// Storage that refuses what has "poison" in it, and a board whose handlers say what their params tell them to.
+/// Storage that refuses every item with the text "poison", and a board on it. The handlers return or fail with a text
+/// that their params choose.
 fn poisoned(blocks: bool) -> (Arc<Faulty>, BoardBuilder) {
     let storage = Faulty::new(Arc::new(Memory::new()), blocks);
     storage.refuse("poison");
@@ -22,7 +23,7 @@ fn poisoned(blocks: bool) -> (Arc<Faulty>, BoardBuilder) {
         .backend(storage.clone())
         .queue("default", 16)
         .handler("say", |params, _| async move {
-            // Put together here, so that the push itself has nothing in it that is refused.
+            // The text is put together here, so that the push itself does not contain the refused text.
             Ok(Outcome::from(json!(format!("poi{}", params["end"].as_str().unwrap_or_default()))))
         })
         .handler("fail", |params, cx| {
@@ -43,7 +44,7 @@ async fn one_push_that_storage_refuses_takes_no_other_with_it() {
         let (storage, builder) = poisoned(blocks);
         let board = builder.start().await.unwrap();
         if blocks {
-            // So that they share commits.
+            // Commits are slow, so that several pushes share a commit.
             storage.slow_down(Duration::from_millis(5));
         }
         let pushes = (0..40).map(|n| {
@@ -121,7 +122,7 @@ async fn a_push_is_given_up_in_time_though_an_end_waits_for_storage_as_well() {
     let gated = soon(board.push(json!({"type": "gated"}))).await.unwrap();
     storage.next_commits([Fault::Away; 12]);
     gate.notify_one();
-    // One that meets the failure, and one that comes while the end of the run is being sent again and again.
+    // The first push meets the failure. The second push comes while the end of the run is sent again and again.
     for _ in 0..2 {
         let error = soon(board.push(json!({"type": "gated"}))).await.unwrap_err();
         assert!(matches!(error, PushError::Storage(_)), "{error}");
@@ -139,7 +140,7 @@ async fn a_push_waits_no_longer_for_a_place_than_for_storage() {
         .start()
         .await
         .unwrap();
-    // Longer than all of them may wait.
+    // A commit takes longer than all of these pushes may wait.
     storage.slow_down(Duration::from_millis(400));
     let pushes = (0..3).map(|_| board.push(json!({"type": "x"})));
     let answers = soon(join_all(pushes)).await;
@@ -179,7 +180,7 @@ async fn a_claim_that_storage_refuses_takes_no_push_with_it() {
             let error = pop.unwrap_err();
             assert!(matches!(error, BoardError::Storage(BackendError::Permanent { .. })), "{error}");
         }
-        // Storage has been mended: the queue is asked for again as soon as there may be something in it.
+        // Storage accepts claims again. The board claims from the queue as soon as the queue may contain a task.
         storage.refuse_claims(None);
         let pushed = soon(board.push(NewTask::new("x", &()).queue("sick"))).await.unwrap();
         assert_eq!(soon(board.wait(pushed.task_id)).await.unwrap().state, TaskState::Completed);
@@ -194,9 +195,10 @@ async fn the_rest_of_a_refused_batch_does_not_wait_for_the_next_look() {
         (config.check_interval, config.push_deadline) = (Duration::from_secs(36_000), Duration::from_secs(36_000));
     };
     let board = builder.configure(hours).start().await.unwrap();
-    // A queue that claims nothing asks storage for nothing, and so nothing else looks at what is left.
+    // A paused queue claims nothing, so it sends nothing to storage. So no other request brings the rest of the batch
+    // forward.
     board.pause("default").await.unwrap();
-    // So that they share commits.
+    // Commits are slow, so that several pushes share a commit.
     storage.slow_down(Duration::from_millis(5));
     for _ in 0..5 {
         let pushes = (0..40).map(|n| {

@@ -1,4 +1,4 @@
-//! One rule for all names, whatever they are given to, and the same on every storage.
+//! All names follow the same rule, on every storage: the names of queues, types, limits and schedules.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::start;
 
-/// Names that no storage is asked for.
+/// Names that are refused before storage is asked.
 fn bad_names() -> [String; 4] {
     ["bad\0name".into(), "two\nlines".into(), String::new(), "n".repeat(201)]
 }

@@ -1,4 +1,5 @@
-//! Blocking handlers that go on after their run was given up: nobody can end their threads, so they keep their places.
+//! Blocking handlers that go on after their run was given up. Their threads cannot be ended, so each run keeps its
+//! place in the lane and in the limits.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -15,7 +16,8 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), work).await.expect("no answer in time")
 }
 
-/// Resolves when `is_so` says yes; asks as often as everybody else has had a turn.
+/// Resolves when `is_so` returns true. It yields after each check, so that all other futures of the thread make
+/// progress.
 async fn until(is_so: impl AsyncFn() -> bool) {
     soon(async {
         while !is_so().await {
@@ -39,7 +41,8 @@ fn stubborn() -> NewTask {
     NewTask::new("stubborn", &Stubborn).timeout(TIMEOUT).retry_count(1, 0)
 }
 
-/// Lets stubborn handlers go, and knows how many there have been and how many at a time.
+/// A gate at which stubborn handlers wait. It counts the runs that have begun, and the most runs that waited at the
+/// same time.
 #[derive(Default)]
 struct Gate {
     open: Mutex<bool>,
@@ -68,7 +71,7 @@ impl Gate {
     }
 }
 
-/// A node on this storage, by this clock; its default queue runs `concurrency` at a time.
+/// A node on this storage with this clock. Its default queue runs `concurrency` tasks at a time.
 fn node(storage: &Arc<Memory>, clock: &Clock, gate: &Arc<Gate>, concurrency: usize) -> BoardBuilder {
     let gate = Arc::clone(gate);
     Board::builder()
@@ -92,7 +95,8 @@ async fn plain(board: &Board, queue: &'static str) -> TaskId {
     soon(board.push(NewTask::new("plain", &()).queue(queue))).await.unwrap().task_id
 }
 
-/// Everything that could start has started: a task of another queue came after it, and has been through.
+/// Returns when every task that could start has started. As proof, later tasks in the queue `other` have run to their
+/// end.
 async fn settled(board: &Board, clock: &Clock) {
     for _ in 0..3 {
         clock.advance(Duration::from_secs(60));
@@ -119,13 +123,13 @@ async fn a_blocking_run_that_was_given_up_keeps_its_place_until_its_thread_is_fr
         }
         until(async || {
             if cancelled {
-                // The grace begins when the run has heard of it.
+                // The grace begins when the run has learned of the cancellation.
                 clock.advance(Duration::from_secs(1));
             }
             board.health().await.overdue_threads == 1
         })
         .await;
-        // Its end is stored at once, however long its thread goes on.
+        // The end of the run is stored at once, however long its thread goes on.
         let status = if cancelled { ExecutionStatus::Cancelled } else { ExecutionStatus::Timeout };
         until(async || storage.executions(first).unwrap().iter().any(|run| run.status == status)).await;
         let next = plain(&board, "default").await;
@@ -150,7 +154,7 @@ async fn a_limit_counts_a_blocking_run_until_its_thread_is_free_on_all_nodes() {
     let one = node(&storage, &clock, &gate, 4).start().await.unwrap();
     let two = node(&storage, &clock, &gate, 4).start().await.unwrap();
     for board in [&one, &two] {
-        // By itself the other one would learn of it in its next round of upkeep.
+        // Each board sets the limit. Otherwise the second board would learn of it only in its next round of upkeep.
         board.set_limit(Limit::of_type("stubborn").running(1)).await.unwrap();
     }
     let first = one.push(stubborn()).await.unwrap().task_id;
@@ -173,7 +177,7 @@ async fn a_limit_counts_a_blocking_run_until_its_thread_is_free_on_all_nodes() {
         loop {
             one.health().await;
             clock.advance(Duration::from_millis(10));
-            // Storage in memory answers at once.
+            // Storage in memory answers at once, so a yield is enough to let the boards make progress.
             tokio::task::yield_now().await;
         }
     };
@@ -202,10 +206,10 @@ async fn a_stop_waits_for_no_thread_that_has_outlasted_its_run() {
         until(async || gate.begun() == 1).await;
         clock.advance(TIMEOUT);
         until(async || board.health().await.overdue_threads == 1).await;
-        // The clock stands still: the drain would never be over.
+        // The clock stands still, so a stop that waits for the drain time would never end.
         soon(board.stop()).await;
         let record = storage.get(task_id).unwrap().unwrap();
-        // Due at once, and so perhaps promoted already.
+        // The retry is due at once, so the task may already be promoted.
         let again = matches!(record.state, TaskState::Retrying | TaskState::Pending);
         assert_eq!((record.attempt, again), (1, true), "limited: {limited}, {:?}", record.state);
         gate.open();

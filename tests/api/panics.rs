@@ -1,5 +1,5 @@
-//! A panic of anything that a board calls: of the logger, of storage, of handlers and what they are given, of callbacks. After
-//! each of them the board does its work, or says that it has failed.
+//! Panics in all code that a board calls: the logger, storage, handlers and their values, callbacks. After each panic
+//! the board does its work, or says that it has failed.
 
 use std::panic::panic_any;
 use std::sync::Arc;
@@ -17,13 +17,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::json;
 use slog::{Drain, Logger, OwnedKVList, Record, o};
 
-/// What does not come within a generous time will not come.
+/// Awaits `work`, and fails the test at a time limit. The limit is generous: work that exceeds it would never end.
 async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     let answer = tokio::time::timeout(Duration::from_secs(60), work).await;
     answer.unwrap_or_else(|_| panic!("{what}: no answer in time"))
 }
 
-/// Resolves when `is_so` says yes; asks as often as everybody else has had a turn.
+/// Resolves when `is_so` returns true. It yields after each check, so that all other futures of the thread make
+/// progress.
 async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     let look = async {
         while !is_so().await {
@@ -33,7 +34,7 @@ async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     soon(what, look).await;
 }
 
-/// The board does its work: what is pushed now runs, and every part is up.
+/// Asserts that the board does its work: new tasks run, and every part is up. Returns its health.
 async fn works(board: &Board, what: &str) -> Health {
     for _ in 0..3 {
         let pushed = soon(what, board.push(json!({"type": "plain"}))).await.unwrap();
@@ -48,7 +49,7 @@ fn plain() -> BoardBuilder {
     Board::builder().handler("plain", |_, _| async { Ok(Outcome::done()) })
 }
 
-/// A logger that panics at every record, as `Fuse` does on a full disk, and counts them.
+/// A logger that counts its records and panics at each of them, as `Fuse` does on a full disk.
 struct Full(Arc<AtomicUsize>);
 
 impl Drain for Full {
@@ -68,7 +69,8 @@ fn full() -> (Logger, Arc<AtomicUsize>) {
     (Logger::root(Full(Arc::clone(&records)), o!("app" => "test")), records)
 }
 
-/// Every part that has something to run; the watch needs a storage that several processes share.
+/// Every part that has work to do on storage in memory. The watch is absent, because it needs storage that several
+/// processes share.
 const PARTS: [Part; 8] = [
     Part::Queue,
     Part::Store,
@@ -98,7 +100,7 @@ async fn a_logger_that_panics_kills_no_part() {
             .unwrap();
         let before = records.load(Ordering::SeqCst);
         assert!(crash(&board, part));
-        // Told to the log by the guardian, or by the heartbeat in its place.
+        // The guardian logs the death. If the guardian itself died, the heartbeat thread logs it.
         until(&what, async || restarts_of(&board, part).await == 1).await;
         let failed = soon(&what, board.push(json!({"type": "fails"}))).await.unwrap();
         assert_eq!(soon(&what, board.wait(failed.task_id)).await.unwrap().state, TaskState::Dead, "{what}");
@@ -183,35 +185,35 @@ async fn a_board_whose_storage_panics_at_the_start_does_not_start() {
         storage.panic_at(method);
         let started = soon(method, plain().backend(storage.clone()).start()).await;
         assert_eq!((started.is_err(), storage.panics_left()), (true, 0), "{method}");
-        // The same storage serves the next one.
+        // The same storage serves the next board.
         let board = plain().backend(storage).start().await.unwrap();
         works(&board, method).await;
         board.stop().await;
     }
 }
 
-/// Where the application's code panics.
+/// The place in the application's code that panics.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum On {
-    /// When its params are read.
+    /// When the params of the task are read.
     Read,
     /// In the handler.
     Run,
-    /// In the handler, and what the panic carries panics again when it is dropped.
+    /// In the handler. The payload of the panic panics again when it is dropped.
     Twice,
-    /// When its params are dropped.
+    /// When the params of the task are dropped.
     Drop,
-    /// When its result is written, or a value of a log is.
+    /// When the result is written, or a value of a log record.
     Show,
-    /// In the rule for its waits.
+    /// In `retry_delay`, the rule for the waits between attempts.
     Wait,
-    /// When what the handler had in hand is dropped at its timeout.
+    /// When the handler's values are dropped at its timeout.
     Timeout,
 }
 
 const EACH: [On; 7] = [On::Read, On::Run, On::Twice, On::Drop, On::Show, On::Wait, On::Timeout];
 
-/// A value that panics when it is told to.
+/// A value that panics at the given place.
 struct Bad(On);
 
 impl Drop for Bad {
@@ -220,7 +222,7 @@ impl Drop for Bad {
     }
 }
 
-/// What a panic carries, and panics with once more when it is dropped, again and again.
+/// The payload of a panic. Its drop panics with a new payload of the same type, again and again.
 struct Twice;
 
 impl Drop for Twice {
@@ -250,7 +252,7 @@ impl<'de> Deserialize<'de> for Bad {
     }
 }
 
-/// What all handlers do before they wait.
+/// The work of every handler before it waits.
 fn act(on: On) -> TaskResult {
     match on {
         On::Run => panic!("run on purpose"),
@@ -298,7 +300,7 @@ bad_task!(Typed, "typed", {
 bad_task!(Blocking, "blocking", {});
 bad_task!(Acted, "acted", {});
 
-/// An actor that handles tasks; one that panics is gone, and its supervisor is the application.
+/// An actor that handles tasks. A panic ends the actor, and the application is its supervisor.
 struct Hand;
 
 impl Actor for Hand {
@@ -308,7 +310,8 @@ impl Actor for Hand {
 impl Handler<Run<Acted>> for Hand {
     type Result = ResponseFuture<TaskResult>;
     fn handle(&mut self, run: Run<Acted>, _: &mut Self::Context) -> Self::Result {
-        // Its own panics end the actor, and are the application's: only what a board does with the task is at stake.
+        // Panics of the actor itself end the actor, and are up to the application. Only the board's treatment of the
+        // task is tested here.
         let on = run.task.0.0;
         Box::pin(async move {
             let result = if on == On::Show { Ok(Outcome::done()) } else { act(on) };
@@ -330,14 +333,15 @@ async fn a_panic_of_anything_that_a_handler_brings_along_ends_its_run_and_nothin
     for on in EACH {
         for kind in ["typed", "closure", "blocking", "acted"] {
             if (kind, on) == ("acted", On::Twice) {
-                // It is for the application's own actor to see to this.
+                // Protection against this panic is up to the application's own actor.
                 continue;
             }
             let what = format!("{kind}, {on:?}");
             let (log, _) = full();
             let board = plain()
                 .logger(log)
-                // One of each: what one panic takes away is missed by the next task.
+                // There is a single worker, worker thread and blocking thread. If a panic costs any of them, the next
+                // task cannot run.
                 .queue("default", 1)
                 .configure(|c| (c.worker_threads, c.blocking_threads) = (1, 1))
                 .task::<Typed>()
@@ -360,13 +364,13 @@ async fn a_panic_of_anything_that_a_handler_brings_along_ends_its_run_and_nothin
                 .start()
                 .await
                 .unwrap();
-            // The rule for the waits is asked when there is another attempt.
+            // The rule for the waits is called only if a further attempt is allowed.
             let task = NewTask::new(kind, &bad(on)).timeout(Duration::from_millis(200));
             let task = task.retry_count(u32::from(on == On::Wait), 0);
             let pushed = soon(&what, board.push(task)).await.unwrap();
             let ended = soon(&what, board.wait(pushed.task_id)).await.unwrap();
             assert!(ended.state.is_terminal(), "{what}: {ended:?}");
-            // The blocking pool and the workers are whole.
+            // The blocking pool and the workers are complete.
             let again = NewTask::new("blocking", &bad(On::Wait)).retry_count(0, 0);
             let pushed = soon(&what, board.push(again)).await.unwrap();
             let ended = soon(&what, board.wait(pushed.task_id)).await.unwrap();

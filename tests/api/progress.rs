@@ -1,4 +1,4 @@
-//! What handlers say of how far they have come.
+//! Progress that handlers report.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::soon;
 
-/// What storage has of a task's progress.
+/// The message of a task's progress in storage.
 async fn stored(board: &Board, task: TaskId) -> Option<String> {
     board.get(task).await.unwrap().unwrap().progress.map(|progress| progress.message)
 }
@@ -27,7 +27,7 @@ async fn wait_until_stored(board: &Board, task: TaskId, message: &str) {
 
 #[actix_rt::test]
 async fn reports_that_come_too_soon_make_no_commits_and_the_last_one_is_stored() {
-    // On threads of its own, as a database: there reports gather while a commit is under way.
+    // This storage runs on threads of its own, as a database does. So reports gather while a commit is in flight.
     let storage = Faulty::new(Arc::new(Memory::new()), true);
     let clock = Clock::manual(at(0));
     let (tell, mut begun) = mpsc::unbounded_channel();
@@ -49,7 +49,7 @@ async fn reports_that_come_too_soon_make_no_commits_and_the_last_one_is_stored()
     }
     wait_until_stored(&board, task, "on and on").await;
     cx.progress(0.5, "last for now");
-    // The clock stands still, so all of this came too soon but for the first.
+    // The clock stands still, so all of these reports except the first came too soon.
     assert!(storage.begun() - before <= 2, "{} commits", storage.begun() - before);
 
     clock.advance(Duration::from_millis(499));

@@ -1,4 +1,4 @@
-//! What a push may bring with it: a unique key, an end; and when a stop meets it.
+//! Pushes with a unique key or an expiry time, and pushes during a stop.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ async fn what_has_not_started_by_its_end_is_called_off_and_what_has_is_left_alon
 
 #[actix_rt::test]
 async fn a_push_that_a_stop_meets_is_stored_or_refused_and_never_in_doubt() {
-    // With threads for storage, so that the first look at it is under way when the pushes come.
+    // Storage runs on threads of its own, so that the board's first look at it is in flight when the pushes come.
     for _ in 0..100 {
         let board = Board::builder().backend(Faulty::new(Arc::new(Memory::new()), true)).start().await.unwrap();
         let push = || {
@@ -82,7 +82,7 @@ async fn a_push_that_a_stop_meets_is_stored_or_refused_and_never_in_doubt() {
 #[actix_rt::test]
 async fn a_replaced_task_starts_in_its_own_queue_when_the_push_names_another() {
     for mode in [UniqueMode::Replace, UniqueMode::KeepLatest] {
-        // Nothing is looked at without a wake-up.
+        // With this check interval the board looks at a queue only after a wake-up.
         let builder = Board::builder().configure(|config| config.check_interval = HOUR).queue("a", 1).queue("b", 1);
         let board = builder.handler("x", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
         let task = |queue| NewTask::new("x", &()).queue(queue).unique(Unique::key("k").mode(mode));

@@ -1,4 +1,4 @@
-//! Concurrency and draining, deliveries, and tasks that nobody here runs.
+//! Concurrency, draining, deliveries, and tasks that this board does not run.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ async fn concurrency_is_changed_up_and_down_while_tasks_run() {
     for _ in 0..3 {
         soon(completed.recv()).await.unwrap();
     }
-    // Those that run are left alone; what ends is not replaced.
+    // Runs in progress go on. A run that ends is not replaced.
     assert_eq!((count(&board, TaskState::Running).await, count(&board, TaskState::Pending).await), (1, 3));
     board.set_concurrency("default", None).await.unwrap();
     held.begun().await;
@@ -47,7 +47,8 @@ async fn concurrency_is_changed_up_and_down_while_tasks_run() {
 
 #[actix_rt::test]
 async fn settings_that_are_changed_at_once_are_all_kept() {
-    // On threads of its own, so that one change can come between the look and the write of another.
+    // Storage runs on threads of its own, so that a change can come between the read and the write of a concurrent
+    // change.
     let storage = Faulty::new(Arc::new(Memory::new()), true);
     let board = Board::builder().backend(storage).start().await.unwrap();
     for round in 1..50 {
@@ -82,19 +83,19 @@ async fn draining_a_queue_waits_for_what_runs_and_starts_nothing() {
     assert_eq!(first, pushed[0].task_id);
     board.assert_state(first, TaskState::Completed);
     board.assert_state(pushed[1].task_id, TaskState::Pending);
-    // One in which nothing runs is drained at once.
+    // A queue without runs is drained at once.
     soon(board.drain("default")).await.unwrap();
     board.resume("default").await.unwrap();
     board.settle().await;
     board.assert_state(pushed[1].task_id, TaskState::Completed);
 }
 
-/// A node under load is never without a commit, and other queues are nobody's business.
+/// A node under load always has a commit in flight. A drain of a queue must not wait for the commits of other queues.
 #[actix_rt::test]
 async fn draining_a_queue_does_not_wait_for_the_load_of_others() {
     let storage = Faulty::new(Arc::new(Memory::new()), true);
     let board = Board::builder().backend(Arc::clone(&storage) as _).start().await.unwrap();
-    // So that there is always one under way.
+    // Commits are slow, so that a commit is always in flight.
     storage.slow_down(Duration::from_millis(5));
     let producer = async || {
         for _ in 0..100 {
@@ -124,7 +125,7 @@ async fn a_delivery_times_out_later_when_it_was_given_more_time() {
     assert!(matches!(slow.extend(HOUR), Err(DeliveryError::Fenced(fenced)) if fenced == task));
     let again = soon(board.pop("default", None)).await.unwrap().unwrap();
     assert_eq!((again.task_id(), again.attempt()), (task, 2));
-    // The one that came too late decides nothing, and takes nothing away from its successor.
+    // The late delivery is fenced. It decides nothing, and takes nothing away from its successor.
     assert!(matches!(slow.ack().await, Err(DeliveryError::Fenced(_))));
     again.ack_with(&"second").await.unwrap();
     assert_eq!(board.get(task).await.unwrap().unwrap().result, Some(json!("second")));
@@ -145,7 +146,7 @@ async fn the_holder_of_a_delivery_is_asked_to_end_and_after_the_grace_it_is_take
     soon(first.cancelled()).await;
     assert_eq!(second.cancel_reason(), Some(CancelReason::Requested("not wanted".into())));
     assert!(matches!(first.extend(2 * HOUR), Err(DeliveryError::Cancelled(_))));
-    // Done in time is done.
+    // A delivery that is acknowledged within the grace completes its task.
     first.ack().await.unwrap();
     board.assert_state(tasks[0], TaskState::Completed);
     board.advance(HOUR - Duration::from_secs(1)).await;
@@ -205,7 +206,7 @@ async fn a_paused_queue_is_paused_when_the_board_starts_again_and_when_its_queue
     let builder = Board::builder().url(&url).queue("held", 4).queue("free", 1);
     let board = builder.handler("x", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
     let still_held = async |board: &Board| {
-        // Its lane is asked in the commits that this one needs.
+        // The commits for this task would also claim for the lane `held` if that lane were not paused.
         let free = board.push(NewTask::new("x", &()).queue("free")).await.unwrap();
         assert_eq!(board.wait(free.task_id).await.unwrap().state, TaskState::Completed);
         let direct = board.push(NewTask::new("x", &()).queue("held")).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a stop does to those who wait, and to those who still work.
+//! The effect of a stop on waiting callers, and on runs in progress.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -46,7 +46,7 @@ async fn a_stop_waits_for_a_delivery_as_long_as_for_a_run() {
         let board = board.clone();
         async move { board.stop().await }
     });
-    // The stop is under way when a push is refused.
+    // A refused push shows that the stop has begun.
     while board.push(json!({"type": "y"})).await.is_ok() {}
     delivery.ack().await.unwrap();
     soon(stopping).await.unwrap();
@@ -185,7 +185,7 @@ async fn a_batch_that_waits_for_storage_outlives_the_queue_actor() {
         .start()
         .await
         .unwrap();
-    // The push goes through; the settlement behind it is refused for a while, and the actor dies meanwhile.
+    // The push succeeds. Storage is then away for the settlement of the run, and the queue actor dies meanwhile.
     let pushed = board.push(json!({"type": "n"})).await.unwrap();
     storage.next_commits([Fault::Away; 4]);
     soon(runs.recv()).await;
@@ -223,12 +223,12 @@ thread_local! {
     static END: RefCell<Option<End>> = const { RefCell::new(None) };
 }
 
-/// Counts a thread that ends.
+/// Counts the end of its thread.
 struct End(Arc<AtomicUsize>);
 
 impl Drop for End {
     fn drop(&mut self) {
-        // Gives whoever does not wait every chance to be first.
+        // Yields many times, so that a stop that does not wait for this thread would return first.
         (0..50).for_each(|_| std::thread::yield_now());
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -260,7 +260,8 @@ async fn a_stop_waits_for_the_threads_of_the_workers() {
     assert_eq!(ended.load(Ordering::SeqCst), begun.load(Ordering::SeqCst));
 }
 
-/// Runs `ends` until the board stops, and says what then stands in storage.
+/// Stops a board during a run that then returns `ends`. Returns the task's state and attempt in storage, and the number
+/// of its executions.
 async fn stopped(on: &dyn Fn(BoardBuilder) -> BoardBuilder, ends: fn() -> Outcome) -> (TaskState, u32, usize) {
     let begun = Arc::new(Notify::new());
     let tell = Arc::clone(&begun);
@@ -279,7 +280,7 @@ async fn stopped(on: &dyn Fn(BoardBuilder) -> BoardBuilder, ends: fn() -> Outcom
     let pushed = board.push(json!({"type": "long"})).await.unwrap();
     soon(begun.notified()).await;
     soon(board.stop()).await;
-    // It has no handler for the task, and leaves it as it is.
+    // This board has no handler for the task, so it leaves the task unchanged.
     let next = on(Board::builder()).start().await.unwrap();
     let task = next.get(pushed.task_id).await.unwrap().unwrap();
     let runs = next.executions(pushed.task_id).await.unwrap().len();
@@ -301,7 +302,7 @@ async fn a_run_that_a_stop_interrupts_gives_its_task_back_whether_it_says_releas
     };
     stopped_on_each(|| Outcome::Release, (TaskState::Pending, 0, 0)).await;
     stopped_on_each(|| Outcome::Cancel("asked to end".into()), (TaskState::Pending, 0, 0)).await;
-    // What is done is done.
+    // A run that ends as done completes its task even during a stop.
     stopped_on_each(Outcome::done, (TaskState::Completed, 1, 1)).await;
 }
 
@@ -402,7 +403,7 @@ async fn every_call_after_a_stop_is_refused_as_closed() {
     every_call_is_refused(Board::builder().url(format!("sqlite:{}", folder.path().join("tasks.db").display()))).await;
 }
 
-/// What is logged, one JSON object each.
+/// The log records, each a JSON object on a line of its own.
 #[derive(Clone, Default)]
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
@@ -442,7 +443,7 @@ async fn a_handler_that_blocks_for_ever_does_not_hang_the_stop() {
         .configure(|c| c.worker_threads = 3)
         .handler("blocks", move |_, _| {
             tell.notify_one();
-            // An error, once the test is over, is as good.
+            // An error also ends the wait: the sender is dropped when the test is over.
             gate.lock().unwrap().recv().ok();
             async { Ok(Outcome::done()) }
         })

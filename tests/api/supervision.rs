@@ -1,4 +1,4 @@
-//! What is survived: panics in every actor, in handlers, and in the storage door.
+//! A board survives panics in every actor, in handlers, and in storage.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use callboard::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-/// A board whose handler counts its runs, and a channel that tells of restarts.
+/// A board whose handler counts its runs, and a channel that names each restarted part.
 fn counting(runs: &Arc<AtomicU32>) -> (BoardBuilder, mpsc::UnboundedReceiver<Part>) {
     let (tell, told) = mpsc::unbounded_channel();
     let runs = Arc::clone(runs);
@@ -30,7 +30,8 @@ fn counting(runs: &Arc<AtomicU32>) -> (BoardBuilder, mpsc::UnboundedReceiver<Par
     (builder, told)
 }
 
-/// A second is what a restart may take.
+/// Awaits `work`, and fails the test at a time limit. The limit is generous, because a restart may take a single
+/// second.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), work).await.expect("no answer in time")
 }
@@ -67,11 +68,11 @@ async fn service_is_back_within_a_second() {
         let (builder, mut restarts) = counting(&Arc::default());
         let board = builder.start().await.unwrap();
         let mut spans = Vec::new();
-        // The best of three: another program may have the processor for a while.
+        // The best of three attempts counts, because other programs may occupy the processor for a while.
         for _ in 0..3 {
             let died = std::time::Instant::now();
             assert!(crash(&board, part));
-            // The events actor cannot tell of its own restart to whom it was to tell.
+            // The events actor cannot report its own restart to its subscribers.
             if part != Part::Events {
                 assert_eq!(soon(restarts.recv()).await, Some(part));
             }
@@ -128,7 +129,7 @@ async fn storage_that_panics_or_goes_away_loses_nothing_and_runs_nothing_twice()
             let storage = Faulty::new(Arc::new(Memory::new()), blocks);
             let (builder, _restarts) = counting(&runs);
             let board = builder.backend(storage.clone()).start().await.unwrap();
-            // One for the push, and one for the settlement behind it.
+            // The first fault meets the push, and the second fault meets the settlement after it.
             storage.next_commits([fault, fault]);
             let pushed = soon(board.push(json!({"type": "count"}))).await.unwrap();
             assert!(!pushed.duplicate, "{fault:?}");
@@ -143,7 +144,7 @@ async fn storage_that_panics_or_goes_away_loses_nothing_and_runs_nothing_twice()
     }
 }
 
-/// A board that pulls, its storage, and a channel that tells of the ends of tasks.
+/// A board that pulls, its storage, and a channel with the events of completed and fenced tasks.
 async fn pulling(blocks: bool) -> (Board, Arc<Faulty>, mpsc::UnboundedReceiver<Event>) {
     let storage = Faulty::new(Arc::new(Memory::new()), blocks);
     let (tell, told) = mpsc::unbounded_channel();
@@ -176,9 +177,9 @@ async fn a_lost_answer_hides_no_fence() {
         let (board, storage, mut told) = pulling(blocks).await;
         let task_id = soon(board.push(json!({"type": "x"}))).await.unwrap().task_id;
         let late = soon(board.pop("default", None)).await.unwrap().unwrap();
-        // As a node does that takes this one for dead.
+        // Releases the claim, as a node does that takes this node for dead.
         storage.release(board.node(), &[], false, board.clock().now()).unwrap();
-        // Sent twice, and refused because the claim no longer holds.
+        // The settlement is sent twice, and refused because the claim no longer holds.
         storage.next_commits([Fault::Panic]);
         assert!(matches!(soon(late.ack()).await, Err(DeliveryError::Fenced(fenced)) if fenced == task_id));
         let event = soon(told.recv()).await.unwrap();
@@ -210,12 +211,13 @@ async fn a_push_fails_clearly_when_storage_refuses_or_stays_away() {
     board.stop().await;
 }
 
-/// How often a part died.
+/// The number of times that a part was restarted after its death.
 async fn restarts_of(board: &Board, part: Part) -> u32 {
     board.health().await.parts.iter().find(|p| p.part == part).unwrap().restarts
 }
 
-/// Resolves when `is_so` says yes; asks as often as everybody else has had a turn.
+/// Resolves when `is_so` returns true. It yields after each check, so that all other futures of the thread make
+/// progress.
 async fn until(is_so: impl AsyncFn() -> bool) {
     soon(async {
         while !is_so().await {
@@ -233,13 +235,13 @@ async fn a_heartbeat_that_panics_is_sent_again_and_renews_the_lease() {
     let (builder, _restarts) = counting(&runs);
     let board = builder.backend(storage.clone()).clock(clock.clone()).lease(lease).start().await.unwrap();
     storage.next_heartbeats([Fault::Panic; 2]);
-    // The lease is over unless this heartbeat gets through.
+    // The lease is over unless this heartbeat succeeds.
     clock.advance(lease);
     until(async || restarts_of(&board, Part::Heartbeat).await == 1).await;
     assert!(!board.health().await.lease_holds);
     let pushed = board.push(json!({"type": "count"})).await.unwrap();
     assert_eq!(pushed.state, TaskState::Pending, "claimed without a lease");
-    // While they fail, heartbeats come four times as often: twelve times in a lease.
+    // While heartbeats fail, they come four times as often: 12 times in a lease.
     clock.advance(lease / 12);
     until(async || restarts_of(&board, Part::Heartbeat).await == 2).await;
     clock.advance(lease / 12);
@@ -258,7 +260,7 @@ async fn a_watch_that_panics_goes_on_watching() {
     let url = format!("sqlite:{}", folder.path().join("tasks.db").display());
     let storage = Faulty::new(open(&url, &OpenOptions::default()).unwrap(), true);
     let (builder, _restarts) = counting(&Arc::default());
-    // So that nothing but the watch tells of what another process pushes.
+    // With this check interval only the watch can notice a push by a second process.
     let builder = builder.configure(|c| c.check_interval = Duration::from_secs(3600));
     let board = builder.backend(storage.clone()).start().await.unwrap();
     storage.next_watches([Fault::Panic, Fault::Away, Fault::Panic]);
@@ -298,6 +300,7 @@ async fn boards_start_and_stop_again_and_again_in_one_process() {
         board.stop().await;
         counts.push(threads());
     }
-    // Other tests of this process start threads meanwhile, so no exact number: but five boards would leave dozens.
+    // Other tests of this process start threads at the same time, so no exact number can be expected. But five boards
+    // that leave their threads behind would leave dozens.
     assert!(counts[4] < counts[0] + 40, "threads are left behind: {counts:?}");
 }

@@ -1,4 +1,4 @@
-//! `TestBoard`: a board for tests, whose time passes by hand.
+//! `TestBoard`: a board for tests, whose clock is moved by the test.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Fails the first `failures` times.
+/// A task whose first `failures` attempts fail.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Stubborn {
     failures: u32,
@@ -42,7 +42,7 @@ async fn stubborn_board() -> TestBoard {
     start(Board::builder().task::<Stubborn>()).await
 }
 
-/// A handler that runs until it is told to end, and a signal that it has begun.
+/// A board with a handler that signals `begun`, and then runs until the test signals `end`.
 fn held(begun: &Arc<Notify>, end: &Arc<Notify>) -> BoardBuilder {
     let (begun, end) = (Arc::clone(begun), Arc::clone(end));
     Board::builder().handler("held", move |_, _| {
@@ -182,7 +182,7 @@ async fn a_clock_that_is_put_back_and_forth_loses_nothing() {
     let retried = board.push(Stubborn { failures: 1 }).await.unwrap().task_id;
     board.advance(2 * HOUR).await;
     board.assert_state(retried, TaskState::Completed);
-    // It is due by the wall clock, which is a day behind.
+    // The task becomes due by the wall clock, which is a day behind.
     board.assert_state(delayed, TaskState::Scheduled);
 
     board.clock().set_wall(at(0) + DAY);
@@ -307,20 +307,20 @@ fn a_board_without_a_system_works_too_and_leaves_no_thread() {
         board.assert_state(task, TaskState::Completed);
     };
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(run);
-    // Told to end, and on their way; a leaked one would keep this from ending.
+    // The threads have been told to end, and are about to. A leaked thread would keep this loop from ending.
     while threads() > before {
         std::thread::yield_now();
     }
 }
 
-/// This test's own threads: those of the others come and go.
+/// The number of system threads of boards, found by their name. The threads of other tests come and go.
 fn threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
     tasks.map(name).filter(|name| name.starts_with("callboard-sys")).count()
 }
 
-/// What a closure says when it panics.
+/// The message with which a closure panics.
 fn failure(act: impl FnOnce()) -> String {
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).expect_err("it should fail");
     let text = panic.downcast_ref::<String>().cloned();

@@ -1,4 +1,4 @@
-//! Work that no node runs: told of at the start, and while it waits.
+//! Work that no node runs. The board reports it at the start, and while the work waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl Task for Mail {
     }
 }
 
-/// A node whose clock is moved by hand, and what it says of tasks that nobody runs.
+/// A node with a manual clock, and a channel with its reports of tasks that no node runs.
 async fn node(builder: BoardBuilder, clock: &Clock) -> (Board, mpsc::UnboundedReceiver<UnrunTasks>) {
     let (tell, told) = mpsc::unbounded_channel();
     let builder = builder.clock(clock.clone()).lease(HOUR).on_event(move |event| {
@@ -40,7 +40,8 @@ fn clock() -> Clock {
     Clock::manual(Timestamp::from_micros(1_700_000_000_000_000))
 }
 
-/// Asks again until the warnings are such; what never comes makes the test fail by its time.
+/// Reads the warnings until they are as `wanted`, and returns them. If that never happens, the time limit fails the
+/// test.
 async fn until(board: &Board, wanted: impl Fn(&[HealthWarning]) -> bool) -> Vec<HealthWarning> {
     let look = async {
         loop {
@@ -67,7 +68,7 @@ async fn a_handler_whose_queue_the_node_does_not_have_is_warned_of() {
         (&[("default", 1), ("post", 1)], vec![]),
         (&[("post", 1)], vec![default()]),
         (&[("other", 1)], vec![post(), default()]),
-        // On purpose.
+        // A concurrency of 0 is set on purpose, so there is no warning.
         (&[("other", 1), ("post", 0), ("default", 0)], vec![]),
     ] {
         let builder = handled(Board::builder(), "x").task::<Mail>();
@@ -102,7 +103,7 @@ async fn pending_tasks_that_nobody_runs_are_told_of_until_somebody_does() {
     assert_eq!(warnings, found.map(HealthWarning::TasksNotRun));
     assert!(warnings[0].to_string().contains(".handler(\"foreign\""), "{}", warnings[0]);
     assert!(warnings[1].to_string().contains(".queue(\"nowhere\""), "{}", warnings[1]);
-    // It is told of once, and of no more when somebody pulls from the queue.
+    // Each finding is reported once. Its warning ends when a caller pulls from the queue.
     let somewhere = soon(board.pop("nowhere", None)).await.unwrap().unwrap();
     soon(somewhere.ack()).await.unwrap();
     clock.advance(Duration::from_secs(20));
@@ -137,7 +138,7 @@ async fn two_nodes(storage: impl Fn(BoardBuilder) -> BoardBuilder) {
     let clock = clock();
     let (first, mut told) = node(handled(storage(Board::builder()).queue("a", 1), "x"), &clock).await;
     let (second, mut second_told) = node(handled(storage(Board::builder()).queue("b", 1), "y"), &clock).await;
-    // What each of them runs is over before it pulls from the same queue.
+    // These runs are over before the second node pulls from the same queues.
     for (board, kind, queue) in [(&first, "x", "a"), (&second, "y", "b")] {
         let pushed = board.push(NewTask::new(kind, &()).queue(queue)).await.unwrap();
         soon(board.wait(pushed.task_id)).await.unwrap();
@@ -156,7 +157,7 @@ async fn two_nodes(storage: impl Fn(BoardBuilder) -> BoardBuilder) {
     let mut types: Vec<_> = nodes.into_iter().flat_map(|node| node.types).collect();
     types.sort_unstable();
     assert_eq!(types, ["x", "y"]);
-    // The second one pulls from everything that the first cannot run.
+    // The second node pulls from each queue with tasks that the first node cannot run.
     let pulls = ["a", "b", "c"].map(|queue| second.pop(queue, None));
     for delivery in soon(futures_util::future::join_all(pulls)).await {
         delivery.unwrap().unwrap().ack().await.unwrap();

@@ -1,4 +1,4 @@
-//! Upkeep in time: what is due is noticed when it is due, whatever else there is to do.
+//! Upkeep in time: due work is noticed when it is due, even while there is other work to do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,18 +9,18 @@ use callboard::testing::{Faulty, TestBoard};
 use callboard::{Board, BoardBuilder, Context, NewTask, Outcome, Retry, TaskError, TaskState, Unique, UniqueMode};
 use serde_json::json;
 
-/// What does not come within a generous time will not come.
+/// Awaits `work`, and fails the test at a time limit. The limit is generous: work that exceeds it would never end.
 async fn soon<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), work).await.expect("no answer in time")
 }
 
-/// Describes a board that looks by itself so rarely that no test would wait for it.
+/// Describes a board with a very long check interval. It looks by itself so rarely that no test would wait for it.
 fn sleepy() -> BoardBuilder {
     let done = |_, _| async { Ok(Outcome::done()) };
     Board::builder().configure(|c| c.check_interval = Duration::from_secs(3_600)).handler("n", done)
 }
 
-/// Starts it, and lets the rounds pass that come with the start.
+/// Starts a board, and waits until the rounds of upkeep that belong to the start are over.
 async fn start(builder: BoardBuilder) -> Board {
     let board = builder.start().await.unwrap();
     let task = board.push(NewTask::new("n", &()).delay(Duration::from_millis(20))).await.unwrap().task_id;
@@ -28,7 +28,8 @@ async fn start(builder: BoardBuilder) -> Board {
     board
 }
 
-/// Ends a first run while a commit is with storage: what looks for due tasks comes there before the end of the run.
+/// Returns while a commit is in flight, so that the run ends during it. So the search for due tasks reaches storage
+/// before the end of the run.
 async fn behind_a_commit(storage: Arc<Faulty>, cx: Context) {
     let before = storage.begun();
     actix_rt::spawn(async move { cx.push(NewTask::new("n", &())).await });
@@ -95,7 +96,7 @@ async fn a_delivery_runs_out_in_time() {
     let task = NewTask::new("pulled", &()).queue("pulled").max_attempts(3).timeout(Duration::from_millis(300));
     board.push(task).await.unwrap();
     let first = soon(board.pop("pulled", None)).await.unwrap().unwrap();
-    // A round of upkeep in between does not make it forgotten.
+    // A round of upkeep in between must not make the board forget the timeout of the delivery.
     let between = board.push(NewTask::new("n", &()).delay(Duration::from_millis(50))).await.unwrap();
     assert_eq!(soon(board.wait(between.task_id)).await.unwrap().state, TaskState::Completed);
     let second = soon(board.pop("pulled", None)).await.unwrap().unwrap();
@@ -145,7 +146,8 @@ async fn what_is_due_runs_although_pruning_takes_its_time() {
         done.push(board.push(delayed).await.unwrap().task_id);
         assert_eq!(soon(board.wait(done[done.len() - 1])).await.unwrap().state, TaskState::Completed);
     }
-    // Not the look that was held, which may have counted before they were done: there is one at each start.
+    // The search that was held is not enough, because it may have counted before the tasks were done. So a new board is
+    // started: each start begins with a search.
     storage.hold_outdated(false);
     soon(board.stop()).await;
     let board =

@@ -1,4 +1,4 @@
-//! The conformance suite, over every backend of this program.
+//! Runs the conformance suite on every backend of this crate.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ mod files {
     use callboard::testing::Harness;
     use tempfile::TempDir;
 
-    /// SQLite files in a folder that goes when the test ends.
+    /// SQLite files in a folder that is deleted when the test ends.
     pub(super) struct InFiles {
         folder: TempDir,
         opened: Cell<u32>,
@@ -55,7 +55,7 @@ mod files {
             opened.capabilities().shared.then_some(opened)
         }
 
-        /// Each commit waits for the disk.
+        /// Fewer sequences, because each commit waits for the disk.
         fn sequences(&self) -> u64 {
             40
         }
@@ -69,7 +69,7 @@ callboard::conformance!(sqlite, files::InFiles::new());
 #[path = "../support/servers.rs"]
 mod servers;
 
-/// A harness on a server: `open` makes a fresh place there, the other methods come back to it.
+/// A harness on a server. `open` makes a new schema or database there, and the other methods return to it.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
 macro_rules! on_server {
     ($harness:ident, $place:ty, locks_neighbours: $locks_neighbours:literal) => {
@@ -104,7 +104,7 @@ macro_rules! on_server {
                 $locks_neighbours
             }
 
-            /// Each commit waits for the disk.
+            /// Fewer sequences, because each commit waits for the disk.
             fn sequences(&self) -> u64 {
                 20
             }

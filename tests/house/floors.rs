@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::source::{File, files};
 
-/// The top modules from the ground up, each with the modules that it may import. This is the one place where the floors
-/// are written; `ARCHITECTURE.md` draws them.
+/// The top modules from the ground up, each with the modules that it may import. Only this list defines the floors;
+/// `ARCHITECTURE.md` draws them.
 const FLOORS: &[(&str, &[&str])] = &[
     // Ground: no imports.
     ("clock", &[]),
@@ -25,7 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("store", &["actor", "clock", "json"]),
     ("error", &["actor", "backend", "name", "schedule", "store", "task"]),
     ("config", &["backend", "clock", "name", "schedule", "store", "task"]),
-    // A node: what runs.
+    // A node at run time.
     (
         "runtime",
         &[
@@ -33,7 +33,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "store", "task",
         ],
     ),
-    // Its handle, and its doubles for tests.
+    // The handle of a node, and doubles for tests.
     (
         "board",
         &["actor", "backend", "clock", "config", "error", "logging", "name", "runtime", "schedule", "store", "task"],

@@ -1,13 +1,13 @@
 //! No package that callboard is built or tested with may be copyleft, on any platform.
 //!
-//! Reads what `cargo metadata` says, so it needs nothing that a machine with Rust lacks. `deny.toml` holds the same
-//! list for `cargo deny`; a test here keeps the two alike.
+//! The test reads the output of `cargo metadata`, so it needs no tool beyond Rust. `deny.toml` holds the same list for
+//! `cargo deny`, and a test here keeps the two lists equal.
 
 use std::process::Command;
 
 use serde_json::Value;
 
-/// Licences that ask for no more than a notice.
+/// Licences that require at most a notice.
 const PERMISSIVE: [&str; 12] = [
     "0BSD",
     "Apache-2.0",
@@ -71,7 +71,7 @@ fn expressions_are_read_as_spdx_means_them() {
     }
 }
 
-/// True when an SPDX expression leaves a choice that consists of permissive licences only.
+/// True if an SPDX expression allows a choice of permissive licences only.
 fn is_permissive(expression: &str) -> bool {
     let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
     let mut words = spaced.split_whitespace().peekable();
@@ -102,7 +102,7 @@ fn one(words: &mut Words<'_>) -> Option<bool> {
         let inner = either(words)?;
         return words.next_if_eq(&")").map(|_| inner);
     }
-    // An exception only ever allows more.
+    // An exception only adds permissions, so it is skipped.
     if words.next_if_eq(&"WITH").is_some() {
         words.next()?;
     }

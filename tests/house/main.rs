@@ -1,4 +1,4 @@
-//! What holds for the project as a whole: its floors, and the licences of what it is built with.
+//! Checks of the project as a whole: its floors, and the licences of its dependencies.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -1,18 +1,18 @@
-//! The source of the library, as far as its imports go.
+//! The source files of the library, read for their imports.
 
 use std::fs;
 use std::path::Path;
 
-/// A file of `src/`, without comments, texts and unit tests.
+/// A file of `src/`, without comments, string literals and unit tests.
 pub(crate) struct File {
-    /// From the root of the repository.
+    /// Its path from the root of the repository.
     pub(crate) path: String,
     /// The path of its module; empty for the root of the crate.
     module: Vec<String>,
     code: String,
 }
 
-/// All files of `src/` but those of unit tests.
+/// All files of `src/` except those of unit tests.
 pub(crate) fn files() -> Vec<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
@@ -43,19 +43,19 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<File>) {
 }
 
 impl File {
-    /// The top module that it belongs to; nothing for the root.
+    /// The top module of this file; `None` for the root of the crate.
     pub(crate) fn top(&self) -> Option<String> {
         self.module.first().cloned()
     }
 
-    /// The top modules that it names, each with its line. A name that the root of the crate re-exports counts as its
-    /// module.
+    /// The top modules that this file names, each with its line. A name that the root of the crate re-exports counts as
+    /// the module behind it.
     pub(crate) fn top_imports(&self) -> Vec<(usize, String)> {
         let mut found = Vec::new();
         for start in ["crate::", "super::"] {
             for (at, _) in self.code.match_indices(start) {
                 let before = self.code[..at].chars().next_back();
-                // Not the middle of a path or of a name.
+                // Skip a match in the middle of a path or of a name.
                 if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '$') {
                     continue;
                 }
@@ -67,7 +67,7 @@ impl File {
         found
     }
 
-    /// What follows the root of the crate in a path; nothing for a path that does not begin there.
+    /// The rest of a path after the root of the crate; `None` if the path does not begin there.
     fn from_root<'a>(&self, path: &'a str) -> Option<&'a str> {
         if let Some(rest) = path.strip_prefix("crate::") {
             return Some(rest);
@@ -80,7 +80,7 @@ impl File {
     }
 }
 
-/// The first names of a path, or of each path in a group.
+/// The top module of a path, or of each path in a group.
 fn first_names(path: &str) -> Vec<String> {
     let name = |text: &str| {
         let text = text.trim_start();
@@ -107,7 +107,8 @@ fn first_names(path: &str) -> Vec<String> {
     names
 }
 
-/// The top module of a name at the root of the crate: itself, or the module that `src/lib.rs` re-exports it from.
+/// The top module of a name at the root of the crate: the name itself, or the module from which `src/lib.rs` re-exports
+/// it.
 fn module_of(name: &str) -> Option<String> {
     let root = without_texts(include_str!("../../src/lib.rs"));
     let is_module =
@@ -123,7 +124,7 @@ fn module_of(name: &str) -> Option<String> {
     })
 }
 
-/// The code before its unit tests. A module of tests in a file of its own is only declared: what follows stays.
+/// The code before its unit tests. A test module in a file of its own is only declared, so the code after it stays.
 fn without_tests(code: &str) -> &str {
     let is_inline =
         |at: usize| code[at..].lines().find(|line| !line.starts_with("#[")).is_some_and(|line| line.ends_with('{'));
@@ -134,7 +135,7 @@ fn without_tests(code: &str) -> &str {
     &code[..marks.next().map_or(code.len(), |(at, _)| at)]
 }
 
-/// The code with its comments and texts left out; lines stay lines.
+/// The code without comments and string literals. Line breaks stay, so that line numbers stay right.
 fn without_texts(code: &str) -> String {
     let mut out = String::with_capacity(code.len());
     let mut rest = code;
@@ -151,7 +152,7 @@ fn without_texts(code: &str) -> String {
     out
 }
 
-/// The length of the comment, text or character that stands here; 0 when there is none.
+/// Length of the comment, string or character literal at the start of `code`; 0 if there is none.
 fn skipped(code: &str) -> usize {
     if code.starts_with("//") {
         return code.find('\n').unwrap_or(code.len());
@@ -170,6 +171,6 @@ fn skipped(code: &str) -> usize {
         });
         return end.map_or(code.len(), |(at, _)| at + 2);
     }
-    // A character, and not a lifetime.
+    // A character literal that contains a quote, and not a lifetime.
     ["'\"'", "'\\''", "'\\\"'"].iter().find(|quoted| code.starts_with(**quoted)).map_or(0, |quoted| quoted.len())
 }

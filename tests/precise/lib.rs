@@ -1,4 +1,4 @@
-//! Public types as JSON, with `serde_json/arbitrary_precision` and `preserve_order` switched on.
+//! Public types as JSON, with `serde_json/arbitrary_precision` and `preserve_order` enabled.
 
 #![cfg(test)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-/// Written and read again, as text and as a value.
+/// Writes a value as JSON and reads it back, as text and as a `Value`.
 fn there_and_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(given: T) {
     let text = serde_json::to_string(&given).unwrap();
     assert_eq!(serde_json::from_str::<T>(&text).unwrap(), given, "{text}");

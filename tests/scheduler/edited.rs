@@ -1,4 +1,4 @@
-//! Rows of schedules that somebody edited by hand, and others that go on beside them.
+//! Rows of schedules that were edited by hand. All other schedules must go on beside them.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,7 +7,7 @@ use callboard::{Board, Event, Resume, ScheduleFilter, ScheduleStatus};
 use crate::storage::{File, OFTEN, assert_whole, complete, until};
 use crate::support::{builder, every, history, schedule};
 
-/// Waits until the schedule "good" has fired so many times more.
+/// Waits until the schedule "good" has fired more than `times` times from now on.
 async fn good_goes_on(board: &Board, times: u64) {
     let before = board.schedules().get("good").await.unwrap().schedule.run_count;
     until(board, "good", |record, _| record.run_count > before + times).await;
@@ -138,7 +138,8 @@ async fn a_deleted_schedule_stays_deleted_whatever_its_row_says() {
     let code = builder().schedule(schedule("gone", every(OFTEN))).schedule(schedule("good", every(OFTEN)));
     let board = file.start(code).await;
     until(&board, "gone", |record, _| record.run_count > 2).await;
-    // Without a new version: this node believes that it is due. With a new turn, or a firing under way would write its row anew.
+    // The version stays the same, so this node believes that the schedule is due. The turn is new, because otherwise a
+    // firing in flight would overwrite the row.
     file.execute(
         "UPDATE scheduler_task SET status = 'deleted', overlap_policy = 'both', turn = turn + 1 WHERE name = 'gone'",
     );

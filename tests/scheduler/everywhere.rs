@@ -1,5 +1,5 @@
-//! The rules on a whole board, on every database: what runs overlap, what is called off, backfills, pauses, and rows that were
-//! edited into nonsense.
+//! The rules on a whole board, on every database: overlapping runs, cancelled runs, backfills, pauses, and rows that
+//! were edited into nonsense.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::waiting::eventually;
 
 const OFTEN: Duration = Duration::from_millis(50);
 
-/// Runs end when they get a permit, or are called off.
+/// A board whose runs end when they get a permit or are cancelled. Returns the permits too.
 async fn gated(url: &str, schedules: Vec<Schedule>) -> (Board, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let inner = Arc::clone(&gate);
@@ -34,7 +34,7 @@ async fn gated(url: &str, schedules: Vec<Schedule>) -> (Board, Arc<Semaphore>) {
     (builder.start().await.unwrap(), gate)
 }
 
-/// Looks again and again at what a schedule has done.
+/// Polls a schedule and its firings until they are as `wanted`.
 async fn until(board: &Board, name: &'static str, what: &str, wanted: impl Fn(&ScheduleRecord, &[Firing]) -> bool) {
     eventually(what, async || {
         let record = board.schedules().get(name).await.unwrap().schedule;
@@ -84,7 +84,7 @@ async fn backfills_and_pauses(url: &str) {
     let made = backfill().await.made;
     assert_eq!(made.len(), 5);
     assert_eq!((backfill().await.made.len(), backfill().await.already), (0, 5));
-    // Firings by the clock go beside it, and call each other off, but not the backfill.
+    // Firings by the clock run beside the backfill. They cancel each other, but not the backfill.
     board.schedules().update("fill", schedule("fill", every(OFTEN)).overlap(Overlap::CancelOther)).await.unwrap();
     until(&board, "fill", "the clock goes on beside a backfill", |_, firings| {
         count(firings, |firing| firing.cause == FiringCause::Schedule && firing.state == Some(TaskState::Cancelled))
@@ -138,7 +138,7 @@ async fn the_rules_hold_on_sqlite() {
 #[actix_rt::test]
 async fn the_rules_hold_on_postgres() {
     let schema = crate::servers::Schema::new();
-    // The schema is there once somebody has opened it.
+    // The schema exists once a board has opened it.
     Board::builder().url(schema.url()).start().await.unwrap().stop().await;
     rules_hold(&schema.url(), &mut schema.by_hand()).await;
 }

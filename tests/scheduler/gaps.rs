@@ -1,5 +1,5 @@
-//! Gaps of every kind: a machine that slept, a restart, storage that was away, a clock that was set. What runs afterwards is
-//! exactly what the rules say, in memory and on disk.
+//! Gaps of every kind: a machine that slept, a restart, storage that was away, a clock that was set. The runs
+//! afterwards are exactly the runs that the rules name, in memory and on disk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::waiting::eventually;
 
 const STEP: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(25);
-/// A test may jump over days, and nobody is there to lose the tasks to.
+/// The lease is very long, because a test may jump over days. There is no second node that could take the tasks over.
 const LEASE: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 
 type Rules = fn(Schedule) -> Schedule;
 
-/// The rules; none of their names is another's beginning.
+/// The rules. No name is the beginning of a different name.
 const RULES: [(&str, Rules); 7] = [
     ("latest", |schedule| schedule),
     ("earliest", |schedule| schedule.coalesce(Coalesce::Earliest)),
@@ -31,7 +31,7 @@ const RULES: [(&str, Rules); 7] = [
     ("grace latest", |schedule| schedule.misfire_grace(GRACE)),
 ];
 
-/// Where the tasks are.
+/// The storage of the tasks.
 enum Place {
     Memory(Arc<Memory>),
     Disk(TempDir),
@@ -62,7 +62,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// A board that has fired at the first time after its start.
+    /// A board whose schedules have fired at the first time after its start.
     async fn begun(place: Place, every: Duration) -> Self {
         let clock = Clock::manual(at(0));
         let (storage, board) = Self::start(&place, &clock, every).await;
@@ -80,7 +80,7 @@ impl Stage {
         (storage, board)
     }
 
-    /// Lets time pass at once, and waits until all that it brings has been done.
+    /// Moves the clock by `span` at once, and waits until all work that became due is done.
     async fn pass(&self, span: Duration) {
         self.clock.advance(span);
         self.at_rest().await;
@@ -99,12 +99,12 @@ impl Stage {
         .await;
     }
 
-    /// The machine sleeps, or the process is stopped.
+    /// The machine sleeps, or the process is suspended.
     async fn sleep(&mut self, span: Duration) {
         self.pass(span).await;
     }
 
-    /// The process ends, and starts again later.
+    /// The process ends, and starts again after `span`.
     async fn restart(&mut self, span: Duration) {
         self.board.stop().await;
         self.clock.advance(span);
@@ -112,7 +112,7 @@ impl Stage {
         self.at_rest().await;
     }
 
-    /// Storage is away when the next time comes, and back at the end of the span.
+    /// Storage is away at the next nominal time, and back at the end of `span`.
     async fn be_away(&mut self, span: Duration) {
         self.storage.next_commits([Fault::Away]);
         self.clock.advance(self.every);
@@ -120,13 +120,13 @@ impl Stage {
         self.pass(span - self.every).await;
     }
 
-    /// Somebody sets the clock. Nobody is told; it is looked at each second.
+    /// The wall clock is set. The board gets no notice of it: it reads the clock each second.
     async fn set(&self, to: Timestamp) {
         self.clock.set_wall(to);
         self.pass(Duration::from_secs(1)).await;
     }
 
-    /// `fired 10 20 | missed 30`, in steps since the start.
+    /// The firings of a schedule as text, such as `fired 10 20 | missed 30`. Times are in steps since the start.
     async fn told(&self, name: &'static str) -> String {
         let firings = history(&self.board, name).await;
         let step = |time: Timestamp| time.since(at(0)).as_secs() / self.every.as_secs();
@@ -146,7 +146,7 @@ impl Stage {
     }
 }
 
-/// Times 2 to 7 fell into it, the last of them five seconds before its end; 8 is on time again.
+/// Times 2 to 7 fall into the gap, and time 7 is five seconds before its end. Time 8 is on time again.
 const AFTER_A_MINUTE: [&str; 7] = [
     "fired 1 7 8 | coalesced 2 3 4 5 6",
     "fired 1 2 8 | coalesced 3 4 5 6 7",
@@ -177,7 +177,7 @@ async fn a_process_that_was_down_for_a_minute() {
         stage.restart(GAP).await;
         stage.pass(STEP - Duration::from_secs(5)).await;
         stage.expect("a restart", AFTER_A_MINUTE).await;
-        // Once more at once: nothing comes twice.
+        // A second restart follows at once, and no time fires twice.
         stage.restart(Duration::ZERO).await;
         stage.expect("a second restart", AFTER_A_MINUTE).await;
         stage.board.stop().await;
@@ -195,7 +195,8 @@ async fn storage_that_was_away_for_a_minute() {
     }
 }
 
-/// Hourly; hours 2 to 25 come at once. None of them is on time, and 25 alone would be within a grace of 25 seconds.
+/// Hourly firings, where hours 2 to 25 come at once. None of them is on time, and only hour 25 is within a grace of 25
+/// seconds.
 const AFTER_A_DAY: [&str; 7] = [
     "fired 1 25 26 | coalesced 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24",
     "fired 1 2 26 | coalesced 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25",
@@ -211,7 +212,7 @@ async fn a_clock_that_is_set_ahead_a_day_and_then_back_an_hour() {
     for place in Place::both() {
         let stage = Stage::begun(place, HOUR).await;
         stage.set(at(3_600) + DAY + Duration::from_secs(19)).await;
-        // Back: hour 25 comes once more, and brings nothing.
+        // The clock is set back. Hour 25 comes a second time, and nothing fires.
         stage.set(at(24 * 3_600 + 1_800)).await;
         stage.pass(Duration::from_secs(1_799)).await;
         stage.pass(HOUR).await;
@@ -225,14 +226,14 @@ async fn a_clock_that_is_set_back_an_hour_before_anything_was_due() {
     for place in Place::both() {
         let stage = Stage::begun(place, HOUR).await;
         stage.set(at(1_800)).await;
-        // Up to half past one: the first hour is passed again, and brings nothing.
+        // The clock goes on to 01:30. It passes hour 1 a second time, and nothing fires.
         stage.pass(Duration::from_secs(1_800)).await;
         stage.pass(Duration::from_secs(1_800)).await;
         stage.expect("a clock that was set back", ["fired 1"; 7]).await;
         stage.pass(HOUR).await;
         let late = ["fired 1 2"; 7];
         let mut expected = late;
-        // Half an hour late: what has a grace, or makes nothing up, leaves it out.
+        // Hour 2 comes half an hour late. Schedules that have a grace, or make nothing up, leave it out.
         expected[4] = "fired 1 | coalesced 2";
         (expected[5], expected[6]) = ("fired 1 | missed 2", "fired 1 | missed 2");
         stage.expect("a clock that was set back", expected).await;

@@ -1,4 +1,4 @@
-//! Schedules, on a board whose time passes by hand.
+//! Schedules on a board whose clock is moved by the test.
 
 #![allow(clippy::print_stdout, reason = "each test says what it did")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]

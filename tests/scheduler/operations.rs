@@ -1,4 +1,4 @@
-//! What is done to schedules while the board runs.
+//! Operations on schedules while the board runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,7 +101,7 @@ async fn a_backfill_makes_each_time_once() {
 #[actix_rt::test]
 async fn a_backfill_goes_on_beside_the_clock_and_neither_disturbs_the_other() {
     for overlap in [Overlap::Skip, Overlap::BufferOne, Overlap::CancelOther] {
-        // One run at a time in the lane, so that the backfill is under way for long.
+        // The lane runs a single task at a time, so that the backfill takes long.
         let slow = Board::builder().queue("default", 1).handler("work", |_, cx| async move {
             cx.clock().sleep(30 * MINUTE).await;
             Ok(Outcome::done())

@@ -1,4 +1,4 @@
-//! What a schedule does when times were missed, runs overlap, or runs fail.
+//! The rules of a schedule for missed times, overlapping runs and failed runs.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::support::{DAY, HOUR, MINUTE, builder, every, fired, history, schedule, start, with};
 
-/// A board whose tasks run until they get a permit, or are called off.
+/// A board whose tasks run until they get a permit or are cancelled. Returns the permits too.
 async fn gated(schedule: Schedule) -> (TestBoard, Arc<Semaphore>) {
     let gate = Arc::new(Semaphore::new(0));
     let inner = Arc::clone(&gate);
@@ -34,7 +34,7 @@ async fn states(board: &Board) -> Vec<TaskState> {
     page.tasks.iter().map(|task| task.state).collect()
 }
 
-/// Waits until the tasks are in these states; a run begins and ends on threads of its own.
+/// Polls until the tasks are in these states, because runs begin and end on threads of their own.
 async fn until(board: &TestBoard, wanted: &[TaskState]) {
     let real = std::time::Instant::now();
     loop {
@@ -48,7 +48,7 @@ async fn until(board: &TestBoard, wanted: &[TaskState]) {
     }
 }
 
-/// Goes on by ten minutes, under what runs.
+/// Moves the clock by ten minutes, even during runs.
 async fn step(board: &TestBoard) {
     board.jump(10 * MINUTE).await;
 }
@@ -140,7 +140,7 @@ async fn an_outage_is_made_up_as_the_rules_say() {
             .schedule(outage("grace", |s| s.misfire_grace(90 * MINUTE).coalesce(Coalesce::All(10)))),
     )
     .await;
-    // The process was stopped from the first minute until four and a half hours later.
+    // The process was suspended from its first minute until four and a half hours later.
     board.jump(4 * HOUR + 30 * MINUTE).await;
     board.settle().await;
     assert_eq!(fired(&board, "latest").await, [14_400]);
@@ -186,8 +186,8 @@ async fn failures_of_what_is_made_up_for_count_and_those_before_do_not() {
     let record = board.schedules().get("s").await.unwrap().schedule;
     assert_eq!(record.status, ScheduleStatus::Paused);
     assert!(record.status_reason.unwrap().contains("3 runs in a row failed"));
-    // They have failed before it is resumed, and it does not pause at once on their account: those that were asked for by
-    // hand, too, and those that lie ahead of a cursor that was moved back.
+    // These runs have failed before the schedule is resumed, so they do not pause it again at once. They include a run
+    // that was asked for by hand, and runs that lie ahead of a cursor that was moved back.
     board.schedules().trigger("s").await.unwrap();
     board.settle().await;
     board.schedules().move_cursor("s", at(0)).await.unwrap();

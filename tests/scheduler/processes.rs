@@ -1,5 +1,5 @@
-//! Five processes on one database, with clocks some seconds apart, that are stopped and killed: each nominal time makes
-//! one task, and none is left out.
+//! Five processes on the same database, with clocks some seconds apart. Processes are frozen and killed. Each nominal
+//! time makes a single task, and no time is left out.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ impl Nodes {
 
     fn start(url: &str) -> Self {
         let mut all = Self { url: url.into(), nodes: Vec::new() };
-        // All at once: they define the same schedules.
+        // All processes start at once, so that they define the same schedules at the same time.
         all.nodes = [0, 2_000, -2_000, 700, -300].map(|ahead| Node::start(&all.plan(ahead))).into();
         for node in &mut all.nodes {
             node.id();
@@ -36,7 +36,7 @@ impl Nodes {
     }
 }
 
-/// How often the schedules have fired.
+/// The number of firings of all schedules together.
 fn count(backend: &Opened) -> usize {
     let records = backend.list_schedules(&ScheduleFilter::default(), None, SCHEDULES).expect("schedules");
     records.iter().map(|record| usize::try_from(record.run_count).unwrap()).sum()

@@ -1,4 +1,4 @@
-//! What one process changes, another one that only sleeps obeys within a second, by the times in the history.
+//! A process that only sleeps obeys the changes of a second process within a second. The times in the history show it.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::waiting::until;
 
 const OFTEN: Duration = Duration::from_millis(100);
 const WITHIN: Duration = Duration::from_secs(1);
-/// A busy machine may be late now and then, and not each time.
+/// The best of these tries counts. A busy machine may be late now and then, but not each time.
 const TRIES: usize = 5;
 
-/// A process that fires schedules, and storage in the hands of another, which only saves.
+/// A process that fires schedules, and the storage as a second process uses it, which only saves.
 struct Stage {
     backend: Opened,
     clock: Clock,
@@ -29,12 +29,12 @@ struct Stage {
 impl Stage {
     async fn new(url: &str) -> Self {
         let backend = open(url, &OpenOptions::default()).expect("open");
-        // This one makes two schedules, and leaves their times to the other.
+        // This board makes two schedules, and leaves their firings to the other process.
         let board = Board::builder().url(url).start().await.unwrap();
         let plain = || NewTask::new("plain", &json!({}));
         let metronome = board.schedules().create(Schedule::new("metronome", every(OFTEN), plain())).await.unwrap();
         let hourly = board.schedules().create(Schedule::new("hourly", every(HOUR), plain())).await.unwrap();
-        // The time of the database, where it has one.
+        // This clock shows the time of the database, where the database has a clock.
         let clock = board.clock().clone();
         board.stop().await;
         let node = Node::ready(&json!({ "url": url }));
@@ -48,7 +48,7 @@ impl Stage {
         all.into_iter().filter(|firing| firing.status == FiringStatus::Fired).collect()
     }
 
-    /// Waits until the other process has fired so often from now on.
+    /// Waits until the other process has fired `times` times from now on.
     fn beats(&self, times: usize) {
         let from = self.clock.now();
         until("the other process fires", || {
@@ -57,7 +57,7 @@ impl Stage {
         });
     }
 
-    /// Changes a row, and tells when that was done.
+    /// Changes the row of a schedule, and returns the time at which that was done.
     fn change(&self, id: ScheduleId, change: impl Fn(&mut ScheduleRecord)) -> Timestamp {
         until("a row that nobody else writes to", || {
             let mut record = self.backend.schedules(&[id]).expect("schedules").pop().expect("a schedule").record;
@@ -68,18 +68,18 @@ impl Stage {
         })
     }
 
-    /// How long after `saved` a schedule fired first.
+    /// The time from `saved` to the first firing of a schedule.
     fn first(&self, id: ScheduleId, saved: Timestamp) -> Duration {
         until("it fires", || self.firings(id).iter().map(|firing| firing.at.since(saved)).min())
     }
 
-    /// How long after `saved` it fired last, with the other process firing on.
+    /// The time from `saved` to the last firing of a schedule, while the other process goes on firing.
     fn last(&self, id: ScheduleId, saved: Timestamp) -> Duration {
         self.beats(12);
         self.firings(id).iter().map(|firing| firing.at.since(saved)).max().unwrap_or_default()
     }
 
-    /// A schedule that is not there yet.
+    /// A schedule that is not stored yet.
     fn fresh(&self, name: String) -> ScheduleRecord {
         let now = self.clock.now();
         ScheduleRecord { schedule_id: ScheduleId::new(now), name: name.into(), cursor: now, ..self.hourly.clone() }
@@ -98,7 +98,7 @@ fn stopped(record: &mut ScheduleRecord, status: ScheduleStatus) {
     record.next_run_at = None;
 }
 
-/// What one round of changes took to be seen: made, changed, paused, deleted.
+/// Makes, changes, pauses and deletes a schedule. Returns the time that each of these changes took to be seen.
 fn one_round(stage: &Stage, round: usize) -> [Duration; 4] {
     let mut made = stage.fresh(format!("made {round}"));
     often(&mut made, stage.clock.now());

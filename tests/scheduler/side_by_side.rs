@@ -1,4 +1,5 @@
-//! Never more runs side by side than a schedule allows, however slow storage is between a decision and its writing.
+//! A schedule never has more runs side by side than it allows, however slow storage is between a decision and its
+//! write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +14,12 @@ use callboard::{Board, BoardBuilder, Clock, NewTask, Outcome, Overlap, Schedule}
 
 use crate::support::{DAY, every};
 
-/// How many runs of each schedule there are to be.
+/// The number of runs that each schedule must reach.
 const RUNS: usize = 60;
-/// Schedules that race at the same time.
+/// The number of schedules that race at the same time.
 const SCHEDULES: usize = 6;
 
-/// What is known of the runs of one schedule.
+/// Counters of the runs of a schedule.
 #[derive(Default)]
 struct Seen {
     now: AtomicUsize,
@@ -26,7 +27,7 @@ struct Seen {
     begun: AtomicUsize,
 }
 
-/// A run that is under way.
+/// A run in progress, until this value is dropped.
 struct Under<'a>(&'a Seen);
 
 impl<'a> Under<'a> {
@@ -44,7 +45,7 @@ impl Drop for Under<'_> {
     }
 }
 
-/// A board whose runs last for about as long as their storage takes, and end a little after they are called off.
+/// A board whose runs last for about as long as their storage takes, and end a little after they are cancelled.
 fn racing(places: u32, seen: &Arc<Vec<Seen>>) -> BoardBuilder {
     let seen = Arc::clone(seen);
     let mut builder = Board::builder().queue("default", 4 * SCHEDULES).handler("work", move |params, cx| {
@@ -52,7 +53,7 @@ fn racing(places: u32, seen: &Arc<Vec<Seen>>) -> BoardBuilder {
         async move {
             let place = usize::try_from(params.as_u64().unwrap()).unwrap();
             let _under = Under::way(&seen[place]);
-            // Another length each time, so that ends fall before, between and after a decision and its writing.
+            // The length differs each time, so that runs end before, between and after a decision and its write.
             let step = u64::try_from(seen[place].begun.load(Ordering::SeqCst) * 7 % 40).unwrap();
             tokio::select! {
                 () = tokio::time::sleep(Duration::from_millis(step)) => {}

@@ -1,4 +1,4 @@
-//! Schedules on disk: over restarts, under changed code, with storage away.
+//! Schedules on disk: across restarts, with changed code, and while storage is away.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl File {
     }
 }
 
-/// Looks again and again at what a schedule has done.
+/// Polls a schedule and its firings until they are as `wanted`.
 pub(crate) async fn until(board: &Board, name: &'static str, wanted: impl Fn(&ScheduleRecord, &[Firing]) -> bool) {
     let begun = Instant::now();
     loop {
@@ -56,7 +56,7 @@ pub(crate) fn complete(schedule: Schedule) -> Schedule {
     schedule.coalesce(Coalesce::All(1_000)).overlap(Overlap::Allow).keep_firings(10_000)
 }
 
-/// Each time from the first to the last has fired, once.
+/// Asserts that each nominal time from the first to the last has fired exactly once.
 pub(crate) fn assert_whole(firings: &[Firing]) {
     assert!(firings.iter().all(|firing| firing.status == FiringStatus::Fired));
     assert!(firings.windows(2).all(|pair| pair[1].nominal_at == pair[0].nominal_at + OFTEN), "{firings:?}");
@@ -142,7 +142,8 @@ async fn code_finds_its_schedule_under_another_name() {
     let board = file.start(builder().schedule(named("s")).schedule(named("t"))).await;
     assert_eq!(names(&board).await, ["t"], "the other one was deleted");
     board.stop().await;
-    // The code of both changes: one gets its name back, and so the other one can have its own.
+    // The code of both schedules has changed. The first gets its name "s" back, so that the second can have its own
+    // name "t".
     let changed = |name| named(name).description("new");
     let board = file.start(builder().schedule(changed("s")).schedule(changed("t"))).await;
     assert_eq!(names(&board).await, ["s", "t"]);
@@ -153,7 +154,7 @@ async fn code_finds_its_schedule_under_another_name() {
     let board = file.start(builder().schedule(changed("s").paused()).schedule(changed("t"))).await;
     assert_eq!(names(&board).await, ["s"]);
     board.stop().await;
-    // In the other order: its name is another's, so it goes on under the one that it has.
+    // The opposite order. The name of a schedule belongs to a different schedule, so it goes on under its present name.
     let again = |name| named(name).description("newer");
     let board = file.start(builder().schedule(again("s")).schedule(changed("t"))).await;
     assert_eq!(names(&board).await.len(), 2);
@@ -204,7 +205,7 @@ async fn storage_that_is_away_or_loses_answers_neither_drops_nor_doubles_a_time(
     board.stop().await;
 }
 
-/// A program's log that is listened to.
+/// The log of a program. It sends each warning to the test.
 struct Warnings(std::sync::mpsc::Sender<String>);
 
 impl slog::Drain for Warnings {
@@ -212,7 +213,7 @@ impl slog::Drain for Warnings {
     type Err = slog::Never;
     fn log(&self, record: &slog::Record<'_>, _: &slog::OwnedKVList) -> Result<(), slog::Never> {
         if record.level() == slog::Level::Warning {
-            // Nobody may listen any more.
+            // The receiver may be gone already.
             drop(self.0.send(record.msg().to_string()));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What the tests have in common.
+//! Helpers that the tests share.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ pub(crate) const MINUTE: Duration = Duration::from_secs(60);
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 
-/// A moment in words.
+/// Parses a moment in the format of RFC 3339.
 pub(crate) fn moment(text: &str) -> Timestamp {
     chrono::DateTime::parse_from_rfc3339(text).unwrap().to_utc().into()
 }
@@ -23,7 +23,7 @@ pub(crate) fn cron(line: &str, zone: &str) -> Trigger {
     Trigger::cron(line, zone.parse::<Zone>().unwrap()).unwrap()
 }
 
-/// A schedule of tasks that know their nominal time.
+/// A schedule whose tasks carry their nominal time in their params.
 pub(crate) fn schedule(name: &'static str, trigger: Trigger) -> Schedule {
     Schedule::new(name, trigger, NewTask::new("work", &json!({"at": "{{nominal_time}}"})).max_attempts(1))
 }
@@ -37,7 +37,7 @@ pub(crate) async fn start(builder: BoardBuilder) -> TestBoard {
     TestBoard::start(builder).await.unwrap()
 }
 
-/// All that is known of a schedule's times, the earliest first.
+/// The whole history of a schedule's firings, the earliest first.
 pub(crate) async fn history(board: &Board, name: &'static str) -> Vec<Firing> {
     let mut firings = board.schedules().firings(name, None, 10_000).await.unwrap();
     firings.reverse();
@@ -49,7 +49,7 @@ pub(crate) async fn fired(board: &TestBoard, name: &'static str) -> Vec<u64> {
     with(board, name, FiringStatus::Fired).await
 }
 
-/// The nominal times with a status, in seconds since the board began.
+/// The nominal times of the firings with `status`, in seconds since the board began.
 pub(crate) async fn with(board: &TestBoard, name: &'static str, status: FiringStatus) -> Vec<u64> {
     let firings = history(board, name).await;
     let of_status = firings.iter().filter(|firing| firing.status == status);

@@ -1,4 +1,4 @@
-//! When schedules fire.
+//! The times at which schedules fire.
 
 use callboard::testing::at;
 use callboard::{Board, HealthWarning, ScheduleStatus, TaskFilter, TaskOrder, TaskState, Timestamp, Trigger};
@@ -44,7 +44,7 @@ async fn a_clock_set_ahead_a_day_runs_what_coalesce_says_and_one_set_back_runs_n
     assert_eq!(fired(&board, "tick").await, [3600, 7200, 26 * 3600, 27 * 3600]);
 }
 
-/// What health says of silent schedules.
+/// The silent schedules that `health()` reports: the name, `leaves_out` and `until` of each.
 async fn silent(board: &Board) -> Vec<(String, Timestamp, Timestamp)> {
     let warnings = board.health().await.warnings.into_iter();
     let silent = warnings.filter_map(|warning| match warning {
@@ -65,7 +65,7 @@ async fn health_names_schedules_that_a_clock_set_ahead_and_back_silences_and_a_m
     let board = start(board).await;
     board.advance(HOUR).await;
     assert_eq!(silent(&board).await, []);
-    // By ten days, and back.
+    // The clock is set ahead by ten days, and then back.
     board.clock().set_wall(at(240 * HOURS));
     board.settle().await;
     board.clock().set_wall(at(2 * HOURS + 60));
@@ -81,7 +81,7 @@ async fn health_names_schedules_that_a_clock_set_ahead_and_back_silences_and_a_m
         text.contains("silent until 2026-01-11T01:00:00.000000Z") && text.contains("schedules().move_cursor"),
         "{text}"
     );
-    // What the warning says helps, at once.
+    // The remedy that the warning names helps at once.
     board.schedules().move_cursor("tick", board.clock().now()).await.unwrap();
     board.settle().await;
     assert_eq!(silent(&board).await, [daily]);

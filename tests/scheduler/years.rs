@@ -1,4 +1,5 @@
-//! Years on a clock that moves by hand: what each day brings over all changes of the clock, with outages in between.
+//! Years on a clock that the test moves: the firings of each day over all clock changes of the zones, with outages in
+//! between.
 
 use std::time::Duration;
 
@@ -9,11 +10,11 @@ use chrono_tz::Tz;
 
 use crate::support::{DAY, HOUR, builder, cron, history, moment, schedule, start};
 
-/// The days of the simulation, and some more.
+/// The days of the simulation, and a few more.
 const DAYS: usize = 1_200;
 
-/// When a clock of `zone` shows `time` on each day: the first time where it does so twice, and right after the gap where it
-/// does not.
+/// The moment of each day at which a clock of `zone` shows `time`. If the clock shows it twice, it is the first moment.
+/// If the clock skips it, it is the moment right after the gap.
 fn days(zone: Tz, time: NaiveTime) -> Vec<Timestamp> {
     let first = NaiveDate::from_ymd_opt(2025, 12, 31).unwrap();
     let minute = chrono::TimeDelta::minutes(1);
@@ -25,7 +26,8 @@ fn days(zone: Tz, time: NaiveTime) -> Vec<Timestamp> {
     moments.filter(|moment| *moment > at(0)).collect()
 }
 
-/// Which of the times that came due in an outage make a task.
+/// Selects the times that make a task from all times that became due in an outage. The second argument is the end of
+/// the outage.
 type Rule = fn(&[Timestamp], Timestamp) -> Vec<Timestamp>;
 
 struct Case {
@@ -65,7 +67,7 @@ const CASES: [Case; 5] = [
         line: "0 0 * * *",
         zone: "Africa/Cairo",
         policy: |schedule| schedule.coalesce(Coalesce::None),
-        // An outage may end at the very time that is due.
+        // An outage may end exactly at a time that is due, so that this time fires.
         after_an_outage: |due, now| due.iter().copied().filter(|time| now == *time).collect(),
     },
     Case {
@@ -77,7 +79,7 @@ const CASES: [Case; 5] = [
     },
 ];
 
-/// What a case is to have fired by now, with outages from and to these moments.
+/// The times that a case must have fired by `now`. Each outage is given by its first and its last moment.
 fn expected(case: &Case, outages: &[(Timestamp, Timestamp)], now: Timestamp) -> Vec<Timestamp> {
     let mut fields = case.line.split(' ').map(|field| field.parse().unwrap_or(0));
     let (minute, hour) = (fields.next().unwrap(), fields.next().unwrap());
@@ -119,13 +121,13 @@ fn fired(firings: &[Firing]) -> Vec<Timestamp> {
     fired.map(|firing| firing.nominal_at).collect()
 }
 
-/// The same in plain words.
+/// Checks some days of the simulation against times that are written out.
 async fn the_hours_that_are_skipped_and_repeated(board: &TestBoard) {
     for (name, day, times) in [
-        // 01:30 is there twice in New York, at 05:30 and 06:30 in Greenwich.
+        // Clocks in New York show 01:30 twice, at 05:30 and 06:30 UTC.
         ("latest", "2026-11-01", &["2026-11-01T05:30:00Z"][..]),
         ("latest", "2026-11-02", &["2026-11-02T06:30:00Z"]),
-        // 02:30 is not there: right after the gap.
+        // The clocks skip 02:30, so the run comes right after the gap.
         ("grace", "2026-03-08", &["2026-03-08T07:00:00Z"]),
         ("earliest", "2026-03-29", &["2026-03-29T01:00:00Z"]),
         ("earliest", "2026-10-25", &["2026-10-25T00:30:00Z"]),

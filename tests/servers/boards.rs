@@ -1,4 +1,4 @@
-//! Two boards on one database hear of each other.
+//! Two boards on the same database notice each other's pushes, cancels and pauses.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,9 @@ use crate::waiting::{eventually, soon};
 
 on_both!(a_push_is_run_by_the_other, a_cancel_reaches_the_other, a_pause_reaches_the_other);
 
-/// Far beyond any test: what happens was not found by looking now and then.
+/// Far longer than any test, so that no result comes from a periodic look.
 const NEVER: Duration = Duration::from_secs(600);
-/// What is promised of cancels and pauses, whether the database tells of them or a board has to look.
+/// Promised time of cancels and pauses, whether the database sends notifications or a board has to poll.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// A board without handlers.
@@ -21,14 +21,14 @@ async fn pusher(url: &str) -> Board {
     Board::builder().url(url).configure(|c| c.check_interval = NEVER).start().await.unwrap()
 }
 
-/// A board that runs `work` and tells when it begins.
+/// A board that runs `work` and reports the start of each run.
 async fn worker(url: &str) -> (Board, mpsc::UnboundedReceiver<Instant>) {
     let (tell, told) = mpsc::unbounded_channel();
     let board = Board::builder()
         .url(url)
         .configure(|c| c.check_interval = NEVER)
         .handler("work", move |params: serde_json::Value, cx: Context| {
-            // The test may be over.
+            // Sending fails if the test is already over.
             tell.send(Instant::now()).ok();
             async move {
                 if params["waits"] == true {
@@ -44,7 +44,7 @@ async fn worker(url: &str) -> (Board, mpsc::UnboundedReceiver<Instant>) {
     (board, told)
 }
 
-/// The median of some tries, for a machine that does other things as well has moments when it is slow.
+/// The median of nine tries, because a machine with other work is slow at some moments.
 async fn median(mut one: impl AsyncFnMut() -> Duration) -> Duration {
     let mut spans = Vec::new();
     for _ in 0..9 {
@@ -60,12 +60,12 @@ async fn a_push_is_run_by_the_other<P: Place>() {
     pushes_within(&place.url(), Duration::from_millis(if P::IS_POSTGRES { 250 } else { 1_000 })).await;
 }
 
-/// Pushes on one board, runs on the other.
+/// Pushes tasks on the first board and runs them on the second.
 pub(crate) async fn pushes_within(url: &str, limit: Duration) {
     pushes_within_after(url, limit, async || ()).await;
 }
 
-/// The same after something has happened to both.
+/// Like `pushes_within`, after `happens` has disturbed both boards.
 pub(crate) async fn pushes_within_after(url: &str, limit: Duration, happens: impl AsyncFnOnce()) {
     let (one, (other, mut begun)) = (pusher(url).await, worker(url).await);
     happens().await;
@@ -87,7 +87,7 @@ async fn a_cancel_reaches_the_other<P: Place>() {
     cancels_within(&place.url(), AT_ONCE).await;
 }
 
-/// Cancels on one board what the other runs.
+/// Cancels on the first board a task that the second board runs.
 pub(crate) async fn cancels_within(url: &str, limit: Duration) {
     let (one, (other, mut begun)) = (pusher(url).await, worker(url).await);
     let median = median(async || {
@@ -109,10 +109,11 @@ async fn a_pause_reaches_the_other<P: Place>() {
     pauses_within(&place.url(), AT_ONCE).await;
 }
 
-/// Pauses on one board the queue that the other runs.
+/// Pauses on the first board a queue that the second board runs.
 pub(crate) async fn pauses_within(url: &str, limit: Duration) {
     let (one, (other, _begun)) = (pusher(url).await, worker(url).await);
-    // One whose push it hears of by the same wake-up that tells of the pause.
+    // The board that is to notice the pause pushes the probe itself. A push on the first board would wake it with the
+    // same wake-up that tells of the pause.
     let is_taken = async || {
         let task_id = other.push(NewTask::new("work", &json!({}))).await.unwrap().task_id;
         let state = other.get(task_id).await.unwrap().unwrap().state;

@@ -1,4 +1,5 @@
-//! What claims lock, for whom they wait, and how others hear of what they may claim.
+//! The locks that claims take, the locks that claims wait for, and the wake-ups that tell other nodes of claimable
+//! tasks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -30,7 +31,7 @@ fn opened<P: Place>(place: &P) -> Opened {
     open(&place.url(), &OpenOptions::default()).unwrap()
 }
 
-/// Stops whoever makes a task running, for as long as the connection is there that this gives back.
+/// Blocks each statement that makes a task `running`, until the returned connection is dropped.
 fn stop_claims<P: Place>(place: &P) -> P::Conn {
     let mut holder = place.by_hand();
     let name = place.name();
@@ -52,7 +53,7 @@ fn stop_claims<P: Place>(place: &P) -> P::Conn {
     holder
 }
 
-/// How many sessions are stopped there.
+/// Number of sessions that `stop_claims` blocks, as text.
 fn stopped<P: Place>(place: &P) -> String {
     let name = place.name();
     if P::IS_POSTGRES {
@@ -67,13 +68,14 @@ fn stopped<P: Place>(place: &P) -> String {
     )
 }
 
-/// One row more would be passed by by other nodes until the commit.
+/// If a claim locked one extra row, other nodes would skip that row until the commit.
 async fn a_claim_locks_what_it_takes<P: Place>() {
     let place = P::new();
     let world = World::on(opened(&place));
     let all = world.push_all((0..3).map(|_| task()));
     let holder = stop_claims(&place);
-    // On a busy machine it may wait for longer than a session waits for a lock: then it claims again.
+    // On a busy machine the claim may wait longer than the lock timeout of a session. It then fails, and the thread
+    // claims again.
     let claiming = std::thread::spawn(move || {
         let claim = || catch_unwind(AssertUnwindSafe(|| world.claim_ids(2)));
         std::iter::repeat_with(claim).find_map(Result::ok).unwrap()
@@ -85,7 +87,7 @@ async fn a_claim_locks_what_it_takes<P: Place>() {
     assert_eq!(claiming.join().unwrap(), all[..2]);
 }
 
-/// A frozen process would keep every other one from starting.
+/// Otherwise a frozen process would keep all other processes from starting.
 async fn a_node_gives_back_what_it_has_beside_locked_tasks_of_others<P: Place>() {
     let place = P::new();
     let world = World::on(opened(&place));
@@ -103,14 +105,14 @@ async fn a_node_gives_back_what_it_has_beside_locked_tasks_of_others<P: Place>()
         .unwrap();
     let asked = Instant::now();
     assert_eq!(world.release(&[], false), 1);
-    // Locks are waited for longer than that.
+    // Waiting for the locks would take longer than this.
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
     assert_eq!(world.state(all[1]), TaskState::Pending);
     drop(frozen);
     assert_eq!(world.state(first), TaskState::Running);
 }
 
-/// The end of a run lets those go on that wait for it, and asks nobody else's.
+/// The end of a run releases the tasks that wait for it. It does not look at tasks that wait for other runs.
 async fn an_end_passes_by_tasks_that_wait_for_others<P: Place>() {
     let place = P::new();
     let world = World::on(opened(&place));
@@ -130,7 +132,8 @@ async fn an_end_passes_by_tasks_that_wait_for_others<P: Place>() {
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
 }
 
-/// A claim under limits reads the line without locks, so it meets such a task at both of its places.
+/// A claim under limits reads the pending tasks in order and without locks. So it meets a task that moves meanwhile at
+/// both of its places.
 async fn a_task_that_moves_down_the_line_meanwhile_is_claimed_once<P: Place>() {
     let place = P::new();
     let world = World::on(opened(&place));
@@ -139,7 +142,7 @@ async fn a_task_that_moves_down_the_line_meanwhile_is_claimed_once<P: Place>() {
     let running = world.push(narrow());
     assert_eq!(world.claim_ids(1), [running]);
     let moved = world.push(task());
-    // They fill the first page and may not start, so the claim reads on.
+    // These tasks fill the first page and may not start, so the claim reads the next page.
     world.push_all([narrow(), narrow()]);
     let mut holder = place.by_hand();
     let own = if P::IS_POSTGRES { "SELECT pg_backend_pid()::text AS text" } else { "SELECT '' AS text" };
@@ -150,7 +153,8 @@ async fn a_task_that_moves_down_the_line_meanwhile_is_claimed_once<P: Place>() {
     let waits = if P::IS_POSTGRES {
         format!("SELECT count(*)::text AS text FROM pg_stat_activity WHERE {pid} = ANY (pg_blocking_pids(pid))")
     } else {
-        // Not by InnoDB's list of transactions: that is not renewed while it is read more often than ten times a second.
+        // This reads the process list, because InnoDB does not refresh its list of transactions while that list is read
+        // more than ten times a second.
         "SELECT CAST(count(*) AS CHAR) AS text FROM information_schema.processlist
         WHERE db = DATABASE() AND id <> CONNECTION_ID() AND info LIKE '%task_limit%FOR UPDATE%'"
             .into()
@@ -165,7 +169,7 @@ async fn a_sweep_is_told_to_others<P: Place>() {
     let place = P::new();
     let (world, other) = (World::on(opened(&place)), opened(&place));
     let task_id = world.push(task().run_at(at(10)));
-    // What there is to hear of the push.
+    // Consume the wake-ups of the push.
     while other.watch(Duration::from_millis(200)).unwrap() {}
     world.go_to(11);
     assert_eq!(world.sweep().promoted.len(), 1);
@@ -175,14 +179,14 @@ async fn a_sweep_is_told_to_others<P: Place>() {
     assert_eq!(world.state(task_id), TaskState::Pending);
 }
 
-/// The first push of all is told that there was a deadlock.
+/// A trigger reports a deadlock to the very first push.
 async fn conflicts_are_counted<P: Place>() {
     let place = P::new();
     let board = Board::builder().url(place.url()).handler("work", |_, _| async { Ok(Outcome::done()) });
     let board = board.start().await.unwrap();
     assert_eq!(board.health().await.storage_conflicts, 0);
     let name = place.name();
-    // What they count by is not undone with the transaction.
+    // Rolling back the transaction does not reset the counter (a sequence or `AUTO_INCREMENT`).
     place.execute(&if P::IS_POSTGRES {
         format!(
             "CREATE SEQUENCE once; CREATE FUNCTION once() RETURNS trigger LANGUAGE plpgsql AS
@@ -207,13 +211,13 @@ async fn conflicts_are_counted<P: Place>() {
     soon("the stop", board.stop()).await;
 }
 
-/// A push that is a statement by itself may have been stored when what follows it fails. Told as refused, it would count as
-/// running here, and nobody would run it.
+/// A push in a statement of its own may be stored although a later statement fails. If it were reported as refused, the
+/// task would count as running on this node, and no worker would run it.
 #[test]
 fn a_push_whose_place_is_not_read_is_of_unknown_outcome_on_mysql() {
     let place = crate::servers::Database::new();
     let world = World::on(opened(&place));
-    // The place of the row is asked for next, and that session gets no rows any more.
+    // The next statement reads the place of the row. After this trigger the session returns no rows any more.
     place.execute("CREATE TRIGGER mute AFTER INSERT ON task_queue FOR EACH ROW SET SESSION sql_select_limit = 0");
     let insertion = Insertion { claim: true, ..world.insertion(task()) };
     let task_id = insertion.spec.task_id;

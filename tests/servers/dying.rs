@@ -1,5 +1,5 @@
-//! Processes that die or stand still in the middle of their work, on a server. What else can break at the same time is
-//! the torture program's (`tests/torture`).
+//! Processes that die or freeze in the middle of their work, on a server. The torture program (`tests/torture`) covers
+//! combinations with other faults.
 
 use tempfile::TempDir;
 

@@ -1,4 +1,4 @@
-//! Rows of schedules that somebody edited by hand.
+//! Rows of schedules that were edited by hand.
 
 use std::time::Duration;
 

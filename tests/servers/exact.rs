@@ -1,4 +1,4 @@
-//! Limits are exact, however late a claim comes and however many processes there are.
+//! Limits are exact, even if a claim is late and many processes claim.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::waiting::{soon, until};
 
 on_both!(a_late_claim_counts_from_when_it_holds_its_limits, processes_keep_to_limits_together);
 
-/// True when a session waits for a limit that another one has locked.
+/// True if a session waits for a limit that a different session has locked.
 fn waits_for_a_limit<P: Place>(place: &P) -> bool {
     let name = place.name();
     let waiting = if P::IS_POSTGRES {
@@ -33,8 +33,8 @@ fn waits_for_a_limit<P: Place>(place: &P) -> bool {
     waiting != "0"
 }
 
-/// Composed before it has to wait for longer than the period, it starts its task at the end of that wait; who counts after
-/// it must see that start.
+/// The claim is composed, and then waits longer than the period for the limit. It starts its task at the end of that
+/// wait, and every later claim must count that start.
 async fn a_late_claim_counts_from_when_it_holds_its_limits<P: Place>() {
     let period = Duration::from_millis(700);
     let place = P::new();
@@ -70,10 +70,10 @@ const TASKS: usize = 60;
 const RUNNING: u32 = 3;
 const STARTS: u32 = 12;
 const PERIOD: Duration = Duration::from_secs(2);
-/// How far the clocks of processes may be apart on a busy machine: each takes the time of the server with half of the way
-/// there and back.
+/// Largest distance between the clocks of processes on a busy machine. Each process reads the time of the server and
+/// adds half of the round trip.
 const APART: Duration = Duration::from_millis(25);
-/// From the commit that counts a start to the handler that notes its time.
+/// Longest time from the commit that counts a start to the handler that notes the time of that start.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
 
 async fn processes_keep_to_limits_together<P: Place>() {
@@ -106,7 +106,7 @@ async fn processes_keep_to_limits_together<P: Place>() {
     soon("the stop", board.stop()).await;
 }
 
-/// At the start of each run: how many `count`, the most.
+/// Counts at the start of each run the runs that satisfy `counts`, and returns the highest count.
 fn most<N>(
     runs: &[(N, Timestamp, Timestamp)],
     counts: impl Fn(Timestamp, &(N, Timestamp, Timestamp)) -> bool,

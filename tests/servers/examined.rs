@@ -1,4 +1,4 @@
-//! What runs without being asked reads a handful of rows, however many tasks there are.
+//! Operations that a node performs by itself read only a few rows, independent of the number of tasks.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::place::Place;
 use crate::servers::{Database, Schema};
 use crate::waiting::until;
 
-/// Tasks in the table; a statement that walks a part of them reads tens of thousands.
+/// Tasks in the table. A statement that scans a part of them reads tens of thousands of rows.
 const TASKS: u32 = 200_000;
 /// Schedules in the table.
 const SCHEDULES: u32 = 20_000;
-/// What an operation may read: its own rows, and what opening the storage reads.
+/// Most rows that an operation may read: its own rows and the rows read to open the storage.
 const FEW: u64 = 500;
 
 #[test]
@@ -29,7 +29,7 @@ fn on_postgres() {
         place.execute(&sql);
     }
     let name = place.name().to_owned();
-    // A session tells what it has read when it ends.
+    // A session reports its reads only when it ends.
     let url = format!("{}&application_name={name}", place.url());
     every_operation_reads_a_few(&url, FEW, || {
         let sessions =
@@ -43,7 +43,7 @@ fn on_postgres() {
     });
 }
 
-/// On a server of its own, which counts for all its sessions together.
+/// Runs on a server of its own, because the server counts the reads of all its sessions together.
 #[test]
 fn on_mysql() {
     let own = Own::new::<Database>();
@@ -59,8 +59,8 @@ fn on_mysql() {
     });
 }
 
-/// SQLite counts no rows, but what this thread reads of the file it reads for its own operations: each begins without a
-/// cache. The smallest of the indexes in question has more than 600 KB.
+/// SQLite does not count rows, so the test counts the bytes that this thread reads. Each operation begins without a
+/// cache, so it reads its data from the file. The smallest of the indexes in question has more than 600 KB.
 #[cfg(target_os = "linux")]
 #[test]
 fn on_sqlite() {
@@ -86,14 +86,14 @@ fn on_sqlite() {
     });
 }
 
-/// The schedule of which the others are copies.
+/// Stores the schedule from which `fill` makes copies.
 fn one_schedule(url: &str) {
     let backend = open(url, &OpenOptions::default()).unwrap();
     backend.save_schedule(&schedule("first"), None).unwrap();
 }
 
-/// Half of the tasks are over, a quarter lies ahead, a quarter waits in a queue that nobody serves and expires one day. The
-/// schedules are due one after the other.
+/// Half of the tasks are completed, and a quarter are scheduled for the future. The last quarter is pending in a queue
+/// that no node serves, and expires in the future. The schedules are due one after the other.
 fn fill(numbers: impl Fn(u32) -> String, id: &str) -> [String; 2] {
     let (past, ahead) = (at(0).as_micros() - 1_000_000, at(1_000_000).as_micros());
     let tasks = format!(
@@ -117,7 +117,7 @@ fn fill(numbers: impl Fn(u32) -> String, id: &str) -> [String; 2] {
     [tasks, schedules]
 }
 
-/// Each on a storage that is opened for it and closed again.
+/// Opens the storage for each operation, and closes it again.
 fn every_operation_reads_a_few(url: &str, few: u64, read: impl Fn() -> u64) {
     let mut walked = Vec::new();
     for (name, times, operation) in operations() {
@@ -133,7 +133,7 @@ fn every_operation_reads_a_few(url: &str, few: u64, read: impl Fn() -> u64) {
     assert!(walked.is_empty(), "these read far more than they need: {walked:?}");
 }
 
-/// Changes one of the schedules, and returns it with the turn that it has now.
+/// Saves a schedule again, and returns its id and its new turn.
 fn changed(w: &World) -> (ScheduleId, i64) {
     let schedule_id = w.backend.schedule_named("first").unwrap().unwrap();
     let record = w.backend.schedules(&[schedule_id]).unwrap().pop().unwrap().record;
@@ -145,7 +145,7 @@ fn changed(w: &World) -> (ScheduleId, i64) {
 
 type Operation = fn(&World);
 
-/// Everything that a node does by itself, with how many times the usual bound it may read.
+/// All operations that a node performs by itself. The number says how many times the usual bound an operation may read.
 fn operations() -> Vec<(&'static str, u64, Operation)> {
     fn task() -> NewTask {
         NewTask::new("work", &json!({}))
@@ -187,7 +187,7 @@ fn operations() -> Vec<(&'static str, u64, Operation)> {
             let line = w.backend.in_line(None, 100, 100).unwrap();
             assert_eq!(line.iter().map(|line| (line.tasks, line.more)).collect::<Vec<_>>(), [(100, true)]);
         }),
-        // It looks at up to 1,000 of them, in the index and in the table.
+        // Reads up to 1,000 schedules, in the index and in the table.
         ("schedules whose cursor lies ahead", 5, |w| {
             let now = at(0) - Duration::from_secs(1);
             assert_eq!(w.backend.schedules_ahead(now, 10).unwrap().len(), 10);

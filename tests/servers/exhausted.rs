@@ -1,4 +1,4 @@
-//! Fewer connections than callers, while somebody holds a lock.
+//! Fewer connections than callers, while a foreign client holds a lock.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::waiting::{eventually, soon};
 on_both!(callers_wait_and_are_told, a_board_outlasts_a_lock);
 
 const CALLERS: usize = 12;
-/// Longer than any limit that a call has, one after the other: for a connection, and for a lock, some times.
+/// Longer than all time limits of a call in a row: the wait for a connection, and several waits for a lock.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn callers_wait_and_are_told<P: Place>() {
@@ -44,7 +44,7 @@ async fn callers_wait_and_are_told<P: Place>() {
     }
     assert!(without > 0 && without < CALLERS, "{without} of {CALLERS} got no connection");
     drop(locked);
-    // Nobody keeps a connection, so as many can go on as before.
+    // All connections are free again, so as many calls succeed as before.
     let task_id = world.push(NewTask::new("work", &json!({})));
     assert_eq!(world.state(task_id), TaskState::Pending);
 }
@@ -64,7 +64,7 @@ async fn a_board_outlasts_a_lock<P: Place>() {
     let pushes = (0..CALLERS).map(|_| board.push(NewTask::new("work", &json!({}))));
     let pushes = futures_util::future::join_all(pushes);
     let unlock = std::thread::spawn(move || {
-        // Longer than a transaction waits for a lock.
+        // Longer than the lock timeout of a transaction.
         std::thread::sleep(Duration::from_secs(6));
         drop(locked);
     });

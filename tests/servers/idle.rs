@@ -1,4 +1,4 @@
-//! What a board asks of its server when there is nothing to do.
+//! The statements that an idle board sends to its server.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use crate::own::Own;
 use crate::servers::{Database, Schema};
 use crate::waiting::{eventually, soon};
 
-/// Over which statements are counted: two heartbeats, and some of everything else that is done now and then.
+/// Time over which statements are counted. It covers two heartbeats and several rounds of all other periodic work.
 const SPAN: Duration = Duration::from_secs(10);
 
-/// A board that has had something to do, and has it no more.
+/// A board that has run a task and is idle now.
 async fn at_rest(url: &str) -> Board {
     let board =
         Board::builder().url(url).handler("work", |_, _| async { Ok(Outcome::done()) }).start().await.unwrap();
     let task_id = board.push(NewTask::new("work", &json!({}))).await.unwrap().task_id;
     assert_eq!(soon("its end", board.wait(task_id)).await.unwrap().state, TaskState::Completed);
-    // Until its next heartbeat it has done all that belongs to a start, such as making connections.
+    // By its next heartbeat the board has finished its start, such as making connections.
     let beat = async || board.nodes().await.unwrap()[0].heartbeat_at;
     let first = beat().await;
     eventually("a heartbeat", async || (beat().await > first).then_some(())).await;
@@ -29,7 +29,7 @@ async fn at_rest(url: &str) -> Board {
 
 #[actix_rt::test]
 async fn postgres_hears_less_than_two_statements_a_second() {
-    // What it is sent, simple and prepared, is written to its log.
+    // The server writes each statement to its log, simple or prepared.
     let server = Own::with::<Schema>(|_| vec!["-c".into(), "log_statement=all".into()]);
     let place = Schema::at(server.url());
     let log = || std::fs::read_to_string(server.folder().join("log")).unwrap();
@@ -42,7 +42,7 @@ async fn postgres_hears_less_than_two_statements_a_second() {
     let statements: Vec<_> = heard.lines().filter(is_statement).collect();
     println!("{} statements in {span:?}", statements.len());
     assert!((statements.len() as f64) < 2.0 * span.as_secs_f64(), "{statements:#?}");
-    // Or this does not count what it should: there were heartbeats.
+    // Check the count itself: the log must contain heartbeats.
     assert!(statements.iter().any(|statement| statement.contains("INTO node")), "{heard}");
 }
 
@@ -53,7 +53,7 @@ struct Variable {
     value: String,
 }
 
-/// Statements that the server was sent, prepared ones each time they are run.
+/// Number of statements that the server received. A prepared statement counts each time it runs.
 fn questions(conn: &mut MysqlConnection) -> u64 {
     let row: Variable = diesel::sql_query("SHOW GLOBAL STATUS LIKE 'Questions'").get_result(conn).unwrap();
     row.value.parse().unwrap()
@@ -67,11 +67,11 @@ async fn mysql_hears_less_than_fifteen_statements_a_second() {
     let mut conn = place.by_hand();
     let (before, begun) = (questions(&mut conn), Instant::now());
     tokio::time::sleep(SPAN).await;
-    // This one question is not the board's.
+    // The test sent this statement itself, so it does not count.
     let (asked, span) = (questions(&mut conn) - before - 1, begun.elapsed());
     soon("the stop", board.stop()).await;
     println!("{asked} statements in {span:?}");
     assert!((asked as f64) < 15.0 * span.as_secs_f64(), "{asked} statements in {span:?}");
-    // Or this does not count what it should: a board looks at least once in 0.8 s.
+    // Check the count itself: a board looks at storage at least once in 0.8 s.
     assert!(asked > 5, "{asked} statements in {span:?}");
 }

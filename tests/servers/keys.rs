@@ -1,4 +1,5 @@
-//! Unique keys, and rows, that others have in hand: who waits for them, and who does not.
+//! Unique keys and rows that a different transaction has locked. The tests check which operations wait for such a lock,
+//! and that all other operations go on.
 
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ on_both!(
     only_the_end_of_a_locked_task_waits,
     only_the_changes_of_a_locked_task_wait,
     only_tasks_under_a_locked_limit_wait,
+    many_awaited_keys_starve_nothing_and_end_with_the_board,
 );
 
 const NEVER: Duration = Duration::from_secs(600);
@@ -29,13 +31,14 @@ fn keyed(key: impl Into<String>) -> NewTask {
     NewTask::new("work", &()).unique(Unique::key(key))
 }
 
-/// A board that finds nothing by a round of upkeep.
+/// A board whose rounds of upkeep are too rare to find anything during a test.
 async fn board<P: Place>(place: &P) -> Board {
     let builder = Board::builder().url(place.url()).queue("default", 8).handler("work", |_, _| async { Ok(()) });
     builder.configure(|c| c.check_interval = NEVER).start().await.unwrap()
 }
 
-/// InnoDB also locks the neighbour of a key in its index, so on MariaDB some are undone and done again.
+/// PostgreSQL must report no conflicts. InnoDB also locks the neighbour of a key in its index, so on MariaDB some
+/// transactions are rolled back and retried.
 async fn check_conflicts<P: Place>(boards: &[Board]) {
     let health: Vec<Health> = join_all(boards.iter().map(Board::health)).await;
     let conflicts: u64 = health.iter().map(|health| health.storage_conflicts).sum();
@@ -43,7 +46,7 @@ async fn check_conflicts<P: Place>(boards: &[Board]) {
     assert!(conflicts == 0 || !P::IS_POSTGRES, "{conflicts}");
 }
 
-/// Waits until a task has ended, on whatever board it ran.
+/// Waits until a task has completed, on any board.
 async fn completed(board: &Board, pushed: Pushed) {
     let look = async || board.get(pushed.task_id).await.unwrap().filter(|task| task.state.is_terminal());
     assert_eq!(eventually("its end", look).await.state, TaskState::Completed);
@@ -52,7 +55,7 @@ async fn completed(board: &Board, pushed: Pushed) {
 async fn groups_in_both_orders_are_in_nobodys_way<P: Place>() {
     let place = P::new();
     let boards = [board(&place).await, board(&place).await];
-    // They keep their keys to the end.
+    // The delay outlasts the test, so the tasks hold their keys to the end.
     let keyed = |key: &str| keyed(key).delay(NEVER);
     for round in 0..40 {
         let [x, y] = ["x", "y"].map(|key| format!("{key} {round}"));
@@ -85,7 +88,7 @@ async fn hot_keys_on_three_nodes<P: Place>() {
     eventually("all ends", async || place.texts(&none).is_empty().then_some(())).await;
 }
 
-/// Pushes a key in a transaction that stays open.
+/// Pushes a task with a key in a transaction that stays open.
 fn hold<P: Place>(conn: &mut P::Conn, board: &Board, task: NewTask) -> Pushed {
     AnsiTransactionManager::begin_transaction(conn).unwrap();
     board.push_in(conn, task).unwrap()
@@ -95,7 +98,7 @@ async fn state_of(boards: &[Board], held: Pushed) -> TaskState {
     boards[0].get(held.task_id).await.unwrap().unwrap().state
 }
 
-/// Plain tasks go on, on each board, and tasks with other keys.
+/// Checks that plain tasks and tasks with other keys still complete, on each board.
 async fn go_on(boards: &[Board]) {
     for round in 0..10 {
         for board in boards {
@@ -111,7 +114,7 @@ async fn go_on(boards: &[Board]) {
 async fn only_the_push_of_an_awaited_key_waits<P: Place>() {
     let place = P::new();
     let boards = [board(&place).await, board(&place).await];
-    // Before the least of all keys is where tasks without one belong.
+    // In the index, tasks without a key belong before the smallest key.
     let first = boards[0].push(keyed("b")).await.unwrap();
     completed(&boards[0], first).await;
     for key in ["a", "b", "c"] {
@@ -127,7 +130,7 @@ async fn only_the_push_of_an_awaited_key_waits<P: Place>() {
         AnsiTransactionManager::commit_transaction(&mut conn).unwrap();
         for push in waiting {
             let pushed = soon("an answer", push).await.unwrap().unwrap();
-            // It may have ended, and another one taken its place, before they looked.
+            // Before this push looked at the key, the first task may have ended and a new task may have taken the key.
             assert!(
                 pushed.task_id == held.task_id || state_of(&boards, held).await.is_terminal(),
                 "{key}: {pushed:?}"
@@ -150,7 +153,7 @@ async fn an_awaited_key_is_given_up_at_the_deadline<P: Place>() {
     assert!(!soon("an answer", board.push(keyed("a"))).await.unwrap().duplicate);
 }
 
-/// A task is locked by an application that replaces it, or by hand, when its run ends.
+/// The row of a task is locked when its run ends: by an application that replaces the task, or by hand.
 async fn only_the_end_of_a_locked_task_waits<P: Place>() {
     let place = P::new();
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -185,7 +188,7 @@ async fn only_the_end_of_a_locked_task_waits<P: Place>() {
     board.stop().await;
 }
 
-/// Locks rows, as a program that forgot its transaction does.
+/// Locks rows, like a program that left its transaction open.
 fn lock_rows<P: Place>(place: &P, updates: &[String]) -> P::Conn {
     let mut conn = place.by_hand();
     conn.batch_execute("BEGIN").unwrap();
@@ -201,10 +204,11 @@ async fn only_the_changes_of_a_locked_task_wait<P: Place>() {
     let later = || NewTask::new("work", &()).delay(NEVER).tag("later");
     let pushed = boards[0].push_many((0..5).map(|_| later())).await.unwrap();
     let tasks: Vec<_> = pushed.iter().map(|pushed| pushed.task_id).collect();
-    // One by one: for a list of ids InnoDB would lock the gap as well where the next tasks go.
+    // Each row in a statement of its own. For a list of ids InnoDB would also lock the gap where the next tasks are
+    // inserted.
     let lock = |task_id| format!("UPDATE task_queue SET priority = priority WHERE task_id = '{task_id}'");
     let mut conn = lock_rows(&place, &tasks[..3].iter().map(lock).collect::<Vec<_>>());
-    // The first of all that it matches are locked.
+    // The filter matches all five tasks, and the first three of them are locked.
     let all = actix_rt::spawn({
         let (board, filter) = (boards[1].clone(), TaskFilter { tag: Some("later".into()), ..TaskFilter::default() });
         async move { board.edit_all(filter, EditAction::Reprioritise(3)).await }
@@ -234,7 +238,7 @@ async fn only_the_changes_of_a_locked_task_wait<P: Place>() {
     soon("an answer", all).await.unwrap().unwrap();
     let after = async |place: usize| boards[0].get(tasks[place]).await.unwrap();
     assert_eq!(after(0).await.unwrap().state, TaskState::Cancelled);
-    // Whichever came last.
+    // The two changes race, and the later change wins.
     assert!(matches!(after(1).await.unwrap().priority, 3 | 7));
     assert!(after(2).await.is_none());
     for place in [3, 4] {
@@ -265,4 +269,39 @@ async fn only_tasks_under_a_locked_limit_wait<P: Place>() {
         let pushed = soon("an answer", push).await.unwrap().unwrap();
         completed(&boards[0], pushed).await;
     }
+}
+
+/// Deferred pushes take turns with all other work, and a stop answers them.
+async fn many_awaited_keys_starve_nothing_and_end_with_the_board<P: Place>() {
+    const KEYS: usize = 40;
+    let place = P::new();
+    // No push is given up before the stop.
+    let patient = || Board::builder().url(place.url()).queue("default", 8).handler("work", |_, _| async { Ok(()) });
+    let patient = || {
+        patient()
+            .configure(|c| (c.check_interval, c.push_deadline, c.drain) = (NEVER, NEVER, Duration::from_secs(1)))
+            .start()
+    };
+    let boards = [patient().await.unwrap(), patient().await.unwrap()];
+    let key = |number: usize| format!("held {number}");
+    let mut conn = place.by_hand();
+    AnsiTransactionManager::begin_transaction(&mut conn).unwrap();
+    for number in 0..KEYS {
+        boards[0].push_in(&mut conn, keyed(key(number))).unwrap();
+    }
+    let waiting: Vec<_> = (0..KEYS)
+        .map(|number| {
+            let board = boards[0].clone();
+            actix_rt::spawn(async move { board.push(keyed(key(number))).await })
+        })
+        .collect();
+    go_on(&boards).await;
+    assert!(waiting.iter().all(|push| !push.is_finished()), "their keys are held");
+    soon("the stop", boards[0].stop()).await;
+    for push in waiting {
+        let answer = soon("an answer", push).await.unwrap();
+        assert!(answer.is_err(), "the key is held until after the stop: {answer:?}");
+    }
+    AnsiTransactionManager::rollback_transaction(&mut conn).unwrap();
+    assert!(!soon("an answer", boards[1].push(keyed(key(0)))).await.unwrap().duplicate);
 }

@@ -1,4 +1,4 @@
-//! A load on a board of this process, and its ledger.
+//! A load on a board of this process, and the ledger that checks it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use crate::waiting::{eventually, soon};
 const PRODUCERS: usize = 4;
 const GROUP: usize = 3;
 
-/// What the producers and the handlers share.
+/// State that the producers and the handlers share.
 #[derive(Default)]
 struct Notes {
     ledger: Mutex<Ledger>,
     ended: AtomicBool,
-    /// Pushes whose outcome nobody knows, and that were repeated with the same ids.
+    /// Pushes with an unknown outcome. They were repeated with the same ids.
     unknown: AtomicUsize,
     fenced: AtomicUsize,
 }
@@ -41,10 +41,10 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// With a lease that outlasts the test: nothing is rescued, so nothing may run twice.
+    /// Starts with a lease that outlasts the test. So no task is rescued, and no task may run twice.
     pub(crate) async fn start(url: &str) -> Self {
         let notes = Arc::<Notes>::default();
-        // Again where the machine is so busy that no connection is made in time.
+        // Retry, because a busy machine may fail to connect in time.
         let board = eventually("a start", async || {
             let told = |error: &_| println!("not started: {error}");
             builder(url, &notes).start().await.inspect_err(told).ok()
@@ -55,17 +55,17 @@ impl Load {
         Self { board, notes, producers }
     }
 
-    /// Pushes whose outcome was unknown.
+    /// Number of pushes with an unknown outcome.
     pub(crate) fn unknown(&self) -> usize {
         self.notes.unknown.load(Ordering::Relaxed)
     }
 
-    /// There are these tasks too, which the producers have not pushed.
+    /// Adds tasks to the ledger that the producers have not pushed.
     pub(crate) fn expect(&self, tasks: impl Iterator<Item = TaskId>) {
         self.notes.ledger.lock().tried.extend(tasks);
     }
 
-    /// Waits until tasks are pushed and run that were not before.
+    /// Waits until 5 more tasks have been acknowledged and 5 more tasks have started.
     pub(crate) async fn goes_on(&self) {
         let count = || {
             let ledger = self.notes.ledger.lock();
@@ -79,7 +79,7 @@ impl Load {
         .await;
     }
 
-    /// Ends the load, lets everything run, and holds the ledger against what is stored at `url`.
+    /// Ends the load, waits until all tasks have run, and compares the ledger with the rows at `url`.
     pub(crate) async fn end(self, url: &str) {
         self.notes.ended.store(true, Ordering::Release);
         soon("the producers' end", join_all(self.producers)).await;
@@ -113,7 +113,7 @@ fn builder(url: &str, notes: &Arc<Notes>) -> BoardBuilder {
     Board::builder()
         .url(url)
         .lease(Duration::from_secs(300))
-        // So short that those who push hear of most failures.
+        // The deadline is so short that the producers see most failures.
         .configure(|c| c.push_deadline = Duration::from_millis(1))
         .on_event(move |event| {
             if let Event::Fenced(_) = event {
@@ -123,7 +123,7 @@ fn builder(url: &str, notes: &Arc<Notes>) -> BoardBuilder {
         .handler("work", move |params, cx| work(Arc::clone(&runs), params, cx))
 }
 
-/// Takes a moment; some fail the first time.
+/// Runs for a few milliseconds. Some tasks fail in their first attempt.
 async fn work(notes: Arc<Notes>, params: Value, cx: Context) -> callboard::TaskResult {
     *notes.ledger.lock().runs.entry(cx.task_id()).or_default() += 1;
     tokio::time::sleep(Duration::from_millis(params["ms"].as_u64().unwrap_or(0))).await;
@@ -160,7 +160,8 @@ fn task(rng: &mut impl Rng) -> (TaskId, NewTask) {
     (id, NewTask::new("work", &params).task_id(id).retry(Retry::fixed(Duration::from_millis(20))))
 }
 
-/// Pushes until it is acknowledged, each time with the same ids.
+/// Repeats a push with the same ids until it is acknowledged. An unexpected error goes into the ledger and ends the
+/// push.
 async fn push(board: &Board, notes: &Notes, tasks: HashMap<TaskId, NewTask>) {
     loop {
         let error = match board.push_many(tasks.values().cloned()).await {

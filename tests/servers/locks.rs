@@ -1,4 +1,4 @@
-//! Locks that somebody else holds on the tasks of one schedule.
+//! Foreign locks on the tasks of a single schedule.
 
 use std::time::Duration;
 
@@ -20,15 +20,15 @@ async fn reaches(board: &Board, name: &'static str, count: u64) {
     eventually(name, async || (run_count(board, name).await >= count).then_some(())).await;
 }
 
-/// Locks the task that the schedule made last, which it has to call off before it makes the next. The ones before it were
-/// called off already: they hold nothing up.
+/// Locks the newest task of the schedule, which the schedule has to cancel before it makes the next. Earlier tasks are
+/// cancelled already, so locks on them hold up nothing.
 fn lock_newest<P: Place>(place: &P, other: &mut P::Conn) {
     let newest =
         || place.text("SELECT task_id AS text FROM task_queue WHERE type = 'long' ORDER BY seq DESC LIMIT 1");
     loop {
         let task_id = newest();
         other.batch_execute("BEGIN").unwrap();
-        // Waits for a firing that is calling it off at this moment.
+        // Waits for a firing that cancels the task at this moment.
         other.batch_execute(&format!("UPDATE task_queue SET priority = 7 WHERE task_id = '{task_id}'")).unwrap();
         if newest() == task_id {
             return;
@@ -43,7 +43,7 @@ async fn a_locked_task_holds_up_its_schedule_alone<P: Place>() {
         |name, kind: &'static str| Schedule::new(name, Trigger::every(OFTEN).unwrap(), NewTask::new(kind, &()));
     let board = Board::builder()
         .url(place.url())
-        // A run that is called off here is not to write its end, which would wait for the lock.
+        // A cancelled run must not write its end here, because that write would wait for the lock.
         .configure(|c| c.cancel_grace = Duration::from_secs(600))
         .configure(|c| c.drain = Duration::ZERO)
         .handler("long", |_, _| async {

@@ -1,5 +1,5 @@
-//! Database servers as they are in production: roles without rights, poolers, networks that break, restarts, and several
-//! processes at once. What is promised holds then, too.
+//! Tests on database servers under production conditions: roles without rights, poolers, broken networks, restarts and
+//! several processes at once. The promises of callboard hold under these conditions, too.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]

@@ -1,4 +1,4 @@
-//! What is written is read back to the microsecond, by the library and by people.
+//! Times are read back to the microsecond, by the library and by other clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,8 @@ on_both!(times_are_kept_to_the_microsecond, no_time_makes_a_view_unreadable);
 
 const YEAR_9999: i64 = 253_402_300_799_999_999;
 
-/// Odd microseconds: of now, at the edges of a second, before 1970, and in futures that a double cannot tell apart.
+/// Odd microseconds: in the present, at the edges of a second, before 1970, and in a future where a `double` cannot
+/// tell neighbouring microseconds apart.
 const MOMENTS: [i64; 10] = [
     1_763_818_800_123_457,
     1_763_818_800_000_001,
@@ -32,7 +33,7 @@ fn at(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
 }
 
-/// Stores a task whose every time is `moment` or close to it.
+/// Stores a task. All its times are `moment` or close to it.
 fn store(world: &World, state: TaskState, moment: i64) -> TaskId {
     let mut insertion = world.insertion(NewTask::new("work", &json!({})).run_at(at(moment)));
     let spec = Arc::make_mut(&mut insertion.spec);
@@ -47,7 +48,7 @@ fn store(world: &World, state: TaskState, moment: i64) -> TaskId {
     task_id
 }
 
-/// Ends its run one microsecond later.
+/// Ends the run of a task a microsecond after `moment`.
 fn finish(world: &World, task_id: TaskId, moment: i64) {
     let record = world.record(task_id);
     let token = world.backend.executions(task_id).unwrap()[0].execution_id;
@@ -91,7 +92,7 @@ async fn times_are_kept_to_the_microsecond<P: Place>() {
         let execution = &world.backend.executions(ran).unwrap()[0];
         assert_eq!((execution.started_at, execution.finished_at), (at(moment), Some(at(moment + 1))));
         assert_eq!(execution.duration(), Some(Duration::from_micros(1)));
-        // As somebody with another client sees it.
+        // The same times, as a different client sees them.
         for (table, column, expected) in [
             ("task_queue", "run_at", moment),
             ("task_queue", "created_at", moment),
@@ -113,7 +114,7 @@ async fn times_are_kept_to_the_microsecond<P: Place>() {
     }
 }
 
-/// One time that no calendar of the server's knows must not hide the other rows.
+/// A time outside the server's calendar must not hide the other rows of a view.
 async fn no_time_makes_a_view_unreadable<P: Place>() {
     let place = P::new();
     let world = World::on(open(&place.url(), &OpenOptions::default()).unwrap());
@@ -124,6 +125,6 @@ async fn no_time_makes_a_view_unreadable<P: Place>() {
     }
     let rows = place.texts("SELECT coalesce(run_at, 'out of range') AS text FROM task_queue_view ORDER BY seq");
     println!("{rows:?}");
-    // MySQL itself, unlike MariaDB, knows a year 0.
+    // MySQL itself has a year 0, and MariaDB does not.
     assert!(rows.len() == 6 && rows.iter().all(|row| row == "out of range" || row.starts_with("0000-")), "{rows:?}");
 }

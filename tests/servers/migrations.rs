@@ -1,4 +1,5 @@
-//! Programs that start at once, that died while they migrated, and that are older than the tables they find.
+//! Programs that start at the same time, that died during a migration, or that are older than the tables in the
+//! database.
 
 use callboard::backend::{BackendError, OpenOptions, open};
 use diesel::connection::SimpleConnection;
@@ -17,7 +18,7 @@ on_both!(twenty_processes_migrate_at_once, a_newer_schema_is_refused);
 const RECORDED: &str = "SELECT version AS text FROM callboard_migration ORDER BY version";
 
 async fn twenty_processes_migrate_at_once<P: Place>() {
-    // Their connections would not fit beside those of other tests.
+    // The shared server has no room for their connections beside those of other tests.
     let server = Own::new::<P>();
     let place = P::at(&server.url());
     let plan = json!({"url": place.url(), "wait_for_go": true, "queues": [["default", 1]], "tell": true,
@@ -57,14 +58,15 @@ async fn a_newer_schema_is_refused<P: Place>() {
     assert_eq!(place.texts(RECORDED).last().map(String::as_str), Some("99991231000000"));
 }
 
-/// Pushes and claims, which takes all that a migration has to bring.
+/// Pushes a task and waits until it has run, which needs everything that a migration creates.
 fn works(url: &str) {
     let mut node = Node::ready(&json!({"url": url, "tell": true}));
     let task_id = node.push(&json!({"type": "plain"}));
     node.hear_event("completed", task_id);
 }
 
-/// DDL ends a transaction there, so what a program did that died half-way stays, and the next one completes it.
+/// On MySQL DDL ends a transaction. So the work of a program that died half-way remains, and the next program completes
+/// it.
 #[test]
 fn mysql_completes_what_a_dead_program_left_half_done() {
     let place = Database::new();
@@ -87,13 +89,13 @@ fn mysql_completes_what_a_dead_program_left_half_done() {
 const TABLES: &str = "SELECT table_name AS text FROM information_schema.tables WHERE table_schema = DATABASE()
     ORDER BY table_name";
 
-/// There it is one transaction: what a program did that died half-way is gone.
+/// On PostgreSQL a migration is a single transaction. So the work of a program that died half-way is gone.
 #[test]
 fn postgres_keeps_nothing_of_what_a_dead_program_left_half_done() {
     let place = Schema::new();
     let (url, name) = (place.url(), place.name().to_owned());
     let mut holder = place.by_hand();
-    // It makes all tables, and then cannot record that it did.
+    // The program creates all tables, and then a lock keeps it from recording the migration.
     holder
         .batch_execute(&format!(
             "CREATE SCHEMA {name}; CREATE TABLE {name}.callboard_migration (version TEXT PRIMARY KEY NOT NULL,
@@ -120,7 +122,7 @@ fn postgres_keeps_nothing_of_what_a_dead_program_left_half_done() {
     assert_eq!(place.texts(RECORDED).len(), 1);
 }
 
-/// The steps can be repeated, and would take what is there for their own.
+/// The steps of a migration can be repeated, so they would mistake existing tables for their own.
 #[test]
 fn mysql_leaves_tables_of_others_alone() {
     let place = Database::new();
@@ -137,7 +139,8 @@ fn mysql_leaves_tables_of_others_alone() {
     works(&place.url());
 }
 
-/// Two columns of different collations cannot be joined by an index. The table of migrations is joined with nothing.
+/// An index cannot join two columns with different collations. The table of migrations is excluded, because it is never
+/// joined.
 #[cfg(feature = "postgres")]
 #[test]
 fn every_text_in_an_index_on_postgres_compares_by_bytes() {

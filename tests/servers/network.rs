@@ -1,4 +1,4 @@
-//! Networks that break, at the worst moments.
+//! Networks that break at the worst moments.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ on_both!(
     a_black_hole_that_nobody_notices,
 );
 
-/// How long the server is out of reach: the span of the fault, not a wait for something.
+/// Length of an outage of the server. This is the length of the fault, not a wait for an event.
 const OUTAGE: Duration = Duration::from_secs(3);
 
 async fn behind_a_proxy<P: Place>() -> (P, Proxy, Load) {
@@ -47,7 +47,8 @@ async fn connections_cut_before_a_commit<P: Place>() {
 }
 
 async fn connections_cut_after_a_commit<P: Place>() {
-    // Most commits carry a push whose deadline has not passed, and which the board repeats by itself.
+    // Most commits carry a push before its deadline, which the board repeats by itself. So many cuts may pass before a
+    // producer sees an unknown outcome.
     cut_at_commits::<P>(Cut::After, |cuts, load| cuts >= 20 && (load.unknown() > 0 || cuts >= 100)).await;
 }
 
@@ -58,7 +59,7 @@ async fn commits_that_arrive_late<P: Place>() {
 async fn connections_cut_at_any_moment<P: Place>() {
     let (place, proxy, load) = behind_a_proxy::<P>().await;
     for _ in 0..20 {
-        // To spread the moments.
+        // A random pause spreads the moments of the cuts.
         let pause = Duration::from_micros(rand::rng().random_range(0..30_000));
         tokio::time::sleep(pause).await;
         proxy.cut();
@@ -72,7 +73,7 @@ async fn slow_answers<P: Place>() {
     for millis in [3, 10, 25] {
         proxy.delay(Duration::from_millis(millis));
         load.goes_on().await;
-        // Longer than a push waits; slow as it is, it is repeated until it gets through.
+        // On this slow network a new connection takes longer than a push waits. The push is repeated until it succeeds.
         proxy.cut();
         load.goes_on().await;
     }
@@ -100,15 +101,15 @@ async fn a_black_hole<P: Place>() {
         proxy.swallow(true);
         tokio::time::sleep(OUTAGE).await;
         proxy.swallow(false);
-        // What was swallowed is missing from the stream, so no connection can be used any more.
+        // The dropped data is missing from the stream, so no connection is usable any more.
         proxy.cut();
         load.goes_on().await;
     }
     load.end(&place.url()).await;
 }
 
-/// No connection is cut, and each answers for the server as far as the operating system asks: only the server, which has
-/// heard nothing for half a minute, ends them.
+/// No connection is cut, and at the level of the operating system the proxy still answers for the server. So only the
+/// server ends the connections, after it has received nothing for half a minute.
 async fn a_black_hole_that_nobody_notices<P: Place>() {
     let (place, proxy, load) = behind_a_proxy::<P>().await;
     proxy.swallow(true);

@@ -1,4 +1,4 @@
-//! Who listens on PostgreSQL is told that there is something, and not of each task.
+//! A listener on PostgreSQL is told that there is work, but not of each task.
 
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use crate::servers::Schema;
 use crate::waiting::until;
 
 const PRODUCERS: u32 = 16;
-/// Of each producer, one after the other.
+/// Pushes per producer, in sequence.
 const PUSHES: u32 = 250;
-/// However much is written, there is at most one notification in such a span.
+/// Shortest time between two notifications, under any load.
 const BETWEEN: Duration = Duration::from_millis(20);
 
 #[actix_rt::test]
@@ -24,7 +24,7 @@ async fn thousands_of_pushes_are_told_of_by_few_notifications() {
     let mut ear = place.by_hand();
     ear.batch_execute(&format!("LISTEN \"{channel}\"")).unwrap();
     let begun = Instant::now();
-    // Without handlers: what is pushed stays as it was written, and each push is for others.
+    // The board has no handlers. So rows stay as they were pushed, and each push is work for other nodes.
     let board = Board::builder().url(place.url()).start().await.unwrap();
     let producer = async |_| {
         for n in 0..PUSHES {
@@ -44,7 +44,8 @@ async fn thousands_of_pushes_are_told_of_by_few_notifications() {
     let tasks = u128::from(PRODUCERS * PUSHES);
     let commits = place.text("SELECT count(DISTINCT xmin::text)::text AS text FROM task_queue");
     println!("{tasks} tasks in {commits} commits told of by {told} notifications, in {spans} times {BETWEEN:?}");
-    // One at the beginning of the first span, and one more that a lost connection may have made to be repeated.
+    // Two extra notifications are allowed: the first at the beginning of the first span, and a repetition after a lost
+    // connection.
     assert!(told <= spans + 2, "{told} notifications in {spans} times {BETWEEN:?}");
     assert!(told > 0 && told < tasks / 4, "{tasks} tasks were told of by {told} notifications");
 }

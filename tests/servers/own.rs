@@ -1,4 +1,5 @@
-//! A server of a test's own in a temporary folder: one that may be stopped, killed, or filled with connections.
+//! A database server for a single test, in a temporary folder. The test may stop it, kill it or fill it with
+//! connections.
 
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 use crate::place::Place;
 use crate::waiting::until;
 
-/// A port that is free now.
+/// A port that is free at this moment.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -21,43 +22,43 @@ pub(crate) fn is_root() -> bool {
     std::fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
-/// A program as the user `postgres`, for it does not run as root.
+/// A command that runs a program as the user `postgres`, because the program refuses to run as root.
 pub(crate) fn as_postgres(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }
-    // In place of itself and not beside it, so that what is signalled is the program.
+    // `setpriv` replaces its own process with the program, so that signals reach the program.
     let mut command = Command::new("setpriv");
     command.args(["--reuid=postgres", "--regid=postgres", "--init-groups"]).arg(program);
     command
 }
 
-/// Lets that user write there.
+/// Lets the user `postgres` write in `folder`.
 pub(crate) fn give_to_postgres(folder: &Path) {
     if is_root() {
         run(Command::new("chown").arg("-R").arg("postgres:").arg(folder));
     }
 }
 
-/// Runs a program that has to succeed.
+/// Runs a program, and panics if it fails.
 pub(crate) fn run(command: &mut Command) {
     let output = command.output().unwrap_or_else(|error| panic!("this test needs {command:?}: {error}"));
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Where PostgreSQL's programs are: Debian keeps them out of the path.
+/// The path of a program of PostgreSQL. Debian keeps these programs out of `PATH`.
 fn postgres_program(name: &str) -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let found = versions.map(|version| version.path().join("bin").join(name)).filter(|path| path.exists()).max();
     found.unwrap_or_else(|| name.into())
 }
 
-/// The server. Killed when dropped.
+/// The server. It is killed on drop.
 pub(crate) struct Own {
     is_postgres: bool,
     folder: TempDir,
     port: u16,
-    /// What it is started with beside the usual.
+    /// Options in addition to the usual options.
     options: Vec<String>,
     process: Child,
 }
@@ -67,7 +68,7 @@ impl Own {
         Self::with::<P>(|_| Vec::new())
     }
 
-    /// With options that `prepare` gives, which may put files into the server's folder.
+    /// Starts a server with the options that `prepare` returns. `prepare` may put files into the server's folder.
     pub(crate) fn with<P: Place>(prepare: impl FnOnce(&Path) -> Vec<String>) -> Self {
         let (folder, port) = (TempDir::new().unwrap(), free_port());
         let data = folder.path().join("data");
@@ -90,12 +91,12 @@ impl Own {
         own
     }
 
-    /// Where its files are.
+    /// The folder of its files.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Its address, for someone who may do everything.
+    /// Its URL, for a user with all rights.
     pub(crate) fn url(&self) -> String {
         if self.is_postgres {
             return format!("postgres://postgres@127.0.0.1:{}/postgres", self.port);
@@ -103,25 +104,25 @@ impl Own {
         format!("mysql://root@127.0.0.1:{}", self.port)
     }
 
-    /// Stops it as an administrator does.
+    /// Stops the server like an administrator does.
     pub(crate) fn shut_down(&mut self) {
-        // Without waiting for clients to leave.
+        // These signals do not wait until clients disconnect.
         self.signal(if self.is_postgres { Signal::SIGINT } else { Signal::SIGTERM });
         until("the end of the server", || self.process.try_wait().unwrap());
     }
 
-    /// Kills it as the kernel does.
+    /// Kills the server like the kernel does.
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
-    /// Starts it where it left off.
+    /// Starts the server again on the same files and port.
     pub(crate) fn start_again(&mut self) {
         self.process = self.process_again();
         until("the server is back", || {
             if self.process.try_wait().unwrap().is_some() {
-                // The processes of the one that was killed are not gone yet.
+                // This start failed, because processes of the killed server still exist.
                 self.process = self.process_again();
             }
             self.is_up().then_some(())
@@ -151,19 +152,20 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        // It may be down already.
+        // The server may be down already.
         self.process.kill().ok();
         self.process.wait().ok();
     }
 }
 
-/// MariaDB runs as whoever starts it, but as root only when told.
+/// MariaDB runs as the user that starts it. It runs as root only if `--user` says so.
 fn user() -> String {
     let output = Command::new("id").arg("-un").output().expect("id");
     format!("--user={}", String::from_utf8_lossy(&output.stdout).trim())
 }
 
-/// A server that starts removes what it finds of others in a folder that they share.
+/// A server that starts removes the files of other servers in a shared folder. So each server has a temporary folder of
+/// its own.
 fn tmpdir(folder: &Path) -> String {
     format!("--tmpdir={}", folder.display())
 }

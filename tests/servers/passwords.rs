@@ -1,4 +1,4 @@
-//! Passwords are in no text, however they are written.
+//! No text contains a password, in any spelling of the URL.
 
 use callboard::backend::{OpenOptions, open};
 use callboard::{Board, NewTask};
@@ -6,7 +6,7 @@ use callboard::{Board, NewTask};
 use crate::place::Place;
 use crate::servers::{Schema, mysql_url, postgres_url};
 
-/// Nobody listens there, so what the client library makes of the URL is all that is said.
+/// No server listens here, so an error contains only the client library's reading of the URL.
 const NOWHERE: &str = "127.0.0.1:1";
 
 #[test]
@@ -54,7 +54,7 @@ fn a_server_that_answers_is_not_said_to_be_out_of_reach() {
     }
 }
 
-/// The character NUL would be refused by PostgreSQL alone, and far from whoever wrote it.
+/// PostgreSQL alone would refuse the character NUL, and far from the code that wrote it.
 #[actix_rt::test]
 async fn what_one_database_cannot_store_is_refused_on_all() {
     let board = Board::builder().url("memory:").start().await.unwrap();
@@ -71,7 +71,8 @@ async fn what_one_database_cannot_store_is_refused_on_all() {
     board.stop().await;
 }
 
-/// The client library would take the database that is named like the user, and find its tables there or make them.
+/// Without a name in the URL, the client library would take the database named like the user. Callboard would then find
+/// its tables there or create them.
 #[test]
 fn a_url_names_its_database() {
     for url in
@@ -82,7 +83,7 @@ fn a_url_names_its_database() {
     }
 }
 
-/// As all other parts of a URL.
+/// All other parts of a URL allow percent signs as well.
 #[test]
 fn the_schema_may_be_written_with_percent_signs() {
     let place = Schema::new();

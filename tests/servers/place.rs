@@ -1,4 +1,4 @@
-//! Both servers behind one trait, so that each test is written once.
+//! Both database servers behind a common trait, so that each test is written once.
 
 use callboard::AppConnection;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection};
@@ -7,27 +7,27 @@ use diesel::sql_types::Text;
 
 use crate::servers::{Database, Schema, mysql_url, postgres_url};
 
-/// A schema or a database of a test's own, which goes when the test ends.
+/// A schema or a database for a single test. It is dropped when the test ends.
 pub(crate) trait Place: Sized + Send + 'static {
     const IS_POSTGRES: bool;
     type Conn: AppConnection + Connection<TransactionManager = AnsiTransactionManager> + Send + 'static;
 
-    /// Where the shared server is, for someone who may do everything.
+    /// The URL of the shared server, for a user with all rights.
     fn server() -> String;
 
-    /// A place on the server that a URL names.
+    /// A place on the server at the URL `server`.
     fn at(server: &str) -> Self;
 
-    /// Its schema or database.
+    /// The name of its schema or database.
     fn name(&self) -> &str;
 
-    /// What callboard opens.
+    /// The URL that callboard opens.
     fn url(&self) -> String;
 
-    /// Another client's connection.
+    /// A connection that does not belong to callboard.
     fn by_hand(&self) -> Self::Conn;
 
-    /// The first column of a statement's rows, which has to be named `text`.
+    /// The first column of each row. The statement must name this column `text`.
     fn rows(conn: &mut Self::Conn, sql: &str) -> QueryResult<Vec<String>>;
 
     /// A place on the shared server.
@@ -35,22 +35,22 @@ pub(crate) trait Place: Sized + Send + 'static {
         Self::at(&Self::server())
     }
 
-    /// Changes something behind the back of the library.
+    /// Runs a statement on a connection of its own, without the library's knowledge.
     fn execute(&self, sql: &str) {
         self.by_hand().batch_execute(sql).expect(sql);
     }
 
-    /// As [`rows`](Self::rows), over a connection of its own.
+    /// Like [`rows`](Self::rows), on a connection of its own.
     fn texts(&self, sql: &str) -> Vec<String> {
         Self::rows(&mut self.by_hand(), sql).expect(sql)
     }
 
-    /// One text.
+    /// The first of [`texts`](Self::texts); panics if there is no row.
     fn text(&self, sql: &str) -> String {
         self.texts(sql).into_iter().next().unwrap_or_else(|| panic!("no row: {sql}"))
     }
 
-    /// Keeps everybody from the tasks, as a program that forgot its transaction does.
+    /// Locks the table of tasks against all other clients, like a program that left its transaction open.
     fn lock(&self) -> Self::Conn {
         let mut conn = self.by_hand();
         let lock = if Self::IS_POSTGRES { "BEGIN; LOCK TABLE task_queue" } else { "LOCK TABLES task_queue WRITE" };
@@ -58,10 +58,10 @@ pub(crate) trait Place: Sized + Send + 'static {
         conn
     }
 
-    /// The URL with another `host:port` in it.
+    /// The URL with this `host:port` in place of its own.
     fn url_by(&self, address: &str) -> String {
         let url = with_address(&self.url(), address);
-        // What a proxy is to read must not be encrypted.
+        // The proxy reads the traffic, so the traffic must not be encrypted.
         if Self::IS_POSTGRES { url + "&sslmode=disable" } else { url }
     }
 }
@@ -109,7 +109,7 @@ macro_rules! place {
 place!(Schema, PgConnection, postgres_url, true);
 place!(Database, MysqlConnection, mysql_url, false);
 
-/// The parts of a URL: what stands before `host:port`, that, and what follows it.
+/// The three parts of a URL: the text before `host:port`, then `host:port`, then the rest.
 fn apart(url: &str) -> (&str, &str, &str) {
     let path = url.find("//").map_or(0, |at| at + 2);
     let end = url[path..].find('/').map_or(url.len(), |at| path + at);
@@ -117,25 +117,25 @@ fn apart(url: &str) -> (&str, &str, &str) {
     (&url[..start], &url[start..end], &url[end..])
 }
 
-/// Where the server of a URL listens, as `host:port`.
+/// The address of the server in a URL, as `host:port`.
 pub(crate) fn address(url: &str) -> String {
     apart(url).1.into()
 }
 
-/// The URL with another `host:port` in it.
+/// The URL with this `host:port` in place of its own.
 pub(crate) fn with_address(url: &str, address: &str) -> String {
     let (before, _, after) = apart(url);
     format!("{before}{address}{after}")
 }
 
-/// The URL for another user.
+/// The URL with this user and password in place of its own.
 pub(crate) fn with_user(url: &str, user: &str, password: &str) -> String {
     let (before, address, after) = apart(url);
     let scheme = before.split("//").next().unwrap_or_default();
     format!("{scheme}//{user}:{password}@{address}{after}")
 }
 
-/// Makes each of these async functions, generic over the place, two tests.
+/// Makes two tests of each async function: for PostgreSQL and for MySQL. The functions are generic over the place.
 macro_rules! on_both {
     ($($test:ident),+ $(,)?) => {
         mod postgres {

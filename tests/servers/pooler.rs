@@ -1,4 +1,4 @@
-//! pgbouncer between, which gives a connection for one transaction only.
+//! Boards behind pgbouncer, which lends a connection for a single transaction.
 
 use std::cell::RefCell;
 use std::net::TcpStream;
@@ -18,13 +18,13 @@ use crate::place::{address, with_address};
 use crate::servers::{Schema, postgres_url};
 use crate::waiting::until;
 
-/// Debian keeps it out of the path of most users.
+/// The path of pgbouncer. Debian keeps it out of the `PATH` of most users.
 fn program() -> &'static Path {
     let debian = Path::new("/usr/sbin/pgbouncer");
     if debian.exists() { debian } else { Path::new("pgbouncer") }
 }
 
-/// The pooler. Killed when dropped.
+/// The pooler. It is killed on drop.
 struct Bouncer {
     process: Child,
     port: u16,
@@ -32,7 +32,8 @@ struct Bouncer {
 }
 
 impl Bouncer {
-    /// One for all tests that run at this moment: starting one for each would take longer than the tests.
+    /// Returns the pooler that all tests at this moment share. Starting a pooler per test would take longer than the
+    /// tests.
     fn shared() -> Arc<Self> {
         static RUNNING: Mutex<Weak<Bouncer>> = Mutex::new(Weak::new());
         let mut running = RUNNING.lock();
@@ -79,7 +80,8 @@ impl Bouncer {
         bouncer
     }
 
-    /// The way to a schema, on which callboard finds out by itself that there is a pooler.
+    /// A URL to the schema through the pooler. Callboard has to detect the pooler by itself, because the URL does not
+    /// name it.
     fn url(&self, schema: &Schema) -> String {
         let url = with_address(&schema.url(), &format!("127.0.0.1:{}", self.port));
         url.replace("&pooler=none", "")
@@ -125,7 +127,7 @@ impl Harness for Pooled {
         Some(self.latest())
     }
 
-    /// Each commit waits for the disk.
+    /// Few sequences, because each commit waits for the disk.
     fn sequences(&self) -> u64 {
         5
     }
@@ -160,7 +162,7 @@ async fn cancels_and_pauses_reach_the_other_board() {
 fn it_is_found_out_while_others_use_it() {
     let (bouncer, schema) = (Bouncer::shared(), Schema::new());
     drop(open(&bouncer.url(&schema), &OpenOptions::default()).unwrap());
-    // Everybody opens at once, so that the pooler has connections to choose from.
+    // All threads open at once, so that the pooler has several connections to choose from.
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {

@@ -1,4 +1,4 @@
-//! A network between a board and its server, which breaks when it is told to.
+//! A network between a board and its server. It breaks connections on request.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,24 +8,25 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Where a connection is cut, seen from the next commit that comes by.
+/// The moment at which a connection is cut, relative to the next commit that passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// The server never hears of it.
+    /// The commit never reaches the server.
     Before,
-    /// The server takes it, and its answer is lost.
+    /// The server receives the commit, and its answer is lost.
     After,
-    /// The same, but the server gets it only when its sender has given up long ago, as from a network that was away.
+    /// Like `After`, but the server receives the commit long after its sender has given up. This happens after an
+    /// outage of the network.
     Late,
 }
 
 const LATE: Duration = Duration::from_millis(500);
 
-/// A connection: both of its halves hold it, and it is closed when the last of them ends.
+/// A connection through the proxy. The threads of both directions hold it, and it is closed when the last of them ends.
 struct Link {
     client: TcpStream,
     server: TcpStream,
-    /// The answer to a commit is lost on it.
+    /// True after a cut at a commit: all answers on this connection are dropped.
     mute: AtomicBool,
 }
 
@@ -40,7 +41,7 @@ struct State {
     ended: AtomicBool,
 }
 
-/// The way to the server at `target`; it ends when dropped.
+/// A proxy for the server at `target`. Dropping it cuts all connections and ends it.
 pub(crate) struct Proxy {
     address: String,
     state: Arc<State>,
@@ -56,17 +57,17 @@ impl Proxy {
         Self { address, state }
     }
 
-    /// Where it listens.
+    /// The address where the proxy listens.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Cuts the connection on which the next commit comes by.
+    /// Cuts the connection that carries the next commit.
     pub(crate) fn cut_at_commit(&self, cut: Cut) {
         *self.state.trap.lock() = Some(cut);
     }
 
-    /// How often that has happened.
+    /// Number of connections that were cut at a commit.
     pub(crate) fn cuts(&self) -> usize {
         self.state.cuts.load(Ordering::Acquire)
     }
@@ -74,23 +75,23 @@ impl Proxy {
     /// Cuts all connections.
     pub(crate) fn cut(&self) {
         for link in self.state.links.lock().drain(..).filter_map(|link| link.upgrade()) {
-            // Whoever has closed first need not be told.
+            // An error means that this side is already closed, so it is ignored.
             link.client.shutdown(Shutdown::Both).ok();
             link.server.shutdown(Shutdown::Both).ok();
         }
     }
 
-    /// Everything takes so much longer.
+    /// Delays all data by this time, in both directions.
     pub(crate) fn delay(&self, delay: Duration) {
         *self.state.delay.lock() = delay;
     }
 
-    /// Nobody gets through, and nobody is told.
+    /// Drops all data while `on` is true. No connection is closed, so neither side notices.
     pub(crate) fn swallow(&self, on: bool) {
         self.state.swallows.store(on, Ordering::Release);
     }
 
-    /// Nobody listens here.
+    /// Stops listening while `on` is true, so that new connections are refused.
     pub(crate) fn refuse(&self, on: bool) {
         self.state.refuses.store(on, Ordering::Release);
     }
@@ -103,7 +104,8 @@ impl Drop for Proxy {
     }
 }
 
-/// Takes connections until the end. Looks now and then whether it may, for `accept` cannot be called off.
+/// Accepts connections until the proxy ends. It polls the state every millisecond, because a blocking `accept` cannot
+/// be interrupted.
 fn accept(listener: TcpListener, address: &str, target: &str, state: &Arc<State>) {
     let mut open = Some(listener);
     while !state.ended.load(Ordering::Acquire) {
@@ -141,8 +143,8 @@ fn connect(client: TcpStream, target: &str, state: &Arc<State>) {
     std::thread::spawn(move || answers(&link, &inner));
 }
 
-/// Both servers' clients send the end of a transaction as plain text. A new connection asks for an isolation level, whose
-/// name begins in the same way.
+/// The clients of both servers send the end of a transaction as plain text. A new connection asks for the isolation
+/// level `READ COMMITTED`, which contains the same word and is not a commit.
 fn is_commit(bytes: &[u8]) -> bool {
     let ends = |(at, word): (usize, &[u8])| word == b"COMMIT" && !bytes[at + 6..].starts_with(b"TED");
     bytes.windows(6).enumerate().any(ends)
@@ -164,7 +166,7 @@ fn requests(link: &Link, state: &State) {
                 if cut == Cut::Before {
                     server.shutdown(Shutdown::Both).ok();
                 } else {
-                    // Closed for writing only: the server reads it all, and finds nobody to answer.
+                    // Close for writing only: the server reads the whole commit, but its answer finds no recipient.
                     to.write_all(bytes).ok();
                     server.shutdown(Shutdown::Write).ok();
                 }
@@ -183,11 +185,12 @@ fn answers(link: &Link, state: &State) {
     link.client.shutdown(Shutdown::Both).ok();
 }
 
-/// Reads until the end, or until `write` has enough.
+/// Reads until the connection ends, or until `write` returns false.
 fn pump(mut from: &TcpStream, state: &State, mut write: impl FnMut(&[u8]) -> bool) {
     let mut buffer = vec![0; 1 << 16];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        // Looked at first: who sleeps must not keep the lock, or all connections would wait for each other.
+        // Copy the delay first, so that the lock is not held during the sleep. Otherwise all connections would wait for
+        // each other.
         let delay = *state.delay.lock();
         std::thread::sleep(delay);
         if !state.swallows.load(Ordering::Acquire) && !write(&buffer[..read]) {

@@ -1,4 +1,4 @@
-//! A rescue takes from dead nodes alone, also when a row or a lease changes between its look and its lock.
+//! A rescue takes tasks of dead nodes only, even if a row or a lease changes between its read and its lock.
 
 use callboard::backend::{OpenOptions, Opened, open};
 use callboard::testing::World;
@@ -14,7 +14,8 @@ fn opened(place: &Schema) -> Opened {
     open(&place.url(), &OpenOptions::default()).unwrap()
 }
 
-/// Lets a statement that asks who runs tasks, and whose snapshot is taken, wait for as long as the connection is there.
+/// Blocks each statement that reads the nodes of running tasks, after its snapshot is taken. It stays blocked until the
+/// returned connection is dropped.
 fn stop_looks(place: &Schema) -> diesel::PgConnection {
     let mut holder = place.by_hand();
     let name = place.name();
@@ -43,7 +44,8 @@ fn stopped(place: &Schema) -> bool {
     waiting == "1"
 }
 
-/// Rescues on another connection; `meanwhile` happens after it has seen the task of a dead node, and before it locks it.
+/// Rescues on a separate connection. `meanwhile` runs after the rescue has seen the task of a dead node, and before it
+/// locks that task.
 fn rescued_beside(meanwhile: impl FnOnce(&Schema, NodeId, NodeId)) {
     let place = Schema::new();
     let world = World::on(opened(&place));
@@ -69,7 +71,7 @@ fn a_fresh_claim_is_not_taken() {
     });
 }
 
-/// It was dead when the rescuer looked, and has renewed its lease and claimed since.
+/// The node was dead when the rescuer read its lease. Since then it has renewed its lease and claimed the task.
 #[test]
 fn a_claim_of_a_node_that_lives_again_is_not_taken() {
     rescued_beside(|place, dead, _| {

@@ -1,4 +1,4 @@
-//! A server that goes down and comes back in the middle of a load.
+//! A server that goes down and comes back under load.
 
 use crate::load::Load;
 use crate::own::Own;
@@ -22,7 +22,7 @@ async fn restarts<P: Place>(bring_down: fn(&mut Own)) {
     let load = Load::start(&place.url()).await;
     for _ in 0..RESTARTS {
         load.goes_on().await;
-        // Off this thread, so that the producers push meanwhile.
+        // On a different thread, so that the producers push meanwhile.
         server = actix_rt::task::spawn_blocking(move || {
             bring_down(&mut server);
             server.start_again();

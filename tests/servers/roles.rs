@@ -1,4 +1,4 @@
-//! A role that may use the tables and not change them, as a careful administrator gives to a program.
+//! A database role that may use the tables but not alter them, as a careful administrator grants it to a program.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ on_both!(a_role_without_ddl_runs_everything, a_missing_migration_is_said_clearly
 
 const PASSWORD: &str = "of-a-test";
 
-/// A role without any rights, which goes when the test ends.
+/// A role that has no rights at first, and that is dropped when the test ends.
 struct Role<'a, P: Place> {
     place: &'a P,
     name: String,
@@ -28,7 +28,7 @@ struct Role<'a, P: Place> {
 
 impl<'a, P: Place> Role<'a, P> {
     fn new(place: &'a P) -> Self {
-        // As short as MySQL's 32 letters.
+        // MySQL allows at most 32 characters.
         let name = format!("r{}", &uuid::Uuid::now_v7().simple().to_string()[..28]);
         let role = Self { place, name };
         role.each_host(|user| {
@@ -40,7 +40,7 @@ impl<'a, P: Place> Role<'a, P> {
         role
     }
 
-    /// Gives the rights that docs/operations.md tells of.
+    /// Grants the rights that docs/operations.md lists.
     fn grant(&self) {
         let (name, rights) = (self.place.name(), "SELECT, INSERT, UPDATE, DELETE");
         self.each_host(|user| {
@@ -59,13 +59,13 @@ impl<'a, P: Place> Role<'a, P> {
         if P::IS_POSTGRES {
             return self.place.execute(&statement(name));
         }
-        // An anonymous user of `localhost`, where there is one, would come before the one of all hosts.
+        // If an anonymous user of `localhost` exists, it takes precedence over a user of all hosts.
         for host in ["%", "localhost", "127.0.0.1"] {
             self.place.execute(&statement(&format!("'{name}'@'{host}'")));
         }
     }
 
-    /// Connections of the application, with the same rights.
+    /// Makes connections for the application, with the same rights.
     fn connector(&self) -> impl Fn() -> P::Conn + Clone + Send + Sync + 'static + use<P> {
         let (name, server, url) = (self.name.clone(), P::server(), self.url());
         move || {
@@ -120,7 +120,7 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
         .unwrap();
     let work = || NewTask::new("work", &json!({}));
     let later = || work().delay(Duration::from_secs(3_600)).tag("later");
-    // Stored, run and settled; alone, in bulk, and with everything that a row can hold.
+    // Tasks are stored, run and settled: alone, in bulk, and with optional columns filled.
     let pushed = board.push_many((0..20).map(|_| work())).await.unwrap();
     let due = board.push(work().delay(Duration::from_millis(50)).unique(Unique::key("k"))).await.unwrap();
     for task in pushed.iter().chain([&due]) {
@@ -130,7 +130,7 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
     assert_eq!(page.tasks.len(), 21);
     assert_eq!(board.executions(due.task_id).await.unwrap().len(), 1);
     assert!(!board.counts().await.unwrap().is_empty() && board.nodes().await.unwrap().len() == 1);
-    // Every edit, and settings.
+    // All edits, and the settings of a queue.
     let [one, two, three] =
         [board.push(later()).await.unwrap(), board.push(later()).await.unwrap(), board.push(later()).await.unwrap()];
     assert!(board.reprioritise(one.task_id, 3).await.unwrap());
@@ -142,12 +142,12 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
     board.resume("default").await.unwrap();
     board.set_concurrency("default", Some(3)).await.unwrap();
     assert_eq!(board.nodes().await.unwrap()[0].queues, [("default".into(), 3)]);
-    // Limits, which remember starts.
+    // A limit with a rate, which stores the starts of tasks.
     board.set_limit(Limit::of_type("work").running(2).rate(100, Duration::from_secs(1))).await.unwrap();
     let limited = board.push(work()).await.unwrap().task_id;
     assert_eq!(soon("the end", board.wait(limited)).await.unwrap().state, TaskState::Completed);
     assert!(board.remove_limit(LimitScope::Type, "work").await.unwrap());
-    // Schedules, from their beginning to their end.
+    // A schedule from its creation to its deletion.
     let every = Trigger::every(Duration::from_millis(100)).unwrap();
     let schedules = board.schedules();
     schedules.create(Schedule::new("often", every, work())).await.unwrap();
@@ -157,7 +157,7 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
     })
     .await;
     schedules.delete("often").await.unwrap();
-    // In transactions of the application, under the same role.
+    // A push and a completion in transactions of the application, under the same role.
     let push = |conn: &mut P::Conn| -> Result<TaskId, TaskError> {
         Ok(board.push_in(conn, NewTask::new("completes itself", &json!({})))?.task_id)
     };
@@ -172,7 +172,7 @@ async fn a_role_without_ddl_runs_everything<P: Place>() {
     assert!(!backend.prune(&outdated).unwrap().is_empty());
 }
 
-/// Where an administrator has made the schema, no right to make one is needed.
+/// If an administrator has created the schema, the role needs no right to create schemas.
 #[test]
 fn a_role_that_has_a_schema_migrates_it() {
     let place = Schema::new();
@@ -195,7 +195,7 @@ async fn a_missing_migration_is_said_clearly<P: Place>() {
         assert!(error.to_string().contains("docs/operations.md"), "{what}: {error}");
     };
     refused("nothing is there");
-    // On MySQL a right to what is not there yet can be given.
+    // MySQL can grant rights on tables that do not exist yet.
     if !P::IS_POSTGRES {
         role.grant();
         refused("nothing is there, and it may use it");

@@ -1,4 +1,4 @@
-//! Migrations as text, pasted into a client; and beside the migrations of an application.
+//! Migrations as text that is pasted into a client, and migrations beside an application's own.
 
 use std::io::Write;
 use std::path::Path;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use crate::place::{Place, address};
 use crate::servers::{Database, Schema, postgres_url};
 
-/// Gives a text to a client, as if it were pasted.
+/// Sends a text to the input of a client, as if it were pasted.
 fn paste(client: &mut Command, text: &str) {
     let client = client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = client.spawn().unwrap_or_else(|error| panic!("this test needs {client:?}: {error}"));
@@ -28,7 +28,7 @@ fn paste(client: &mut Command, text: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Pushes and claims.
+/// Pushes, claims and completes a task.
 fn works(url: &str) {
     let world = World::on(open(url, &OpenOptions::default()).unwrap());
     let task_id = world.push(NewTask::new("work", &json!({})));
@@ -36,7 +36,7 @@ fn works(url: &str) {
     assert_eq!(world.state(task_id), TaskState::Completed);
 }
 
-/// All columns of all tables and views, but for the name of the place.
+/// All columns of all tables and views, without the name of the place.
 fn columns<P: Place>(place: &P) -> Vec<String> {
     let schema = if P::IS_POSTGRES { format!("'{}'", place.name()) } else { "DATABASE()".into() };
     place.texts(&format!(
@@ -71,13 +71,13 @@ fn mysql_takes_the_script() {
     let address = address(&place.url());
     let (host, port) = address.split_once(':').unwrap_or((&address, "3306"));
     let mut client = Command::new("mysql");
-    // The texts of views are of the character set that the client speaks.
+    // Text columns of views have the character set of the client that creates the views.
     client.args(["--default-character-set=utf8mb4", "-h", host, "-P", port, "-u", "root", place.name()]);
     paste(&mut client, &Mysql::migration_sql(collation));
     is_as_migrated(&place);
 }
 
-/// Two migrations of an application.
+/// Two migrations of an application, with an old and a far-future version.
 fn application(folder: &Path) -> FileBasedMigrations {
     for (name, table) in [("2020-01-01-000000_songs", "songs"), ("2099-01-01-000000_singers", "singers")] {
         let migration = folder.join(name);
@@ -88,7 +88,7 @@ fn application(folder: &Path) -> FileBasedMigrations {
     FileBasedMigrations::from_path(folder).unwrap()
 }
 
-/// The application migrates before, between and after, and goes all the way back.
+/// The application migrates, migrates again, and then reverts all its migrations. Callboard works after each step.
 fn lives_beside<DB: Backend, C: MigrationHarness<DB>>(conn: &mut C, url: &str)
 where
     FileBasedMigrations: MigrationSource<DB>,
@@ -110,7 +110,7 @@ fn mysql_is_shared_with_an_application_that_migrates() {
     lives_beside(&mut place.by_hand(), &place.url());
 }
 
-/// In one schema, as an application has it that keeps everything in `public`.
+/// Both share a schema, like an application that keeps everything in `public`.
 #[test]
 fn postgres_is_shared_with_an_application_that_migrates() {
     let place = Schema::new();

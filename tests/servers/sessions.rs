@@ -1,4 +1,4 @@
-//! What the sessions of a board are told, and what becomes of one that is lost.
+//! The settings of a board's sessions, and the recovery of a lost session.
 
 use std::collections::HashMap;
 
@@ -10,14 +10,15 @@ use diesel::connection::SimpleConnection;
 use serde_json::json;
 
 use crate::boards::{pushes_within, pushes_within_after};
+use crate::own::Own;
 use crate::place::Place;
 use crate::servers::{Database, Schema};
 use crate::waiting::until;
 
-/// What somebody may have set for a role or a database.
+/// A default isolation level that an administrator may have set for a role or a database.
 const REPEATABLE: &str = "&options=-c%20default_transaction_isolation%3Drepeatable%5C%20read";
 
-/// Pushes a task, and gives what a trigger has noted of the session that stored it.
+/// Pushes a task, and returns the settings that a trigger noted in the session that stored it.
 fn noted<P: Place>(place: &P, url: &str, trigger: &str) -> HashMap<String, String> {
     let world = World::on(open(url, &OpenOptions::default()).unwrap());
     place.execute(trigger);
@@ -83,7 +84,7 @@ fn mysql_is_told_its_settings() {
     check(&noted(&place, &place.url(), &trigger), &expected);
 }
 
-/// A claim that waited for a limit counts what has started while it waited.
+/// A claim that waited for a limit counts the tasks that started during the wait.
 #[test]
 fn another_isolation_level_by_default_lets_nobody_exceed_a_limit() {
     let place = Schema::new();
@@ -107,7 +108,7 @@ fn another_isolation_level_by_default_lets_nobody_exceed_a_limit() {
     assert_eq!(claiming.join().unwrap(), []);
 }
 
-/// The connection that listens is made anew, and wake-ups arrive as quickly as before.
+/// The board replaces the connection that listens, and wake-ups arrive as quickly as before.
 #[actix_rt::test]
 async fn a_listener_that_was_killed_listens_again() {
     let place = Schema::new();
@@ -129,4 +130,13 @@ async fn a_listener_that_was_killed_listens_again() {
         .await;
     })
     .await;
+}
+
+/// With this option a server silently rolls back a part of a commit when a lock is not free in time.
+#[test]
+fn a_mysql_that_undoes_parts_of_a_commit_is_refused() {
+    let server = Own::with::<Database>(|_| vec!["--innodb-rollback-on-timeout=1".into()]);
+    let place = Database::at(server.url());
+    let refused = open(&place.url(), &OpenOptions::default()).err().map(|error| error.to_string());
+    assert!(refused.as_ref().is_some_and(|text| text.contains("innodb_rollback_on_timeout")), "{refused:?}");
 }

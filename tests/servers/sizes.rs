@@ -1,4 +1,4 @@
-//! Large tasks: more of them at once than a server takes in one statement.
+//! Large tasks, and more of them at once than a server accepts in a single statement.
 
 use callboard::backend::{OpenOptions, open};
 use callboard::testing::World;
@@ -13,7 +13,7 @@ use crate::waiting::soon;
 
 on_both!(large_tasks_in_bulk_and_at_once);
 
-/// Tasks that give back what they got.
+/// The tasks return their params as their results.
 async fn large_tasks_in_bulk_and_at_once<P: Place>() {
     let place = P::new();
     let board = Board::builder()
@@ -33,7 +33,7 @@ async fn large_tasks_in_bulk_and_at_once<P: Place>() {
     soon("the stop", board.stop()).await;
 }
 
-/// It would cut the connection, and look like a server that is away.
+/// Otherwise MySQL would cut the connection, and look like a server out of reach.
 #[test]
 fn mysql_says_what_is_too_large_for_it() {
     let server = Own::with::<Database>(|_| vec!["--max-allowed-packet=1M".into()]);

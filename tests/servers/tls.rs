@@ -1,4 +1,4 @@
-//! Encrypted connections: had when they are asked for, or refused.
+//! Encrypted connections: if a URL asks for encryption, the connection is encrypted or refused.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,13 +19,13 @@ fn openssl(folder: &Path, arguments: &str) {
     run(Command::new("openssl").args(arguments.split(' ')).current_dir(folder));
 }
 
-/// An authority of this name in `folder`: `NAME.pem` and `NAME.key`.
+/// Creates a certificate authority of this name in `folder`: `NAME.pem` and `NAME.key`.
 fn authority(folder: &Path, name: &str) {
     let subject = format!("-subj /CN={name} -keyout {name}.key -out {name}.pem");
     openssl(folder, &format!("req -x509 -newkey rsa:2048 -nodes -days 2 {subject}"));
 }
 
-/// A certificate for 127.0.0.1, signed by `CA`, whose file has capitals in its name.
+/// Creates a certificate for 127.0.0.1, signed by `CA`. The authority's file has capitals in its name on purpose.
 fn certificates(folder: &Path) {
     authority(folder, "CA");
     authority(folder, "other");
@@ -37,7 +37,7 @@ fn certificates(folder: &Path) {
     );
 }
 
-/// What a server is started with to have TLS.
+/// The options that make a server offer TLS.
 fn options<P: Place>(folder: &Path) -> Vec<String> {
     certificates(folder);
     let file = |name: &str| folder.join(name).display().to_string();
@@ -56,7 +56,7 @@ fn options<P: Place>(folder: &Path) -> Vec<String> {
     ]
 }
 
-/// The URL with what asks for encryption: `required`, or verified by an authority.
+/// The URL with options that ask for encryption: `required`, or verified by an authority.
 fn asking<P: Place>(url: &str, authority: Option<&Path>) -> String {
     let mark = if url.contains('?') { '&' } else { '?' };
     match (P::IS_POSTGRES, authority) {
@@ -67,7 +67,8 @@ fn asking<P: Place>(url: &str, authority: Option<&Path>) -> String {
     }
 }
 
-/// How many sessions of callboard's are encrypted, and how many are not.
+/// PostgreSQL: how many sessions of callboard are encrypted, and how many are not. MySQL: the ciphers that a trigger
+/// noted.
 fn sessions<P: Place>(place: &P) -> String {
     if P::IS_POSTGRES {
         return place.text(
@@ -127,7 +128,7 @@ async fn encryption_that_is_not_there_is_refused<P: Place>() {
     }
 }
 
-/// Whoever names an authority does not expect plain text.
+/// A URL that names an authority asks for encryption, because its author does not expect plain text.
 #[test]
 fn an_authority_alone_asks_for_encryption() {
     let server = Own::with::<Database>(|_| vec!["--skip-ssl".into()]);

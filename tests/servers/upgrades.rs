@@ -1,4 +1,5 @@
-//! Two versions of the program on one schema: nodes of this one go on under what a later one has added.
+//! Two versions of the program on the same schema. Nodes of this version go on after a later version has extended the
+//! schema.
 
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ use crate::waiting::{eventually, soon};
 
 on_both!(nodes_go_on_while_a_later_version_migrates);
 
-/// What the first node of a later version does, in words that all databases know: more columns wherever a node writes, a
-/// new table, and the record of it.
+/// The steps of the first node of a later version, in SQL that all databases know. It adds a column to the tables that
+/// a node writes, adds a table, and records its migration.
 const LATER: [&str; 6] = [
     "ALTER TABLE task_queue ADD COLUMN colour TEXT",
     "ALTER TABLE task_execution ADD COLUMN colour TEXT",
@@ -42,10 +43,10 @@ async fn nodes_go_on_on_a_file() {
     under_load(&format!("sqlite:{file}"), conn).await;
 }
 
-/// `by_hand` is where the later version migrates.
+/// The later version migrates on the connection `by_hand`.
 async fn under_load<C: Connection + Send + 'static>(url: &str, mut by_hand: C) {
     let load = Load::start(url).await;
-    // The lease of the load outlasts the test; this one's does not.
+    // The lease of the load outlasts the test, but the lease of this board does not.
     let other = Board::builder().url(url).lease(Duration::from_secs(3)).start().await.unwrap();
     let often = Trigger::every(Duration::from_millis(50)).unwrap();
     let tick = Schedule::new("tick", often, NewTask::new("work", &json!({})));
@@ -53,7 +54,7 @@ async fn under_load<C: Connection + Send + 'static>(url: &str, mut by_hand: C) {
     fires(&load.board).await;
     load.goes_on().await;
 
-    // Off this thread, so that the producers push meanwhile.
+    // On a different thread, so that the producers push meanwhile.
     let migrate = move || {
         LATER.iter().for_each(|sql| by_hand.batch_execute(sql).expect(sql));
         by_hand
@@ -66,10 +67,10 @@ async fn under_load<C: Connection + Send + 'static>(url: &str, mut by_hand: C) {
     let beat = last_beat(&other).await;
     eventually("a heartbeat", async || (last_beat(&other).await > beat).then_some(())).await;
 
-    // None that is down comes back.
+    // A node of this version that has stopped cannot start again.
     let refused = Board::builder().url(url).start().await.expect_err("it is older than the schema").to_string();
     assert!(refused.contains("the schema 99991231000000 is newer than this program"), "{refused}");
-    // What the first node of the later version writes of itself.
+    // The row that the first node of the later version writes about itself.
     by_hand.batch_execute(&node_of_later_version(other.clock().now())).unwrap();
     let nodes = load.board.nodes().await.unwrap();
     let has = |version: &str, queues| nodes.iter().any(|node| node.version == version && node.queues.len() == queues);
@@ -79,7 +80,7 @@ async fn under_load<C: Connection + Send + 'static>(url: &str, mut by_hand: C) {
     let firings = load.board.schedules().firings("tick", None, 10_000).await.unwrap();
     load.expect(firings.iter().filter_map(|firing| firing.task_id));
     soon("the stop", other.stop()).await;
-    // Or nobody here could open it to see what has become of the tasks.
+    // Otherwise this program could not open the storage to check the tasks.
     by_hand.batch_execute(FORGOTTEN).unwrap();
     load.end(url).await;
 }

@@ -38,7 +38,7 @@ pub(crate) struct Seat {
     pub(crate) way: Option<Proxy>,
 }
 
-/// All parts of a torture run, in the order in which they are dropped: the processes first, the storage later.
+/// All parts of a torture run, in the order in which they are dropped: the processes first, the storage after them.
 pub(crate) struct World {
     pub(crate) seats: Vec<Seat>,
     pub(crate) storage: Box<dyn Storage>,
@@ -169,7 +169,7 @@ impl World {
         });
     }
 
-    /// Stops all processes once they are healthy.
+    /// Stops all processes when they are healthy.
     fn leave(&mut self) {
         for seat in &mut self.seats {
             let mut health = Value::Null;
@@ -202,8 +202,7 @@ impl World {
         });
         let plan = self.plan(None, 0);
         let mut last = Node::start(&json!({ "torture": plan }));
-        // After hours of load the chain of a schedule that buffers every firing is long, and its tasks run one at a
-        // time.
+        // After hours of load the chain of a schedule that buffers every firing is long, and its tasks run in sequence.
         let status = last.end_while_growing(&plan.ledger);
         assert!(status.success(), "the last node: {status}, {}", last.errors());
     }

@@ -21,7 +21,8 @@ on_each!(
     a_run_that_lost_its_task_is_fenced,
 );
 
-/// One run at a time of what `run` does with its number, counted from 1.
+/// A board that runs a single task at a time, and a counter of completed tasks. `run` is the handler; it gets the
+/// number of the run, counted from 1.
 fn running<P: Place>(
     place: &Arc<P>,
     run: impl Fn(&P, &Context, u32) -> TaskResult + Send + Sync + 'static,
@@ -43,7 +44,8 @@ fn running<P: Place>(
     (builder, ended)
 }
 
-/// The order and the completion of its task, and then what `end` says.
+/// Inserts the order and completes its task in a transaction. The result of `end` then decides whether the transaction
+/// commits.
 fn complete<P: Place>(place: &P, cx: &Context, end: impl FnOnce() -> Result<(), TaskError>) -> Result<(), TaskError> {
     P::transaction(&mut place.connect(), |conn| {
         conn.batch_execute(&place.order())?;
@@ -52,7 +54,8 @@ fn complete<P: Place>(place: &P, cx: &Context, end: impl FnOnce() -> Result<(), 
     })
 }
 
-/// Pushes a task, and one more behind it, which shows that the lane has its room back.
+/// Pushes a task, and a second task when the first has ended. The second run shows that the lane has its room back.
+/// Returns the first task, and the statuses of its runs.
 async fn run_two<P: Place>(place: &P, board: &Board) -> (TaskRecord, Vec<&'static str>) {
     let again = NewTask::new("work", &()).retry(Retry::fixed(Duration::ZERO));
     let first = board.push(again.clone()).await.unwrap().task_id;

@@ -15,28 +15,28 @@ mod refusals;
 mod servers;
 mod sessions;
 
-/// A database with the tables of a board, and a table of the application.
+/// A database with the tables of a board and a table of the application.
 trait Place: Send + Sync + 'static {
     type Conn: AppConnection + Connection<TransactionManager = AnsiTransactionManager> + SimpleConnection;
 
-    /// Until when a push that was committed has begun to run, on a board that is told by nobody.
+    /// The time within which a committed push must run, on a board that no message tells of the push.
     const NOTICED: Duration;
 
     fn new() -> Self;
 
     fn url(&self) -> String;
 
-    /// A connection as an application makes it, with nothing set for the sake of a board.
+    /// A connection as an application opens it, without any setting for the sake of a board.
     fn connect(&self) -> Self::Conn;
 
-    /// The application's table, as its connection has to call it.
+    /// The name of the application's table, as the application's connection must write it.
     fn orders(&self) -> String {
         "orders".into()
     }
 
     fn count(&self) -> i64;
 
-    /// Begins as the application would on this database.
+    /// Runs a transaction, and begins it as an application would on this database.
     fn transaction<T>(
         conn: &mut Self::Conn,
         work: impl FnOnce(&mut Self::Conn) -> Result<T, TaskError>,
@@ -44,7 +44,7 @@ trait Place: Send + Sync + 'static {
         conn.transaction(work)
     }
 
-    /// The application's own work.
+    /// The SQL of the application's own work.
     fn order(&self) -> String {
         format!("INSERT INTO {} (item) VALUES (1)", self.orders())
     }
@@ -153,23 +153,23 @@ impl Place for servers::Database {
     }
 }
 
-/// A board that runs tasks, and finds none of them by a round of upkeep.
+/// A board that runs tasks. Its check interval is so long that no round of upkeep finds them.
 fn working() -> BoardBuilder {
     let builder = Board::builder().handler("work", |_, _| async { Ok(()) });
     builder.configure(|config| config.check_interval = Duration::from_secs(60))
 }
 
-/// A task with an id that is known also when the push comes to nothing.
+/// A task with a given id, so that the id is known even if the push is rolled back.
 fn numbered(id: u128) -> NewTask {
     NewTask::new("work", &()).task_id(TaskId::from(uuid::Uuid::from_u128(id)))
 }
 
-/// What a transaction fails with, so that it is rolled back.
+/// The error of a transaction that is to be rolled back.
 fn regret<T>() -> Result<T, TaskError> {
     Err(TaskError::new("regretted"))
 }
 
-/// Makes tests of generic functions, one for each database.
+/// Makes a test for each database from each of the generic functions.
 macro_rules! on_each {
     ($($case:ident),+ $(,)?) => {
         mod sqlite {
@@ -183,7 +183,7 @@ macro_rules! on_each {
 }
 pub(crate) use on_each;
 
-/// The same, one for each server.
+/// Makes a test for each database server from each of the generic functions.
 macro_rules! on_servers {
     ($($case:ident),+) => {
         mod postgres {

@@ -54,7 +54,7 @@ async fn a_committed_push_runs_and_one_that_is_rolled_back_never_was<P: Place>()
 
     let regretted: Result<(), _> = P::transaction(&mut conn, |conn| {
         conn.batch_execute(&place.order())?;
-        // Part of a transaction: of it too nothing is to be left.
+        // A nested transaction, that is a savepoint. It must leave nothing behind either.
         conn.transaction(|conn| {
             board.push_many_in(conn, [numbered(2).tag("many"), numbered(3)]).map_err(TaskError::from)
         })?;
@@ -105,7 +105,7 @@ async fn a_key_or_an_id_that_is_there_answers_as_in_any_push<P: Place>() {
         assert!(matches!(refused, Err(PushError::UniqueKeyHeld { existing, .. }) if existing == holder));
         let group = board.push_many_in(conn, [numbered(3), with_key(2, UniqueMode::Reject)]);
         assert!(matches!(group, Err(PushError::UniqueKeyHeld { .. })));
-        // Refused, and the transaction goes on.
+        // The pushes above were refused, and the transaction goes on.
         assert!(!board.push_in(conn, numbered(4))?.duplicate);
         assert!(board.push_in(conn, numbered(4))?.duplicate);
         Ok(())
@@ -122,7 +122,7 @@ async fn a_key_or_an_id_that_is_there_answers_as_in_any_push<P: Place>() {
     board.stop().await;
 }
 
-/// The shortest of some: the machine may have other things to do now and then.
+/// The shortest of several times counts, because the machine may be busy now and then.
 async fn a_commit_is_noticed_soon<P: Place>() {
     let place = P::new();
     let board = place.start(working()).await;
@@ -165,7 +165,7 @@ async fn of_many_transactions_those_that_commit_run<P: Place>() {
     board.stop().await;
 }
 
-/// 50 transactions, of which each second one is rolled back; says which were not.
+/// Runs 50 transactions on a thread. Every second transaction is rolled back. Returns the ids of the committed pushes.
 fn spawn<P: Place>(place: Arc<P>, board: Board, first: u128) -> std::thread::JoinHandle<Vec<u128>> {
     std::thread::spawn(move || {
         let mut conn = place.connect();
@@ -173,7 +173,7 @@ fn spawn<P: Place>(place: Arc<P>, board: Board, first: u128) -> std::thread::Joi
             let commit = id % 2 == 0;
             let outcome = P::transaction(&mut conn, |conn| {
                 conn.batch_execute(&place.order())?;
-                // One in three with what has to be looked up.
+                // Every third task has a tag, which needs a lookup.
                 let task = if id % 3 == 0 { numbered(*id).tag("third") } else { numbered(*id) };
                 board.push_in(conn, task)?;
                 if commit { Ok(()) } else { regret() }

@@ -1,4 +1,4 @@
-//! Connections on which nothing can be pushed are refused, and say what is wrong.
+//! Connections that are not fit for a push. The push is refused, and its error names the cause.
 
 use callboard::{Board, NewTask, PushError};
 use diesel::connection::{Connection, SimpleConnection};
@@ -14,7 +14,7 @@ fn text<T: std::fmt::Debug>(outcome: Result<T, PushError>) -> String {
     error.to_string()
 }
 
-/// A database that every server has.
+/// The URL of a database that every PostgreSQL server has.
 fn elsewhere() -> String {
     let url = servers::postgres_url();
     let (server, _) = url.rsplit_once('/').unwrap();
@@ -36,7 +36,7 @@ async fn outside_of_a_transaction_there_is_no_push_in<P: Place>() {
     assert!(text(board.push_in(&mut conn, task())).contains("no transaction is open"));
     conn.batch_execute("ROLLBACK").unwrap();
     assert_eq!((place.count(), board.counts().await.unwrap().len()), (0, 0));
-    // What is wrong with the task is said first, and the transaction goes on.
+    // A fault of the task is reported first, and the transaction goes on.
     let invalid = P::transaction(&mut conn, |conn| {
         assert!(matches!(board.push_in(conn, task().max_attempts(0)), Err(PushError::Invalid(_))));
         Ok(board.push_many_in(conn, Vec::<NewTask>::new())?)

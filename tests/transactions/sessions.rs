@@ -1,4 +1,4 @@
-//! What the application has set on its connection does not matter, and what it holds open is in nobody's way.
+//! The settings of the application's connection make no difference, and its open transactions block no other work.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use futures_util::future::{Either, select};
 
 use super::{Place, on_servers, servers, working};
 
-// Where another connection may write at the same time.
+// Only on servers, because there a second connection may write at the same time.
 on_servers!(
     an_open_transaction_is_in_nobodys_way,
     what_is_committed_late_is_noticed_too,
     pools_give_connections_as_well
 );
 
-/// In MySQL these transactions are REPEATABLE READ.
+/// On MySQL these transactions are REPEATABLE READ.
 async fn an_open_transaction_is_in_nobodys_way<P: Place>() {
     let place = P::new();
     let board = place.start(working()).await;
-    // Nobody here runs that queue.
+    // This board does not run that queue.
     board.push(NewTask::new("work", &()).queue("elsewhere").unique(Unique::key("held"))).await.unwrap();
     let mut conn = place.connect();
     conn.begin_test_transaction().unwrap();
@@ -29,7 +29,7 @@ async fn an_open_transaction_is_in_nobodys_way<P: Place>() {
         NewTask::new("work", &()).tag("tagged"),
         NewTask::new("work", &()).unique(Unique::key("free")),
         NewTask::new("work", &()).unique(Unique::key("held")),
-        // Held by one of this transaction.
+        // The key is held by a task of this transaction.
         NewTask::new("work", &()).unique(Unique::key("free")),
     ];
     let open = open.map(|task| board.push_in(&mut conn, task).unwrap());
@@ -49,7 +49,8 @@ async fn an_open_transaction_is_in_nobodys_way<P: Place>() {
     board.stop().await;
 }
 
-/// Its place in push order lies behind one that was seen before it came to light.
+/// The late task has an earlier place in push order than the early task. It becomes visible only after the board has
+/// seen the early task.
 async fn what_is_committed_late_is_noticed_too<P: Place>() {
     let place = P::new();
     let board = place.start(working()).await;
@@ -98,7 +99,7 @@ async fn a_search_path_is_as_it_was() {
     conn.batch_execute("SET search_path TO pg_catalog; CREATE TEMP TABLE task_queue (nothing INT)").unwrap();
     let pushed = conn.transaction(|conn| {
         conn.batch_execute("SET LOCAL search_path TO public, pg_catalog")?;
-        // The same statements, prepared once, for the tables of two boards.
+        // The same statements, prepared once, serve the tables of two boards.
         let pushed = [&first, &second, &first].map(|board| (board, board.push_in(conn, NewTask::new("work", &()))));
         assert_eq!(search_path(conn), "public, pg_catalog");
         Ok::<_, TaskError>(pushed)
@@ -111,7 +112,7 @@ async fn a_search_path_is_as_it_was() {
     second.stop().await;
 }
 
-/// Statements stay prepared for the database that was used when they were.
+/// A prepared statement keeps the database that was in use when it was prepared.
 #[actix_rt::test]
 async fn a_connection_that_changes_its_database_is_noticed() {
     let (one, two) = (servers::Database::new(), servers::Database::new());

@@ -1,4 +1,4 @@
-//! Cron lines against the evaluator in `walker.rs`.
+//! Compares cron lines with the evaluator in `walker.rs`.
 
 use callboard::{Trigger, Zone};
 
@@ -10,7 +10,7 @@ fn plan(text: &str) -> Plan {
     Line::new(text).plan()
 }
 
-/// Lines that have to do with the transition: around the hours that it skips or repeats.
+/// Lines that the transition affects. Their times are around the hours that it skips or repeats.
 fn lines_for(transition: &Transition, dice: &mut Dice) -> Vec<String> {
     let hour = naive(transition.at + transition.before.max(transition.after) - 1800);
     let hour = chrono::Timelike::hour(&hour);
@@ -62,7 +62,7 @@ fn sampled_transitions_of_all_zones() {
             firings += around(&clock, zone, dice.pick(&all), &mut dice);
             compared += 1;
         }
-        // Changes of another kind than an hour are rare, and all looked at.
+        // Changes of more or less than an hour are rare, so all of them are compared.
         for transition in all.iter().filter(|transition| transition.jump().abs() != 3600) {
             firings += around(&clock, zone, transition, &mut dice);
             compared += 1;
@@ -91,7 +91,7 @@ fn each_day_before_the_last_of_each_month() {
     }
 }
 
-/// Zones whose clocks have done about everything that clocks do.
+/// Zones whose clocks have had about every kind of change.
 const TWENTY: [&str; 20] = [
     "UTC",
     "Europe/Berlin",
@@ -115,11 +115,11 @@ const TWENTY: [&str; 20] = [
     "Antarctica/Troll",
 ];
 
-/// Lines that fire once a day at most: each minute of 80 years is looked at.
+/// Lines that fire at most once a day. Each minute of 80 years is compared.
 const SELDOM: [&str; 7] =
     ["30 2 * * *", "0 0 * * *", "0 9 * * 1-5", "59 23 LW * *", "30 1 29 2 *", "45 2 */2 3,10 7", "10 4 15W * 5#2"];
 
-/// Lines that fire often: looked at around all transitions, and on one day of each half of a year.
+/// Lines that fire often. They are compared around all transitions, and on a single day of each half year.
 const OFTEN: [&str; 5] =
     ["15 0,1,2,3 * * 0-5", "*/15 * * * *", "0 */2 * * *", "5-59/10 1-3 1,15,L * 0", "* 2 * * 0L"];
 
@@ -137,7 +137,8 @@ fn in_full(zones: &[&str]) {
         for set in clock.sets.iter().filter(|set| YEARS.contains(&set.at)) {
             firings += clock.compare(&frequent, set.at - DAY / 3..set.at + DAY / 3);
         }
-        // Where no clock is set; a walk that begins in a repeated hour knows nothing of the first one.
+        // Only days away from clock changes. A walk that begins in a repeated hour does not know the first pass of that
+        // hour.
         let is_calm = |begin: &i64| clock.sets.iter().all(|set| (set.at - begin).abs() > 2 * DAY);
         for begin in (0..160).map(|half| half * 15_778_476 + DAY).filter(is_calm) {
             firings += clock.compare(&frequent, begin..begin + DAY);
@@ -146,7 +147,7 @@ fn in_full(zones: &[&str]) {
     assert!(firings > 400_000, "{zones:?}: only {firings} firings");
 }
 
-// Several tests, so that several processors have something to do.
+// Several tests, so that several processors share the work.
 #[test]
 fn five_zones_in_full() {
     in_full(&TWENTY[..5]);

@@ -1,4 +1,4 @@
-//! Calendar intervals, and triggers that all have to match, against the evaluator in `walker.rs`.
+//! Compares calendar intervals, and triggers whose parts must all match, with the evaluator in `walker.rs`.
 
 use callboard::{CalendarUnit, ShortMonth, Trigger, Zone};
 use chrono::{Datelike, Days, NaiveDate, NaiveTime};
@@ -7,7 +7,7 @@ use crate::line::Line;
 use crate::transitions::{Dice, YEARS, naive};
 use crate::walker::{Plan, WallClock};
 
-/// A calendar interval as anybody would say it.
+/// A calendar interval, described in the plainest way.
 #[derive(Clone, Copy, Debug)]
 struct Calendar {
     every: u32,
@@ -53,13 +53,13 @@ impl Calendar {
     }
 }
 
-/// A minute of the day near the one that a transition skips or repeats.
+/// A minute of the day near the minutes that a transition skips or repeats.
 fn near(dice: &mut Dice, wall: i64) -> u32 {
     let minute = wall.rem_euclid(86_400) / 60 + 1440 - 90 + i64::try_from(dice.roll(180)).unwrap();
     u32::try_from(minute % 1440).unwrap()
 }
 
-/// A transition of each zone that has one, and its zone.
+/// Calls `look` with up to 3 transitions of each zone that has any. Returns the number of calls.
 fn sampled(salt: u64, mut look: impl FnMut(&WallClock, Zone, i64, i64, &mut Dice)) -> usize {
     let mut seen = 0;
     for (seed, zone) in Zone::all().enumerate() {

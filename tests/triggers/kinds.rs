@@ -1,4 +1,4 @@
-//! The kinds that are not cron, bounds, jitter and combinations.
+//! The kinds of triggers other than cron, and also bounds, jitter and combinations.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn intervals_count_from_their_anchor() {
     expect(&trigger, "2026-01-01", &["2026-03-06T14:00Z", "2026-03-06T16:30Z"]);
     expect(&trigger, "2026-03-07T00:00Z", &["2026-03-07T02:30Z"]);
     assert_eq!(trigger, Trigger::interval("every 2h30m from 2026-03-06T14:00:00Z").unwrap());
-    // Without one from their start, and without that from 1970.
+    // Without an anchor, intervals count from their start. Without a start too, they count from 1970.
     let started = Trigger::every(Duration::from_secs(90)).unwrap().start_at(moment("2026-03-06T14:00:07Z")).unwrap();
     expect(&started, "2026-01-01", &["2026-03-06T14:00:07Z", "2026-03-06T14:01:37Z"]);
     expect(&Trigger::interval("1w").unwrap(), "2026-03-06T10:00Z", &["2026-03-12T00:00Z", "2026-03-19T00:00Z"]);
@@ -28,7 +28,7 @@ fn intervals_count_from_their_anchor() {
 fn calendar_intervals_keep_the_wall_time() {
     use CalendarUnit::{Day, Month, Week};
     let days = calendar(3, Day, "2026-03-27", "02:30:00", "Europe/Berlin");
-    // The second falls into another offset, the first of October onto another still.
+    // From the second time on the offset differs, because the clocks are set ahead on 29 March.
     expect(&days, "2026-01-01", &["2026-03-27T01:30Z", "2026-03-30T00:30Z", "2026-04-02T00:30Z"]);
     let weeks = calendar(2, Week, "2026-03-06", "09:00:00", "America/New_York");
     expect(&weeks, "2026-03-06", &["2026-03-06T14:00Z", "2026-03-20T13:00Z", "2026-04-03T13:00Z"]);
@@ -42,7 +42,7 @@ fn calendar_intervals_keep_the_wall_time() {
     );
     let yearly = calendar(12, Month, "2024-02-29", "00:00:00", "UTC");
     expect(&yearly, "2024-03-01", &["2028-02-29T00:00Z", "2032-02-29T00:00Z"]);
-    // Asked long before it begins, and long after.
+    // The questions lie long before the first time, and long after it.
     expect(&last, "0001-01-01", &["2026-01-31T12:00Z"]);
     expect(&last, "9999-12-01", &["9999-12-31T12:00Z"]);
     assert_eq!(last.next_after(moment("9999-12-31T12:00Z")), None);
@@ -98,7 +98,7 @@ fn all_of_fires_when_the_clock_matches_all() {
     let first_week = cron("* * 1-7 * *", "Europe/Berlin");
     let all = Trigger::all_of(vec![fortnightly, first_week]).unwrap();
     expect(&all, "2026-01-01", &["2026-03-06T08:00Z", "2026-04-03T07:00Z", "2026-05-01T07:00Z"]);
-    // One fixed part makes it fixed: once in the repeated hour.
+    // A single fixed part makes the whole trigger fixed, so it fires once in the repeated hour.
     let all = Trigger::all_of(vec![cron("* * * * 7", "Europe/Berlin"), cron("30 2 * * *", "Europe/Berlin")]).unwrap();
     expect(&all, "2026-10-24T12:00Z", &["2026-10-25T00:30Z", "2026-11-01T01:30Z"]);
     let all =

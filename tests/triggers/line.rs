@@ -1,10 +1,10 @@
-//! A cron line of five fields, read from its text at each question.
+//! A cron line of five fields. Its day fields are read from their text at each question.
 
 use chrono::{Datelike, NaiveDate};
 
 use crate::walker::Plan;
 
-/// A line of five fields, read in the plainest way there is.
+/// A line of five fields, read in the plainest way.
 pub(crate) struct Line {
     minutes: Vec<bool>,
     hours: Vec<bool>,
@@ -29,13 +29,13 @@ impl Line {
         }
     }
 
-    /// For the evaluator.
+    /// The plan of this line for the evaluator.
     pub(crate) fn plan(self) -> Plan {
         let minutes = (0..1440).map(|minute| self.hours[minute / 60] && self.minutes[minute % 60]).collect();
         Plan::new(minutes, self.fixed, move |date| self.on(date))
     }
 
-    /// Whether a list of numbers, ranges and steps has `value`; fields count from `least`.
+    /// True if a list of numbers, ranges and steps contains `value`. The values of the field begin at `least`.
     fn has(list: &str, value: u32, least: u32) -> bool {
         list.split(',').filter(|item| !item.starts_with("L-")).any(|item| {
             let (range, step) =
@@ -50,7 +50,7 @@ impl Line {
         })
     }
 
-    /// Whether it runs on a date.
+    /// True if the line runs on `date`.
     pub(crate) fn on(&self, date: NaiveDate) -> bool {
         if !self.months[date.month() as usize] {
             return false;
@@ -73,7 +73,8 @@ impl Line {
                     date.iter_days().skip(1).take_while(same_month).count() == before
                 }
                 item => item.strip_suffix('W').is_some_and(|day| {
-                    // Candidates from near to far; of two at one distance the one on the side of the weekend's end.
+                    // Candidates from near to far. Of two days at the same distance, the day at the near end of the
+                    // weekend counts.
                     let Some(wanted) = date.with_day(day.parse().unwrap()) else { return false };
                     let days = [0, -1, 1, -2, 2].map(|shift| wanted + chrono::Duration::days(shift));
                     let nearest = days.into_iter().find(|candidate| same_month(candidate) && workday(candidate));

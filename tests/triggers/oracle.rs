@@ -1,12 +1,13 @@
-//! Comparison with `croner`, where the two mean the same. Where they do not, on purpose:
+//! Comparison with `croner`, where both evaluators mean the same. They differ on purpose in these points:
 //!
-//! - `*/2` in a day field is restricted to croner and unrestricted to cron(8) (and here): with both day fields other
-//!   than a plain `*`, croner takes either and we take both. So no steps from `*` in day fields here.
-//! - Croner calls a run fixed when seconds, minute and hour are one value each; here, as in Debian's cron, it is fixed
-//!   unless minute or hour begins with `*`. Lists and ranges are compared away from transitions only.
-//! - Of a fixed run in a skipped hour croner wants that the day after the change matches as well, and it gives up on
-//!   changes of more than two hours. Days are `*` near such a change, and greater changes are left to `brute`.
-//! - `15W,L` is `15W,LW` to croner. So not both here.
+//! - For croner a day field with `*/2` is restricted. For cron(8), and here, it is unrestricted. When both day fields
+//!   differ from a plain `*`, croner takes a match of either field, and we require both. So day fields here have no
+//!   steps from `*`.
+//! - Croner calls a run fixed when seconds, minute and hour have a single value each. Here, as in Debian's cron, a run
+//!   is fixed unless minute or hour begins with `*`. So lists and ranges are compared only away from transitions.
+//! - For a fixed run in a skipped hour, croner requires that the day after the change matches as well. It gives up on
+//!   changes of more than two hours. So days are `*` near a change, and greater changes are left to `brute`.
+//! - Croner reads `15W,L` as `15W,LW`. So no line here has both.
 
 use callboard::{Timestamp, Trigger, Zone};
 use chrono::{DateTime, Utc};
@@ -14,7 +15,7 @@ use croner::parser::{CronParser, Seconds};
 
 use crate::transitions::{Dice, YEARS, transitions, tz};
 
-/// The next times by both, `n` of them, from `instant` on.
+/// Compares the next `n` times of both evaluators, from `instant` on.
 fn compare(line: &str, zone: Zone, instant: i64, n: usize) {
     let pattern = CronParser::builder().seconds(Seconds::Optional).build().parse(line).unwrap();
     let trigger = Trigger::cron(line, zone).unwrap();
@@ -68,7 +69,7 @@ fn days(dice: &mut Dice) -> String {
 
 #[test]
 fn any_line_where_no_clock_is_set() {
-    // Zones whose clocks have stood still since long ago have no difference to tell.
+    // A zone whose clock has not been set for a long time cannot show a difference.
     let mut compared = 0;
     for (seed, zone) in Zone::all().enumerate() {
         let mut dice = Dice::new(seed as u64 + 5);
@@ -80,7 +81,7 @@ fn any_line_where_no_clock_is_set() {
             compare(&line, Zone::UTC, utc, 3);
             compared += 1;
         }
-        // In the zone itself: times of the day that no transition touches.
+        // In the zone itself, only times of the day that no transition touches are compared.
         let seconds = if dice.roll(2) == 0 { field(&mut dice, 0, 59) + " " } else { String::new() };
         let line = format!("{seconds}{} {} {}", dice.roll(60), 9 + dice.roll(10), days(&mut dice));
         if transitions(tz(zone), YEARS).iter().all(|transition| transition.jump().abs() <= 7200) {
@@ -106,7 +107,7 @@ fn fixed_and_wildcard_lines_at_sampled_transitions() {
             compare(&format!("{minute} {hour} * * *"), zone, from, 3);
             compare(&format!("*/{} * * * *", 7 + dice.roll(53)), zone, transition.at - 3 * 3600, 12);
             compare(&format!("{minute} */{} * * *", 1 + dice.roll(4)), zone, transition.at - 5 * 3600, 8);
-            // With seconds: one for a fixed run, which is what croner calls fixed.
+            // Lines with seconds. A fixed run has a single second, because croner calls only such a run fixed.
             let second = dice.roll(60);
             compare(&format!("{second} {minute} {hour} * * *"), zone, from, 3);
             compare(

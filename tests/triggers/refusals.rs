@@ -1,4 +1,4 @@
-//! What is refused, in which words.
+//! Texts that are refused, and the words of the refusals.
 
 use std::time::Duration;
 
@@ -81,7 +81,7 @@ fn a_zone_in_front_and_letters_that_look_alike() {
         let error = Trigger::from_text(&text(kind, expr)).expect_err(expr).to_string();
         assert!(error.contains("no-break space (U+00A0)"), "{error}");
     }
-    // At the ends they do no harm.
+    // At the ends of a line these spaces do no harm.
     assert!(Trigger::cron("\u{a0}0 9 * * *\u{a0}", Zone::UTC).is_ok());
 }
 
@@ -97,7 +97,7 @@ fn days_before_the_last() {
     refused("0 9 15W-20 * *", &["day of month field"]);
     refused("0 9 L/2 * *", &["day of month field", "\"L\" is not understood"]);
     refused("0 9 * L-1 *", &["month field", "\"L\" is not understood"]);
-    // What the message allows is allowed, and what it does not is not.
+    // A field is accepted exactly when the message allows it.
     refused(
         "0 9 0 * *",
         &[

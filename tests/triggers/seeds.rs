@@ -1,4 +1,4 @@
-//! The expressions that the first users bring, and what each field may hold.
+//! The expressions that the first users bring, and the values that each field may hold.
 
 use super::*;
 
@@ -83,18 +83,18 @@ fn weekdays_are_numbered_as_in_cron() {
 
 #[test]
 fn two_day_fields() {
-    // Both restricted: either one.
+    // Both fields are restricted: a match of either field is enough.
     expect(
         &cron("0 0 13 * 5", "UTC"),
         "2026-03-01",
         &["2026-03-06T00:00Z", "2026-03-13T00:00Z", "2026-03-20T00:00Z", "2026-03-27T00:00Z", "2026-04-03T00:00Z"],
     );
-    // One begins with `*`: both.
+    // A field begins with `*`: both fields must match.
     expect(&cron("0 0 */2 * 5", "UTC"), "2026-03-01", &["2026-03-13T00:00Z", "2026-03-27T00:00Z"]);
     expect(&cron("0 0 13 * */5", "UTC"), "2026-03-01", &["2026-03-13T00:00Z", "2026-09-13T00:00Z"]);
     expect(&cron("0 0 *,13 * 5", "UTC"), "2026-03-01", &["2026-03-06T00:00Z", "2026-03-13T00:00Z"]);
     expect(&cron("0 0 ? * 5", "UTC"), "2026-03-01", &["2026-03-06T00:00Z", "2026-03-13T00:00Z"]);
-    // A list that holds a `*` further back is restricted.
+    // A list whose `*` is not its first item is restricted.
     expect(&cron("0 0 13,* * 5", "UTC"), "2026-03-01", &["2026-03-02T00:00Z", "2026-03-03T00:00Z"]);
 }
 
@@ -119,7 +119,7 @@ fn lists_ranges_steps_and_names() {
         "2026-03-06",
         &["2026-07-01T00:00Z", "2026-08-01T00:00Z", "2026-09-01T00:00Z", "2027-01-01T00:00Z"],
     );
-    // A step that leads beyond the field leaves its first value.
+    // If a step goes beyond the end of the field or range, only the first value remains.
     expect(&cron("*/60 */24 * * *", "UTC"), "2026-03-06", &["2026-03-07T00:00Z", "2026-03-08T00:00Z"]);
     expect(&cron("10-20/30 0 1 * *", "UTC"), "2026-03-06", &["2026-04-01T00:10Z", "2026-05-01T00:10Z"]);
 }
@@ -132,7 +132,7 @@ fn six_and_seven_fields() {
         "2026-03-06",
         &["2026-03-06T23:59Z", "2026-03-06T23:59:20Z", "2026-03-06T23:59:40Z", "2026-03-07T23:59Z"],
     );
-    // As other programs with seconds in front have it.
+    // This is the form of other programs that put the seconds first.
     expect(
         &cron("0 40/10 9 * * ?", "UTC"),
         "2026-03-06",
@@ -162,7 +162,7 @@ fn last_days_working_days_and_counted_weekdays() {
     // 2026-08-15 is a Saturday, 2026-11-15 a Sunday, 2026-02-01 a Sunday, 2026-08-01 a Saturday.
     expect(&cron("0 0 15W 8,11 *", "UTC"), "2026-03-06", &["2026-08-14T00:00Z", "2026-11-16T00:00Z"]);
     expect(&cron("0 0 1W 2,8 *", "UTC"), "2026-01-06", &["2026-02-02T00:00Z", "2026-08-03T00:00Z"]);
-    // The 31st of a month that has one: 2026-05-31 is a Sunday, 2026-10-31 a Saturday.
+    // Only months with 31 days match. 2026-05-31 is a Sunday, 2026-10-31 a Saturday.
     expect(&cron("0 0 31W 4,5,10 *", "UTC"), "2026-03-06", &["2026-05-29T00:00Z", "2026-10-30T00:00Z"]);
     expect(
         &cron("0 0 LW * *", "UTC"),
@@ -179,7 +179,7 @@ fn last_days_working_days_and_counted_weekdays() {
 #[test]
 fn leap_days() {
     expect(&cron("0 0 29 2 *", "UTC"), "2096-03-01", &["2104-02-29T00:00Z", "2108-02-29T00:00Z"]);
-    // 29 February on a Sunday.
+    // The 29th of February must be a Sunday.
     expect(
         &cron("0 0 29 2 */7", "UTC"),
         "2026-01-01",

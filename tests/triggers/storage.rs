@@ -1,4 +1,4 @@
-//! The three columns, and arbitrary text in them.
+//! The three columns of a trigger, and arbitrary text in them.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ fn any_date() -> BoxedStrategy<Trigger> {
         .boxed()
 }
 
-/// Text that is nearly a trigger.
+/// Text that resembles a trigger.
 fn near_text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),

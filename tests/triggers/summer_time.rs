@@ -1,4 +1,4 @@
-//! Clocks that are set ahead and back.
+//! Triggers while clocks are set ahead and back.
 
 use super::*;
 
@@ -7,11 +7,11 @@ fn a_fixed_run_in_the_skipped_hour_runs_right_after_it() {
     let from = "2026-03-28T12:00Z";
     expect(&cron("30 2 * * *", "Europe/Berlin"), from, &["2026-03-29T01:00Z", "2026-03-30T00:30Z"]);
     expect(&cron("0 30 2 * * *", "Europe/Berlin"), from, &["2026-03-29T01:00Z", "2026-03-30T00:30Z"]);
-    // Several of them together once; and once with the one that is due then anyway.
+    // Several skipped runs come together as a single run. They also join a run that is due at that moment anyway.
     expect(&cron("0,15,45 2 * * *", "Europe/Berlin"), from, &["2026-03-29T01:00Z", "2026-03-30T00:00Z"]);
     expect(&cron("30 2,3 * * *", "Europe/Berlin"), from, &["2026-03-29T01:00Z", "2026-03-29T01:30Z"]);
     expect(&cron("0 2,3 * * *", "Europe/Berlin"), from, &["2026-03-29T01:00Z", "2026-03-30T00:00Z"]);
-    // Where midnight is skipped.
+    // In this zone the clock skips midnight.
     expect(&cron("@daily", "Africa/Cairo"), "2026-04-23T12:00Z", &["2026-04-23T22:00Z", "2026-04-24T21:00Z"]);
 }
 
@@ -24,7 +24,7 @@ fn a_fixed_run_in_the_repeated_hour_runs_once() {
         from,
         &["2026-10-24T23:00Z", "2026-10-25T00:00Z", "2026-10-25T02:00Z", "2026-10-25T03:00Z"],
     );
-    // Asked within the repeated hour.
+    // The question lies within the repeated hour.
     expect(&cron("30 2 * * *", "Europe/Berlin"), "2026-10-25T00:30Z", &["2026-10-26T01:30Z"]);
     expect(&cron("30 2 * * *", "Europe/Berlin"), "2026-10-25T01:10Z", &["2026-10-26T01:30Z"]);
 }
@@ -35,7 +35,7 @@ fn the_wildcard_kind_keeps_real_time() {
     expect(&cron("*/15 * * * *", "Europe/Berlin"), "2026-03-29T00:15Z", &quarters);
     let halves = ["2026-10-25T00:30Z", "2026-10-25T01:00Z", "2026-10-25T01:30Z", "2026-10-25T02:00Z"];
     expect(&cron("*/30 * * * *", "Europe/Berlin"), "2026-10-25T00:00Z", &halves);
-    // A star in one of minute and hour is enough.
+    // A `*` in either the minute or the hour is enough.
     expect(&cron("*/30 2 * * *", "Europe/Berlin"), "2026-03-28T12:00Z", &["2026-03-30T00:00Z"]);
     expect(
         &cron("*/30 2 * * *", "Europe/Berlin"),
@@ -48,7 +48,7 @@ fn the_wildcard_kind_keeps_real_time() {
 
 #[test]
 fn half_an_hour_is_a_change_as_well() {
-    // Lord Howe: 02:00 to 02:30 in October, 02:00 back to 01:30 in April.
+    // Clocks on Lord Howe are set from 02:00 to 02:30 in October, and from 02:00 back to 01:30 in April.
     expect(
         &cron("15 2 * * *", "Australia/Lord_Howe"),
         "2026-10-03T00:00Z",

@@ -1,10 +1,10 @@
-//! The moments at which wall clocks are set, found by looking at the clocks only.
+//! The moments at which wall clocks are set. They are found only by reading the clocks.
 
 use callboard::Zone;
 use chrono::{DateTime, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
-/// 1970-01-01 and 2050-01-01.
+/// From 1970-01-01 to 2050-01-01, in seconds since 1970.
 pub(crate) const YEARS: std::ops::Range<i64> = 0..2_524_608_000;
 
 pub(crate) fn naive(seconds: i64) -> NaiveDateTime {
@@ -19,7 +19,7 @@ pub(crate) fn offset(tz: Tz, instant: i64) -> i64 {
     tz.offset_from_utc_datetime(&naive(instant)).fix().local_minus_utc().into()
 }
 
-/// A clock is set at `at` from one offset to another.
+/// At `at` a clock is set from the offset `before` to the offset `after`. All values are in seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Transition {
     pub(crate) at: i64,
@@ -28,13 +28,13 @@ pub(crate) struct Transition {
 }
 
 impl Transition {
-    /// By how many seconds the clock is set ahead; negative when it is set back.
+    /// The seconds by which the clock is set ahead; negative when it is set back.
     pub(crate) fn jump(&self) -> i64 {
         self.after - self.before
     }
 }
 
-/// All transitions of `range`; no zone has two within four days.
+/// All transitions of `range`. The search steps by four days, because no zone has two transitions within four days.
 pub(crate) fn transitions(tz: Tz, range: std::ops::Range<i64>) -> Vec<Transition> {
     let step = 4 * 86_400;
     let mut found = Vec::new();
@@ -50,7 +50,7 @@ pub(crate) fn transitions(tz: Tz, range: std::ops::Range<i64>) -> Vec<Transition
     found
 }
 
-/// The first second in `(from, to]` with another offset than `from`.
+/// The first second in `(from, to]` whose offset differs from the offset at `from`.
 pub(crate) fn bisect(tz: Tz, mut from: i64, mut to: i64) -> i64 {
     let old = offset(tz, from);
     while to - from > 1 {
@@ -64,7 +64,7 @@ pub(crate) fn bisect(tz: Tz, mut from: i64, mut to: i64) -> i64 {
     to
 }
 
-/// A small source of numbers that is the same in each run.
+/// A small source of pseudo-random numbers that are the same in each run.
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -72,7 +72,7 @@ impl Dice {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    /// From 0 to `size - 1`.
+    /// Returns a number from 0 to `size - 1`.
     pub(crate) fn roll(&mut self, size: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -1,9 +1,11 @@
-//! An evaluator that shares nothing with the library but the time zones of `chrono-tz`: it walks through real time
-//! minute by minute (day by day where no clock is set), looks at the wall clock, and keeps Debian's rule as its cron(8) tells it.
+//! An evaluator that shares only the time zones of `chrono-tz` with the library. It walks through real time minute by
+//! minute, or day by day where no clock is set. It reads the wall clock, and keeps Debian's rule as its cron(8) states
+//! it.
 //!
-//! The clock is set ahead by less than 3 hours: fixed runs of the minutes in between come at once. Set back by less
-//! than 3 hours: fixed runs wait until the clock shows what it has not shown before. By more: the clock was
-//! corrected, and counts as it is. Runs with `*` in minute or hour always go by the clock as it is.
+//! If the clock is set ahead by less than 3 hours, the fixed runs of the skipped minutes come at once. If it is set
+//! back by less than 3 hours, fixed runs wait until the clock shows a time that it has not shown before. A change of 3
+//! hours or more is a correction, and the new time counts as it is. Runs with `*` in minute or hour always follow the
+//! clock as it is.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,15 +17,15 @@ use crate::transitions::{Transition, YEARS, naive, offset, transitions, tz};
 
 const DAY: i64 = 86_400;
 
-/// At which minutes of which days something is to run.
+/// The minutes and the days on which a trigger must fire.
 pub(crate) struct Plan {
-    /// By minute of the day.
+    /// For each minute of the day, true if the trigger fires.
     minutes: Vec<bool>,
-    /// The same as seconds of the day.
+    /// The same minutes, each as a second of the day.
     seconds: Vec<i64>,
     fixed: bool,
     on: Box<dyn Fn(NaiveDate) -> bool>,
-    /// Answers that `on` has given, by day since 1970.
+    /// Answers that `on` has given, by the day since 1970.
     known: RefCell<HashMap<i64, bool>>,
 }
 
@@ -33,7 +35,7 @@ impl Plan {
         Self { minutes, seconds, fixed, on: Box::new(on), known: RefCell::default() }
     }
 
-    /// When all of them would run; it goes by the clock as it is when all of them do.
+    /// A plan that runs when all `plans` would run. It follows the clock as it is only if all of them do.
     pub(crate) fn all(plans: Vec<Self>) -> Self {
         let minutes = (0..1440).map(|minute| plans.iter().all(|plan| plan.minutes[minute])).collect();
         let fixed = plans.iter().any(|plan| plan.fixed);
@@ -45,10 +47,10 @@ impl Plan {
     }
 }
 
-/// One plan on its way through time.
+/// The state of a plan on its walk through time.
 struct Walker<'a> {
     plan: &'a Plan,
-    /// The first wall minute that was not shown yet; fixed runs wait for it.
+    /// The first wall minute that the clock has not shown yet. Fixed runs wait for it.
     fresh: i64,
     firings: Vec<i64>,
 }
@@ -59,7 +61,7 @@ impl Walker<'_> {
         self.plan.minutes[minute] && self.plan.on(wall.div_euclid(DAY))
     }
 
-    /// The clock shows the full minute `wall` at `instant`.
+    /// Handles the full minute `wall`, which the clock shows at `instant`.
     fn minute(&mut self, instant: i64, wall: i64) {
         if self.plan.fixed && wall < self.fresh {
             return;
@@ -70,7 +72,7 @@ impl Walker<'_> {
         self.fresh = self.fresh.max(wall + 60);
     }
 
-    /// The clock shows midnight at `instant`, and is not set on this day.
+    /// Handles a day on which the clock is not set. The clock shows midnight at `instant`.
     fn day(&mut self, instant: i64, wall: i64) {
         if self.plan.on(wall.div_euclid(DAY)) {
             for second in &self.plan.seconds {
@@ -80,14 +82,14 @@ impl Walker<'_> {
         self.fresh = self.fresh.max(wall + DAY);
     }
 
-    /// The clock is set.
+    /// Handles a moment at which the clock is set.
     fn set(&mut self, transition: &Transition) {
         let Transition { at, before, after } = *transition;
         let (from, to) = (at + before, at + after);
         if (to - from).abs() >= 3 * 3600 {
             self.fresh = to;
         } else if self.plan.fixed && to > from {
-            // Full minutes that the clock would have shown next, had it not been set.
+            // The full minutes that the clock would have shown next if it had not been set.
             let mut skipped = (from + 59).div_euclid(60) * 60;
             while skipped < to {
                 if skipped >= self.fresh && self.matches(skipped) && self.firings.last() != Some(&at) {
@@ -108,11 +110,11 @@ pub(crate) struct WallClock {
 
 impl WallClock {
     pub(crate) fn new(zone: Zone) -> Self {
-        // Beyond the ends: a walk may begin and end there.
+        // The range reaches beyond both ends of `YEARS`, because a walk may begin and end there.
         Self { zone, sets: transitions(tz(zone), YEARS.start - 8 * DAY..YEARS.end + 8 * DAY) }
     }
 
-    /// What all plans do in `range`.
+    /// The firings of each plan in `range`.
     fn walk(&self, plans: &[&Plan], range: &std::ops::Range<i64>) -> Vec<Vec<i64>> {
         let mut shift = offset(tz(self.zone), range.start);
         let walker = |plan| Walker { plan, fresh: range.start + shift, firings: Vec::new() };
@@ -122,7 +124,7 @@ impl WallClock {
         let mut now = aligned(range.start, shift);
         let mut sets = self.sets.iter().skip_while(|set| set.at <= range.start).peekable();
         while now < range.end {
-            // A minute that the change falls into is begun before it.
+            // A minute that contains the change begins before the change, so it comes first.
             if let Some(set) = sets.next_if(|set| set.at <= now) {
                 walkers.iter_mut().for_each(|walker| walker.set(set));
                 (now, shift) = (aligned(set.at, set.after), set.after);
@@ -140,7 +142,7 @@ impl WallClock {
         walkers.into_iter().map(|walker| walker.firings).collect()
     }
 
-    /// Holds what triggers say against what their plans do, and tells how many times that were.
+    /// Compares the times of triggers with the firings of their plans. Returns the number of firings.
     pub(crate) fn compare(&self, both: &[(&Plan, Trigger)], range: std::ops::Range<i64>) -> usize {
         let plans: Vec<_> = both.iter().map(|(plan, _)| *plan).collect();
         let expected = self.walk(&plans, &range);

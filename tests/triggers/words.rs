@@ -1,4 +1,4 @@
-//! Descriptions in three languages.
+//! Descriptions of triggers in three languages.
 
 use std::time::Duration;
 

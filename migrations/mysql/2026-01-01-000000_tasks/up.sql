@@ -1,9 +1,10 @@
--- Times are microseconds since 1970-01-01T00:00:00Z; the views at the end show them in words. Ids are hyphenated
--- UUIDs, params and the like are JSON text.
+-- Times are microseconds since 1970-01-01T00:00:00Z. The views at the end show them as text. Ids are hyphenated UUIDs.
+-- Params and similar columns are JSON text.
 
--- Names and keys are compared byte by byte; `{collation}` is what this server calls that. MySQL has no index over a part of
--- the rows; generated columns that are NULL for the others take its place, so that a change of other rows touches no entry.
--- They are stored: by an index over a virtual one MariaDB 10.11 finds some rows not at all while others change.
+-- Names and keys are compared byte by byte. `{collation}` is the name of that collation on this server. MySQL has no
+-- partial indexes. Instead, generated columns are indexed that are NULL for all other rows, so that a change of other
+-- rows changes no index entry. The columns are stored, because through an index over a virtual column MariaDB 10.11
+-- misses some rows while other rows change.
 CREATE TABLE IF NOT EXISTS task_queue (
     seq          BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
     task_id      VARCHAR(36)  NOT NULL,
@@ -42,37 +43,37 @@ CREATE TABLE IF NOT EXISTS task_queue (
     due_at       BIGINT       GENERATED ALWAYS AS (CASE WHEN state IN ('scheduled', 'retrying') THEN run_at END) STORED,
     -- Waiting tasks.
     waits_for    VARCHAR(36)  GENERATED ALWAYS AS (CASE WHEN state = 'waiting' THEN parent_id END) STORED,
-    -- Tasks that may yet expire: those that have never started.
+    -- Tasks that can still expire, because they have never started.
     expiring_at  BIGINT       GENERATED ALWAYS AS (CASE WHEN started_at IS NULL
         AND state IN ('waiting', 'scheduled', 'pending', 'retrying') THEN expires_at END) STORED,
     -- Tasks that have ended.
     ended        VARCHAR(16)  GENERATED ALWAYS AS (CASE WHEN finished_at IS NOT NULL THEN state END) STORED,
-    -- Tasks of schedules that are not at their end.
+    -- Unfinished tasks of schedules.
     instance_of  VARCHAR(36)  GENERATED ALWAYS AS
         (CASE WHEN state IN ('waiting', 'scheduled', 'pending', 'running', 'retrying') THEN schedule_id END) STORED,
     UNIQUE KEY task_queue_task_id (task_id),
-    -- The claim, in order; running tasks; counts.
+    -- The claim, in claim order. Also running tasks, and counts.
     KEY task_queue_state (state, queue, priority, run_at),
     KEY task_queue_due (due_at),
     KEY task_queue_waiting (waits_for),
     KEY task_queue_expires (expiring_at),
     KEY task_queue_finished (ended, finished_at),
-    -- One holder of a key. A task that waits for the holder has the character 31 and `>` before the key; a key that itself
-    -- begins with the character 31 has that and `=` before it.
+    -- A key has at most a single holder. A task that waits for the holder stores the character 31 and `>` before the
+    -- key. A key that itself begins with the character 31 is stored with the character 31 and `=` before it.
     UNIQUE KEY task_queue_unique (unique_key),
     KEY task_queue_instances (instance_of),
-    -- A firing happens once.
+    -- A firing makes a task only once.
     UNIQUE KEY task_queue_firing (schedule_id, nominal_at)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
--- A number that changes with each edit and each change of a setting: nodes look at it, for MySQL notifies nobody.
+-- A number that changes with each edit and each change of a setting. Nodes poll it, because MySQL has no notifications.
 CREATE TABLE IF NOT EXISTS change_mark (
     name    VARCHAR(36) PRIMARY KEY NOT NULL,
     version BIGINT      NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 INSERT IGNORE INTO change_mark (name, version) VALUES ('edits', 0);
 
--- One row for each attempt that has ended; the one under way is in `task_queue`.
+-- A row for each attempt that has ended. The attempt in progress is in `task_queue`.
 CREATE TABLE IF NOT EXISTS task_execution (
     task_id       VARCHAR(36)   NOT NULL,
     execution_id  BIGINT NOT NULL,
@@ -86,9 +87,10 @@ CREATE TABLE IF NOT EXISTS task_execution (
     PRIMARY KEY (task_id, execution_id)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
--- What makes tasks at given times. The three columns of the trigger are its truth; `options` is JSON of what is rarely
--- set; `turn` changes with each write, so that of many nodes one fires; `version` is that of `schedule_mark` when
--- somebody saved the row. After an edit by hand set `next_run_at` to NULL: within a minute it is found by that.
+-- Schedules, which make tasks at given times. The three trigger columns (`trigger_kind`, `trigger_expr`, `timezone`)
+-- alone define the trigger. `options` is a JSON object of options that are rarely set. `turn` changes with each write,
+-- so that only one of many nodes fires. `version` is the version in `schedule_mark` when the schedule was last saved.
+-- After an edit by hand, set `next_run_at` to NULL, so that nodes find the edit within a minute.
 CREATE TABLE IF NOT EXISTS scheduler_task (
     schedule_id    VARCHAR(36) PRIMARY KEY NOT NULL,
     name           VARCHAR(200) NOT NULL UNIQUE,
@@ -126,18 +128,18 @@ CREATE TABLE IF NOT EXISTS scheduler_task (
     version        BIGINT NOT NULL DEFAULT 0,
     KEY scheduler_task_due (status, next_run_at, paused_until, schedule_id),
     KEY scheduler_task_version (version),
-    -- The schedule that code has defined under a name, whatever it is called now.
+    -- The schedule that code has defined under a name, even if the schedule was renamed since.
     KEY scheduler_task_code (code_name)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
--- A number that grows when a schedule is saved.
+-- A number that increases each time a schedule is saved.
 CREATE TABLE IF NOT EXISTS schedule_mark (
     name    VARCHAR(36) PRIMARY KEY NOT NULL,
     version BIGINT NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 INSERT IGNORE INTO schedule_mark (name, version) VALUES ('schedules', 0);
 
--- What became of each nominal time; `times` says how many a row stands for, at least.
+-- The result of each nominal time. `times` is the number of nominal times that a row stands for, at least.
 CREATE TABLE IF NOT EXISTS schedule_firing (
     schedule_id VARCHAR(36) NOT NULL,
     nominal_at  BIGINT NOT NULL,
@@ -151,8 +153,9 @@ CREATE TABLE IF NOT EXISTS schedule_firing (
     PRIMARY KEY (schedule_id, nominal_at)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
--- Nominal times whose task is gone, so that none of them makes a second one; `status` is the state that the task had. The
--- oldest are given up in time: up to `forgotten_to` of the schedule nothing is known.
+-- Nominal times whose task was deleted, so that none of them makes a second task. `status` is the last state of the
+-- task. The oldest rows are deleted in time. `forgotten_to` of the schedule is the latest time of which nothing is
+-- known.
 CREATE TABLE IF NOT EXISTS schedule_run (
     schedule_id VARCHAR(36) NOT NULL,
     nominal_at  BIGINT NOT NULL,
@@ -160,7 +163,8 @@ CREATE TABLE IF NOT EXISTS schedule_run (
     PRIMARY KEY (schedule_id, nominal_at)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
--- `types`: those with a handler; `pulls`: queues that somebody pulls from, whatever the type. JSON arrays.
+-- `types` are the task types with a handler. `pulls` are the queues that are pulled from, for tasks of any type. Both
+-- are JSON arrays.
 CREATE TABLE IF NOT EXISTS node (
     node_id      VARCHAR(36)   PRIMARY KEY NOT NULL,
     name         VARCHAR(200)   NOT NULL,
@@ -173,15 +177,15 @@ CREATE TABLE IF NOT EXISTS node (
     pulls        LONGTEXT   NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
--- How a queue is to be run; a queue without settings has no row.
+-- The settings of a queue. A queue without settings has no row.
 CREATE TABLE IF NOT EXISTS queue (
     queue       VARCHAR(200)   PRIMARY KEY NOT NULL,
     paused      BIGINT NOT NULL,
     concurrency BIGINT
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
--- Limits over all nodes: so many tasks running at a time, so many starts (`tasks`) in a period. `name` is a queue, a type
--- or the beginning of limit keys.
+-- Limits over all nodes. `running` is the maximum number of tasks that run at a time. `tasks` is the maximum number of
+-- starts in a `period`. `name` is a queue, a type or the prefix of limit keys.
 CREATE TABLE IF NOT EXISTS task_limit (
     scope   VARCHAR(16)  NOT NULL,
     name    VARCHAR(200) NOT NULL,
@@ -191,8 +195,8 @@ CREATE TABLE IF NOT EXISTS task_limit (
     PRIMARY KEY (scope, name)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE {collation};
 
--- The starts under limits with a rate, for as long as their period. `subject` is the limit key, empty for queues and
--- types.
+-- The starts under limits with a rate, kept for the period of the limit. `subject` is the limit key. It is empty for
+-- limits of queues and types.
 CREATE TABLE IF NOT EXISTS task_start (
     scope      VARCHAR(16)  NOT NULL,
     name       VARCHAR(200) NOT NULL,

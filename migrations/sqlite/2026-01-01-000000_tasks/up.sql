@@ -1,8 +1,8 @@
--- Times are microseconds since 1970-01-01T00:00:00Z; the views at the end show them in words. Ids are hyphenated
--- UUIDs, params and the like are JSON text.
+-- Times are microseconds since 1970-01-01T00:00:00Z. The views at the end show them as text. Ids are hyphenated UUIDs.
+-- Params and similar columns are JSON text.
 
--- Without AUTOINCREMENT, which writes a second table at each insert: the program numbers the rows itself, and
--- leaves a mark in `task_sequence` when it deletes the newest.
+-- Without AUTOINCREMENT, because it writes to a second table at each insert. Instead, the program numbers the rows
+-- itself, and records the number in `task_sequence` when it deletes the newest row.
 CREATE TABLE task_queue (
     seq          INTEGER PRIMARY KEY NOT NULL,
     task_id      TEXT    NOT NULL UNIQUE,
@@ -39,40 +39,40 @@ CREATE TABLE task_queue (
     limit_key    TEXT
 );
 
--- Each index holds only the rows that its reader wants, so that a task which is stored as running enters one of
--- them, and one more when it ends.
+-- Each of these indexes holds only the rows that its queries need. So a task that is stored as running is added to a
+-- single index, and to a second one when it ends.
 
--- The claim: in order, and with the type, so that a filter by type reads no row that it does not take.
+-- The claim, in claim order. The type is included so that a filter by type reads only the rows that it takes.
 CREATE INDEX task_queue_pending ON task_queue (queue, priority, run_at, seq, type) WHERE state = 'pending';
 -- Promotion and counts. The queue comes before the time so that counting needs no sorting.
 CREATE INDEX task_queue_due ON task_queue (state, queue, run_at) WHERE state IN ('scheduled', 'retrying');
--- Rescue, cancel requests and counts. By queue and not by node: a short key that counts can be read from, and
--- there are never many running tasks.
+-- Rescue, cancel requests and counts. The key is the queue and not the node: it is short, counts can be read from it,
+-- and there are never many running tasks.
 CREATE INDEX task_queue_running ON task_queue (queue) WHERE state = 'running';
 -- Retention and counts.
 CREATE INDEX task_queue_finished ON task_queue (state, queue, finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX task_queue_waiting ON task_queue (parent_id, queue) WHERE state = 'waiting';
--- Those that have started once do not expire any more.
+-- Tasks that can still expire. A task that has started once never expires.
 CREATE INDEX task_queue_expires ON task_queue (expires_at) WHERE expires_at IS NOT NULL AND started_at IS NULL
     AND state IN ('waiting', 'scheduled', 'pending', 'retrying');
--- One holder of a key. A task that waits for the holder has the character 31 and `>` before the key; a key that itself
--- begins with the character 31 has that and `=` before it.
+-- A key has at most a single holder. A task that waits for the holder stores the character 31 and `>` before the key. A
+-- key that itself begins with the character 31 is stored with the character 31 and `=` before it.
 CREATE UNIQUE INDEX task_queue_unique ON task_queue (unique_key) WHERE unique_key IS NOT NULL;
--- The tasks of a schedule that are not at their end.
+-- The unfinished tasks of a schedule.
 CREATE INDEX task_queue_instances ON task_queue (schedule_id)
     WHERE schedule_id IS NOT NULL AND state IN ('waiting', 'scheduled', 'pending', 'running', 'retrying');
--- A firing happens once.
+-- A firing makes a task only once.
 CREATE UNIQUE INDEX task_queue_firing ON task_queue (schedule_id, nominal_at) WHERE schedule_id IS NOT NULL;
 
--- The highest place in push order of a task that was deleted: such a place is never given out again.
+-- The highest place in push order of a deleted task, so that this place is never given out again.
 CREATE TABLE task_sequence (
     name TEXT   PRIMARY KEY NOT NULL,
     last BIGINT NOT NULL
 ) WITHOUT ROWID;
 INSERT INTO task_sequence (name, last) VALUES ('task_queue', 0);
 
--- One row for each attempt that has ended; the one under way is in `task_queue`. WITHOUT ROWID: the key is the
--- table, so that an attempt is one write.
+-- A row for each attempt that has ended. The attempt in progress is in `task_queue`. WITHOUT ROWID, because the table
+-- is then stored in the index of the primary key, so that an attempt is a single write.
 CREATE TABLE task_execution (
     task_id       TEXT   NOT NULL,
     execution_id  BIGINT NOT NULL,
@@ -86,9 +86,10 @@ CREATE TABLE task_execution (
     PRIMARY KEY (task_id, execution_id)
 ) WITHOUT ROWID;
 
--- What makes tasks at given times. The three columns of the trigger are its truth; `options` is JSON of what is rarely
--- set; `turn` changes with each write, so that of many nodes one fires; `version` is that of `schedule_mark` when
--- somebody saved the row. After an edit by hand set `next_run_at` to NULL: within a minute it is found by that.
+-- Schedules, which make tasks at given times. The three trigger columns (`trigger_kind`, `trigger_expr`, `timezone`)
+-- alone define the trigger. `options` is a JSON object of options that are rarely set. `turn` changes with each write,
+-- so that only one of many nodes fires. `version` is the version in `schedule_mark` when the schedule was last saved.
+-- After an edit by hand, set `next_run_at` to NULL, so that nodes find the edit within a minute.
 CREATE TABLE scheduler_task (
     schedule_id    TEXT   PRIMARY KEY NOT NULL,
     name           TEXT   NOT NULL UNIQUE,
@@ -125,20 +126,20 @@ CREATE TABLE scheduler_task (
     updated_at     BIGINT NOT NULL,
     version        BIGINT NOT NULL DEFAULT 0
 );
--- All that fires, from the index alone.
+-- The next firing of every schedule, read from the index alone.
 CREATE INDEX scheduler_task_due ON scheduler_task (status, next_run_at, paused_until, schedule_id);
 CREATE INDEX scheduler_task_version ON scheduler_task (version);
--- The schedule that code has defined under a name, whatever it is called now.
+-- The schedule that code has defined under a name, even if the schedule was renamed since.
 CREATE INDEX scheduler_task_code ON scheduler_task (code_name) WHERE code_name IS NOT NULL;
 
--- A number that grows when a schedule is saved.
+-- A number that increases each time a schedule is saved.
 CREATE TABLE schedule_mark (
     name    TEXT   PRIMARY KEY NOT NULL,
     version BIGINT NOT NULL
 );
 INSERT INTO schedule_mark (name, version) VALUES ('schedules', 0);
 
--- What became of each nominal time; `times` says how many a row stands for, at least.
+-- The result of each nominal time. `times` is the number of nominal times that a row stands for, at least.
 CREATE TABLE schedule_firing (
     schedule_id TEXT   NOT NULL,
     nominal_at  BIGINT NOT NULL,
@@ -152,8 +153,9 @@ CREATE TABLE schedule_firing (
     PRIMARY KEY (schedule_id, nominal_at)
 ) WITHOUT ROWID;
 
--- Nominal times whose task is gone, so that none of them makes a second one; `status` is the state that the task had. The
--- oldest are given up in time: up to `forgotten_to` of the schedule nothing is known.
+-- Nominal times whose task was deleted, so that none of them makes a second task. `status` is the last state of the
+-- task. The oldest rows are deleted in time. `forgotten_to` of the schedule is the latest time of which nothing is
+-- known.
 CREATE TABLE schedule_run (
     schedule_id TEXT   NOT NULL,
     nominal_at  BIGINT NOT NULL,
@@ -161,7 +163,8 @@ CREATE TABLE schedule_run (
     PRIMARY KEY (schedule_id, nominal_at)
 ) WITHOUT ROWID;
 
--- `types`: those with a handler; `pulls`: queues that somebody pulls from, whatever the type. JSON arrays.
+-- `types` are the task types with a handler. `pulls` are the queues that are pulled from, for tasks of any type. Both
+-- are JSON arrays.
 CREATE TABLE node (
     node_id      TEXT   PRIMARY KEY NOT NULL,
     name         TEXT   NOT NULL,
@@ -174,15 +177,15 @@ CREATE TABLE node (
     pulls        TEXT   NOT NULL
 );
 
--- How a queue is to be run; a queue without settings has no row.
+-- The settings of a queue. A queue without settings has no row.
 CREATE TABLE queue (
     queue       TEXT   PRIMARY KEY NOT NULL,
     paused      BIGINT NOT NULL,
     concurrency BIGINT
 );
 
--- Limits over all nodes: so many tasks running at a time, so many starts (`tasks`) in a period. `name` is a queue, a type
--- or the beginning of limit keys.
+-- Limits over all nodes. `running` is the maximum number of tasks that run at a time. `tasks` is the maximum number of
+-- starts in a `period`. `name` is a queue, a type or the prefix of limit keys.
 CREATE TABLE task_limit (
     scope   TEXT   NOT NULL,
     name    TEXT   NOT NULL,
@@ -192,8 +195,8 @@ CREATE TABLE task_limit (
     PRIMARY KEY (scope, name)
 ) WITHOUT ROWID;
 
--- The starts under limits with a rate, for as long as their period. `subject` is the limit key, empty for queues and
--- types.
+-- The starts under limits with a rate, kept for the period of the limit. `subject` is the limit key. It is empty for
+-- limits of queues and types.
 CREATE TABLE task_start (
     scope      TEXT   NOT NULL,
     name       TEXT   NOT NULL,

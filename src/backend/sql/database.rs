@@ -1,6 +1,7 @@
 //! A database as a [`Backend`]: which operations read, which write, and which are retried.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::time::Duration;
 
 use diesel::QueryResult;
@@ -124,19 +125,27 @@ fn commit_around<D: Database>(database: &D, commit: &Commit) -> Result<Receipt, 
     // A commit that is sent again holds a part that was deferred before and may still be locked. So it is careful from
     // the start, because it must not wait for that lock.
     let (mut careful, mut aside) = (commit.again, Aside::default());
+    // A lock was not free in time, and the work is to be repeated because of that.
+    let (waited, repeat) = (Cell::new(false), Cell::new(false));
     loop {
         let alone = !careful && is_one_push(commit);
         let work = |conn: &mut D::Conn| {
-            let batch = Batch { packet, alone, aside: aside.clone(), ..Batch::new(conn, commit, careful) };
+            let awaits_limits = !waited.get();
+            let batch =
+                Batch { packet, alone, aside: aside.clone(), awaits_limits, ..Batch::new(conn, commit, careful) };
             match batch.run() {
                 Err(Abort::Busy) if !careful => Err(Abort::Surprise),
-                Err(Abort::Sql(error)) if !careful && D::Conn::gave_up_waiting(&error) => Err(Abort::Surprise),
+                Err(Abort::Sql(error)) if !waited.get() && D::Conn::gave_up_waiting(&error) => {
+                    waited.set(true);
+                    repeat.set(true);
+                    Err(Abort::Surprise)
+                }
                 outcome => outcome,
             }
         };
         let outcome = if alone { database.write_alone("commit", work) } else { database.write("commit", work) };
         match outcome {
-            Err(Abort::Surprise) if !careful => careful = true,
+            Err(Abort::Surprise) if !careful || repeat.take() => careful = true,
             Err(Abort::Aside(group)) => aside.add(group),
             outcome => return outcome,
         }

@@ -28,7 +28,7 @@ fn what_runs_and_what_was_let_through_fill_a_limit() {
     let admitted: Vec<bool> = (0..3).map(|_| gate.admit(of("q", None))).collect();
     assert_eq!(admitted, [true, true, false]);
     assert!(gate.admit(of("other", None)));
-    assert_eq!(gate.held_back(4), Some(HeldBack { request: 4, retry_at: None, running: true }));
+    assert_eq!(gate.held_back(4), Some(HeldBack { request: 4, retry_at: None, running: true, locked: false }));
     assert_eq!(gate.held_back(5), None, "told once");
     assert!(gate.starts().is_empty(), "nothing counts starts");
 }
@@ -41,7 +41,7 @@ fn a_window_says_when_there_may_be_room_again() {
     assert!(gate.admit(of("q", None)));
     gate.begun(of("q", None));
     assert!(!gate.admit(of("q", None)));
-    let held = HeldBack { request: 0, retry_at: Some(at(1_400_000)), running: false };
+    let held = HeldBack { request: 0, retry_at: Some(at(1_400_000)), running: false, locked: false };
     assert_eq!(gate.held_back(0), Some(held));
     let start = Start { place: 0, subject: "".into(), at: at(1_000_000), tasks: 1, forget: at(0) };
     assert_eq!(gate.starts(), [start]);
@@ -59,7 +59,7 @@ fn a_task_waits_for_the_last_of_its_limits_and_the_claim_for_the_first_of_its_ta
     assert_eq!(gate.held_back(0).unwrap().retry_at, Some(at(1_900_000)));
     gate.runs(&BTreeSet::from([1]), of("q", Some("k")), 9);
     assert!(!gate.admit(of("q", Some("k"))));
-    assert_eq!(gate.held_back(0), Some(HeldBack { request: 0, retry_at: None, running: true }));
+    assert_eq!(gate.held_back(0), Some(HeldBack { request: 0, retry_at: None, running: true, locked: false }));
 }
 
 #[test]

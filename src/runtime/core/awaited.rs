@@ -67,7 +67,9 @@ impl Awaited {
     /// Turns all waiters away: the board has stopped, and this node learns of no further ends.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        *self.waiters.lock() = Waiters::default();
+        let waiters = std::mem::take(&mut *self.waiters.lock());
+        // Outside of the lock, because the drop wakes the callers.
+        drop(waiters);
     }
 
     pub(crate) fn ended(&self, task_id: TaskId) {
@@ -75,11 +77,14 @@ impl Awaited {
             return;
         }
         let mut waiters = self.waiters.lock();
-        for waiter in waiters.take(task_id) {
+        let told = waiters.take(task_id);
+        self.count.store(waiters.of_task.len(), Ordering::Release);
+        // Outside of the lock, because a waker is code of the application and may come back here.
+        drop(waiters);
+        for waiter in told {
             // A caller that has stopped waiting needs no answer.
             waiter.send(()).ok();
         }
-        self.count.store(waiters.of_task.len(), Ordering::Release);
     }
 
     /// True when a caller waits for this task.

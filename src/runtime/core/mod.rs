@@ -147,6 +147,12 @@ impl Core {
         self.lanes.let_go();
     }
 
+    /// True when the lease has run out, so that a different node may have taken the claims of this node. Always false where
+    /// no other node can: on a backend inside of this process.
+    pub(crate) fn lease_has_lapsed(&self) -> bool {
+        !self.persistence.is_direct() && !self.lease.is_safe(self.clock.elapsed(), Duration::ZERO)
+    }
+
     /// True when the board runs and its lease covers a claim made now until the task begins to run.
     pub(crate) fn may_claim(&self) -> bool {
         self.stage() == Stage::Running && self.lease.is_safe(self.clock.elapsed(), self.config.lease / 5)
@@ -205,7 +211,9 @@ impl Core {
     /// Tells every worker and delivery with a task on this node that the board stops.
     pub(crate) fn cancel_all(&self) {
         self.workers.cancel_all(&CancelReason::Shutdown);
-        self.deliveries.lock().values().for_each(|held| held.cancel.raise(CancelReason::Shutdown));
+        let delivered: Vec<_> = self.deliveries.lock().values().map(|held| Arc::clone(&held.cancel)).collect();
+        // Outside of the lock, because a waker is code of the application and may come back here.
+        delivered.iter().for_each(|cancel| cancel.raise(CancelReason::Shutdown));
     }
 
     /// All claims that this node holds: running, in a ready queue, delivered, or on their way to storage.

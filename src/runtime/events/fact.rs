@@ -44,14 +44,14 @@ pub enum Event {
     NodeStarted {
         /// Its incarnation.
         node: NodeId,
-        /// When.
+        /// When it happened.
         at: Timestamp,
     },
     /// The node is stopping.
     NodeStopping {
         /// Its incarnation.
         node: NodeId,
-        /// When.
+        /// When it happened.
         at: Timestamp,
     },
     /// A queue was paused.
@@ -85,7 +85,7 @@ pub enum Event {
         status: FiringStatus,
         /// How many nominal times this event stands for, at least.
         times: u64,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// A schedule does not go on by itself: it failed too often, has no time left, or its row makes no sense.
@@ -94,7 +94,7 @@ pub enum Event {
         schedule: Name,
         /// Its status now.
         status: ScheduleStatus,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// Pending tasks were found that no live node runs. Published once for each queue and type, by every node that

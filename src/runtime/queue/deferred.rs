@@ -22,6 +22,12 @@ const SHORTEST: Duration = Duration::from_millis(2);
 /// The longest pause. A deferred batch is sent at most this long after the other transaction has ended.
 const LONGEST: Duration = Duration::from_millis(100);
 
+/// For each further so many deferred batches the longest pause grows by [`LONGEST`]. Each of them costs a commit of its own,
+/// so many of them would take most of the commits.
+const FEW: usize = 8;
+/// The pause never grows beyond this.
+const LIMIT: Duration = Duration::from_secs(1);
+
 /// The batch from which a push or an end was deferred.
 pub(super) struct Origin {
     pub(super) uncertain: bool,
@@ -55,7 +61,8 @@ pub(super) fn end(core: &Core, settlement: Settlement, spec: Arc<TaskSpec>, hold
 }
 
 fn blank(core: &Core, &Origin { uncertain, ref epoch, tries }: &Origin) -> Batch {
-    let pause = SHORTEST.saturating_mul(1 << tries.min(10)).min(LONGEST);
+    let longest = LONGEST.saturating_mul(1 + u32::try_from(core.inbox.again().len() / FEW).unwrap_or(u32::MAX));
+    let pause = SHORTEST.saturating_mul(1 << tries.min(10)).min(longest.min(LIMIT));
     // The pause is random, so that two batches that met do not meet again.
     let pause = pause.mul_f64(rand::random_range(0.5..1.0));
     let (tries, not_before) = (tries.saturating_add(1), core.clock.elapsed() + pause);

@@ -56,6 +56,11 @@ pub(super) fn remember(
             let shared = core.backend.capabilities().shared;
             until = until.into_iter().chain(shared.then(|| now + LONGEST)).min();
         }
+        if held.locked {
+            // Alone, because this claim may wait again, and everything in its commit would wait with it.
+            lanes.ask_alone(&claims[held.request..=held.request]);
+            until = Some(now + LONGEST);
+        }
         core.throttle(&lanes.at(index).name, until);
     }
 }

@@ -10,11 +10,11 @@ use slog::Logger;
 use super::RunThread;
 use super::cancel::{Cancel, CancelReason};
 use super::log::AttemptLog;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "sql")]
 use crate::backend::sql::AppConnection;
 use crate::backend::{Claimed, ProgressUpdate, Settlement};
 use crate::clock::{Clock, Timestamp};
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "sql")]
 use crate::error::CompleteError;
 use crate::error::PushError;
 use crate::json;
@@ -22,11 +22,11 @@ use crate::logging::keys;
 use crate::runtime::core::{Core, Stage};
 use crate::runtime::events::Fact;
 use crate::runtime::queue::Pushed;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "sql")]
 use crate::runtime::queue::delivery::ended;
 use crate::runtime::queue::progress::Pace;
 use crate::store::StoreHandle;
-#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+#[cfg(feature = "sql")]
 use crate::task::{ExecutionStatus, TaskState};
 use crate::task::{IntoNewTask, LONGEST_REPORT, Progress, TaskError, TaskId, TaskSpec};
 
@@ -204,7 +204,7 @@ impl Context {
     ///
     /// # Errors
     /// [`PushError`], as for that method.
-    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    #[cfg(feature = "sql")]
     pub fn push_in<C: AppConnection>(&self, conn: &mut C, task: impl IntoNewTask) -> Result<Pushed, PushError> {
         crate::runtime::queue::transaction::push_in(&self.0.core, conn, [task])?
             .into_iter()
@@ -242,7 +242,7 @@ impl Context {
     /// [`CompleteError::Fenced`] when this run no longer holds the task. Roll the transaction back then, because a
     /// second run of the task may produce the same effects. Any other [`CompleteError`]: the transaction then holds
     /// nothing of the completion.
-    #[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
+    #[cfg(feature = "sql")]
     pub fn complete_in<C: AppConnection>(&self, conn: &mut C, output: &impl Serialize) -> Result<(), CompleteError> {
         let refused = |fault| CompleteError::Output(serde::ser::Error::custom(fault));
         let output = json::written(output).map_err(refused)?.into_boxed_str();

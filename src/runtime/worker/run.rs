@@ -31,6 +31,12 @@ pub(crate) async fn run(core: &Arc<Core>, claimed: Claimed, slot: &Arc<Slot>) {
         slot.clear();
         return;
     };
+    if core.lease_has_lapsed() {
+        // The process stood still, or storage was away. A different node may have taken the task by now.
+        core.give_back(cx.claimed().clone(), Holder::Worker);
+        slot.clear();
+        return;
+    }
     slot.set(cx.clone());
     let guard = Guard { core, slot };
     core.events.publish(|| Fact::started(cx.claimed(), cx.started_at()));
@@ -373,4 +379,46 @@ fn panicked(text: &str) -> TaskError {
 /// Runs a blocking handler and turns a panic into an error.
 pub(crate) fn caught(work: impl FnOnce() -> RunResult) -> RunResult {
     panics::caught(work).unwrap_or_else(|text| Err(panicked(&text)))
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::backend::memory::Memory;
+    use crate::backend::{ClaimRequest, Commit};
+    use crate::testing::Faulty;
+    use crate::{Board, NewTask};
+
+    #[actix_rt::test]
+    async fn nothing_begins_after_the_lease_has_run_out() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&begun);
+        let builder =
+            Board::builder().backend(Faulty::new(Arc::new(Memory::new()), true)).handler("x", move |_, _| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                async { Ok(()) }
+            });
+        let board = builder.start().await.unwrap();
+        let core = board.core();
+        board.pause("default").await.unwrap();
+        let task = board.push(NewTask::new("x", &())).await.unwrap().task_id;
+        let mut commit = Commit::new(core.node, core.clock.now());
+        commit.claim.push(ClaimRequest { queue: "default".into(), types: None, limit: 1 });
+        let claimed = core.backend.commit(&commit).unwrap().claimed.remove(0).remove(0);
+        // As after a freeze that was longer than the lease; the next heartbeat comes seconds later.
+        core.lease.renew(Duration::ZERO, Duration::ZERO);
+        assert!(core.lease_has_lapsed());
+        run(core, claimed, &Arc::default()).await;
+        let given_back = async {
+            while board.get(task).await.unwrap().unwrap().state == TaskState::Running {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), given_back).await.expect("it is given back");
+        let record = board.get(task).await.unwrap().unwrap();
+        assert_eq!((record.state, record.attempt, begun.load(Ordering::Relaxed)), (TaskState::Pending, 0, 0));
+        board.stop().await;
+    }
 }

@@ -63,12 +63,12 @@ pub trait Task: Serialize + DeserializeOwned + 'static {
         None
     }
 
-    /// The unique key of this task, if it has one.
+    /// The unique key of this task, if any.
     fn unique(&self) -> Option<Unique> {
         None
     }
 
-    /// The key by which [limits of keys](crate::LimitScope::Key) hold for this task, if it has one.
+    /// The key by which [limits of keys](crate::LimitScope::Key) hold for this task, if any.
     fn limit_key(&self) -> Option<String> {
         None
     }

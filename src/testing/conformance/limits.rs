@@ -34,7 +34,7 @@ pub fn running_in_a_queue(h: &dyn Harness) {
     let elsewhere = w.push_all((5..8).map(|number| task(number).queue("other")));
     let (first, held) = claim(&w, 10);
     assert_eq!(ids(&first), tasks[..2]);
-    assert_eq!(held, Some(HeldBack { request: 0, retry_at: None, running: true }));
+    assert_eq!(held, Some(HeldBack { request: 0, retry_at: None, running: true, locked: false }));
     assert_eq!(ids(&w.claim_from("other", None, 10)), elsewhere);
     let other = w.other_node();
     assert_eq!(other.claim_ids(10), []);
@@ -122,7 +122,7 @@ pub fn requests_share_a_limit(h: &dyn Harness) {
     let receipt = w.commit(&Commit { claim, ..w.blank() });
     let claimed: Vec<Vec<TaskId>> = receipt.claimed.iter().map(|claimed| ids(claimed)).collect();
     assert_eq!(claimed, [a[..2].to_vec(), vec![], a[2..3].to_vec(), b[..1].to_vec(), vec![]]);
-    assert_eq!(receipt.held_back, [HeldBack { request: 3, retry_at: None, running: true }]);
+    assert_eq!(receipt.held_back, [HeldBack { request: 3, retry_at: None, running: true, locked: false }]);
 }
 
 /// Tasks that run when a limit is set count, however they were started. Tasks on dead nodes count too.

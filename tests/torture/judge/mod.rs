@@ -83,7 +83,7 @@ fn tasks(backend: &dyn Backend) -> HashMap<TaskId, (TaskRecord, Vec<Execution>)>
     }
 }
 
-/// Prints a summary of the run, and fails if a rule was broken.
+/// Prints a summary of the run, and fails with a list of all broken rules.
 pub(crate) fn judge(
     name: &str,
     seed: u64,

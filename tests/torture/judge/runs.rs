@@ -15,7 +15,7 @@ const SLACK: Duration = Duration::from_millis(250);
 /// The longest time after a fault for which a node may still lack the lease that it lost by the fault.
 const AFTER: Duration = Duration::from_secs(8);
 
-/// The span in which a run held its task, as far as the ledgers know. It lasts from the begin of the run to its end, to
+/// The span in which a run held its task, as far as the ledgers know. It lasts from the start of the run to its end, to
 /// the death of its process, or to the rescue of the task.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Interval {
@@ -42,9 +42,12 @@ pub(super) fn intervals(evidence: &Evidence) -> Vec<Interval> {
         let killed = killed.get(&run.node).copied().unwrap_or(i64::MAX);
         let mut end = run.end.map_or(killed, |(end, _)| end);
         if !evidence.accepted.contains_key(&(run.node, run.id)) {
-            let rescues = lost.get(&(run.id.task, run.node)).into_iter().flatten();
-            let rescued = rescues.filter(|at| **at >= run.begin - micros(SLACK)).min();
-            end = end.min(rescued.map_or(end, |at| at - micros(SLACK)));
+            let rescues = lost.get(&(run.id.task, run.node)).map_or(&[][..], Vec::as_slice);
+            let later = rescues.iter().filter(|at| **at >= run.begin - micros(SLACK)).min();
+            // Without a later rescue the run began after the rescue, because its process was frozen in between. It never
+            // had its claim.
+            let lost_at = later.map_or(run.begin, |at| at - micros(SLACK));
+            end = if rescues.is_empty() { end } else { end.min(lost_at) };
         }
         Interval { task: run.id.task, node: run.node, begin: run.begin, end: end.max(run.begin) }
     };

@@ -81,7 +81,7 @@ impl Conn for MysqlConnection {
             // Reading the numbers is a round trip, so it is done only for running tasks, which need them.
             if state == TaskState::Running {
                 let numbers = numbers(conn).map_err(|error| match alone {
-                    // The task is stored already, and storage has it as running on this node.
+                    // The task is stored already, and is running on this node according to storage.
                     true => Abort::Failed(BackendError::Unknown { operation: "commit", message: error.to_string() }),
                     false => Abort::Sql(error),
                 });

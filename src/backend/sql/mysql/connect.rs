@@ -25,10 +25,10 @@ statements! {
     DatabaseName -> (diesel::sql_types::Nullable<Text>,): "SELECT DATABASE()";
 }
 
-/// The settings of each connection. The mode is strict, so that a value that is too long is an error and is not truncated.
-/// `lock_wait_timeout` is the limit for table locks, which is a day by default. `wait_timeout` ends a session that
-/// receives no statement for that long: its process is frozen or unreachable, and other transactions wait for its locks.
-/// Messages are in English, because errors are recognised by their texts.
+/// The settings of each connection. The mode is strict, so that a value that is too long is an error and is not
+/// truncated. `lock_wait_timeout` is the limit for table locks, which is a day by default. `wait_timeout` ends a
+/// session that receives no statement for that long: its process is frozen or unreachable, and other transactions wait
+/// for its locks. Messages are in English, because errors are recognised by their texts.
 const SETTINGS: &str = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
     SET SESSION time_zone = '+00:00', innodb_lock_wait_timeout = 1, lock_wait_timeout = 5, wait_timeout = 30,
     group_concat_max_len = 1048576, lc_messages = 'en_US',
@@ -121,8 +121,8 @@ impl Target {
         })
     }
 
-    /// Fails if the URL requires TLS and the connection is in plain text. The library continues in plain text without an
-    /// error if the server has no TLS.
+    /// Fails if the URL requires TLS and the connection is in plain text. The library continues in plain text without
+    /// an error if the server has no TLS.
     fn check_encryption(&self, conn: &mut MysqlConnection) -> Result<(), BackendError> {
         if !self.way.encrypted {
             return Ok(());

@@ -76,7 +76,8 @@ impl Way {
         let said = url.take("ssl-mode").or_else(|| url.take("ssl_mode"));
         let mode = said.map(|said| read(&url, &said)).transpose()?;
         let mut files = false;
-        // The names of MySQL's own clients are accepted as well as Diesel's. The values are paths, so their case is kept.
+        // The names of MySQL's own clients are accepted as well as Diesel's. The values are paths, so their case is
+        // kept.
         for (own, diesel) in [("ssl-ca", "ssl_ca"), ("ssl-cert", "ssl_cert"), ("ssl-key", "ssl_key")] {
             if let Some(value) = url.take(own).or_else(|| url.take(diesel)) {
                 url.default(diesel, &value);

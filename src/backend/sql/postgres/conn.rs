@@ -1,5 +1,5 @@
-//! A connection to PostgreSQL. Values for many rows are passed as arrays, so that a single statement serves any number of
-//! rows.
+//! A connection to PostgreSQL. Values for many rows are passed as arrays, so that a single statement serves any number
+//! of rows.
 
 use std::collections::HashSet;
 
@@ -27,8 +27,8 @@ use crate::task::TaskState;
 statements! {
     ServerTime -> (BigInt,): "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
     /// Settles runs of every kind and writes their history, by the same rules as `SettleOne` for a single run. `state`
-    /// is wrapped in `coalesce` so that rows are found by `seq`. The planner could otherwise choose the index of running
-    /// tasks, if statistics call it smaller. Each end would then be compared with all running tasks.
+    /// is wrapped in `coalesce` so that rows are found by `seq`. The planner could otherwise choose the index of
+    /// running tasks, if statistics call it smaller. Each end would then be compared with all running tasks.
     Settle -> (BigInt, Bool): "WITH r AS (
             SELECT * FROM unnest(?1::bigint[], ?2::bigint[], ?3::text[], ?4::text[], ?5::bigint[], ?6::bigint[],
                 ?7::text[], ?8::text[], ?9::bigint[], ?10::text[], ?11::bigint[], ?12::bigint[]) WITH ORDINALITY
@@ -70,8 +70,8 @@ statements! {
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
         ON CONFLICT DO NOTHING RETURNING seq";
     /// Inserts a task with all its columns, unless a row has its key or its id. If an open transaction stores the same
-    /// key or id, this statement waits 5 ms only. Most such transactions have ended by then, and all locks of this
-    /// transaction are held during the wait.
+    /// key or id, this statement waits 5 ms only. Most such transactions have ended by then. It does not wait longer,
+    /// because all locks of this transaction are held during the wait.
     InsertFresh -> (Text,): "WITH brief AS MATERIALIZED (SELECT set_config('lock_timeout', '5', true) AS said)
         INSERT INTO task_queue (state, node, claim_token, started_at, crash_count, updated_at,
             task_id, queue, type, params, priority, run_at, max_attempts, timeout, retry, created_at,

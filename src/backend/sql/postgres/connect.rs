@@ -16,8 +16,9 @@ use crate::backend::sql::url::{Secrets, ServerUrl, decoded};
 
 /// The server ends a statement that runs for longer. No operation of callboard needs that long.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a try waits for a lock; a later try waits again. It is shorter than the 1 s after which the server checks for
-/// deadlocks, and too short for users to notice. A lock that is held for longer belongs to an application or an operator.
+/// How long a try waits for a lock; a later try waits again. It is shorter than the 1 s after which the server checks
+/// for deadlocks, and too short for users to notice. A lock that is held for longer belongs to an application or an
+/// operator.
 pub(super) const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 /// The server ends a transaction that receives no statement for this long. Its process is frozen or unreachable, and
 /// other transactions wait for its locks.
@@ -111,12 +112,12 @@ impl Target {
     /// The settings of a session, as SQL.
     ///
     /// Each statement has an index for its rows, so sequential scans are off. With outdated statistics, of a time when
-    /// the table was small or all its rows were pending, the planner could prefer to read the whole table. It would keep
-    /// that plan until new statistics are collected. With sequential scans off, the estimated costs are high enough for
-    /// JIT compilation of each plan, which takes longer than to run it. So JIT is off, too.
+    /// the table was small or all its rows were pending, the planner could prefer to read the whole table. It would
+    /// keep that plan until new statistics are collected. With sequential scans off, the estimated costs are high
+    /// enough for JIT compilation of each plan. The compilation takes longer than the plan runs, so JIT is off, too.
     ///
-    /// The isolation level is set because a role or a database may have a different default. At REPEATABLE READ, a claim
-    /// that waited for a limit would count only the tasks that had started before it waited.
+    /// The isolation level is set because a role or a database may have a different default. At REPEATABLE READ, a
+    /// claim that waited for a limit would count only the tasks that had started before it waited.
     fn settings(&self) -> String {
         format!(
             "SET default_transaction_isolation TO 'read committed'; SET search_path TO \"{}\"; \

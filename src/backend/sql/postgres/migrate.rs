@@ -21,7 +21,7 @@ statements! {
     HasSchema -> (BigInt,): "SELECT count(*) FROM pg_namespace WHERE nspname = ?1";
     Done -> (Text,): "SELECT version FROM callboard_migration ORDER BY version";
     Record -> (): "INSERT INTO callboard_migration (version, name) VALUES (?1, ?2)";
-    // The same number for every schema. At worst, programs with different schemas migrate one after the other.
+    // The same number for every schema. At worst, programs that migrate different schemas wait for each other.
     Lock -> (BigInt,): "SELECT count(*) FROM pg_advisory_xact_lock(4271853911)";
 }
 
@@ -48,7 +48,7 @@ pub(super) fn run(connections: &Connections<Target>) -> Result<(), BackendError>
     let work = |conn: &mut PgConnection| -> Result<(), Abort> {
         conn.batch_execute(PATIENCE)?;
         conn.load::<Lock, (i64,)>(&[])?;
-        // If the schema exists, the right to create one is not needed.
+        // If the schema exists, the right to create schemas is not needed.
         let schemas = conn.first::<HasSchema, (i64,)>(&[Value::Text(schema)])?;
         if schemas.is_none_or(|(schemas,)| schemas == 0) {
             conn.batch_execute(&make_schema(schema))?;

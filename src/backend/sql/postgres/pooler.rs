@@ -40,8 +40,8 @@ pub(super) fn lies_before(target: &Target, url: &ServerUrl) -> Result<bool, Back
     Ok(!is_own_session(url) && shares_processes(target)?)
 }
 
-/// True if a setting of this program arrives in the session. Errors are ignored here, because the next connection reports
-/// them.
+/// True if a setting of this program arrives in the session. Errors are ignored here, because the next connection
+/// reports them.
 fn is_own_session(url: &ServerUrl) -> bool {
     let own = uuid::Uuid::now_v7().simple().to_string();
     let mut url = url.clone();
@@ -56,8 +56,9 @@ fn is_own_session(url: &ServerUrl) -> bool {
 /// True unless each of two connections is always served by a process of its own.
 ///
 /// If a different program ran its statements in step with these, both connections could keep their processes for long.
-/// So the order and the pauses are random. The two connections never hold a process at the same time. Otherwise, with as
-/// many programs as the pooler has processes, each could hold a process and wait for a second for ever.
+/// So the order and the pauses are random. The two connections never hold a process at the same time. Otherwise, with
+/// as many programs as the pooler has processes, each program could hold a process and wait for ever for a second
+/// process.
 fn shares_processes(target: &Target) -> Result<bool, BackendError> {
     let failed = |error: Error| MESSAGES.meaning("open", &error, false);
     let mut conns = [target.raw()?, target.raw()?];

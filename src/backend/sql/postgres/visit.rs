@@ -13,13 +13,13 @@ use crate::backend::sql::statement::{Value, statements};
 
 statements! {
     DatabaseName -> (Text,): "SELECT current_database()::text";
-    /// Sets the search path until the end of the transaction, and returns the previous path. A path that was set for the
-    /// whole session stays unchanged.
+    /// Sets the search path until the end of the transaction, and returns the previous path. A path that was set for
+    /// the whole session stays unchanged.
     Enter -> (Text, Nullable<Text>, Text, Text): "WITH found AS MATERIALIZED (
             SELECT current_setting('search_path') AS path, to_regclass(?2)::text AS tables,
                 current_database()::text AS name
         ) SELECT path, tables, name, set_config('search_path', ?1, true) FROM found";
-    /// Restores the search path. When and if the transaction commits, it also notifies all nodes, including this one.
+    /// Restores the search path. When and if the transaction commits, all nodes are notified, including this node.
     Leave -> (Text, Text): "SELECT set_config('search_path', ?1, true), pg_notify(?2, 'transaction')::text";
 }
 

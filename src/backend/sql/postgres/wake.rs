@@ -68,7 +68,7 @@ impl Wake {
     /// Asks for a notification of the other nodes.
     pub(super) fn tell(&self) {
         if let Self::Notified { tell, .. } = self {
-            // If the channel is full, the waiting request covers this one too.
+            // If the channel is full, the waiting request covers this request too.
             tell.try_send(()).ok();
         }
     }
@@ -113,8 +113,8 @@ fn listen(target: &Target) -> Result<PgConnection, BackendError> {
     Ok(conn)
 }
 
-/// True if a different node has notified since the last call. Also true after a lost connection was opened again, because
-/// notifications may have been missed meanwhile.
+/// True if a different node has notified since the last call. Also true after a lost connection was opened again,
+/// because notifications may have been missed meanwhile.
 fn hear(ear: &Mutex<Option<PgConnection>>, own: &str, target: &Target) -> Result<bool, BackendError> {
     let mut ear = ear.lock();
     let Some(conn) = &mut *ear else {

@@ -31,8 +31,8 @@ fn data_version(conn: &mut SqliteConnection) -> QueryResult<i64> {
 
 /// Keeps track of writes by other processes.
 ///
-/// The watcher's own connection sees all writes, including the writes of this process. Only the writer's connection can tell
-/// them apart, because its data version changes only by writes of other processes. That version is read in each
+/// The watcher's own connection sees all writes, including the writes of this process. Only the writer's connection can
+/// tell them apart, because its data version changes only by writes of other processes. That version is read in each
 /// transaction of the writer. The watcher reads it too, when its own connection has seen a write.
 #[derive(Debug)]
 pub(super) struct Watch {

@@ -55,6 +55,9 @@ pub(in crate::backend::sql) struct Batch<'a, C> {
     pub(in crate::backend::sql) patient: bool,
     /// The deferred parts.
     pub(in crate::backend::sql) aside: Aside,
+    /// Claims wait for the limits that concurrent claims have locked. False after a wait that was too long: then tasks under
+    /// locked limits are held back, so that the rest of the commit does not wait with them.
+    pub(in crate::backend::sql) awaits_limits: bool,
     /// The node id as it is stored.
     pub(in crate::backend::sql) node: String,
     pub(in crate::backend::sql) receipt: Receipt,
@@ -74,6 +77,7 @@ impl<'a, C: Conn> Batch<'a, C> {
             alone: false,
             patient: false,
             aside,
+            awaits_limits: true,
             node,
             receipt,
             packet: usize::MAX,

@@ -136,14 +136,16 @@ impl<C: Conn> Batch<'_, C> {
         let both = || commit.claim.iter().zip(&heads);
         let labels = || both().flat_map(|(request, head)| head.iter().flat_map(|head| head.labels(request)));
         let places = claims.gate.unasked(labels());
-        limits::open(self.conn, &mut claims.gate, known, &places, true)?;
+        limits::open(self.conn, &mut claims.gate, known, &places, self.awaits_limits)?;
         self.arrive(&mut claims.gate, &places)?;
         for (index, (request, head)) in commit.claim.iter().zip(heads).enumerate() {
             let claimed = match head {
                 Some(head) => self.claim_behind(request, head, &mut claims)?,
                 None => self.claim_free(request, &mut claims)?,
             };
-            let held = claims.gate.held_back(index).filter(|_| claimed.len() < request.limit);
+            let mut held = claims.gate.held_back(index).filter(|_| claimed.len() < request.limit);
+            // Limits of later tasks are never waited for, so that they are locked says nothing there.
+            held.iter_mut().for_each(|held| held.locked &= !self.awaits_limits);
             self.receipt.held_back.extend(held);
             self.receipt.claimed.push(claimed);
         }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use slog::{Drain, Level, Logger, Never, OwnedKV, OwnedKVList, Record, SendSyncRefUnwindSafeKV};
 
 use super::file::CappedFile;
-use super::line::RestartableAddr;
+use super::line::RecordLine;
 use super::{LogForm, MOST_FILES, TaskLogs};
 use crate::logging::guarded::Guarded;
 use crate::panics::caught;
@@ -64,7 +64,7 @@ impl AttemptLog {
         let logs = &self.0.logs;
         let now = logs.now();
         // Read before the lock is taken, because a value may itself log while it is formatted.
-        let line = RestartableAddr::read(now, record, loggers);
+        let line = RecordLine::read(now, record, loggers);
         let texts = [line.readable(), line.json()];
         let mut failure = None;
         let mut files = self.0.files.lock();

@@ -16,7 +16,7 @@ const MESSAGE: &str = "msg";
 pub(super) const CUT: &str = "cut";
 
 /// A record, read once for both files.
-pub(super) struct RestartableAddr {
+pub(super) struct RecordLine {
     time: Timestamp,
     level: slog::Level,
     message: String,
@@ -24,7 +24,7 @@ pub(super) struct RestartableAddr {
     pairs: Vec<(String, Value)>,
 }
 
-impl RestartableAddr {
+impl RecordLine {
     /// Reads a record; `loggers` are the values of its loggers, the nearest first.
     pub(super) fn read(time: Timestamp, record: &Record<'_>, loggers: &[&OwnedKVList]) -> Self {
         let mut own = Pairs::default();
