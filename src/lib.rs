@@ -161,6 +161,9 @@ mod pages {
     #[cfg(feature = "sqlite")]
     #[doc = include_str!("../README.zh.md")]
     struct ReadmeInChinese;
+    #[cfg(feature = "sqlite")]
+    #[doc = include_str!("../README.ru.md")]
+    struct ReadmeInRussian;
     #[doc = include_str!("../docs/tasks.md")]
     struct Tasks;
     #[doc = include_str!("../docs/limits.md")]
