@@ -44,7 +44,6 @@ pub(crate) fn too_deep(text: &str) -> Option<String> {
 }
 
 /// JSON text from storage as a value. Text that is no JSON becomes a JSON string, so that it is still shown.
-#[cfg(feature = "sql")]
 pub(crate) fn shown(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.into()))
 }

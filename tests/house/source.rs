@@ -59,7 +59,7 @@ impl File {
                 if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '$') {
                     continue;
                 }
-                let Some(rest) = self.from_root(&self.code[at..]) else { continue };
+                let Some(rest) = self.behind_root(&self.code[at..]) else { continue };
                 let line = self.code[..at].matches('\n').count() + 1;
                 found.extend(first_names(rest).into_iter().map(|name| (line, name)));
             }
@@ -68,7 +68,7 @@ impl File {
     }
 
     /// The rest of a path after the root of the crate; `None` if the path does not begin there.
-    fn from_root<'a>(&self, path: &'a str) -> Option<&'a str> {
+    fn behind_root<'a>(&self, path: &'a str) -> Option<&'a str> {
         if let Some(rest) = path.strip_prefix("crate::") {
             return Some(rest);
         }
