@@ -45,8 +45,7 @@ pub use crate::task::Execution;
 
 use crate::clock::Timestamp;
 use crate::schedule::{Firing, ScheduleRecord};
-use crate::task::ScheduleId;
-use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
+use crate::task::{ClaimToken, NodeId, ScheduleId, TaskId, TaskRecord};
 
 /// Stores tasks, their executions, nodes and queue settings.
 ///

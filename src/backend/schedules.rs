@@ -8,8 +8,7 @@ use serde::Deserialize;
 use super::check_texts;
 use crate::clock::Timestamp;
 use crate::schedule::{FiringCause, Instance, ScheduleRecord, ScheduleStatus, SkippedTime};
-use crate::task::ScheduleId;
-use crate::task::{NodeId, TaskId, TaskSpec, TaskState};
+use crate::task::{NodeId, ScheduleId, TaskId, TaskSpec, TaskState};
 
 /// A schedule with the data that a decision about it needs.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,8 +14,7 @@ use crate::backend::{
 };
 use crate::clock::Timestamp;
 use crate::schedule::{Firing, ScheduleRecord};
-use crate::task::ScheduleId;
-use crate::task::{ClaimToken, Execution, NodeId, TaskId, TaskRecord};
+use crate::task::{ClaimToken, Execution, NodeId, ScheduleId, TaskId, TaskRecord};
 
 /// A fault at a commit, a heartbeat or a watch: it happens in place of the call, or around it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

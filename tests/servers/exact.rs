@@ -36,7 +36,8 @@ fn waits_for_a_limit<P: Place>(place: &P) -> bool {
 /// The claim is composed, and then waits longer than the period for the limit. It starts its task at the end of that
 /// wait, and every later claim must count that start.
 async fn a_late_claim_counts_from_when_it_holds_its_limits<P: Place>() {
-    let period = Duration::from_millis(700);
+    // Shorter than a claim waits for a limit on any server.
+    let period = Duration::from_millis(400);
     let place = P::new();
     let world = World::on(open(&place.url(), &OpenOptions::default()).unwrap());
     world.set_limit(&Limit::of_queue("default").rate(1, period));
@@ -51,19 +52,24 @@ async fn a_late_claim_counts_from_when_it_holds_its_limits<P: Place>() {
         let receipt = backend.commit(&commit).unwrap();
         receipt.claimed[0].iter().map(|claimed| claimed.spec.task_id).collect::<Vec<_>>()
     };
-    let mut holder = place.by_hand();
-    holder.batch_execute("BEGIN; SELECT name FROM task_limit FOR UPDATE").unwrap();
-    std::thread::scope(|scope| {
-        let late = scope.spawn(&claim);
-        until("the claim waits", || waits_for_a_limit(&place).then_some(()));
-        let waiting = Instant::now();
-        until("longer than the period", || (waiting.elapsed() > period).then_some(()));
-        holder.batch_execute("COMMIT").unwrap();
-        assert_eq!(late.join().unwrap(), all[..1]);
-        assert_eq!(claim(), [], "two starts in one period");
-        let second = until("the next start", || claim().first().copied());
-        assert_eq!(second, all[1]);
-    });
+    let late_claim = || {
+        let mut holder = place.by_hand();
+        holder.batch_execute("BEGIN; SELECT name FROM task_limit FOR UPDATE").unwrap();
+        std::thread::scope(|scope| {
+            let late = scope.spawn(&claim);
+            until("the claim waits", || waits_for_a_limit(&place).then_some(()));
+            let waiting = Instant::now();
+            until("longer than the period", || (waiting.elapsed() > period).then_some(()));
+            holder.batch_execute("COMMIT").unwrap();
+            late.join().unwrap()
+        })
+    };
+    // On a busy machine the claim may give up its wait before the lock is free. It has then taken nothing.
+    let first = until("a claim that waited long enough", || Some(late_claim()).filter(|claimed| !claimed.is_empty()));
+    assert_eq!(first, all[..1]);
+    assert_eq!(claim(), [], "two starts in one period");
+    let second = until("the next start", || claim().first().copied());
+    assert_eq!(second, all[1]);
 }
 
 const TASKS: usize = 60;

@@ -34,8 +34,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::schedule::{Firing, ScheduleRecord};
-use crate::task::ScheduleId;
-use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
+use crate::task::{ClaimToken, NodeId, ScheduleId, TaskId, TaskRecord};
 use store::Store;
 
 /// Keeps tasks in memory for the lifetime of this value.

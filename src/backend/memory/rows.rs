@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::ExecutionEnd;
 use crate::clock::Timestamp;
-use crate::task::FiringKey;
-use crate::task::{ClaimToken, NodeId, Progress, TaskId, TaskSpec, TaskState};
+use crate::task::{ClaimToken, FiringKey, NodeId, Progress, TaskId, TaskSpec, TaskState};
 
 /// A task with its history. Kept small, because the history may have very many rows.
 pub(super) struct Row {

@@ -9,8 +9,7 @@ use super::store::Store;
 use crate::backend::{Instance, MOST_FIRED, Saved, ScheduleChanges, ScheduleFilter, ScheduleState, next_turn};
 use crate::clock::Timestamp;
 use crate::schedule::{Firing, FiringCause, FiringStatus, ScheduleRecord, ScheduleStatus};
-use crate::task::TaskState;
-use crate::task::{FiringKey, ScheduleId};
+use crate::task::{FiringKey, ScheduleId, TaskState};
 
 /// All schedules.
 #[derive(Default)]

@@ -20,8 +20,7 @@ use crate::backend::{
 };
 use crate::clock::Timestamp;
 use crate::schedule::{Firing, ScheduleRecord};
-use crate::task::ScheduleId;
-use crate::task::{ClaimToken, NodeId, TaskId, TaskRecord};
+use crate::task::{ClaimToken, NodeId, ScheduleId, TaskId, TaskRecord};
 
 /// A database: its connections, and the operations that differ between databases.
 pub(super) trait Database: Send + Sync + 'static {

@@ -13,8 +13,7 @@ use crate::backend::{NodeRecord, QueueSettings};
 use crate::clock::Timestamp;
 use crate::json::shown;
 use crate::name::Name;
-use crate::task::FiringKey;
-use crate::task::{Execution, ExecutionStatus, NodeId, TaskId, TaskRecord, TaskState};
+use crate::task::{Execution, ExecutionStatus, FiringKey, NodeId, TaskId, TaskRecord, TaskState};
 
 pub(super) fn count(number: i64) -> u32 {
     u32::try_from(number.max(0)).unwrap_or(u32::MAX)

@@ -8,8 +8,7 @@ use crate::backend::{
 use crate::clock::Timestamp;
 use crate::name::Name;
 use crate::schedule::{Firing, ScheduleRecord};
-use crate::task::ScheduleId;
-use crate::task::{ClaimToken, Execution, NodeId, TaskId, TaskRecord};
+use crate::task::{ClaimToken, Execution, NodeId, ScheduleId, TaskId, TaskRecord};
 
 /// A query to storage, or a change.
 pub(crate) trait Request: Clone + Send + 'static {

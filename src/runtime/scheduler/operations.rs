@@ -16,8 +16,7 @@ use crate::clock::Timestamp;
 use crate::error::BoardError;
 use crate::name::Name;
 use crate::runtime::core::Core;
-use crate::schedule::Schedule;
-use crate::schedule::{ScheduleRecord, ScheduleStatus};
+use crate::schedule::{Schedule, ScheduleRecord, ScheduleStatus};
 
 /// How a schedule goes on after a pause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -8,8 +8,7 @@ use super::Harness;
 use super::timetable::{fire, made, passed, record, run, save, state, statuses, stored, turn};
 use crate::backend::{Fired, Saved, ScheduleFilter, ScheduleState, Turn};
 use crate::schedule::{Coalesce, FiringStatus, Overlap, Policy, ScheduleRecord, ScheduleStatus};
-use crate::task::ScheduleId;
-use crate::task::{Retry, TaskState};
+use crate::task::{Retry, ScheduleId, TaskState};
 use crate::testing::factory::{World, at};
 
 /// Every field of a schedule is read back as it was saved.

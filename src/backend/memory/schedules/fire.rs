@@ -8,8 +8,7 @@ use super::Stored;
 use crate::backend::{Chain, Commit, Fired, Insertion, Run, Turn, next_turn, replacing};
 use crate::clock::Timestamp;
 use crate::schedule::{Firing, FiringCause, FiringStatus};
-use crate::task::ScheduleId;
-use crate::task::{TaskId, TaskState};
+use crate::task::{ScheduleId, TaskId, TaskState};
 
 impl Store {
     pub(in crate::backend::memory) fn fire(&mut self, turns: &[Turn]) -> Vec<Fired> {

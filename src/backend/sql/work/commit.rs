@@ -49,6 +49,7 @@ pub(in crate::backend::sql) struct Batch<'a, C> {
     /// and the work must be repeated with care.
     pub(in crate::backend::sql) blind: bool,
     /// Runs outside of a transaction: the rows that its first statement wrote stay, even if the next statement fails.
+    #[cfg_attr(not(feature = "mysql"), allow(dead_code, reason = "only MySQL stores such a row in another way"))]
     pub(in crate::backend::sql) alone: bool,
     /// Runs in a transaction of the application, which waits for rows that concurrent transactions have locked. All
     /// other batches do not wait: see [`locks`](super::locks).

@@ -35,7 +35,8 @@
 //! long is repeated with care. It then locks each ended run's task in a statement of its own, and waits for none. Ends
 //! whose tasks a concurrent transaction has locked are deferred (`Settled::Busy`). The queue sends deferred work again
 //! (`src/runtime/queue/deferred.rs`): each item in a commit of its own, with growing pauses, and a push until its
-//! deadline.
+//! deadline. Claims of tasks under a locked limit are held back (`HeldBack::locked`). The queue asks for these tasks again
+//! in a commit of its own, so that a limit that stays locked delays no other work.
 //!
 //! A transaction of the application waits for rows that concurrent transactions have locked. It waits on the
 //! application's own thread, in the order in which the application asks. Two such transactions that push the same keys
