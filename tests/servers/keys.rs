@@ -65,6 +65,7 @@ async fn groups_in_both_orders_are_in_nobodys_way<P: Place>() {
         assert_eq!(one.iter().chain(&other).filter(|pushed| !pushed.duplicate).count(), 2, "{one:?} {other:?}");
     }
     check_conflicts::<P>(&boards).await;
+    stop(&boards).await;
 }
 
 async fn hot_keys_on_three_nodes<P: Place>() {
@@ -86,6 +87,7 @@ async fn hot_keys_on_three_nodes<P: Place>() {
     let none =
         format!("SELECT unique_key AS text FROM task_queue WHERE state IN ({live}) AND unique_key IS NOT NULL");
     eventually("all ends", async || place.texts(&none).is_empty().then_some(())).await;
+    stop(&boards).await;
 }
 
 /// Pushes a task with a key in a transaction that stays open.
@@ -96,6 +98,11 @@ fn hold<P: Place>(conn: &mut P::Conn, board: &Board, task: NewTask) -> Pushed {
 
 async fn state_of(boards: &[Board], held: Pushed) -> TaskState {
     boards[0].get(held.task_id).await.unwrap().unwrap().state
+}
+
+/// A board that is only dropped keeps its connections, and the shared server has no more than it needs.
+async fn stop(boards: &[Board]) {
+    join_all(boards.iter().map(Board::stop)).await;
 }
 
 /// Checks that plain tasks and tasks with other keys still complete, on each board.
@@ -139,6 +146,7 @@ async fn only_the_push_of_an_awaited_key_waits<P: Place>() {
         completed(&boards[0], held).await;
     }
     check_conflicts::<P>(&boards).await;
+    stop(&boards).await;
 }
 
 async fn an_awaited_key_is_given_up_at_the_deadline<P: Place>() {
@@ -151,6 +159,7 @@ async fn an_awaited_key_is_given_up_at_the_deadline<P: Place>() {
     assert!(matches!(&refused, Err(PushError::Storage(error)) if error.is_transient()), "{refused:?}");
     AnsiTransactionManager::rollback_transaction(&mut conn).unwrap();
     assert!(!soon("an answer", board.push(keyed("a"))).await.unwrap().duplicate);
+    board.stop().await;
 }
 
 /// The row of a task is locked when its run ends: by an application that replaces the task, or by hand.
@@ -244,6 +253,7 @@ async fn only_the_changes_of_a_locked_task_wait<P: Place>() {
     for place in [3, 4] {
         assert_eq!(after(place).await.unwrap().priority, 3);
     }
+    stop(&boards).await;
 }
 
 async fn only_tasks_under_a_locked_limit_wait<P: Place>() {
@@ -269,6 +279,7 @@ async fn only_tasks_under_a_locked_limit_wait<P: Place>() {
         let pushed = soon("an answer", push).await.unwrap().unwrap();
         completed(&boards[0], pushed).await;
     }
+    stop(&boards).await;
 }
 
 /// Deferred pushes take turns with all other work, and a stop answers them.
@@ -304,4 +315,5 @@ async fn many_awaited_keys_starve_nothing_and_end_with_the_board<P: Place>() {
     }
     AnsiTransactionManager::rollback_transaction(&mut conn).unwrap();
     assert!(!soon("an answer", boards[1].push(keyed(key(0)))).await.unwrap().duplicate);
+    stop(&boards[1..]).await;
 }
