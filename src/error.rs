@@ -3,7 +3,7 @@
 //! The text of each error is complete and includes its cause, and there is no `source()`. Otherwise a printer that
 //! shows both, such as `{:#}` of `anyhow`, would show the cause twice.
 
-use crate::actor::Silent;
+use crate::actor::NoAnswer;
 use crate::backend::BackendError;
 use crate::name::Name;
 use crate::task::{InvalidTask, TaskError, TaskId, TaskState};
@@ -154,10 +154,10 @@ pub enum CompleteError {
 }
 
 macro_rules! becomes {
-    ($($cause:ty => $error:ident::$variant:ident),+ $(,)?) => {$(
+    ($($cause:ty => $error:ident::$make:ident),+ $(,)?) => {$(
         impl From<$cause> for $error {
             fn from(cause: $cause) -> Self {
-                Self::$variant(cause)
+                Self::$make(cause)
             }
         }
     )+};
@@ -170,11 +170,11 @@ becomes!(
     serde_json::Error => CompleteError::Output,
 );
 
-impl From<Silent> for BoardError {
-    fn from(silent: Silent) -> Self {
-        match silent {
-            Silent::Closed => Self::Closed,
-            Silent::NotAnswering { part } => Self::NotAnswering { part },
+impl From<NoAnswer> for BoardError {
+    fn from(none: NoAnswer) -> Self {
+        match none {
+            NoAnswer::Closed => Self::Closed,
+            NoAnswer::NotAnswering { part } => Self::NotAnswering { part },
         }
     }
 }
@@ -185,32 +185,24 @@ impl From<InvalidTask> for PushError {
     }
 }
 
-/// Conversions for the errors that application functions returning [`TaskError`] meet most often. In a handler `?`
-/// accepts any error.
-macro_rules! retryable {
-    ($($error:ty),+ $(,)?) => {$(
-        impl From<$error> for TaskError {
-            fn from(error: $error) -> Self {
-                Self::new(error)
-            }
-        }
-    )+};
-}
-
-retryable!(
-    std::io::Error,
-    serde_json::Error,
-    BackendError,
-    BoardError,
-    CompleteError,
-    DeliveryError,
-    PushError,
-    crate::store::StoreError,
-    crate::schedule::trigger::TriggerError,
+// The errors that a function of the application returning a `TaskError` meets most. In a handler `?` takes any error.
+becomes!(
+    std::io::Error => TaskError::new,
+    serde_json::Error => TaskError::new,
+    BackendError => TaskError::new,
+    BoardError => TaskError::new,
+    CompleteError => TaskError::new,
+    DeliveryError => TaskError::new,
+    PushError => TaskError::new,
+    crate::store::StoreError => TaskError::new,
+    crate::schedule::trigger::TriggerError => TaskError::new,
 );
 
 #[cfg(feature = "sql")]
-retryable!(diesel::result::Error, diesel::ConnectionError);
+becomes!(
+    diesel::result::Error => TaskError::new,
+    diesel::ConnectionError => TaskError::new,
+);
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 /// Why an actor gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Silent {
+pub(crate) enum NoAnswer {
     /// It was stopped on purpose.
     Closed,
     /// It has died, and its successor may not be there yet.
@@ -82,14 +82,14 @@ impl<A: Actor> RestartableAddr<A> {
     }
 
     /// Sends a message and awaits its answer.
-    pub(crate) async fn ask<M>(&self, message: M) -> Result<M::Result, Silent>
+    pub(crate) async fn ask<M>(&self, message: M) -> Result<M::Result, NoAnswer>
     where
         M: Message + Send + 'static,
         M::Result: Send,
         A: Handler<M>,
         A::Context: ToEnvelope<A, M>,
     {
-        let silent = || if self.is_closed() { Silent::Closed } else { Silent::NotAnswering { part: self.part } };
+        let silent = || if self.is_closed() { NoAnswer::Closed } else { NoAnswer::NotAnswering { part: self.part } };
         let address = self.address().ok_or_else(silent)?;
         address.send(message).await.map_err(|_| silent())
     }

@@ -3,7 +3,7 @@
 mod address;
 mod liveness;
 
-pub(crate) use address::{RestartableAddr, Silent};
+pub(crate) use address::{NoAnswer, RestartableAddr};
 pub use liveness::Part;
 #[cfg(feature = "testing")]
 pub(crate) use liveness::{Crash, crash_on_request};

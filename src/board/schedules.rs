@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Board;
 use super::names::named;
-use crate::actor::Silent;
+use crate::actor::NoAnswer;
 use crate::backend::{Instance, ScheduleFilter};
 use crate::clock::Timestamp;
 use crate::error::BoardError;
@@ -84,7 +84,7 @@ impl Schedules<'_> {
             let again = operate.is_untouched() && core.stage() < Stage::Stopped && core.clock.elapsed() < deadline;
             match answer {
                 // The scheduler has just died: its successor takes the request in a moment.
-                Err(Silent::NotAnswering { .. }) if again => core.timeout(NEXT_SCHEDULER).await,
+                Err(NoAnswer::NotAnswering { .. }) if again => core.timeout(NEXT_SCHEDULER).await,
                 answer => return answer?,
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// A file of `src/`, without comments, string literals and unit tests.
 pub(crate) struct File {
@@ -110,7 +111,8 @@ fn first_names(path: &str) -> Vec<String> {
 /// The top module of a name at the root of the crate: the name itself, or the module from which `src/lib.rs` re-exports
 /// it.
 fn module_of(name: &str) -> Option<String> {
-    let root = without_texts(include_str!("../../src/lib.rs"));
+    static ROOT: LazyLock<String> = LazyLock::new(|| without_texts(include_str!("../../src/lib.rs")));
+    let root = &*ROOT;
     let is_module =
         |name: &str| root.lines().any(|line| line.trim_start().trim_start_matches("pub ") == format!("mod {name};"));
     if name.is_empty() || is_module(name) {

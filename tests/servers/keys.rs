@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use callboard::{
-    Board, BoardError, EditAction, Health, Limit, NewTask, Outcome, PushError, Pushed, TaskFilter, TaskState, Unique,
-    UniqueMode,
+    Board, BoardBuilder, BoardError, EditAction, Health, Limit, NewTask, Outcome, PushError, Pushed, TaskFilter,
+    TaskState, Unique, UniqueMode,
 };
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use futures_util::future::{join, join_all, try_join_all};
@@ -32,9 +32,13 @@ fn keyed(key: impl Into<String>) -> NewTask {
 }
 
 /// A board whose rounds of upkeep are too rare to find anything during a test.
-async fn board<P: Place>(place: &P) -> Board {
+fn builder<P: Place>(place: &P) -> BoardBuilder {
     let builder = Board::builder().url(place.url()).queue("default", 8).handler("work", |_, _| async { Ok(()) });
-    builder.configure(|c| c.check_interval = NEVER).start().await.unwrap()
+    builder.configure(|c| c.check_interval = NEVER)
+}
+
+async fn board<P: Place>(place: &P) -> Board {
+    builder(place).start().await.unwrap()
 }
 
 /// PostgreSQL must report no conflicts. InnoDB also locks the neighbour of a key in its index, so on MariaDB some
@@ -167,9 +171,7 @@ async fn only_the_end_of_a_locked_task_waits<P: Place>() {
     let place = P::new();
     let (tell, mut told) = mpsc::unbounded_channel();
     let (end, ended) = tokio::sync::watch::channel(false);
-    let builder = Board::builder().url(place.url()).queue("default", 8).handler("work", |_, _| async { Ok(()) });
-    let board = builder
-        .configure(|c| c.check_interval = NEVER)
+    let board = builder(&place)
         .handler("long", move |_: serde_json::Value, _| {
             let (tell, mut ended) = (tell.clone(), ended.clone());
             async move {
@@ -258,11 +260,8 @@ async fn only_the_changes_of_a_locked_task_wait<P: Place>() {
 
 async fn only_tasks_under_a_locked_limit_wait<P: Place>() {
     let place = P::new();
-    let builder = || {
-        let builder = Board::builder().url(place.url()).queue("default", 8).queue("limited", 2);
-        builder.configure(|c| c.check_interval = NEVER).handler("work", |_, _| async { Ok(()) })
-    };
-    let boards = [builder().start().await.unwrap(), builder().start().await.unwrap()];
+    let start = async || builder(&place).queue("limited", 2).start().await.unwrap();
+    let boards = [start().await, start().await];
     boards[0].set_limit(Limit::of_queue("limited").running(2).rate(1_000, Duration::from_secs(1))).await.unwrap();
     let limited = || NewTask::new("work", &()).queue("limited");
     for board in &boards {
@@ -287,13 +286,11 @@ async fn many_awaited_keys_starve_nothing_and_end_with_the_board<P: Place>() {
     const KEYS: usize = 40;
     let place = P::new();
     // No push is given up before the stop.
-    let patient = || Board::builder().url(place.url()).queue("default", 8).handler("work", |_, _| async { Ok(()) });
-    let patient = || {
-        patient()
-            .configure(|c| (c.check_interval, c.push_deadline, c.drain) = (NEVER, NEVER, Duration::from_secs(1)))
-            .start()
+    let patient = async || {
+        let builder = builder(&place).configure(|c| (c.push_deadline, c.drain) = (NEVER, Duration::from_secs(1)));
+        builder.start().await.unwrap()
     };
-    let boards = [patient().await.unwrap(), patient().await.unwrap()];
+    let boards = [patient().await, patient().await];
     let key = |number: usize| format!("held {number}");
     let mut conn = place.by_hand();
     AnsiTransactionManager::begin_transaction(&mut conn).unwrap();

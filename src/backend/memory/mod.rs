@@ -55,7 +55,6 @@ pub struct Memory {
 /// True if there is no room for new tasks. Each push reads it, so it is written only when it changes, and it has a
 /// cache line of its own. If it lay beside the lock, every commit would invalidate the cache line for the threads that
 /// push.
-#[derive(Default)]
 #[repr(align(128))]
 struct OwnLine(AtomicBool);
 
@@ -72,7 +71,7 @@ impl Memory {
     /// included. The size is estimated: about 480 bytes for a task, plus its texts. Work in flight is still completed
     /// beyond this limit.
     pub fn with_room(bytes: usize) -> Self {
-        Self { store: Mutex::default(), most: bytes, full: OwnLine::default() }
+        Self { store: Mutex::default(), most: bytes, full: OwnLine(AtomicBool::new(bytes == 0)) }
     }
 
     /// Runs `work`, which may change the number of stored bytes, and updates the flag for a full backend.

@@ -111,6 +111,11 @@ impl Queues {
         queues.into_iter().take(most_queues).flat_map(of_queue).collect()
     }
 
+    /// The number of all tasks.
+    pub(super) fn tasks(&self) -> u64 {
+        self.numbers.values().flat_map(|number| &self.get(*number).counts).sum()
+    }
+
     pub(super) fn counts(&self) -> Vec<StateCount> {
         let mut queues: Vec<&Queue> = self.numbers.values().map(|number| self.get(*number)).collect();
         queues.sort_unstable_by(|a, b| a.name.cmp(&b.name));

@@ -92,7 +92,7 @@ impl Row {
 impl Store {
     /// The number of tasks, and their bytes.
     pub(super) fn size(&self) -> (u64, usize) {
-        (self.queues.counts().iter().map(|count| count.tasks).sum(), self.bytes)
+        (self.queues.tasks(), self.bytes)
     }
 
     /// The row of a task.

@@ -124,19 +124,18 @@ fn commit_around<D: Database>(database: &D, commit: &Commit) -> Result<Receipt, 
     // A commit that is sent again holds a part that was deferred before and may still be locked. So it is careful from
     // the start, because it must not wait for that lock.
     let (mut careful, mut aside) = (commit.again, Aside::default());
-    // A lock was not free in time, and the work is to be repeated because of that.
-    let (waited, repeat) = (Cell::new(false), Cell::new(false));
+    // A lock was not free in time, and the work is repeated because of that.
+    let waited = Cell::new(false);
     loop {
         let alone = !careful && is_one_push(commit);
+        let awaits_limits = !waited.get();
         let work = |conn: &mut D::Conn| {
-            let awaits_limits = !waited.get();
             let batch =
                 Batch { packet, alone, aside: aside.clone(), awaits_limits, ..Batch::new(conn, commit, careful) };
             match batch.run() {
                 Err(Abort::Busy) if !careful => Err(Abort::Surprise),
-                Err(Abort::Sql(error)) if !waited.get() && D::Conn::gave_up_waiting(&error) => {
+                Err(Abort::Sql(error)) if awaits_limits && D::Conn::gave_up_waiting(&error) => {
                     waited.set(true);
-                    repeat.set(true);
                     Err(Abort::Surprise)
                 }
                 outcome => outcome,
@@ -144,7 +143,7 @@ fn commit_around<D: Database>(database: &D, commit: &Commit) -> Result<Receipt, 
         };
         let outcome = if alone { database.write_alone("commit", work) } else { database.write("commit", work) };
         match outcome {
-            Err(Abort::Surprise) if !careful || repeat.take() => careful = true,
+            Err(Abort::Surprise) if !careful || (awaits_limits && waited.get()) => careful = true,
             Err(Abort::Aside(group)) => aside.add(group),
             outcome => return outcome,
         }

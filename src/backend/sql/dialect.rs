@@ -16,6 +16,20 @@ pub(super) enum Dialect {
     Mysql,
 }
 
+impl Dialect {
+    /// False for SQLite, whose single writer has locked everything: a read in its transaction skips no row.
+    pub(super) fn skips_locked_rows(self) -> bool {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite => false,
+            #[cfg(feature = "postgres")]
+            Self::Postgres => true,
+            #[cfg(feature = "mysql")]
+            Self::Mysql => true,
+        }
+    }
+}
+
 /// A statement in the spelling of a database.
 #[derive(Debug)]
 pub(super) struct Text {

@@ -19,13 +19,13 @@ use crate::task::TaskSpec;
 
 /// The first pause. Most transactions are over by then.
 const SHORTEST: Duration = Duration::from_millis(2);
-/// The longest pause. A deferred batch is sent at most this long after the other transaction has ended.
+/// The longest pause while few batches are deferred. A batch is sent at most this long after the other transaction has
+/// ended.
 const LONGEST: Duration = Duration::from_millis(100);
-
-/// For each further so many deferred batches the longest pause grows by [`LONGEST`]. Each of them costs a commit of its own,
-/// so many of them would take most of the commits.
+/// With each [`FEW`] more batches the longest pause grows by [`LONGEST`]. Every batch costs a commit of its own, so many
+/// batches would otherwise take most of the commits.
 const FEW: usize = 8;
-/// The pause never grows beyond this.
+/// The longest pause, however many batches are deferred.
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// The batch from which a push or an end was deferred.
@@ -71,17 +71,17 @@ fn blank(core: &Core, &Origin { uncertain, ref epoch, tries }: &Origin) -> Batch
 }
 
 impl Queue {
-    /// The next batch that is to be sent again and whose time has come. Without `with_aside`, deferred batches are left
+    /// The next batch that is to be sent again and whose time has come. Without `with_deferred`, deferred batches are left
     /// out.
-    pub(super) fn next_again(&mut self, with_aside: bool, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
+    pub(super) fn next_again(&mut self, with_deferred: bool, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
         let now = self.core.clock.elapsed();
         let mut again = self.core.inbox.again();
         if let Some(place) =
-            again.iter().position(|batch| batch.not_before <= now && (with_aside || batch.tries == 0))
+            again.iter().position(|batch| batch.not_before <= now && (with_deferred || batch.tries == 0))
         {
             return again.remove(place);
         }
-        if !with_aside {
+        if !with_deferred {
             // A deferred batch gets its turn next, or with the receipt of the batch that goes before it.
             return None;
         }

@@ -49,7 +49,8 @@ pub(super) fn remember(
     }
     let now = core.clock.now();
     for held in held_back {
-        let Some(index) = claims.get(held.request).map(|claim| claim.lane()) else { continue };
+        let Some(claim) = claims.get(held.request) else { continue };
+        let index = claim.lane();
         let mut until = held.retry_at.map(|time| time.max(now + SHORTEST));
         if held.running {
             lanes.hold_back(index, limited_ends);
@@ -58,7 +59,7 @@ pub(super) fn remember(
         }
         if held.locked {
             // Alone, because this claim may wait again, and everything in its commit would wait with it.
-            lanes.ask_alone(&claims[held.request..=held.request]);
+            lanes.ask_alone(std::slice::from_ref(claim));
             until = Some(now + LONGEST);
         }
         core.throttle(&lanes.at(index).name, until);

@@ -72,7 +72,7 @@ pub(crate) struct Queue {
     asks_at: Option<Duration>,
     /// The last commit was a deferred batch. The next commit takes the gathered work, so that many deferred batches do
     /// not starve it.
-    aside_was_last: bool,
+    deferred_was_last: bool,
     /// `lingering`: ends of runs wait for other work to share their commit. `lingered`: their time is up.
     lingering: bool,
     lingered: bool,
@@ -100,7 +100,7 @@ impl Queue {
             doubtful_until: Duration::ZERO,
             looks_again: false,
             asks_at: None,
-            aside_was_last: false,
+            deferred_was_last: false,
             lingering: false,
             lingered: false,
             life,
@@ -193,15 +193,15 @@ impl Queue {
     }
 
     fn next_batch(&mut self, lanes: &mut Lanes, ctx: &mut Context<Self>) -> Option<Box<Batch>> {
-        let gathered_first = std::mem::take(&mut self.aside_was_last);
+        let gathered_first = std::mem::take(&mut self.deferred_was_last);
         if let Some(batch) = self.next_again(!gathered_first, ctx) {
             self.core.inbox.listen();
-            self.aside_was_last = batch.tries > 0;
+            self.deferred_was_last = batch.tries > 0;
             return Some(batch);
         }
         self.next_of_gathered(lanes, ctx).or_else(|| {
             let batch = if gathered_first { self.next_again(true, ctx) } else { None };
-            self.aside_was_last = batch.is_some();
+            self.deferred_was_last = batch.is_some();
             batch
         })
     }

@@ -162,7 +162,7 @@ fn by_filter<C: Conn>(
             found.push(row);
         }
         if let Some(held) = page.held {
-            if held - 1 <= begin.max(first - 1) {
+            if held == first {
                 return Err(Abort::Busy);
             }
             *next = Some(Cursor::after(held - 1));
@@ -195,6 +195,9 @@ impl Page {
         // The tasks are found without a lock first, because the locking read skips locked rows instead of waiting.
         let seen = read(last, "")?;
         let Some(end) = seen.last().map(|row| row.seq) else { return Ok(None) };
+        if !C::DIALECT.skips_locked_rows() {
+            return Ok(Some(Self { rows: seen, held: None, end }));
+        }
         let mut rows = read(end, "{skip}")?;
         let locked: HashSet<i64> = rows.iter().map(|row| row.seq).collect();
         let is_missing = |row: &Row| !locked.contains(&row.seq);
